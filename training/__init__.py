@@ -1,0 +1,1 @@
+"""From labelled clips to a trained violence classifier: decode, extract, store, train, evaluate, report."""

@@ -1,0 +1,133 @@
+"""Files that are either the old ones or the new ones, never half-written, and their hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = ["atomic_write", "cache_dir", "publish_folder", "sha256_of", "staging_folder", "write_json", "write_text"]
+
+_CHUNK = 1 << 20
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: ``$VDEPLOY_CACHE``, else ``$XDG_CACHE_HOME/vdeploy``, else ``~/.cache/vdeploy``."""
+    if own := os.environ.get("VDEPLOY_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "vdeploy"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file beside ``path`` that takes its place, fsynced, when the block ends without an error.
+
+    Args:
+        path: The file to make or replace. Its folder is created.
+
+    Yields:
+        A binary file object.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file atomically."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON atomically; NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def staging_folder(final: Path) -> Iterator[Path]:
+    """Makes a temporary folder beside ``final``, and removes it when the block ends, unless it was published.
+
+    Args:
+        final: The folder that the content is meant for.
+
+    Yields:
+        An empty folder on the same file system.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    folder.chmod(0o777 & ~_umask())
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) -> None:
+    """Puts a finished folder in its place; what stood there is removed only after that, or kept under another name.
+
+    Args:
+        staged: The finished folder, on the same file system as ``final``.
+        final: Its place.
+        keep_as: Where the folder that stood in that place goes; ``None`` deletes it.
+    """
+    for file in staged.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    if not final.exists():
+        staged.rename(final)
+        _fsync_folder(final.parent)
+        return
+    aside = keep_as or final.with_name(f".{final.name}.old.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    final.rename(aside)
+    try:
+        staged.rename(final)
+    except OSError:
+        aside.rename(final)
+        raise
+    _fsync_folder(final.parent)
+    if keep_as is None:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

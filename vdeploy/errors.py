@@ -1,0 +1,73 @@
+"""The whole error family, one tree.
+
+UserError (training.errors)
+├── ClipError, DatasetError, WeightsError, FeatureStoreError, RecipeError, RunError, MissingExtraError
+└── DeployError
+    ├── BundleError      a bundle is missing, damaged, or not what its manifest says
+    ├── ExportError      an artifact could not be made
+    │   └── ParityError  an artifact was made, but does not compute what the reference computes
+    ├── RepositoryError  a Triton model repository cannot be written or is not right for the server
+    ├── ServerError      a Triton server cannot be found, started or kept alive
+    └── ClientError      a server does not answer, or not with what was asked for
+"""
+
+from __future__ import annotations
+
+from training.errors import (
+    ClipError,
+    DatasetError,
+    FeatureStoreError,
+    MissingExtraError,
+    RecipeError,
+    RunError,
+    UserError,
+    WeightsError,
+    require,
+)
+
+__all__ = [
+    "BundleError",
+    "ClientError",
+    "ClipError",
+    "DatasetError",
+    "DeployError",
+    "ExportError",
+    "FeatureStoreError",
+    "MissingExtraError",
+    "ParityError",
+    "RecipeError",
+    "RepositoryError",
+    "RunError",
+    "ServerError",
+    "UserError",
+    "WeightsError",
+    "require",
+]
+
+
+class DeployError(UserError):
+    """Anything that goes wrong between a run and an answer, and that a user can mend."""
+
+
+class BundleError(DeployError):
+    """A bundle is missing, damaged, or not what its manifest says."""
+
+
+class ExportError(DeployError):
+    """An artifact could not be made."""
+
+
+class ParityError(ExportError):
+    """An artifact was made, but does not compute what the reference computes."""
+
+
+class RepositoryError(DeployError):
+    """A Triton model repository cannot be written, or is not right for the server."""
+
+
+class ServerError(DeployError):
+    """A Triton server cannot be found, started or kept alive."""
+
+
+class ClientError(DeployError):
+    """A server does not answer, or not with what was asked for."""
