@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -15,10 +16,15 @@ from typing import Any, BinaryIO
 __all__ = ["atomic_write", "cache_dir", "publish_folder", "sha256_of", "staging_folder", "write_json", "write_text"]
 
 _CHUNK = 1 << 20
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def cache_dir() -> Path:
-    """The folder for what can be made again: ``$VDEPLOY_CACHE``, else ``$XDG_CACHE_HOME/vdeploy``, else ``~/.cache/vdeploy``."""
+    """The folder for what can be made again.
+
+    It is ``$VDEPLOY_CACHE``, else ``$XDG_CACHE_HOME/vdeploy``, else ``~/.cache/vdeploy``.
+    """
     if own := os.environ.get("VDEPLOY_CACHE"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -91,7 +97,7 @@ def staging_folder(final: Path) -> Iterator[Path]:
 
 
 def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) -> None:
-    """Puts a finished folder in its place; what stood there is removed only after that, or kept under another name.
+    """Puts a finished folder in its place in one step, so that a reader sees the old folder or the new one.
 
     Args:
         staged: The finished folder, on the same file system as ``final``.
@@ -102,21 +108,29 @@ def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) ->
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    if not final.exists():
+    if final.exists():
+        _exchange(staged, final)
+        if keep_as is None:
+            shutil.rmtree(staged)
+        else:
+            shutil.rmtree(keep_as, ignore_errors=True)
+            staged.rename(keep_as)
+    else:
         staged.rename(final)
-        _fsync_folder(final.parent)
-        return
-    aside = keep_as or final.with_name(f".{final.name}.old.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    final.rename(aside)
-    try:
-        staged.rename(final)
-    except OSError:
-        aside.rename(final)
-        raise
     _fsync_folder(final.parent)
-    if keep_as is None:
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swaps two folders: with renameat2(2) where the file system can, else by three renames."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        status = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+        if status == 0:
+            return
+    aside = other.with_name(f".{other.name}.old.{os.getpid()}")
+    other.rename(aside)
+    one.rename(other)
+    aside.rename(one)
 
 
 def _umask() -> int:

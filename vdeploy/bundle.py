@@ -147,7 +147,7 @@ class Bundle:
             version = str(values["schema_version"])
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{file} cannot be read ({error})", "export the run again") from error
-        if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        if _major(version) != _major(SCHEMA_VERSION):
             raise BundleError(
                 f"{file} has schema version {version}, this vdeploy reads {SCHEMA_VERSION}",
                 "use the vdeploy that wrote it, or export the run again",
@@ -162,6 +162,9 @@ class Bundle:
     def _verify(self) -> None:
         for artifact in self.manifest.artifacts:
             file = self.path(artifact)
+            if not file.resolve().is_relative_to(self.root.resolve()):
+                outside = f"{self.root / MANIFEST} names a file outside the bundle: {artifact.path}"
+                raise BundleError(outside, "do not trust this bundle")
             if not file.is_file():
                 raise BundleError(f"{file} is missing from the bundle", "export the run again")
             if sha256_of(file) != artifact.sha256:
@@ -169,3 +172,7 @@ class Bundle:
                     f"{file} is not the file that was exported: its SHA-256 differs from {MANIFEST}",
                     "export the run again",
                 )
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

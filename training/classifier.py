@@ -1,0 +1,41 @@
+"""The classifier: a sequence of VGG19 features in, the probability of violence out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from training.frameworks import load_keras
+from training.recipe import ModelSection
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["build_classifier"]
+
+
+def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Model:
+    """LSTM, dense layer, softmax.
+
+    Features of each frame are normalised over their F values first (Ba et al. 2016, "Layer Normalization"): what the
+    network sees does then not depend on the brightness and contrast of the camera, and training settles in half the
+    epochs.
+
+    Args:
+        frames: Frames of a clip, T.
+        dim: Features of a frame, F.
+        section: Sizes and dropout.
+
+    Returns:
+        A model ``features float32[B, T, F]`` -> ``probabilities float32[B, 2]`` (non-violent, violent).
+    """
+    keras: Any = load_keras()
+    layers = keras.layers
+    features = keras.Input((frames, dim), name="features", dtype="float32")
+    x = layers.LayerNormalization(name="normalize")(features)
+    x = layers.Dropout(section.dropout, noise_shape=(None, 1, dim), name="dropout_features")(x)
+    x = layers.LSTM(section.units, name="lstm")(x)
+    x = layers.Dropout(section.dropout, name="dropout_lstm")(x)
+    x = layers.Dense(section.dense, activation="relu", name="dense")(x)
+    x = layers.Dense(2, name="logits")(x)
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(x)
+    return keras.Model(features, probabilities, name="lstm_classifier")

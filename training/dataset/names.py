@@ -1,0 +1,109 @@
+"""What the names of folders and the words in a CSV mean: classes and splits."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+
+from training.errors import DatasetError
+
+__all__ = ["SPLIT_NAMES", "assign_labels", "listing", "split_of"]
+
+SPLIT_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "train",
+        "training": "train",
+        "valid": "valid",
+        "val": "valid",
+        "validation": "valid",
+        "test": "test",
+        "testing": "test",
+    }
+)
+"""The split that each recognised name means."""
+
+_VIOLENT = {"violence", "violent", "fight", "fights", "fighting", "assault", "assaults", "attack", "attacks", "brawl"}
+_POSITIVE = frozenset({"1", *_VIOLENT})
+_NEGATIVE = frozenset(
+    {"0", "normal", "neutral", "peace", "peaceful"}
+    | {prefix + word for prefix in ("no", "non", "not") for word in _VIOLENT}
+)
+_CLIPS = re.compile("(clip|video)s?$")
+_LISTED = 8
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder or a word names, in any case; ``None`` if it names none."""
+    return SPLIT_NAMES.get(name.strip().casefold())
+
+
+def listing(names: Collection[str]) -> str:
+    """A few sorted names, joined by commas."""
+    shown = sorted(names)[:_LISTED]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def assign_labels(
+    names: Collection[str], positive: Sequence[str], where: str
+) -> tuple[dict[str, int], tuple[str, str]]:
+    """Decides which class names mean violence.
+
+    Names that differ only in case, punctuation or Unicode form are the same class.
+
+    Args:
+        names: The names found in the data.
+        positive: The names that mean violence; empty to recognise the usual ones.
+        where: Where the names were found, for messages.
+
+    Returns:
+        The label, 0 or 1, of each name, and the class names of label 0 and label 1.
+
+    Raises:
+        DatasetError: The names do not make two classes, or are not known.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        found.setdefault(_key(name), name)
+    if len(found) < 2:
+        raise DatasetError(
+            f"{where} holds one class only: {listing(found.values())}",
+            "it needs violent and non-violent clips, such as fight/ and normal/",
+        )
+    keys = _chosen(found, positive, where) if positive else _recognised(found, where)
+    negative = sorted(found[key] for key in found.keys() - keys)
+    if not negative:
+        raise DatasetError(
+            f"{where} holds one class only: every class ({listing(found.values())}) is given as positive",
+            "leave the non-violent ones out of --positive",
+        )
+    labels = {name: int(_key(name) in keys) for name in names}
+    return labels, ("+".join(negative), "+".join(sorted(found[key] for key in keys)))
+
+
+def _key(name: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum()) or name
+
+
+def _chosen(found: Mapping[str, str], positive: Sequence[str], where: str) -> set[str]:
+    for name in positive:
+        if _key(name) not in found:
+            raise DatasetError(
+                f"{where} has no class {name}, only {listing(found.values())}", "pass one of these as --positive NAME"
+            )
+    return {_key(name) for name in positive}
+
+
+def _recognised(found: Mapping[str, str], where: str) -> set[str]:
+    violent = {key for key in found if _CLIPS.sub("", key) in _POSITIVE}
+    peaceful = {key for key in found if _CLIPS.sub("", key) in _NEGATIVE}
+    if len(found) == 2 and len(violent) == 1 and len(peaceful) == 1:
+        return violent
+    reason = f"more than two classes ({len(found)})" if len(found) > 2 else "classes whose meaning is not clear"
+    raise DatasetError(
+        f"{where} holds {reason}: {listing(found.values())}",
+        "say which of them means violence with --positive NAME (more than once for several); the others become the"
+        " non-violent class",
+    )

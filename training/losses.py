@@ -1,0 +1,47 @@
+"""The focal loss, with one alpha for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.frameworks import load_keras
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["balanced_weights", "focal_loss"]
+
+
+def focal_loss(alpha: Sequence[float], gamma: float, label_smoothing: float = 0.0) -> Any:
+    """Focal loss over two softmax probabilities, per clip and not reduced.
+
+    FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t), where t is the true class (Lin et al. 2017, "Focal Loss for Dense
+    Object Detection", eq. 5). At gamma = 0 and alpha = 1 it is cross-entropy. Keras' implementation follows the paper
+    and takes an alpha for each class, so it is used as it is.
+
+    Args:
+        alpha: Weight of each class: (non-violent, violent).
+        gamma: Focusing parameter; 2 in the paper.
+        label_smoothing: Share of the label spread over both classes (Szegedy et al. 2016, sec. 7).
+
+    Returns:
+        A Keras loss: one-hot labels ``[B, 2]`` and probabilities ``[B, 2]`` to losses ``[B]``.
+    """
+    keras = load_keras()
+    return keras.losses.CategoricalFocalCrossentropy(
+        alpha=list(alpha), gamma=gamma, label_smoothing=label_smoothing, reduction="none"
+    )
+
+
+def balanced_weights(labels: npt.NDArray[np.integer[Any]]) -> tuple[float, float]:
+    """Weights in inverse proportion to how often a class occurs: N / (2 N_c), which average to 1 over the clips.
+
+    Args:
+        labels: 0 or 1, ``[N]``; both occur.
+    """
+    counts = np.bincount(labels, minlength=2)
+    weights = labels.size / (2.0 * counts)
+    return float(weights[0]), float(weights[1])

@@ -1,0 +1,361 @@
+"""The report's pictures: charts as inline SVG that follows the page's colour scheme, frames as one JPEG strip.
+
+Charts are drawn by Matplotlib in placeholder colours, which become CSS variables of the page: ``--ink``, ``--muted``,
+``--rule``, ``--paper``, ``--calm`` (non-violent, and whatever is measured) and ``--alarm`` (violent). They hold no text
+but numbers and axis names, so nothing a user wrote can break one.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from training.errors import require
+from training.evaluation import precision_recall_curve, roc_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from training.calibration import Reliability
+
+__all__ = [
+    "contact_sheet",
+    "learning_rate_chart",
+    "loss_chart",
+    "precision_recall_chart",
+    "reliability_chart",
+    "roc_chart",
+    "score_chart",
+    "score_histogram",
+]
+
+_INK, _MUTED, _RULE, _PAPER, _CALM, _ALARM = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _RULE: "var(--rule)",
+    _PAPER: "var(--paper)",
+    _CALM: "var(--calm)",
+    _ALARM: "var(--alarm)",
+}
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": _RULE,
+    "axes.facecolor": "none",
+    "axes.formatter.useoffset": False,
+    "axes.grid": True,
+    "axes.labelcolor": _MUTED,
+    "axes.labelpad": 6,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
+    "lines.solid_joinstyle": "round",
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "text.parse_math": False,
+    "xtick.color": _MUTED,
+    "xtick.major.size": 0,
+    "xtick.major.pad": 6,
+    "ytick.color": _MUTED,
+    "ytick.major.size": 0,
+    "ytick.major.pad": 6,
+}
+_SMALL, _LARGE = (3.0, 2.3), (4.9, 4.0)
+"""Inches; both come to the same type size in the page's columns."""
+
+_DASHES = (0, (4, 3))
+
+_HISTOGRAM_BINS = 20
+_STRIP_FRAMES = 8
+_FRAME_HEIGHT = 128
+_FRAME_MAX_WIDTH = 228
+_STRIP_MAX_BYTES = 40_000
+_JPEG_QUALITIES = (82, 65, 45, 25, 10)
+
+
+def loss_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> str:
+    """Draws training (dashed) and validation loss by epoch.
+
+    Args:
+        history: Per epoch: ``epoch``, ``loss``, ``valid_loss``; a missing value leaves a gap.
+        best_epoch: The epoch to mark.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Any) -> None:
+        epochs = _column(history, "epoch")
+        axes.plot(epochs, _column(history, "loss"), color=_MUTED, linestyle=_DASHES)
+        axes.plot(epochs, _column(history, "valid_loss"), color=_CALM)
+        axes.set_ylim(bottom=0)
+        _epoch_axis(axes, history, best_epoch, "valid_loss")
+
+    return _render("loss", "Line chart: training and validation loss by epoch", _SMALL, draw)
+
+
+def score_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> str:
+    """Draws validation accuracy (dashed) and area under the ROC curve by epoch.
+
+    Args:
+        history: Per epoch: ``epoch``, ``valid_auc``, ``valid_accuracy``; a missing value leaves a gap.
+        best_epoch: The epoch to mark.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Any) -> None:
+        epochs = _column(history, "epoch")
+        axes.plot(epochs, _column(history, "valid_accuracy"), color=_MUTED, linestyle=_DASHES)
+        axes.plot(epochs, _column(history, "valid_auc"), color=_CALM)
+        axes.set_ylim(top=1.01)
+        _epoch_axis(axes, history, best_epoch, "valid_auc")
+
+    return _render("score", "Line chart: validation ROC AUC and accuracy by epoch", _SMALL, draw)
+
+
+def learning_rate_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> str:
+    """Draws the learning rate by epoch.
+
+    Args:
+        history: Per epoch: ``epoch``, ``learning_rate``; a missing value leaves a gap.
+        best_epoch: The epoch to mark.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Any) -> None:
+        axes.plot(_column(history, "epoch"), _column(history, "learning_rate"), color=_CALM)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        _epoch_axis(axes, history, best_epoch, "learning_rate")
+
+    return _render("rate", "Line chart: learning rate by epoch", _SMALL, draw)
+
+
+def roc_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
+    """Draws the ROC curve and the point that the threshold picks on it.
+
+    Args:
+        labels: int[N], 1 for violent, 0 for not; both classes.
+        probabilities: float[N] in [0, 1], of the violent class.
+        threshold: The decision threshold.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    curve = roc_curve(labels, probabilities)
+    chosen = int((curve.thresholds >= threshold).sum()) - 1
+    x, y = curve.false_positive_rate, curve.true_positive_rate
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=_DASHES)
+        axes.plot(x, y, color=_CALM, clip_on=False)
+        _point(axes, x[chosen], y[chosen])
+        _unit_square(axes, "False-alarm rate", "Violent clips found")
+
+    alt = f"ROC curve; at the threshold {y[chosen]:.0%} of violent clips are found, with {x[chosen]:.0%} false alarms"
+    return _render("roc", alt, _LARGE, draw)
+
+
+def precision_recall_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
+    """Draws precision against recall and the point that the threshold picks.
+
+    Args:
+        labels: int[N], 1 for violent, 0 for not; both classes.
+        probabilities: float[N] in [0, 1], of the violent class.
+        threshold: The decision threshold.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    curve = precision_recall_curve(labels, probabilities)
+    chosen = int((curve.thresholds >= threshold).sum()) - 1
+
+    def draw(axes: Any) -> None:
+        prevalence = np.asarray(labels).mean()
+        axes.plot([0, 1], [prevalence, prevalence], color=_MUTED, linewidth=1, linestyle=_DASHES)
+        axes.step(
+            np.append(0, curve.recall), np.append(curve.precision[0], curve.precision), color=_CALM, clip_on=False
+        )
+        if chosen >= 0:
+            _point(axes, curve.recall[chosen], curve.precision[chosen])
+        _unit_square(axes, "Violent clips found (recall)", "Flags that are right (precision)")
+
+    alt = "Precision-recall curve"
+    if chosen >= 0:
+        alt += f"; at the threshold recall is {curve.recall[chosen]:.0%} and precision {curve.precision[chosen]:.0%}"
+    return _render("pr", alt, _LARGE, draw)
+
+
+def reliability_chart(after: Reliability, before: Reliability | None = None) -> str:
+    """Draws accuracy against confidence; the area of a dot is the number of clips in its bin.
+
+    Args:
+        after: Bins of the probabilities that are in use.
+        before: Bins before the temperature was applied, drawn as hollow dots.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Any) -> None:
+        axes.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=1, linestyle=_DASHES)
+        if before is not None:
+            axes.scatter(*_dots(before), facecolor="none", edgecolor=_MUTED, linewidth=1.5, clip_on=False, zorder=3)
+        axes.scatter(*_dots(after), facecolor=_CALM, edgecolor=_PAPER, linewidth=1, clip_on=False, zorder=2.5)
+        _unit_square(axes, "Confidence in the predicted class", "Predictions that are right")
+        axes.set_xlim(0.5, 1)
+
+    alt = f"Reliability diagram: accuracy against confidence; expected calibration error {after.error:.3f}"
+    return _render("reliability", alt, _LARGE, draw)
+
+
+def score_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
+    """Draws how many clips of either class got which probability: violent above the axis, non-violent below it.
+
+    Counts are on a square-root scale, so that the few clips near the threshold can be seen beside the many far from it.
+
+    Args:
+        labels: int[N], 1 for violent, 0 for not.
+        probabilities: float[N] in [0, 1], of the violent class.
+        threshold: The decision threshold, drawn as a line.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    violent, p = np.asarray(labels) == 1, np.asarray(probabilities, dtype=np.float64)
+    edges = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
+    above, below = np.histogram(p[violent], edges)[0], np.histogram(p[~violent], edges)[0]
+    top = 1.1 * max(above.max(), below.max(), 1)
+    step = max(1, math.floor(math.sqrt(top) / 3))
+    ticks = np.arange(math.floor(math.sqrt(top) / step) + 1.0) * step
+
+    def draw(axes: Any) -> None:
+        width = 0.86 / _HISTOGRAM_BINS
+        centres = (edges[:-1] + edges[1:]) / 2
+        for counts, colour in ((above, _ALARM), (-below, _CALM)):
+            used = counts != 0
+            axes.bar(centres[used], counts[used], width=width, color=colour)
+        axes.axhline(0, color=_MUTED, linewidth=1)
+        axes.axvline(threshold, color=_INK, linewidth=1.5, linestyle=_DASHES)
+        axes.set_xlim(0, 1)
+        axes.set_yscale("function", functions=(_signed_root, _signed_square))
+        axes.set_ylim(-top, top)
+        axes.set_yticks(_signed_square(np.concatenate([-ticks[:0:-1], ticks])))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("Probability of violence")
+        axes.set_ylabel("Clips")
+
+    alt = f"Histogram of probabilities by class, threshold at {threshold:.2f}"
+    return _render("histogram", alt, _LARGE, draw)
+
+
+def contact_sheet(frames: npt.NDArray[np.uint8]) -> str:
+    """Puts up to eight frames of a clip, evenly spaced in time, in one row.
+
+    Args:
+        frames: uint8[T, H, W, 3] in RGB, T > 0.
+
+    Returns:
+        A JPEG of at most about 40 kB as a ``data:`` URI.
+    """
+    chosen = np.linspace(0, len(frames) - 1, min(_STRIP_FRAMES, len(frames))).round().astype(int)
+    height, width = frames.shape[1:3]
+    size = (min(max(round(_FRAME_HEIGHT * width / height), 1), _FRAME_MAX_WIDTH), _FRAME_HEIGHT)
+    strip = np.hstack([cv2.resize(frames[index], size, interpolation=cv2.INTER_AREA) for index in chosen])
+    jpeg = b""
+    for quality in _JPEG_QUALITIES:
+        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        jpeg = encoded.tobytes()
+        if len(jpeg) <= _STRIP_MAX_BYTES:
+            break
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+
+
+def _render(name: str, alt: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
+    """Draws on fresh axes and returns the SVG, its ids made unique to the page by the name."""
+    matplotlib: Any = require("matplotlib", extra="train", purpose="the report")
+    figures: Any = require("matplotlib.figure", extra="train", purpose="the report")
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = figures.Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = buffer.getvalue()
+    view = re.search(r'viewBox="([^"]+)"', text)
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    if view is None:
+        raise RuntimeError("Matplotlib wrote an SVG without a viewBox")
+    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
+    body = re.sub(r"font-family: [^;\"]+;?", "", body)
+    body = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, variable)
+    return f'<svg class="chart" role="img" aria-label="{html.escape(alt)}" viewBox="{view[1]}">{body.strip()}'
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> npt.NDArray[np.float64]:
+    values = [row.get(key) for row in history]
+    return np.array([np.nan if value is None else float(value) for value in values])
+
+
+def _epoch_axis(axes: Any, history: Sequence[Mapping[str, Any]], best_epoch: int | None, marked: str) -> None:
+    axes.set_xlabel("Epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.margins(x=0.03)
+    axes.grid(visible=False, axis="x")
+    if len(history) == 1:
+        for line in axes.lines:
+            line.set_marker("o")
+    best = [row for row in history if row.get("epoch") == best_epoch]
+    if best_epoch is not None and best:
+        axes.axvline(best_epoch, color=_MUTED, linewidth=1, zorder=1)
+        _point(axes, best_epoch, _column(best, marked)[0])
+
+
+def _unit_square(axes: Any, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def _point(axes: Any, x: float, y: float) -> None:
+    axes.plot([x], [y], marker="o", markersize=8, color=_ALARM, markeredgecolor=_PAPER, clip_on=False, zorder=5)
+
+
+def _dots(bins: Reliability) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    used = bins.counts > 0
+    area = 30 + 220 * bins.counts[used] / bins.counts.max()
+    return bins.confidence[used], bins.accuracy[used], area
+
+
+def _signed_root(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _signed_square(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return values * np.abs(values)

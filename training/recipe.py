@@ -1,0 +1,218 @@
+"""The recipe: every choice of a training in one validated, readable TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from training.clips import ClipSpec
+from training.errors import RecipeError, require
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_toml"]
+
+DEFAULT = "default"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClipSection(_Section):
+    """How a video becomes frames; see `training.clips.ClipSpec`."""
+
+    frames: int = Field(16, ge=1, le=1024)
+    size: int = Field(224, ge=32, le=1024)
+
+
+class FeatureSection(_Section):
+    """Which VGG19 looks at the frames."""
+
+    layer: Literal["avg", "fc2"] = "avg"
+    weights: str = "imagenet"
+
+
+class ModelSection(_Section):
+    """The classifier."""
+
+    units: int = Field(128, ge=1, le=4096)
+    dense: int = Field(64, ge=1, le=4096)
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class LossSection(_Section):
+    """What is minimised. Alpha ``"balanced"`` follows the class frequencies of the training split."""
+
+    gamma: float = Field(2.0, ge=0, le=10)
+    alpha: Literal["balanced"] | tuple[float, float] = "balanced"
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    class_weights: Literal["balanced", "none"] = "none"
+
+    @model_validator(mode="after")
+    def _alpha_is_positive(self) -> LossSection:
+        if self.alpha != "balanced" and min(self.alpha) <= 0:
+            raise ValueError("alpha must be positive for both classes")
+        return self
+
+
+class OptimizerSection(_Section):
+    """AdamW with linear warm-up and cosine decay, stepped per batch."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    warmup_epochs: float = Field(3, ge=0)
+    floor: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the highest")
+    clip_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+
+
+class TrainingSection(_Section):
+    """How long, in what portions, and when to stop."""
+
+    epochs: int = Field(60, ge=1)
+    batch: int = Field(32, ge=1)
+    patience: int = Field(20, ge=1, description="epochs without a better validation AUC before it stops")
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class DataSection(_Section):
+    """How clips are split where the data set does not say."""
+
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    positive: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _split_adds_up(self) -> DataSection:
+        if min(self.split) < 0 or self.split[0] <= 0 or self.split[1] <= 0 or abs(sum(self.split) - 1) > 1e-6:
+            raise ValueError(
+                "split must be three shares (train, valid, test) that add up to 1, train and valid above 0"
+            )
+        return self
+
+
+class DecisionSection(_Section):
+    """From which probability on a clip counts as violent: a number, or ``"f1"``, the best F1 on validation clips."""
+
+    threshold: Literal["f1"] | float = 0.5
+
+    @model_validator(mode="after")
+    def _threshold_is_a_probability(self) -> DecisionSection:
+        if not isinstance(self.threshold, str) and not 0 < self.threshold < 1:
+            raise ValueError("threshold must lie between 0 and 1")
+        return self
+
+
+class Recipe(_Section):
+    """All sections; every key has a default."""
+
+    clip: ClipSection = ClipSection()
+    features: FeatureSection = FeatureSection()
+    model: ModelSection = ModelSection()
+    loss: LossSection = LossSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    training: TrainingSection = TrainingSection()
+    decision: DecisionSection = DecisionSection()
+    data: DataSection = DataSection()
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """The clip section as the decoder wants it."""
+        return ClipSpec(frames=self.clip.frames, size=self.clip.size)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("training").joinpath("recipes")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe and applies single keys on top.
+
+    Args:
+        source: Name of a recipe of the package, or a path of a TOML file.
+        overrides: Assignments such as ``"training.epochs=20"``; the value is TOML, or else a string.
+
+    Returns:
+        The validated recipe.
+
+    Raises:
+        RecipeError: Unknown recipe or key (with the nearest known one), or a value out of range.
+    """
+    names = recipe_names()
+    if source in names:
+        text = resources.files("training").joinpath("recipes").joinpath(f"{source}.toml").read_text(encoding="utf-8")
+    elif Path(source).is_file():
+        text = Path(source).read_text(encoding="utf-8")
+    else:
+        raise RecipeError(
+            f"there is no recipe {source!r}{_suggest(source, names)}",
+            f"give a TOML file or one of: {', '.join(names)}",
+        )
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(
+            f"{source} is not valid TOML ({error})", "mend it, or start from a recipe of the package"
+        ) from error
+    for assignment in overrides:
+        _assign(values, assignment)
+    return _validate(values, source)
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """The recipe as TOML with all keys, as `load_recipe` reads it."""
+    tomli_w = require("tomli_w", extra="train", purpose="writing a recipe")
+    text: str = tomli_w.dumps(recipe.model_dump(mode="json"))
+    return text
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot or not name:
+        raise RecipeError(
+            f"--set {assignment!r} is not of the form section.key=value", "for example --set training.epochs=20"
+        )
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    target = values.setdefault(section, {})
+    if isinstance(target, dict):
+        target[name] = value
+
+
+def _validate(values: Mapping[str, Any], source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        key = ".".join(path[:2])
+        if first["type"] == "extra_forbidden":
+            section = Recipe.model_fields.get(path[0])
+            fields = (
+                getattr(section.annotation, "model_fields", {}) if section and len(path) > 1 else Recipe.model_fields
+            )
+            raise RecipeError(
+                f"recipe {source}: unknown key {key}{_suggest(path[-1], list(fields))}",
+                f"known here: {', '.join(fields)}",
+            ) from error
+        raise RecipeError(
+            f"recipe {source}: {key}: {first['msg']}, got {first['input']!r}", "see training/recipes/default.toml"
+        ) from error
+
+
+def _suggest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

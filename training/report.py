@@ -1,0 +1,259 @@
+"""A run's report: one HTML file without scripts or outside assets, for whoever has to decide about the detector."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from training import plots
+from training.calibration import reliability
+from training.errors import require
+from training.files import write_text
+
+if TYPE_CHECKING:
+    from training.evaluation import Evaluation
+
+__all__ = ["REPORT", "Mistake", "ReportData", "write_report"]
+
+REPORT = "report.html"
+
+Mistake = tuple[str, int, float, npt.NDArray[np.uint8]]
+"""A clip that was misjudged: path, label, probability of the violent class, frames uint8[T, H, W, 3] in RGB."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MAX_MISTAKES = 12
+_MAX_GROUPS = 20
+_MAX_PROBLEMS = 50
+_WIDE_INTERVAL = 0.05
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything that a report tells. What is left out is left out of the page.
+
+    Attributes:
+        name: Name of the run.
+        evaluation: Figures on the held-out clips, after ``temperature``, with the threshold that is in use.
+        labels: int[N] of those clips, 1 for violent, 0 for not.
+        probabilities: float[N] of the violent class, after ``temperature``.
+        split: The split that these clips are: ``"valid"`` or ``"test"``.
+        tuned_on_split: Whether the best epoch, the threshold or the temperature was chosen on these same clips.
+        threshold_rule: How the threshold was chosen, for example ``"highest F1 on the validation split"``.
+        temperature: The temperature that was applied; 1 for none.
+        uncalibrated: float[N], the probabilities before the temperature.
+        classes: The user's names of the non-violent and the violent class.
+        created: When the run ended, as text.
+        counts: Clips by split, then by class name.
+        problems: Clips that were left out or deserve a look, a line each.
+        recipe: The resolved recipe: values, or tables of values.
+        history: Per epoch: ``epoch``, ``loss``, ``valid_loss``, ``valid_auc``, ``valid_accuracy``, ``learning_rate``,
+            ``seconds``; missing values are ``None`` or absent.
+        best_epoch: The ``epoch`` whose weights were kept.
+        mistakes: Misjudged clips; the twelve most confident ones are shown.
+        environment: Versions and devices by name.
+        notes: Further remarks for the reader, a sentence or two each.
+    """
+
+    name: str
+    evaluation: Evaluation
+    labels: npt.ArrayLike
+    probabilities: npt.ArrayLike
+    split: str = "valid"
+    tuned_on_split: bool = True
+    threshold_rule: str = ""
+    temperature: float = 1.0
+    uncalibrated: npt.ArrayLike | None = None
+    classes: tuple[str, str] = ("non-violent", "violent")
+    created: str = ""
+    counts: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    problems: Sequence[str] = ()
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = ()
+    best_epoch: int | None = None
+    mistakes: Sequence[Mistake] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def write_report(run_dir: Path, data: ReportData) -> Path:
+    """Writes ``report.html`` into a run folder, atomically.
+
+    Args:
+        run_dir: The run folder; made where it is missing.
+        data: What to tell.
+
+    Returns:
+        The file.
+
+    Raises:
+        MissingExtraError: Jinja2 or Matplotlib is not installed.
+    """
+    path = run_dir / REPORT
+    write_text(path, _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _page(data)))
+    return path
+
+
+def _page(data: ReportData) -> str:
+    jinja2: Any = require("jinja2", extra="train", purpose="the report")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, number=_number)
+    after = reliability(data.labels, data.probabilities)
+    before = None if data.uncalibrated is None else reliability(data.labels, data.uncalibrated)
+    shown = sorted(data.mistakes, key=_confidence, reverse=True)[:_MAX_MISTAKES]
+    errors = data.evaluation.confusion.fp + data.evaluation.confusion.fn
+    page: str = environment.get_template("report.html.j2").render(
+        data=data,
+        evaluation=data.evaluation,
+        split_name={"valid": "validation", "test": "test", "train": "training"}.get(data.split, data.split),
+        tiles=_tiles(data),
+        notes=_notes(data),
+        error_before=None if before is None else before.error,
+        charts=_charts(data, plots.reliability_chart(after, before)),
+        groups=_groups(data.evaluation),
+        further_groups=max(0, len(data.evaluation.groups) - _MAX_GROUPS),
+        mistakes=[(*mistake[:3], plots.contact_sheet(mistake[3])) for mistake in shown],
+        further_mistakes=max(0, errors - len(shown)),
+        problems=data.problems[:_MAX_PROBLEMS],
+        further_problems=max(0, len(data.problems) - _MAX_PROBLEMS),
+        recipe=_recipe_tables(data.recipe),
+    )
+    return page
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tile:
+    title: str
+    value: str
+    interval: str
+    meaning: str
+
+
+def _tiles(data: ReportData) -> list[_Tile]:
+    evaluation, cells = data.evaluation, data.evaluation.confusion
+    figures = [
+        ("Accuracy", "accuracy", _percent, f"{cells.tp + cells.tn} of {evaluation.clips} clips in the right class"),
+        ("Violence found", "accuracy_violent", _percent, f"{cells.tp} of {cells.tp + cells.fn} violent clips flagged"),
+        (
+            "False alarms avoided",
+            "accuracy_non_violent",
+            _percent,
+            f"{cells.tn} of {cells.tn + cells.fp} non-violent clips not flagged",
+        ),
+        ("ROC AUC", "roc_auc", _number, "how often a violent clip scores above a non-violent one"),
+    ]
+    tiles = []
+    for title, name, show, meaning in figures:
+        value = getattr(evaluation, name)
+        if value is not None:
+            interval = " \N{EN DASH} ".join(show(bound) for bound in evaluation.intervals.get(name, ()))
+            tiles.append(_Tile(title, show(value), interval, meaning))
+    return tiles
+
+
+def _notes(data: ReportData) -> list[str]:
+    evaluation = data.evaluation
+    notes = []
+    low, high = evaluation.intervals.get("accuracy", (evaluation.accuracy, evaluation.accuracy))
+    if evaluation.accuracy == 1:
+        highest = 1 - 0.05 ** (1 / evaluation.clips)
+        notes.append(
+            f"Not one of {evaluation.clips} clips was misjudged, so the interval has no width. That is not certainty: "
+            f"with this many clips the true error rate may still be up to {_percent(highest)} (95% confidence)."
+        )
+    elif high - low > _WIDE_INTERVAL:
+        notes.append(
+            f"{evaluation.clips} clips are few: on new clips of the same kind, expect an accuracy anywhere between "
+            f"{_percent(low)} and {_percent(high)}. More held-out clips narrow this."
+        )
+    if evaluation.roc_auc is None:
+        notes.append("These clips are all of one class, so what compares the two classes could not be computed.")
+    if data.tuned_on_split:
+        notes.append(
+            "The best epoch, the threshold or the temperature was chosen on these same clips, which flatters the "
+            "figures a little. A test split that nothing was chosen on gives the fair ones."
+        )
+    notes.append(
+        "The figures hold for footage like this data set. Another camera, angle, crowd or sport is another question: "
+        "measure on your own clips before you rely on them."
+    )
+    notes.append(
+        "A probability is the model's opinion, not proof. Keep a person in the loop, and let nothing that affects "
+        "people follow from a score alone."
+    )
+    return [*notes, *data.notes]
+
+
+def _charts(data: ReportData, reliability_chart: str) -> dict[str, str]:
+    labels, probabilities, threshold = data.labels, data.probabilities, data.evaluation.threshold
+    charts = {
+        "reliability": reliability_chart,
+        "histogram": plots.score_histogram(labels, probabilities, threshold),
+    }
+    if data.evaluation.roc_auc is not None:
+        charts["roc"] = plots.roc_chart(labels, probabilities, threshold)
+        charts["precision_recall"] = plots.precision_recall_chart(labels, probabilities, threshold)
+    if data.history:
+        charts["loss"] = plots.loss_chart(data.history, data.best_epoch)
+        charts["score"] = plots.score_chart(data.history, data.best_epoch)
+        charts["learning_rate"] = plots.learning_rate_chart(data.history, data.best_epoch)
+    return charts
+
+
+def _groups(evaluation: Evaluation) -> list[tuple[str, Evaluation]]:
+    """The groups with the lowest accuracy first, larger ones before smaller ones."""
+    worst = sorted(evaluation.groups.items(), key=lambda item: (item[1].accuracy, -item[1].clips, item[0]))
+    return worst[:_MAX_GROUPS]
+
+
+def _confidence(mistake: Mistake) -> float:
+    _, label, probability, _ = mistake
+    return 1 - probability if label == 1 else probability
+
+
+def _recipe_tables(recipe: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Plain values under ``""`` first, then each nested table under its dotted name."""
+    tables: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def collect(name: str, table: Mapping[str, Any]) -> None:
+        plain = [(key, _text(value)) for key, value in table.items() if not isinstance(value, Mapping)]
+        if plain:
+            tables.append((name, plain))
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                collect(f"{name}.{key}" if name else key, value)
+
+    collect("", recipe)
+    return tables
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return ", ".join(_text(item) for item in value)
+    return str(value)
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "\N{EN DASH}" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}%"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "\N{EN DASH}" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,97 @@
+"""One synthetic clip, frame by frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.synth.backdrop import paint_backdrop
+from training.synth.calm import calm
+from training.synth.camera import SUPERSAMPLING, Camera
+from training.synth.fight import violent
+from training.synth.figure import Figure, Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from training.synth.poses import Track
+
+__all__ = ["choreograph", "frames_of"]
+
+_SHAKE = 0.03
+"""Largest shake of the camera, as a share of the frame's height."""
+
+_SECONDS = (1.6, 2.4)
+"""Shortest and longest clip."""
+
+
+def frames_of(seed: int, index: int, *, is_violent: bool, size: tuple[int, int], fps: float) -> Iterator[Image]:
+    """Draws one clip.
+
+    Everything but the movement of the people depends on ``seed`` and ``index`` alone.
+
+    Args:
+        seed: Of the data set.
+        index: Of the clip in it.
+        is_violent: What the people do.
+        size: Width and height in pixels.
+        fps: Frames a second.
+
+    Yields:
+        BGR frames, ``uint8[height, width, 3]``.
+    """
+    times, people = _extent(seed, index, fps)
+    look = _generator(seed, index, "look")
+    width, height = (SUPERSAMPLING * pixels for pixels in size)
+    margin = round(_SHAKE * height)
+    width, height = width + 2 * margin, height + 2 * margin
+
+    horizon = look.uniform(0.5, 0.68)
+    backdrop = paint_backdrop(look, width, height, round(horizon * height))
+    stature = look.uniform(0.58, 0.76) * height
+    depths = look.uniform(0.86, 0.95) + look.normal(0, 0.006, 2)
+    if people == 3:
+        depths = np.append(depths, look.uniform(0.82, 0.97))
+    figures = [Figure.draw_lots(look, stature * (0.5 + 0.5 * depth / depths[0])) for depth in depths]
+    camera = Camera.draw_lots(look, times)
+    noise = _generator(seed, index, "noise")
+    tracks = choreograph(seed, index, is_violent=is_violent, fps=fps, reach=width / 2 / stature - 0.2)
+
+    cast = sorted(zip(depths, figures, tracks, strict=True), key=lambda person: float(person[0]))
+    for frame in range(len(times)):
+        scene = backdrop.copy()
+        for depth, figure, track in cast:
+            hips = width / 2 + track.place[frame] * stature
+            figure.draw(scene, track.poses[frame], track.facing, hips, depth * height)
+        yield camera.shoot(scene, frame, size, noise)
+
+
+def choreograph(seed: int, index: int, *, is_violent: bool, fps: float, reach: float) -> list[Track]:
+    """Tells the people of one clip what to do.
+
+    Args:
+        seed: Of the data set.
+        index: Of the clip in it.
+        is_violent: What the people do.
+        fps: Frames a second.
+        reach: How far from the middle a person is still seen whole, in body heights.
+
+    Returns:
+        One track for each of the two or three people.
+    """
+    times, people = _extent(seed, index, fps)
+    act = violent if is_violent else calm
+    return act(times, people, reach, _generator(seed, index, "motion"))
+
+
+def _extent(seed: int, index: int, fps: float) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], int]:
+    """Moments of the frames and number of people."""
+    rng = _generator(seed, index, "extent")
+    frames = round(rng.uniform(*_SECONDS) * fps)
+    return np.arange(frames) / fps, int(rng.integers(2, 4))
+
+
+def _generator(seed: int, index: int, purpose: str) -> np.random.Generator:
+    """A stream of random numbers of its own for each clip and purpose."""
+    return np.random.default_rng([seed, index, *purpose.encode()])

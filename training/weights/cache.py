@@ -1,0 +1,152 @@
+"""Keras' cache of downloaded weights: looked up, checked and filled."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO
+
+from training.errors import WeightsError
+from training.files import atomic_write
+from training.progress import say, track
+from training.weights.places import PlaceError, Stream, places
+from training.weights.published import WeightsFile
+
+__all__ = ["OnProgress", "fetch", "keras_cache"]
+
+OnProgress = Callable[[int, "int | None"], None]
+"""Called with the bytes fetched so far, and in all if that is known."""
+
+_CHUNK = 1 << 20
+
+
+def keras_cache() -> Path:
+    """The folder in which Keras keeps downloaded weights: ``models`` in ``$KERAS_HOME`` or ``~/.keras``."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress | None = None) -> Path:
+    """Finds a file of weights in Keras' cache, or fetches it into the cache from the first place that has it.
+
+    A file in the cache with another hash is moved aside to ``*.corrupt``. Of several processes that want the same file
+    at once, one fetches it and the others wait.
+
+    Args:
+        file: Which file.
+        offline: Look into the cache only.
+        on_progress: As for `find_weights`.
+
+    Returns:
+        The file in the cache, its MD5 checked.
+
+    Raises:
+        WeightsError: No place has it, with what was tried and why it failed; or the cache cannot be written.
+    """
+    target = keras_cache() / file.name
+    try:
+        if _is_intact(target, file.md5):
+            return target
+        failures = [] if offline and not target.exists() else _fetch(file, target, offline, on_progress)
+    except OSError as error:
+        raise WeightsError(
+            f"the weights {target} cannot be read or written ({error.strerror or error})",
+            "free the disk, mend the permissions, or set KERAS_HOME to another folder",
+        ) from error
+    if failures is None:
+        return target
+    tried = "; ".join([f"not in {target.parent}", *(["offline, so not downloaded"] if offline else failures)])
+    raise WeightsError(
+        f"VGG19 weights {file.name} cannot be had: {tried}",
+        f"pass --weights PATH, or put {file.name} into {target.parent}",
+    )
+
+
+def _fetch(file: WeightsFile, target: Path, offline: bool, on_progress: OnProgress | None) -> list[str] | None:
+    """Returns ``None`` once the file is in its place, else the reasons why it is not."""
+    with _locked(target):
+        if _is_intact(target, file.md5):
+            return None
+        if target.exists():
+            aside = target.with_name(f"{target.name}.corrupt")
+            target.replace(aside)
+            say(f"{target} is not the published file (its MD5 differs): moved to {aside.name}")
+        failures = []
+        for place, opened in [] if offline else places(file):
+            reason = _fetch_from(opened, file, target, on_progress)
+            if reason is None:
+                return None
+            failures.append(f"{place}: {reason}")
+        return failures
+
+
+def _fetch_from(
+    opened: AbstractContextManager[tuple[Stream, int | None]],
+    file: WeightsFile,
+    target: Path,
+    on_progress: OnProgress | None,
+) -> str | None:
+    try:
+        with opened as (stream, size), atomic_write(target) as out:
+            _copy(stream, out, file, size, on_progress)
+    except PlaceError as error:
+        return str(error)
+    return None
+
+
+def _copy(stream: Stream, out: IO[bytes], file: WeightsFile, size: int | None, on_progress: OnProgress | None) -> None:
+    digest = hashlib.md5(usedforsecurity=False)
+    done = 0
+    with contextlib.nullcontext(on_progress) if on_progress else _progress_bar(file.name, size) as report:
+        while chunk := _read(stream):
+            out.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            report(done, size)
+    if size is not None and done < size:
+        raise PlaceError(f"broke off after {done} of {size} bytes")
+    if digest.hexdigest() != file.md5:
+        raise PlaceError(f"another file (MD5 {digest.hexdigest()}, not {file.md5})")
+
+
+@contextlib.contextmanager
+def _progress_bar(name: str, size: int | None) -> Iterator[OnProgress]:
+    with track(f"Fetching {name}", size and size / 1e6, "MB") as bar:
+        shown = 0
+
+        def show(done: int, _size: int | None) -> None:
+            nonlocal shown
+            bar.advance((done - shown) / 1e6)
+            shown = done
+
+        yield show
+
+
+def _read(stream: Stream) -> bytes:
+    try:
+        return stream.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise PlaceError(f"broke off ({error})") from error
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_intact(path: Path, md5: str) -> bool:
+    if not path.is_file():
+        return False
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest() == md5

@@ -1,0 +1,1 @@
+"""Measuring latency and throughput of what was exported, in process and served."""

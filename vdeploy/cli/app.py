@@ -1,0 +1,82 @@
+"""The Typer app, and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from training.errors import UserError
+from vdeploy import __version__
+from vdeploy.cli import benchmark, data, doctor, evaluate, export, features, predict, serve, train
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+INTERNAL = 70
+
+app = typer.Typer(
+    name="vdeploy",
+    help="From labelled clips to a service: train, export, serve and measure a violence detector for video.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data.app, name="data")
+app.command("features")(features.features)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
+app.command("serve")(serve.serve)
+app.command("predict")(predict.predict)
+app.command("benchmark")(benchmark.benchmark)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vdeploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; works behind any verb.")
+    ] = False,
+) -> None:
+    """Options that every verb has."""
+
+
+def main() -> None:
+    """Runs the command line; an error is one line on stderr and a non-zero exit code.
+
+    Exit codes: 1 for what the user can mend, 2 for a wrong call, 70 for a defect of ours, 130 after Ctrl-C.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("VDEPLOY_DEBUG"))
+    try:
+        app(args=arguments)
+    except UserError as error:
+        _fail(str(error), 1, debug)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept, the same command goes on from there", INTERRUPTED, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        _fail(f"internal error, {line}; add --debug for the traceback and report it", INTERNAL, debug)
+
+
+def _fail(line: str, code: int, debug: bool) -> None:
+    if debug:
+        raise  # noqa: PLE0704  called from except blocks only
+    sys.stderr.write(f"error: {line}\n")
+    sys.exit(code)

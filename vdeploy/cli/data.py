@@ -1,0 +1,62 @@
+"""`vdeploy data`: look at a data set, or make a synthetic one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vdeploy.cli.options import JsonOption, PositiveOption, StrictOption, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, help="Look at a data set, or make a synthetic one.", rich_markup_mode=None)
+
+
+@app.command()
+def scan(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or CSV of labelled clips.")],
+    positive: PositiveOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the splits, where the data set has none.")] = 0,
+    csv: Annotated[Path | None, typer.Option(help="Write the clips with label, split and hash to this CSV.")] = None,
+    decode: Annotated[bool, typer.Option(help="Decode every clip to find damaged ones.")] = True,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Count the clips of each class and split, and name those that cannot be used."""
+    from vdeploy.inspection import inspect_dataset  # noqa: PLC0415  keeps --help fast
+
+    result = inspect_dataset(source, positive=positive or (), seed=seed, decode=decode, strict=strict)
+    if csv:
+        result.dataset.write_csv(csv)
+    if json:
+        print_json(result.to_dict())
+        return
+    negative, violent = result.dataset.classes
+    typer.echo(f"{source}: {len(result.dataset.clips)} clips; violent = {violent}, non-violent = {negative}")
+    rows = [(split or "-", *counts.values()) for split, counts in result.dataset.counts().items()]
+    print_table(("split", f"{negative} (non-violent)", f"{violent} (violent)"), rows)
+    for heading, problems in (("left out", result.dataset.problems), ("used, but", result.notes)):
+        if problems:
+            typer.echo(f"{heading}: {len(problems)}")
+            for problem in problems:
+                typer.echo(f"  {problem.path}: {problem.reason}")
+
+
+@app.command()
+def synth(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    clips: Annotated[int, typer.Option(help="How many clips.")] = 96,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same clips.")] = 0,
+    violent_share: Annotated[float, typer.Option(help="Share of violent clips.")] = 0.5,
+    json: JsonOption = False,
+) -> None:
+    """Render labelled clips of figures that move calmly or clash."""
+    from training.progress import track  # noqa: PLC0415  keeps --help fast
+    from training.synth import synthesize  # noqa: PLC0415  keeps --help fast
+
+    with track("render clips", clips, "clips") as step:
+        paths = synthesize(target, clips=clips, seed=seed, violent_share=violent_share, on_clip=step.advance)
+    if json:
+        print_json({"folder": str(target), "clips": [str(path) for path in paths], "seed": seed})
+    else:
+        typer.echo(f"{len(paths)} clips in {target}")

@@ -1,0 +1,48 @@
+"""`vdeploy evaluate`: a run or a bundle on labelled clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vdeploy.cli.options import (
+    JsonOption,
+    PositiveOption,
+    StoreOption,
+    StrictOption,
+    print_json,
+    print_table,
+    store_root,
+)
+
+
+def evaluate(
+    subject: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="What to evaluate.")],
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    split: Annotated[str, typer.Option(help="train, valid, test or all.")] = "all",
+    positive: PositiveOption = None,
+    store: StoreOption = None,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure accuracy on labelled clips: a run in Keras from stored features, a bundle from the video files."""
+    from vdeploy.evaluate import evaluate_on  # noqa: PLC0415  keeps --help fast
+
+    result = evaluate_on(
+        subject, source, split=split, positive=positive or (), store_root=store_root(store), strict=strict
+    )
+    if json:
+        print_json(result.to_dict())
+        return
+    values = result.evaluation.to_dict()
+    confusion = values.pop("confusion")
+    rows = [
+        (name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else value)
+        for name, value in values.items()
+        if isinstance(value, int | float)
+    ]
+    print_table(("measure", "value"), [*rows, *confusion.items()], title=f"{subject} on {source}, split {split}")
+    for problem in result.problems:
+        typer.echo(f"left out: {problem.path}: {problem.reason}")

@@ -1,0 +1,59 @@
+"""`vdeploy features`: fill the feature store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vdeploy.cli.options import (
+    JsonOption,
+    PositiveOption,
+    RecipeOption,
+    SetOption,
+    StoreOption,
+    StrictOption,
+    load,
+    print_json,
+    store_root,
+)
+
+
+def features(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or CSV of labelled clips.")],
+    recipe: RecipeOption = "default",
+    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    positive: PositiveOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Extract VGG19 features of all clips into the store, going on where it stopped."""
+    from training.pipeline import extract_source, scan_source  # noqa: PLC0415  keeps --help fast
+    from training.progress import say  # noqa: PLC0415  keeps --help fast
+    from training.weights import find_weights  # noqa: PLC0415  keeps --help fast
+
+    chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
+    dataset = scan_source(source, chosen)
+    found = find_weights(chosen.features.weights, chosen.features.layer, seed=chosen.training.seed)
+    result = extract_source(dataset, chosen, found, store_root(store), strict=strict)
+    for problem in result.dataset.problems:
+        say(f"left out: {problem.path}: {problem.reason}")
+    summary = {
+        "clips": len(result.dataset.clips),
+        "from_store": result.hits,
+        "decoded": result.decoded,
+        "left_out": [{"path": problem.path, "reason": problem.reason} for problem in result.dataset.problems],
+        "seconds": round(result.seconds, 3),
+        "store": str(store_root(store)),
+    }
+    if json:
+        print_json(summary)
+    else:
+        typer.echo(
+            f"{summary['clips']} clips: {summary['from_store']} from the store, {summary['decoded']} decoded, "
+            f"{len(result.dataset.problems)} left out"
+        )

@@ -1,0 +1,98 @@
+"""Options that several commands share, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "JsonOption",
+    "PositiveOption",
+    "RecipeOption",
+    "SetOption",
+    "StoreOption",
+    "StrictOption",
+    "load",
+    "print_json",
+    "print_table",
+    "store_root",
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", help="Folder of the feature store. [default: ~/.cache/vdeploy/features]", show_default=False
+    ),
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Name of a recipe, or a TOML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key of the recipe: section.key=value. May be repeated.")
+]
+PositiveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--positive", help="Name of the class that means violence, where it is not recognised. May be repeated."
+    ),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with clips that cannot be used.")]
+
+
+def store_root(store: Path | None) -> Path:
+    """The folder of all feature stores."""
+    from training.files import cache_dir  # noqa: PLC0415  keeps --help fast
+
+    return store or cache_dir() / "features"
+
+
+def load(
+    recipe: str,
+    overrides: Sequence[str] | None = None,
+    *,
+    positive: Sequence[str] | None = None,
+    weights: str | None = None,
+    layer: str | None = None,
+) -> Any:
+    """The recipe with everything from the command line on top."""
+    from training.recipe import load_recipe  # noqa: PLC0415  keeps --help fast
+
+    assignments = []
+    if positive:
+        assignments.append(f"data.positive={json.dumps(list(positive))}")
+    if weights:
+        assignments.append(f"features.weights={json.dumps(weights)}")
+    if layer:
+        assignments.append(f"features.layer={json.dumps(layer)}")
+    return load_recipe(recipe, [*assignments, *(overrides or ())])
+
+
+def print_json(value: Any) -> None:
+    """Prints a result for programs."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Prints a result for people; columns of numbers are set flush right."""
+    from rich.console import Console  # noqa: PLC0415  keeps --help fast
+    from rich.table import Table  # noqa: PLC0415  keeps --help fast
+
+    cells = [[("-" if cell is None else str(cell)) for cell in row] for row in rows]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(".", "", 1).replace(",", "").rstrip("%").lstrip("-").isdigit()

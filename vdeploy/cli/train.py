@@ -1,0 +1,57 @@
+"""`vdeploy train`: from labelled clips to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vdeploy.cli.options import (
+    JsonOption,
+    PositiveOption,
+    RecipeOption,
+    SetOption,
+    StoreOption,
+    StrictOption,
+    load,
+    print_json,
+    print_table,
+    store_root,
+)
+
+
+def train(
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. [default: runs/NAME_OF_DATA]", show_default=False)
+    ] = None,
+    recipe: RecipeOption = "default",
+    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    positive: PositiveOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train a classifier; an interrupted training goes on where it stopped."""
+    from training.pipeline import train as train_run  # noqa: PLC0415  keeps --help fast
+
+    chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
+    folder = out or Path("runs") / source.absolute().stem
+    run = train_run(source, folder, chosen, store_root=store_root(store), strict=strict)
+    metrics = run.metrics
+    if json:
+        print_json({"run": str(run.root), "report": str(run.root / "report.html"), "metrics": metrics})
+        return
+    columns = ("split", "clips", "accuracy", "non-violent", "violent", "precision", "recall", "F1", "AUC")
+    keys = ("accuracy", "accuracy_non_violent", "accuracy_violent", "precision", "recall", "f1", "roc_auc")
+    rows = [
+        (split, values["clips"], *(None if values[key] is None else f"{values[key]:.4f}" for key in keys))
+        for split, values in metrics.items()
+    ]
+    print_table(
+        columns, rows, title=f"{run.info.name}: best epoch {run.info.best_epoch}, violent = {run.info.classes[1]}"
+    )
+    typer.echo(f"run: {run.root}\nreport: {run.root / 'report.html'}\nnext: vdeploy export {run.root}")

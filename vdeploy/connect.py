@@ -1,0 +1,43 @@
+"""One way to open whatever scores clips: a bundle in this process, or a server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdeploy.errors import UserError
+
+if TYPE_CHECKING:
+    from vdeploy.scoring import Scorer
+
+__all__ = ["open_scorer"]
+
+
+@contextlib.contextmanager
+def open_scorer(*, bundle: Path | None = None, url: str | None = None) -> Iterator[Scorer]:
+    """Opens a scorer, and closes it when the block ends.
+
+    Args:
+        bundle: Folder of a bundle to run in this process.
+        url: ``HOST:PORT`` of a Triton server's gRPC service.
+
+    Yields:
+        The scorer.
+
+    Raises:
+        UserError: Neither or both were given, or what was given does not work.
+    """
+    if (bundle is None) == (url is None):
+        raise UserError("give either a bundle or a server", "add --bundle BUNDLE or --url HOST:PORT")
+    if bundle is not None:
+        from vdeploy.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
+        from vdeploy.runtimes.local import LocalScorer  # noqa: PLC0415
+
+        yield LocalScorer(Bundle(bundle))
+        return
+    from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
+
+    with TritonScorer(str(url)) as scorer:
+        yield scorer

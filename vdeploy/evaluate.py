@@ -1,0 +1,131 @@
+"""A run or a bundle on labelled clips."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.clips import read_clips
+from training.dataset import Dataset, LabelledClip, Problem, scan
+from training.errors import ClipError, DatasetError
+from training.evaluation import Evaluation
+from training.evaluation import evaluate as measure
+from training.pipeline import extract_source
+from training.progress import track
+from training.recipe import Recipe
+from training.run import Run
+from training.trainer import predict
+from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.runtimes.local import LocalScorer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["Result", "evaluate_on"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        evaluation: The measures.
+        problems: Clips that were left out.
+        probabilities: Of violence, by clip path.
+    """
+
+    evaluation: Evaluation
+    problems: tuple[Problem, ...]
+    probabilities: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            **self.evaluation.to_dict(),
+            "left_out": [dataclasses.asdict(problem) for problem in self.problems],
+            "probabilities": self.probabilities,
+        }
+
+
+def evaluate_on(
+    subject: Path, source: Path, *, split: str, positive: Sequence[str], store_root: Path, strict: bool = False
+) -> Result:
+    """Evaluates a run in Keras, or a bundle in ONNX Runtime.
+
+    Args:
+        subject: Folder of a run or of a bundle.
+        source: Labelled clips.
+        split: ``"train"``, ``"valid"``, ``"test"`` or ``"all"``. Where the data set has no splits, the run's recipe
+            draws the same ones again; for a bundle the default recipe does.
+        positive: Names of the class that means violence, where the run's recipe does not say.
+        store_root: Folder of all feature stores; a bundle does not use it.
+        strict: Refuse clips that cannot be read instead of leaving them out.
+
+    Raises:
+        DatasetError: No clip of the split can be used.
+        RunError: The subject is no run.
+        BundleError: The subject is no bundle.
+    """
+    if split not in ("train", "valid", "test", "all"):
+        raise DatasetError(f"there is no split {split!r}", "choose train, valid, test or all")
+    if (subject / MANIFEST).is_file():
+        bundle = Bundle(subject)
+        dataset = _choose(scan(source, positive=positive), split)
+        labels, scores, clips, problems = _score_bundle(bundle, dataset, strict=strict)
+        threshold = bundle.manifest.threshold
+    else:
+        run = Run.load(subject)
+        recipe = run.recipe
+        names = tuple(positive) or recipe.data.positive
+        scanned = scan(source, positive=names, seed=recipe.training.seed, split=recipe.data.split)
+        labels, scores, clips, problems = _score_run(run, _choose(scanned, split), recipe, store_root, strict=strict)
+        threshold = run.info.threshold
+    groups = [clip.group for clip in clips] if any(clip.group for clip in clips) else None
+    evaluation = measure(labels, scores, threshold=threshold, groups=groups)
+    return Result(evaluation, problems, {clip.path: float(score) for clip, score in zip(clips, scores, strict=True)})
+
+
+_Scored = tuple["npt.NDArray[np.int64]", "npt.NDArray[np.float32]", Sequence[LabelledClip], tuple[Problem, ...]]
+
+
+def _choose(dataset: Dataset, split: str) -> Dataset:
+    clips = dataset.clips if split == "all" else dataset.of(split)
+    if not clips:
+        raise DatasetError(f"the {split} split of {dataset.root} is empty", "choose another: --split")
+    return dataclasses.replace(dataset, clips=tuple(clips))
+
+
+def _score_run(run: Run, dataset: Dataset, recipe: Recipe, store_root: Path, *, strict: bool) -> _Scored:
+    extraction = extract_source(dataset, recipe, run.weights(), store_root, strict=strict)
+    scores = predict(run.classifier(), extraction.features)[:, 1]
+    clips = extraction.dataset.clips
+    return _labels(clips), scores, clips, extraction.dataset.problems
+
+
+def _score_bundle(bundle: Bundle, dataset: Dataset, *, strict: bool) -> _Scored:
+    scorer = LocalScorer(bundle)
+    used: list[LabelledClip] = []
+    scores: list[float] = []
+    problems = list(dataset.problems)
+    paths = [dataset.absolute(clip) for clip in dataset.clips]
+    with track("score clips", len(paths), "clips") as step:
+        for clip, (_, outcome) in zip(dataset.clips, read_clips(paths, scorer.spec), strict=True):
+            if isinstance(outcome, ClipError):
+                if strict:
+                    raise DatasetError(str(outcome), "mend or remove it, or leave --strict out")
+                problems.append(Problem(clip.path, outcome.reason))
+            else:
+                used.append(clip)
+                scores.append(float(scorer.score(outcome.frames[np.newaxis])[0, 1]))
+            step.advance()
+    if not used:
+        raise DatasetError(f"none of the {len(paths)} clips in {dataset.root} can be read", "see: vdeploy data scan")
+    return _labels(used), np.asarray(scores, np.float32), used, tuple(problems)
+
+
+def _labels(clips: Sequence[LabelledClip]) -> npt.NDArray[np.int64]:
+    return np.array([clip.label for clip in clips], np.int64)

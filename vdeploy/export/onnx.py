@@ -1,0 +1,75 @@
+"""ONNX: both stages with dynamic batch and named tensors, in versions that older servers read."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from training.extractor import FeatureExtractor
+from training.frameworks import load_tensorflow
+from vdeploy.errors import ExportError, require
+from vdeploy.export.vgg19_graph import build_vgg19_graph
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+__all__ = ["IR_VERSION", "OPSET", "classifier_to_onnx", "extractor_to_onnx"]
+
+OPSET = 17
+"""The newest opset that ONNX Runtime 1.12 and later run, and with it every Triton release since 22.08."""
+
+IR_VERSION = 8
+"""The IR version that belongs to the opset; older ONNX Runtimes refuse newer files."""
+
+
+def extractor_to_onnx(extractor: FeatureExtractor) -> onnx.ModelProto:
+    """Writes VGG19: ``frames uint8[batch, time, H, W, 3]`` -> ``features float32[batch, time, F]``."""
+    return _finish(build_vgg19_graph(extractor))
+
+
+def classifier_to_onnx(model: keras.Model) -> onnx.ModelProto:
+    """Converts the classifier: ``features float32[batch, T, F]`` -> ``probabilities float32[batch, 2]``."""
+    tf2onnx = require("tf2onnx", extra="export", purpose="export to ONNX")
+    tf = load_tensorflow()
+    _, frames, dim = model.input_shape
+
+    @tf.function(input_signature=[tf.TensorSpec([None, frames, dim], tf.float32, name="features")])  # type: ignore[untyped-decorator]
+    def lstm_classifier(features: Any) -> dict[str, Any]:
+        return {"probabilities": model(features, training=False)}
+
+    with _quiet_tf2onnx():
+        converted, _ = tf2onnx.convert.from_function(
+            lstm_classifier, input_signature=lstm_classifier.input_signature, opset=OPSET
+        )
+    graph = converted.graph
+    graph.name = "lstm_classifier"
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+    return _finish(graph)
+
+
+def _finish(graph: onnx.GraphProto) -> onnx.ModelProto:
+    onnx = require("onnx", extra="export", purpose="export to ONNX")
+    foreign = sorted({node.domain for node in graph.node} - {"", "ai.onnx"})
+    if foreign:
+        raise ExportError(f"the ONNX graph {graph.name} uses operators of {', '.join(foreign)}", "report this as a bug")
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="vdeploy"
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet_tf2onnx() -> Iterator[None]:
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

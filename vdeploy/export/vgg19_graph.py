@@ -1,0 +1,103 @@
+"""VGG19 as an ONNX graph, written node by node from the Keras weights.
+
+A general converter copies the weights at every pass of its optimizer; for the layer fc2, 574 MB of weights, that takes
+more memory than a workstation has. Nineteen layers are written faster than they are converted: channels first, no
+transposes between convolutions, the same bytes every time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.extractor import IMAGENET_MEAN_RGB, FeatureExtractor
+from vdeploy.errors import require
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx
+
+__all__ = ["build_vgg19_graph"]
+
+
+def build_vgg19_graph(extractor: FeatureExtractor) -> onnx.GraphProto:
+    """Writes the graph ``frames uint8[batch, time, H, W, 3]`` -> ``features float32[batch, time, F]``.
+
+    Args:
+        extractor: VGG19 with its weights; its first convolution takes RGB.
+
+    Returns:
+        The graph, named ``vgg19_features``.
+    """
+    builder = _GraphBuilder(require("onnx", extra="export", purpose="export to ONNX"))
+    size = extractor.size
+    # TensorRT takes bytes only where the first node casts them.
+    x = builder.node("Cast", ["frames"], "pixels", to=builder.onnx.TensorProto.FLOAT)
+    x = builder.node("Reshape", [x, builder.constant("frame_shape", np.array([-1, size, size, 3]))], "flat")
+    x = builder.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
+    # The mean stays a subtraction: folded into the bias it would be wrong at the borders, where padding is zero.
+    mean = builder.constant("mean", np.array(IMAGENET_MEAN_RGB, np.float32).reshape(1, 3, 1, 1))
+    x = builder.node("Sub", [x, mean], "centred")
+    for layer in extractor.network.layers:
+        x = _layer(builder, layer, x)
+    shape = builder.node("Shape", ["frames"], "shape", end=2)
+    dim = builder.constant("dim", np.array([extractor.dim]))
+    shape = builder.node("Concat", [shape, dim], "features_shape", axis=0)
+    builder.node("Reshape", [x, shape], "features")
+    return builder.graph("vgg19_features", size, extractor.dim)
+
+
+def _layer(builder: _GraphBuilder, layer: Any, x: str) -> str:
+    kind, name = type(layer).__name__, layer.name
+    if kind == "Conv2D":
+        kernel, bias = layer.get_weights()
+        weights = [
+            builder.constant(f"{name}/kernel", kernel.transpose(3, 2, 0, 1)),
+            builder.constant(f"{name}/bias", bias),
+        ]
+        x = builder.node("Conv", [x, *weights], name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        return builder.node("Relu", [x], f"{name}/relu")
+    if kind == "MaxPooling2D":
+        return builder.node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2])
+    if kind == "GlobalAveragePooling2D":
+        return builder.node("Flatten", [builder.node("GlobalAveragePool", [x], name)], f"{name}/flat")
+    if kind == "Flatten":
+        return builder.node("Flatten", [x], name)
+    if kind == "Dense":
+        kernel, bias = layer.get_weights()
+        if name == "fc1":
+            kernel = _rows_channels_first(kernel)
+        weights = [builder.constant(f"{name}/kernel", kernel), builder.constant(f"{name}/bias", bias)]
+        return builder.node("Relu", [builder.node("Gemm", [x, *weights], name)], f"{name}/relu")
+    if kind == "InputLayer":
+        return x
+    raise AssertionError(f"VGG19 has no layer of kind {kind}")
+
+
+def _rows_channels_first(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Reorders the rows of fc1 from (height, width, channel), as Keras flattens, to (channel, height, width)."""
+    side = 7
+    grid = kernel.reshape(side, side, -1, kernel.shape[1])
+    return np.ascontiguousarray(grid.transpose(2, 0, 1, 3)).reshape(kernel.shape)
+
+
+class _GraphBuilder:
+    def __init__(self, onnx: Any) -> None:
+        self.onnx = onnx
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        self._constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self._nodes.append(self.onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def graph(self, name: str, size: int, dim: int) -> onnx.GraphProto:
+        helper, types = self.onnx.helper, self.onnx.TensorProto
+        frames = helper.make_tensor_value_info("frames", types.UINT8, ["batch", "time", size, size, 3])
+        features = helper.make_tensor_value_info("features", types.FLOAT, ["batch", "time", dim])
+        return helper.make_graph(self._nodes, name, [frames], [features], self._constants)

@@ -1,0 +1,45 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vdeploy.errors import BundleError, require
+from vdeploy.runtimes.base import available_cores
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["OnnxRuntime"]
+
+
+class OnnxRuntime:
+    """An ONNX file in ONNX Runtime.
+
+    Args:
+        path: The file.
+        threads: Threads for one call; all available cores if left out.
+
+    Raises:
+        MissingExtraError: ONNX Runtime is not installed.
+        BundleError: It cannot load the file.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        onnxruntime = require("onnxruntime", extra="onnx", purpose="running ONNX models in process")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or available_cores()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own exceptions share no base class
+            raise BundleError(f"ONNX Runtime cannot load {path} ({error})", "export the run again") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+        """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))

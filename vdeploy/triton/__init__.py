@@ -1,0 +1,1 @@
+"""Serving with NVIDIA Triton: the model repository, a supervised local server, and a client."""

@@ -1,0 +1,148 @@
+"""Whether the stages of a running Triton answer, and how to bring a dead one back.
+
+Triton neither restarts the process of a model that has crashed, nor turns unready. Only an inference tells, and only
+unloading and loading the model helps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton
+
+from vdeploy.errors import ServerError
+from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FEATURES, FRAMES, PROBABILITIES
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.server_log import reason_in
+
+__all__ = ["Health"]
+
+CALL_TIMEOUT_SECONDS = 10.0
+POLL_SECONDS = 0.05
+
+_STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
+_TENSORS: dict[str, tuple[str, type[np.generic], str]] = {
+    EXTRACTOR_MODEL: (FRAMES, np.uint8, FEATURES),
+    CLASSIFIER_MODEL: (FEATURES, np.float32, PROBABILITIES),
+    ENSEMBLE_MODEL: (FRAMES, np.uint8, PROBABILITIES),
+}
+
+
+class _Counts(NamedTuple):
+    successes: int
+    failures: int
+
+
+class Health:
+    """Examines and heals the models of one server.
+
+    Args:
+        repository: What it serves.
+        url: Its gRPC address.
+        log_file: Its output, quoted in errors.
+        timeout_seconds: How long an inference or a load may take.
+    """
+
+    def __init__(self, repository: Repository, url: str, log_file: Path, timeout_seconds: float) -> None:
+        self._repository = repository
+        self._url = url
+        self._log_file = log_file
+        self._timeout = timeout_seconds
+        self._counts: dict[str, _Counts] = {}
+
+    def check_ensemble(self, timeout_seconds: float) -> None:
+        """Has the ensemble score a clip of zeros.
+
+        Raises:
+            TimeoutError: It took longer than `timeout_seconds`.
+            ServerError: It fails.
+        """
+        with self._client() as client:
+            try:
+                self._infer(client, ENSEMBLE_MODEL, timeout_seconds)
+            except triton.InferenceServerException as error:
+                if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+                    raise TimeoutError from error
+                raise self._error(f"{ENSEMBLE_MODEL} fails: {error.message()}") from error
+
+    def heal(self) -> tuple[str, ...]:
+        """Loads again what is dead: a stage that fails an inference and answers nobody else meanwhile.
+
+        A stage that has only answered since the last call, and never failed, is not bothered.
+
+        Returns:
+            The stages that were dead and answer again.
+
+        Raises:
+            ServerError: The server does not answer, or a stage stays dead.
+        """
+        with self._client() as client:
+            try:
+                client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
+                dead = tuple(model for model in _STAGES if not self._is_alive(client, model))
+                for model in dead:
+                    self._reload(client, model)
+                if not client.is_model_ready(ENSEMBLE_MODEL, client_timeout=CALL_TIMEOUT_SECONDS):
+                    self._load(client, ENSEMBLE_MODEL)
+            except triton.InferenceServerException as error:
+                raise self._error(f"Triton does not answer any more: {error.message()}") from error
+            return dead
+
+    @contextlib.contextmanager
+    def _client(self) -> Any:
+        with contextlib.closing(triton.InferenceServerClient(self._url)) as client:
+            yield client
+
+    def _infer(self, client: Any, model: str, timeout_seconds: float) -> None:
+        name, kind, wanted = _TENSORS[model]
+        zeros: npt.NDArray[Any] = np.zeros(self._repository.input_shape(model), kind)
+        tensor = triton.InferInput(name, zeros.shape, "UINT8" if kind is np.uint8 else "FP32")
+        tensor.set_data_from_numpy(zeros)
+        client.infer(model, [tensor], outputs=[triton.InferRequestedOutput(wanted)], client_timeout=timeout_seconds)
+
+    def _is_alive(self, client: Any, model: str) -> bool:
+        before = self._count(client, model)
+        seen = self._counts.get(model, before)
+        alive = before.successes > seen.successes and before.failures == seen.failures
+        if not alive:
+            with contextlib.suppress(triton.InferenceServerException):
+                self._infer(client, model, self._timeout)
+        self._counts[model] = self._count(client, model)
+        return alive or self._counts[model].successes > before.successes
+
+    def _count(self, client: Any, model: str) -> _Counts:
+        try:
+            statistics = client.get_inference_statistics(model, client_timeout=CALL_TIMEOUT_SECONDS).model_stats
+        except triton.InferenceServerException:
+            return _Counts(0, 0)
+        return _Counts(
+            successes=sum(entry.inference_stats.success.count for entry in statistics),
+            failures=sum(entry.inference_stats.fail.count for entry in statistics),
+        )
+
+    def _reload(self, client: Any, model: str) -> None:
+        with contextlib.suppress(triton.InferenceServerException):
+            client.unload_model(model, client_timeout=CALL_TIMEOUT_SECONDS)
+        deadline = time.monotonic() + CALL_TIMEOUT_SECONDS
+        while client.is_model_ready(model, client_timeout=CALL_TIMEOUT_SECONDS) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        self._load(client, model)
+        try:
+            self._infer(client, model, self._timeout)
+        except triton.InferenceServerException as error:
+            raise self._error(f"{model} has died, and loading it again did not help: {error.message()}") from error
+
+    def _load(self, client: Any, model: str) -> None:
+        try:
+            client.load_model(model, client_timeout=self._timeout)
+        except triton.InferenceServerException as error:
+            reason = reason_in(self._log_file) or error.message()
+            raise self._error(f"{model} has died and cannot be loaded again: {reason}") from error
+
+    def _error(self, message: str) -> ServerError:
+        return ServerError(message, f"its log is {self._log_file}")

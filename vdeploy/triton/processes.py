@@ -1,0 +1,102 @@
+"""A server process that leaves nothing behind: no process of its group, and no shared memory of its stubs."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vdeploy.triton import launcher
+
+__all__ = ["end_group", "new_region_prefix", "remove_regions", "remove_stale_regions", "spawn"]
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where the kernel keeps POSIX shared memory
+KILL_WAIT_SECONDS = 5.0
+
+_serials = itertools.count()
+
+
+def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Starts a server in a process group of its own, bound to the life of the calling thread.
+
+    When this process dies, even by SIGKILL, the kernel kills the server. It does so as well when the *thread* that
+    called this ends, so call it from one that lives as long as the server should.
+
+    Args:
+        command: The program's absolute path and its arguments.
+        environment: All of its environment variables.
+        log: The file that takes its output, begun anew.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-I", launcher.__file__, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+
+
+def end_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    """Ends a process that `spawn` started and everything that it started.
+
+    Args:
+        process: The leader of the group; it alone is asked with SIGTERM.
+        grace_seconds: How long it may take before SIGKILL.
+    """
+    try:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace_seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _wait_for_group(process.pid)
+
+
+def new_region_prefix() -> str:
+    """A name for shared memory regions that tells whose they are: `vdeploy-<pid>-<pid namespace>-<serial>-`."""
+    return f"vdeploy-{os.getpid()}-{_pid_namespace()}-{next(_serials)}-"
+
+
+def remove_regions(prefix: str) -> None:
+    """Removes the shared memory regions whose names begin with `prefix`."""
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            region.unlink()
+
+
+def remove_stale_regions() -> None:
+    """Removes the regions of processes that are dead.
+
+    Process ids of another container that shares `/dev/shm` mean nothing here; its regions are left alone.
+    """
+    for region in SHARED_MEMORY.glob("vdeploy-*"):
+        owner = re.match(r"vdeploy-(\d+)-(\d+)-", region.name)
+        if owner and int(owner[2]) == _pid_namespace() and not Path(f"/proc/{owner[1]}").exists():
+            with contextlib.suppress(OSError):
+                region.unlink()
+
+
+def _pid_namespace() -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _wait_for_group(group: int) -> None:
+    """Waits until the kernel has ended all of a killed group; an unreaped zombie must not hold us for ever."""
+    deadline = time.monotonic() + KILL_WAIT_SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.02)

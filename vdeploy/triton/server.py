@@ -1,0 +1,274 @@
+"""A local Triton server under supervision: checked before, watched during, and cleaned up after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from training.files import cache_dir
+from training.progress import say
+from vdeploy.errors import ServerError
+from vdeploy.triton.health import Health
+from vdeploy.triton.install import TritonInstall, find_install
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT, THREADS_VARIABLE
+from vdeploy.triton.processes import end_group, new_region_prefix, remove_regions, remove_stale_regions, spawn
+from vdeploy.triton.python_backend import assemble_python_backend
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.server_log import reason_in
+
+__all__ = ["TritonServer"]
+
+EXIT_TIMEOUT_SECONDS = 3
+"""How long Triton may wait for requests, and for idle connections, which it cannot tell apart from them."""
+STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 3
+POLL_SECONDS = 0.05
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
+
+
+class TritonServer:
+    """Runs `tritonserver` on a repository while a `with` block lasts.
+
+    The block begins when the ensemble has answered an inference, and after it no process, no shared memory and no
+    temporary file is left. The server also ends with the thread that started it, whatever kills that one.
+
+    Args:
+        repository: What to serve.
+        install: The server's program; `None` looks for one, and fetches it if need be.
+        host: Address to listen on.
+        http_port: Port of Triton's HTTP interface.
+        grpc_port: Port of its gRPC interface.
+        metrics_port: Port of its Prometheus metrics; 0 or `None` turns them off.
+        log_file: Takes the server's output; `None` is a file in the cache, named for the HTTP port.
+        startup_timeout: Seconds until the first answer.
+        threads: Cores for the extractor; `None` for all that this process may use.
+
+    Attributes:
+        url: `HOST:PORT` for gRPC clients on this machine.
+        log_file: The server's output.
+
+    Example:
+        >>> with TritonServer(write_repository(bundle, Path("triton_repo"))) as server:  # doctest: +SKIP
+        ...     server.watch()
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        install: TritonInstall | None = None,
+        host: str = "127.0.0.1",
+        http_port: int = DEFAULT_HTTP_PORT,
+        grpc_port: int = DEFAULT_GRPC_PORT,
+        metrics_port: int | None = DEFAULT_METRICS_PORT,
+        log_file: Path | None = None,
+        startup_timeout: float = 60.0,
+        threads: int | None = None,
+    ) -> None:
+        self._repository = repository
+        self._install = install
+        self._host = host
+        self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port or 0}
+        self._startup_timeout = startup_timeout
+        self._threads = threads
+        self._near = _WILDCARDS.get(host, host)
+        self.url = f"[{self._near}]:{grpc_port}" if ":" in self._near else f"{self._near}:{grpc_port}"
+        self.log_file = log_file or cache_dir() / "triton" / "logs" / f"{http_port}.log"
+        self._health = Health(repository, self.url, self.log_file, startup_timeout)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+        self._regions = new_region_prefix()
+        self._cleanup = contextlib.ExitStack()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running `tritonserver`.
+
+        Raises:
+            ServerError: It is not running.
+        """
+        return self._running().pid
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server and waits for the ensemble's first answer.
+
+        Raises:
+            RepositoryError: A file of the repository is missing.
+            ServerError: There is no server, a port is taken, or it did not become ready; nothing is left running then.
+            MissingExtraError: The Python backend's packages are not installed.
+        """
+        self._repository.check()
+        install = self._install or find_install()
+        self._check_ports()
+        remove_stale_regions()
+        try:
+            self._stopping = False
+            self._process = self._spawn(install)
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends the server and removes whatever it left; does nothing when it is not running."""
+        self._stopping = True
+        try:
+            if self._process is not None:
+                end_group(self._process, STOP_GRACE_SECONDS)
+                self._process = None
+        finally:
+            remove_regions(self._regions)
+            self._cleanup.close()
+
+    def watch(self, *, interval_seconds: float = 10.0) -> None:
+        """Keeps the server alive until `stop` is called from elsewhere.
+
+        Args:
+            interval_seconds: Time between two checks.
+
+        Raises:
+            ServerError: The server ended, or a stage is dead and loading it again did not help.
+        """
+        process = self._running()
+        while not self._stopping:
+            try:
+                process.wait(interval_seconds)
+            except subprocess.TimeoutExpired:
+                self._heal_aloud()
+            else:
+                if not self._stopping:
+                    raise self._ended(process)
+
+    def heal(self) -> tuple[str, ...]:
+        """Loads every stage again that is dead; see `Health.heal`.
+
+        Returns:
+            The stages that were dead and answer again.
+
+        Raises:
+            ServerError: The server has ended or does not answer, or a stage stays dead.
+        """
+        process = self._running()
+        try:
+            return self._health.heal()
+        except ServerError as error:
+            if process.poll() is not None:
+                raise self._ended(process) from error
+            raise
+
+    def _heal_aloud(self) -> None:
+        try:
+            for model in self.heal():
+                say(f"Triton's {model} had died and was loaded again")
+        except ServerError:
+            if not self._stopping:
+                raise
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            raise ServerError("the Triton server is not running", "start it first")
+        return self._process
+
+    def _check_ports(self) -> None:
+        for name, port in self._ports.items():
+            if not port:
+                continue
+            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            try:
+                with socket.socket(family, socket.SOCK_STREAM) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((self._host, port))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port} of {self._host} cannot be taken for {name} ({error.strerror or error})",
+                    f"stop what listens there, or choose another with --{name}-port",
+                ) from error
+
+    def _spawn(self, install: TritonInstall) -> subprocess.Popen[bytes]:
+        try:
+            backends, environment = self._prepare(install)
+            return spawn(self._command(install, backends), environment=environment, log=self.log_file)
+        except OSError as error:
+            raise ServerError(
+                f"the Triton server cannot be started ({error})", f"make room, or make {self.log_file} writable"
+            ) from error
+
+    def _prepare(self, install: TritonInstall) -> tuple[Path, dict[str, str]]:
+        """The folder of backends and the environment; a complete install is taken as it is."""
+        backend = self._repository.backend
+        if not install.has_backend(backend):
+            raise ServerError(
+                f"the Triton server of {install.origin} has no {backend} backend",
+                "choose another with --backend, or another server",
+            )
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        if self._threads is not None:
+            environment[THREADS_VARIABLE] = str(self._threads)
+        if backend != "python" or not install.stubs:
+            return install.backends, environment
+        folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
+        return folder / "backends", environment | assemble_python_backend(install, folder)
+
+    def _command(self, install: TritonInstall, backends: Path) -> list[str]:
+        command = [
+            str(install.binary),
+            f"--model-repository={self._repository.root.resolve()}",
+            f"--backend-directory={backends}",
+            "--model-control-mode=explicit",
+            *(f"--load-model={model}" for model in self._repository.models),
+            "--disable-auto-complete-config",
+            f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
+            f"--backend-config=python,shm-region-prefix-name={self._regions}",
+        ]
+        for name, port in self._ports.items():
+            if port:
+                command += [f"--{name}-address={self._host}", f"--{name}-port={port}"]
+            else:
+                command.append(f"--allow-{name}=false")
+        if not Path("/dev/nvidiactl").exists():
+            command.append("--allow-gpu-metrics=false")
+        return command
+
+    def _wait_until_ready(self) -> None:
+        process = self._running()
+        deadline = time.monotonic() + self._startup_timeout
+        while not self._listens():
+            if process.poll() is not None:
+                raise self._ended(process)
+            if time.monotonic() > deadline:
+                raise self._late()
+            time.sleep(POLL_SECONDS)
+        try:
+            self._health.check_ensemble(max(1.0, deadline - time.monotonic()))
+        except TimeoutError as error:
+            raise self._late() from error
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self._near, self._ports["grpc"]), timeout=1):
+            return True
+        return False
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> ServerError:
+        reason = reason_in(self.log_file) or "it told no reason"
+        return ServerError(f"Triton ended with exit code {process.poll()}: {reason}", f"its log is {self.log_file}")
+
+    def _late(self) -> ServerError:
+        reason = reason_in(self.log_file) or "it told no reason"
+        return ServerError(
+            f"Triton was not ready after {self._startup_timeout:g} s: {reason}", f"its log is {self.log_file}"
+        )

@@ -1,0 +1,45 @@
+"""The one line of a Triton log that says why it failed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["reason_in"]
+
+MAX_LENGTH = 400
+
+_BROKEN_CONFIG = re.compile(
+    r"Error parsing text-format inference\.ModelConfig: (?P<why>.+)\n"
+    r".*failed to read text proto from (?P<file>[^\"\n]+)"
+)
+_REASONS = (
+    re.compile(r"error while loading shared libraries: .+"),
+    re.compile(r"failed to load '.+' version \d+: (?:Internal: |Invalid argument: )?(?P<why>.+)"),
+    re.compile(r"^E\d{4} [^\]]*\] \"?(?P<why>(?!CudaDriverHelper|unable to create stream).+)", re.MULTILINE),
+    re.compile(r"^error: (?P<why>.+)", re.MULTILINE),
+)
+"""From the telling to the vague; what a machine without a GPU always complains of is no reason."""
+
+
+def reason_in(log: Path) -> str:
+    """Digs the reason of a failure out of a log.
+
+    Args:
+        log: Everything that `tritonserver` and its stubs have printed.
+
+    Returns:
+        One line without a traceback, or `""` where the log tells none.
+    """
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    if broken := _BROKEN_CONFIG.search(text):
+        return f"{broken['file']}:{broken['why']}".removesuffix(".")
+    for pattern in _REASONS:
+        if found := list(pattern.finditer(text)):
+            last = found[-1]
+            line: str = last["why"] if "why" in pattern.groupindex else last[0]
+            return line.split(r"\n", maxsplit=1)[0].strip().rstrip('";.')[:MAX_LENGTH]
+    return ""
