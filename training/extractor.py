@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -119,12 +120,15 @@ def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> An
     vgg19 = keras.applications.VGG19
     path = str(weights.path) if weights.path else None
     try:
-        if include_top:
-            full = vgg19(include_top=True, weights=path)
-            model = keras.Model(full.input, full.get_layer("fc2").output)
-        else:
-            model = vgg19(include_top=False, weights=path, pooling="avg", input_shape=(size, size, 3))
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns when it leaves layers as they were because a file lacks them.
+            warnings.simplefilter("error", UserWarning)
+            if include_top:
+                full = vgg19(include_top=True, weights=path)
+                model = keras.Model(full.input, full.get_layer("fc2").output)
+            else:
+                model = vgg19(include_top=False, weights=path, pooling="avg", input_shape=(size, size, 3))
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         raise WeightsError(
             f"{path} holds no VGG19 weights for --features {layer} ({error})",
             "avg takes the file without, fc2 the file with the fully connected layers",

@@ -8,36 +8,27 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.calibration import apply_temperature, fit_temperature
-from training.clips import read_clip
-from training.dataset import Dataset, LabelledClip, scan
-from training.errors import ClipError, DatasetError, RunError
-from training.evaluation import Evaluation, choose_threshold, evaluate
+from training.dataset import Dataset, scan
+from training.errors import DatasetError, RunError
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import Extraction, extract_dataset, feature_key
 from training.files import publish_folder, sha256_of, write_text
+from training.outcome import Outcome, judge, mistakes
 from training.progress import say, track
 from training.recipe import Recipe
-from training.report import Mistake, ReportData, write_report
+from training.report import ReportData, write_report
 from training.run import CLASSIFIER, CLIPS, Run, RunInfo, toolchain, write_run
-from training.trainer import FeatureSplit, Trainer, predict
+from training.trainer import FeatureSplit, Trainer
 from training.weights import Weights, find_weights
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 __all__ = ["extract_source", "scan_source", "train"]
 
-_MISTAKES_SHOWN = 12
 _FINGERPRINT = ".fingerprint"
-_LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.5, 10.0
 
 
 def scan_source(source: Path, recipe: Recipe) -> Dataset:
@@ -105,7 +96,6 @@ def train(source: Path, out: Path, recipe: Recipe, *, store_root: Path, strict: 
     trainer = Trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder)
     trainer.fit()
     seconds = {"extract": extraction.seconds, "train": time.monotonic() - started}
-    dataset.write_csv(folder / CLIPS)
     _finish(folder, out.name, source, recipe, extraction, weights, trainer, seconds)
     publish_folder(folder, out, keep_as=out.with_name(f"{out.name}.previous"))
     return Run.load(out)
@@ -143,12 +133,8 @@ def _open_partial(out: Path, recipe: Recipe, dataset: Dataset, weights: Weights)
     return folder
 
 
-def _rows(extraction: Extraction, split: str) -> npt.NDArray[np.intp]:
-    return np.flatnonzero([clip.split == split for clip in extraction.dataset.clips])
-
-
 def _split(extraction: Extraction, split: str) -> FeatureSplit:
-    rows = _rows(extraction, split)
+    rows = np.flatnonzero([clip.split == split for clip in extraction.dataset.clips])
     if not rows.size:
         raise DatasetError(
             f"the {split} split of {extraction.dataset.root} is empty", "add clips, or see: --set data.split=[..]"
@@ -168,23 +154,9 @@ def _finish(
     seconds: dict[str, float],
 ) -> None:
     dataset = extraction.dataset
-    valid = _split(extraction, "valid")
-    uncalibrated = predict(trainer.model, valid.features)[:, 1]
-    temperature = float(np.clip(fit_temperature(valid.labels, uncalibrated), _LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE))
-    _divide_logits(trainer.model, temperature)
-    probabilities = apply_temperature(uncalibrated, temperature)
-    rule = recipe.decision.threshold
-    threshold = choose_threshold(valid.labels, probabilities, by=rule) if isinstance(rule, str) else rule
-    evaluations: dict[str, Evaluation] = {}
-    for split in ("train", "valid", "test"):
-        clips = dataset.of(split)
-        if clips:
-            scores = predict(trainer.model, extraction.features[_rows(extraction, split)])[:, 1]
-            labels = np.array([clip.label for clip in clips], np.int64)
-            groups = [clip.group for clip in clips] if any(clip.group for clip in clips) else None
-            evaluations[split] = evaluate(labels, scores, threshold=threshold, groups=groups)
+    outcome = judge(trainer.model, extraction, recipe)
+    dataset.write_csv(folder / CLIPS)
     trainer.model.save(folder / CLASSIFIER)
-    best = max(trainer.history, key=lambda record: (record.rank, -record.epoch)).epoch
     info = RunInfo(
         name=name,
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -192,76 +164,38 @@ def _finish(
         classes=dataset.classes,
         weights_sha256=weights.sha256,
         classifier_sha256=sha256_of(folder / CLASSIFIER),
-        threshold=threshold,
-        temperature=temperature,
-        best_epoch=best,
+        threshold=outcome.threshold,
+        temperature=outcome.temperature,
+        best_epoch=trainer.best.epoch,
         seconds={part: round(value, 3) for part, value in seconds.items()},
         toolchain=toolchain(),
     )
-    _write_report(folder, info, recipe, extraction, trainer, evaluations["valid"], uncalibrated, probabilities)
-    write_run(folder, recipe, info, {split: evaluation.to_dict() for split, evaluation in evaluations.items()})
+    write_report(folder, _report_data(info, recipe, extraction, trainer, outcome))
+    write_run(folder, recipe, info, {split: figures.to_dict() for split, figures in outcome.evaluations.items()})
 
 
-def _divide_logits(model: Any, temperature: float) -> None:
-    """Builds the temperature into the last layer, so that every export of the classifier is calibrated by itself."""
-    layer = model.get_layer("logits")
-    layer.set_weights([weight / temperature for weight in layer.get_weights()])
-
-
-def _write_report(
-    folder: Path,
-    info: RunInfo,
-    recipe: Recipe,
-    extraction: Extraction,
-    trainer: Trainer,
-    evaluation: Evaluation,
-    uncalibrated: npt.NDArray[np.float32],
-    probabilities: npt.NDArray[Any],
-) -> None:
-    dataset = extraction.dataset
-    clips = dataset.of("valid")
-    rule = recipe.decision.threshold
-    write_report(
-        folder,
-        ReportData(
-            name=info.name,
-            evaluation=evaluation,
-            labels=np.array([clip.label for clip in clips]),
-            probabilities=probabilities,
-            threshold_rule="highest F1 on the validation split" if isinstance(rule, str) else "set in the recipe",
-            temperature=info.temperature,
-            uncalibrated=uncalibrated,
-            classes=dataset.classes,
-            created=info.created,
-            counts=dataset.counts(),
-            problems=[f"{problem.path}: {problem.reason}" for problem in (*dataset.problems, *extraction.notes)],
-            recipe=recipe.model_dump(mode="json"),
-            history=[dataclasses.asdict(record) for record in trainer.history],
-            best_epoch=info.best_epoch,
-            mistakes=_mistakes(dataset, clips, probabilities, info.threshold, recipe),
-            environment=info.toolchain,
-        ),
+def _report_data(
+    info: RunInfo, recipe: Recipe, extraction: Extraction, trainer: Trainer, outcome: Outcome
+) -> ReportData:
+    dataset, split = extraction.dataset, outcome.best_split
+    by_rule = isinstance(recipe.decision.threshold, str)
+    return ReportData(
+        name=info.name,
+        evaluation=outcome.evaluations[split],
+        labels=np.array([clip.label for clip in dataset.of(split)]),
+        probabilities=outcome.probabilities[split],
+        split=split,
+        tuned_on_split=split == "valid",
+        threshold_rule="highest F1 on the validation split" if by_rule else "set in the recipe",
+        temperature=outcome.temperature,
+        uncalibrated=outcome.uncalibrated[split],
+        classes=dataset.classes,
+        created=info.created,
+        counts=dataset.counts(),
+        problems=[f"{problem.path}: {problem.reason}" for problem in (*dataset.problems, *extraction.notes)],
+        recipe=recipe.model_dump(mode="json"),
+        history=[dataclasses.asdict(record) for record in trainer.history],
+        best_epoch=info.best_epoch,
+        mistakes=mistakes(outcome, dataset, recipe),
+        environment=info.toolchain,
     )
-
-
-def _mistakes(
-    dataset: Dataset,
-    clips: Sequence[LabelledClip],
-    probabilities: npt.NDArray[Any],
-    threshold: float,
-    recipe: Recipe,
-) -> list[Mistake]:
-    wrong = [
-        (abs(probability - threshold), clip, float(probability))
-        for clip, probability in zip(clips, probabilities, strict=True)
-        if (probability >= threshold) != bool(clip.label)
-    ]
-    wrong.sort(key=lambda entry: -entry[0])
-    shown: list[Mistake] = []
-    for _, clip, probability in wrong[:_MISTAKES_SHOWN]:
-        try:
-            frames = read_clip(dataset.absolute(clip), recipe.clip_spec).frames
-        except ClipError:
-            continue
-        shown.append((clip.path, clip.label, probability, frames))
-    return shown

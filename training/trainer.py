@@ -132,7 +132,7 @@ class Trainer:
                 if self._out_of_patience():
                     break
                 record = self._run_epoch(epoch)
-                improved = not self.history or record.rank > self._best().rank
+                improved = not self.history or record.rank > self.best.rank
                 self.history.append(record)
                 self._save(epoch, best=improved)
                 self._log(writer, record)
@@ -226,11 +226,13 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
 
-    def _best(self) -> EpochRecord:
+    @property
+    def best(self) -> EpochRecord:
+        """The epoch with the highest rank, the first of equals."""
         return max(self.history, key=lambda record: (record.rank, -record.epoch))
 
     def _out_of_patience(self) -> bool:
-        return bool(self.history) and len(self.history) - self._best().epoch >= self.recipe.training.patience
+        return bool(self.history) and len(self.history) - self.best.epoch >= self.recipe.training.patience
 
     def _save(self, epoch: int, *, best: bool) -> None:
         checkpoint = Checkpoint(

@@ -15,7 +15,7 @@ from training.synth.figure import Figure, Image
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from training.synth.poses import Track
+    from training.synth.poses import FloatArray, Track
 
 __all__ = ["choreograph", "frames_of"]
 
@@ -85,7 +85,7 @@ def choreograph(seed: int, index: int, *, is_violent: bool, fps: float, reach: f
     return act(times, people, reach, _generator(seed, index, "motion"))
 
 
-def _extent(seed: int, index: int, fps: float) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], int]:
+def _extent(seed: int, index: int, fps: float) -> tuple[FloatArray, int]:
     """Moments of the frames and number of people."""
     rng = _generator(seed, index, "extent")
     frames = round(rng.uniform(*_SECONDS) * fps)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from training.synth.poses import FloatArray, Pose
 
-__all__ = ["Color", "Figure", "Image", "hsv", "shade"]
+__all__ = ["Color", "Figure", "Image", "hsv", "shade", "skeleton"]
 
 Image = NDArray[np.uint8]
 Color = tuple[float, float, float]

@@ -1,0 +1,81 @@
+"""VGG19 as a graph equals VGG19 as Keras documents it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.errors import WeightsError
+from training.extractor import DIMENSIONS, FeatureExtractor, flops_per_frame
+from training.frameworks import load_keras
+from training.weights import Weights, find_weights
+
+RANDOM = Weights("random", None, "0" * 64)
+
+
+def frames(clips: int, count: int, size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (clips, count, size, size, 3), np.uint8)
+
+
+def keras_features(network: object, pixels: np.ndarray) -> np.ndarray:
+    """The documented way: BGR, mean subtracted, the kernel of the first convolution as it was published."""
+    keras = load_keras()
+    original = keras.models.clone_model(network)
+    original.set_weights(network.get_weights())
+    first = original.get_layer("block1_conv1")
+    kernel, bias = first.get_weights()
+    first.set_weights([kernel[:, :, ::-1, :], bias])
+    return original(keras.applications.vgg19.preprocess_input(pixels.astype(np.float32)), training=False).numpy()
+
+
+def test_colour_order_and_mean_are_inside_the_graph() -> None:
+    extractor = FeatureExtractor("avg", RANDOM, size=32)
+    pixels = frames(2, 3, 32)
+    expected = keras_features(extractor.network, pixels.reshape(-1, 32, 32, 3)).reshape(2, 3, 512)
+    actual = extractor.extract(pixels)
+    assert actual.shape == (2, 3, DIMENSIONS["avg"])
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    swapped = extractor.extract(np.ascontiguousarray(pixels[..., ::-1]))
+    assert np.abs(swapped - expected).max() > 1e-3 * np.abs(expected).max()
+
+
+def test_random_weights_are_the_same_every_time() -> None:
+    pixels = frames(1, 2, 32)
+    one, two = (FeatureExtractor("avg", RANDOM, size=32, seed=3).extract(pixels) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert np.abs(FeatureExtractor("avg", RANDOM, size=32, seed=4).extract(pixels) - one).max() > 0
+
+
+def test_39_gflop_a_frame() -> None:
+    """19.6 billion multiply-adds (Simonyan and Zisserman 2015 give 144 M weights; the convolutions do nearly all)."""
+    assert flops_per_frame("avg") == pytest.approx(39.0e9, rel=1e-3)
+    assert flops_per_frame("fc2") - flops_per_frame("avg") == 2 * (25088 * 4096 + 4096 * 4096)
+
+
+def test_fc2_wants_224_pixels() -> None:
+    with pytest.raises(WeightsError, match="224"):
+        FeatureExtractor("fc2", RANDOM, size=64)
+
+
+def test_a_file_without_vgg19_is_refused(tmp_path: Path) -> None:
+    keras = load_keras()
+    file = tmp_path / "other.weights.h5"
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Dense(3)(inputs)).save_weights(file)
+    with pytest.raises(WeightsError, match="holds no VGG19 weights"):
+        FeatureExtractor("avg", Weights(str(file), file, "0" * 64), size=32)
+
+
+@pytest.mark.slow
+def test_imagenet_features_of_a_real_network() -> None:
+    weights = find_weights("imagenet", "avg")
+    extractor = FeatureExtractor("avg", weights)
+    pixels = frames(1, 2, 224)
+    reference = load_keras().applications.VGG19(
+        include_top=False, weights=str(weights.path), pooling="avg", input_shape=(224, 224, 3)
+    )
+    prepared = load_keras().applications.vgg19.preprocess_input(pixels[0].astype(np.float32))
+    expected = reference(prepared, training=False).numpy()
+    np.testing.assert_allclose(extractor.extract(pixels)[0], expected, rtol=1e-3, atol=1e-4 * expected.max())

@@ -1,0 +1,64 @@
+"""Recipes: complete, validated, and helpful when they are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.errors import RecipeError
+from training.recipe import Recipe, load_recipe, recipe_names, recipe_toml
+
+
+def test_the_default_recipe_spells_out_the_built_in_defaults() -> None:
+    assert load_recipe("default") == Recipe()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_of_the_package_is_valid_and_survives_a_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    file = tmp_path / "copy.toml"
+    file.write_text(recipe_toml(recipe))
+    assert load_recipe(str(file)) == recipe
+
+
+def test_single_keys_can_be_overridden() -> None:
+    recipe = load_recipe(
+        "default", ["training.epochs=7", "features.layer=fc2", "loss.alpha=[0.25, 0.75]", "data.positive=['Kampf']"]
+    )
+    assert (recipe.training.epochs, recipe.features.layer) == (7, "fc2")
+    assert (recipe.loss.alpha, recipe.data.positive) == ((0.25, 0.75), ("Kampf",))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.epoch=7"], r"unknown key training\.epoch, did you mean 'epochs'"),
+        (["trainin.epochs=7"], r"unknown key trainin, did you mean 'training'"),
+        (["training.epochs=0"], r"training\.epochs: .*greater than or equal to 1.*got 0"),
+        (["training.epochs=many"], r"training\.epochs: .*got 'many'"),
+        (["features.layer=fc3"], r"features\.layer: "),
+        (["loss.alpha=[0, 1]"], "alpha must be positive"),
+        (["data.split=[0.9, 0.2, 0.1]"], "add up to 1"),
+        (["decision.threshold=1.5"], "between 0 and 1"),
+        (["clip.size=16"], r"clip\.size: "),
+        (["epochs=7"], "not of the form section.key=value"),
+        (["training"], "not of the form section.key=value"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_clear_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe("default", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_is_guessed() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'default'"):
+        load_recipe("defautl")
+
+
+def test_invalid_toml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[training\nepochs = 3")
+    with pytest.raises(RecipeError, match=r"mine\.toml is not valid TOML"):
+        load_recipe(str(file))

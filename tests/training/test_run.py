@@ -1,0 +1,148 @@
+"""A run folder is complete, checked when it is opened, and never lost to the next training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.errors import DatasetError, RunError
+from training.files import publish_folder
+from training.pipeline import train
+from training.recipe import load_recipe
+from training.run import Run
+
+TINY = ["features.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "model.units=8"]
+
+
+def test_the_folder_holds_what_the_contract_names(tiny_run: Path) -> None:
+    for name in ("recipe.toml", "clips.csv", "classifier.keras", "checkpoints/best.npz", "history.csv", "metrics.json",
+                 "tensorboard", "report.html", "run.json"):  # fmt: skip
+        assert (tiny_run / name).exists(), name
+    rows = list(csv.DictReader((tiny_run / "clips.csv").open()))
+    assert {row["split"] for row in rows} == {"train", "valid", "test"}
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    for split, values in metrics.items():
+        confusion = values["confusion"]
+        assert sum(confusion.values()) == values["clips"] == sum(row["split"] == split for row in rows)
+        assert values["accuracy"] == pytest.approx((confusion["tn"] + confusion["tp"]) / values["clips"])
+
+
+def test_the_temperature_is_inside_the_classifier(tiny_run: Path) -> None:
+    """Dividing the logits of the best epoch by the temperature gives the saved classifier."""
+    run = Run.load(tiny_run)
+    best = np.load(tiny_run / "checkpoints" / "best.npz")
+    names = [variable.path for variable in run.classifier().variables]
+    saved = dict(zip(names, run.classifier().get_weights(), strict=True))
+    raw = {name: best[f"model_{index:04d}"] for index, name in enumerate(names)}
+    np.testing.assert_allclose(
+        saved["logits/kernel"] * run.info.temperature, raw["logits/kernel"], rtol=1e-5
+    )
+    np.testing.assert_array_equal(saved["dense/kernel"], raw["dense/kernel"])
+
+
+@pytest.fixture
+def copy(tiny_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def test_a_missing_run_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no finished run.*vdeploy train DATA"):
+        Run.load(tmp_path / "nothing")
+    (tmp_path / "half.partial").mkdir()
+    with pytest.raises(RunError, match="finish it"):
+        Run.load(tmp_path / "half")
+
+
+def test_a_foreign_classifier_is_refused(copy: Path) -> None:
+    with (copy / "classifier.keras").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(RunError, match="not the classifier of this run"):
+        Run.load(copy)
+    (copy / "classifier.keras").unlink()
+    with pytest.raises(RunError, match="is missing"):
+        Run.load(copy)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema_version": "1.0"}'])
+def test_a_damaged_manifest_is_one_line(copy: Path, text: str) -> None:
+    (copy / "run.json").write_text(text)
+    with pytest.raises(RunError, match="damaged") as caught:
+        Run.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_schema_is_refused(copy: Path) -> None:
+    values = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**values, "schema_version": "2.0"}))
+    with pytest.raises(RunError, match=r"schema version 2\.0"):
+        Run.load(copy)
+
+
+def test_other_weights_are_refused(copy: Path) -> None:
+    values = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**values, "weights_sha256": "0" * 64}))
+    with pytest.raises(RunError, match="not those that"):
+        Run.load(copy).weights()
+
+
+def test_training_again_reuses_features_and_keeps_the_older_run(
+    clips_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, store = tmp_path / "run", tmp_path / "store"
+    recipe = load_recipe("default", TINY)
+    first = train(clips_dir, out, recipe, store_root=store)
+    capsys.readouterr()
+    second = train(clips_dir, out, recipe, store_root=store)
+    printed = capsys.readouterr().err
+    assert "nothing to decode, nothing to extract" in printed
+    assert second.metrics == first.metrics
+    previous = Run.load(tmp_path / "run.previous")
+    assert previous.info.created == first.info.created
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.previous", "store"]
+
+
+def test_work_on_other_clips_is_not_resumed(
+    clips_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = tmp_path / "run.partial"
+    (partial / "checkpoints").mkdir(parents=True)
+    (partial / ".fingerprint").write_text("of something else")
+    (partial / "checkpoints" / "epoch-00001.npz").write_bytes(b"of something else")
+    train(clips_dir, tmp_path / "run", load_recipe("default", TINY), store_root=tmp_path / "store")
+    assert "starting afresh" in capsys.readouterr().err.replace("\n", " ")
+    assert not partial.exists()
+
+
+def test_a_folder_in_the_way_is_not_touched(clips_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(RunError, match="in the way"):
+        train(clips_dir, tmp_path / "mine", load_recipe("default", TINY), store_root=tmp_path / "store")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_missing_split_says_so(clips_dir: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for kind in ("violent", "non_violent"):
+            folder = tmp_path / "clips" / split / kind
+            folder.mkdir(parents=True)
+    sources = sorted((clips_dir / "violent").iterdir())[:2] + sorted((clips_dir / "non_violent").iterdir())[:2]
+    for index, source in enumerate(sources):
+        shutil.copy(source, tmp_path / "clips" / ("train", "test")[index % 2] / source.parent.name)
+    with pytest.raises(DatasetError):
+        train(tmp_path / "clips", tmp_path / "run", load_recipe("default", TINY), store_root=tmp_path / "store")
+
+
+def test_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    publish_folder(tmp_path / "new", tmp_path / "old", keep_as=tmp_path / "kept")
+    assert (tmp_path / "old" / "content").read_text() == "new"
+    assert (tmp_path / "kept" / "content").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "old"]

@@ -1,0 +1,112 @@
+"""What a finished training is worth: calibrated, judged on every split, and put together for the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.calibration import apply_temperature, fit_temperature
+from training.clips import read_clip
+from training.dataset import Dataset, LabelledClip
+from training.errors import ClipError
+from training.evaluation import Evaluation, choose_threshold, evaluate
+from training.features import Extraction
+from training.recipe import Recipe
+from training.report import Mistake
+from training.trainer import predict
+
+if TYPE_CHECKING:
+    import keras
+    import numpy.typing as npt
+
+__all__ = ["Outcome", "judge", "mistakes"]
+
+_MISTAKES_SHOWN = 12
+
+_TEMPERATURE_BOUNDS = (0.5, 10.0)
+"""A handful of validation clips may ask for any sharpness; no more than twice as sure is believed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A calibrated classifier's figures.
+
+    Attributes:
+        temperature: What the logits are divided by now.
+        threshold: Probability from which a clip counts as violent.
+        evaluations: Figures by split.
+        probabilities: Of violence, ``float[N]`` by split, calibrated.
+        uncalibrated: The same before calibration.
+    """
+
+    temperature: float
+    threshold: float
+    evaluations: dict[str, Evaluation]
+    probabilities: dict[str, npt.NDArray[np.float64]]
+    uncalibrated: dict[str, npt.NDArray[np.float32]]
+
+    @property
+    def best_split(self) -> str:
+        """The split whose figures are the most honest ones there are: the test split, else the validation split."""
+        return "test" if "test" in self.evaluations else "valid"
+
+
+def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome:
+    """Calibrates a classifier on the validation split and measures it on all splits.
+
+    The temperature is built into the last layer of the model, so that every export of it is calibrated by itself.
+
+    Args:
+        model: The classifier; its layer ``logits`` is changed.
+        extraction: Features of all clips.
+        recipe: Says how the threshold is chosen.
+
+    Returns:
+        The figures.
+    """
+    dataset = extraction.dataset
+    uncalibrated, labels = {}, {}
+    for split in dataset.counts():
+        rows = np.flatnonzero([clip.split == split for clip in dataset.clips])
+        uncalibrated[split] = predict(model, extraction.features[rows])[:, 1]
+        labels[split] = np.array([clip.label for clip in dataset.of(split)], np.int64)
+    temperature = float(np.clip(fit_temperature(labels["valid"], uncalibrated["valid"]), *_TEMPERATURE_BOUNDS))
+    layer: Any = model.get_layer("logits")
+    layer.set_weights([weight / temperature for weight in layer.get_weights()])
+    probabilities = {split: apply_temperature(scores, temperature) for split, scores in uncalibrated.items()}
+    rule = recipe.decision.threshold
+    threshold = (
+        choose_threshold(labels["valid"], probabilities["valid"], by=rule) if isinstance(rule, str) else float(rule)
+    )
+    evaluations = {
+        split: evaluate(labels[split], scores, threshold=threshold, groups=_groups(dataset.of(split)))
+        for split, scores in probabilities.items()
+    }
+    return Outcome(temperature, threshold, evaluations, probabilities, uncalibrated)
+
+
+def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake]:
+    """The most confident errors of the best split, with their frames decoded for the report."""
+    clips = dataset.of(outcome.best_split)
+    wrong = [
+        (abs(probability - outcome.threshold), clip, float(probability))
+        for clip, probability in zip(clips, outcome.probabilities[outcome.best_split], strict=True)
+        if (probability >= outcome.threshold) != bool(clip.label)
+    ]
+    wrong.sort(key=lambda entry: -entry[0])
+    shown: list[Mistake] = []
+    for _, clip, probability in wrong[:_MISTAKES_SHOWN]:
+        try:
+            frames = read_clip(dataset.absolute(clip), recipe.clip_spec).frames
+        except ClipError:
+            continue
+        shown.append((clip.path, clip.label, probability, frames))
+    return shown
+
+
+def _groups(clips: Sequence[LabelledClip]) -> list[str] | None:
+    groups = [clip.group for clip in clips]
+    return groups if any(groups) else None
