@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo test test-slow lint format triton-repo clean
 
 help:
 	@echo "make demo       clips -> train -> export -> serve on a real Triton -> predict -> benchmark"
 	@echo "make test       the fast tests"
 	@echo "make test-slow  the slow tests: ImageNet weights, real clips where they are at hand"
 	@echo "make lint       ruff and mypy"
+	@echo "make triton-repo renew the configuration that triton_repo/ shows"
 	@echo "make clean      remove what was built; caches of weights and features stay"
 
 $(READY): pyproject.toml constraints.txt
@@ -41,6 +42,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+triton-repo: $(READY)
+	$(BIN)/python -m vdeploy.triton.example triton_repo
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -172,5 +172,6 @@ def _speaks_http(address: str) -> bool:
 
 def _host_and_port(address: str) -> str:
     bare = address.removeprefix("grpc://").removeprefix("http://").rstrip("/")
-    has_port = re.search(r":\d+$", bare) and not (bare.count(":") > 1 and "]" not in bare)
-    return bare if has_port else f"{bare}:{DEFAULT_GRPC_PORT}"
+    if bare.count(":") > 1 and not bare.startswith("["):
+        bare = f"[{bare}]"
+    return bare if re.search(r"[^:]:\d+$", bare) else f"{bare}:{DEFAULT_GRPC_PORT}"

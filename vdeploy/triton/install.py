@@ -19,7 +19,7 @@ from training.files import cache_dir, publish_folder, staging_folder
 from training.progress import say
 from vdeploy.errors import ServerError
 
-__all__ = ["TritonInstall", "find_install", "from_wheel_tree"]
+__all__ = ["TritonInstall", "find_install", "from_wheel_tree", "local_install"]
 
 WHEEL = "nvidia-pytriton"
 WHEEL_VERSION = "0.7.0"
@@ -68,17 +68,28 @@ def find_install(binary: Path | None = None) -> TritonInstall:
     Raises:
         ServerError: There is none and none can be had.
     """
+    if install := local_install(binary):
+        return install
+    _check_platform()
+    _fetch(_cached())
+    return from_wheel_tree(_cached(), WHEEL_VERSION, f"the cache {_cached()}")
+
+
+def local_install(binary: Path | None = None) -> TritonInstall | None:
+    """Finds a Triton server that is here already, as `find_install` does, or answers `None`.
+
+    Raises:
+        ServerError: What was found cannot be run.
+    """
     if binary is not None:
         return _from_binary(binary, "the given path")
     if on_path := shutil.which("tritonserver"):
         return _from_binary(Path(on_path), "PATH")
     if installed := _from_site_packages():
         return installed
-    cached = cache_dir() / "triton" / WHEEL_VERSION
-    if not cached.is_dir():
-        _check_platform()
-        _fetch(cached)
-    return from_wheel_tree(cached, WHEEL_VERSION, f"the cache {cached}")
+    if _cached().is_dir():
+        return from_wheel_tree(_cached(), WHEEL_VERSION, f"the cache {_cached()}")
+    return None
 
 
 def from_wheel_tree(root: Path, wheel_version: str, origin: str) -> TritonInstall:
@@ -133,6 +144,10 @@ def _from_site_packages() -> TritonInstall | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     return from_wheel_tree(Path(str(distribution.locate_file(""))), distribution.version, f"{WHEEL} in site-packages")
+
+
+def _cached() -> Path:
+    return cache_dir() / "triton" / WHEEL_VERSION
 
 
 def _check_platform() -> None:

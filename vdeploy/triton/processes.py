@@ -13,31 +13,34 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vdeploy.triton import launcher
+from vdeploy.triton import guardian
+from vdeploy.triton.guardian import SHARED_MEMORY
 
-__all__ = ["end_group", "new_region_prefix", "remove_regions", "remove_stale_regions", "spawn"]
+__all__ = ["end_group", "new_region_prefix", "remove_stale_regions", "spawn"]
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where the kernel keeps POSIX shared memory
 KILL_WAIT_SECONDS = 5.0
 
 _serials = itertools.count()
 
 
-def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Starts a server in a process group of its own, bound to the life of the calling thread.
-
-    When this process dies, even by SIGKILL, the kernel kills the server. It does so as well when the *thread* that
-    called this ends, so call it from one that lives as long as the server should.
+def spawn(
+    command: Sequence[str], *, environment: Mapping[str, str], log: Path, region_prefix: str
+) -> subprocess.Popen[bytes]:
+    """Starts a server under a guardian, in a process group of its own that does not outlive this process.
 
     Args:
         command: The program's absolute path and its arguments.
         environment: All of its environment variables.
         log: The file that takes its output, begun anew.
+        region_prefix: With what the names of its shared memory regions begin.
+
+    Returns:
+        The guardian, leader of the group; it ends when the server does, by SIGKILL where a signal ended that one.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", launcher.__file__, str(os.getpid()), *command],
+            [sys.executable, "-I", guardian.__file__, str(os.getpid()), region_prefix, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -50,7 +53,7 @@ def end_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
     """Ends a process that `spawn` started and everything that it started.
 
     Args:
-        process: The leader of the group; it alone is asked with SIGTERM.
+        process: The leader of the group; it is asked with SIGTERM first.
         grace_seconds: How long it may take before SIGKILL.
     """
     try:
@@ -68,13 +71,6 @@ def end_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
 def new_region_prefix() -> str:
     """A name for shared memory regions that tells whose they are: `vdeploy-<pid>-<pid namespace>-<serial>-`."""
     return f"vdeploy-{os.getpid()}-{_pid_namespace()}-{next(_serials)}-"
-
-
-def remove_regions(prefix: str) -> None:
-    """Removes the shared memory regions whose names begin with `prefix`."""
-    for region in SHARED_MEMORY.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):
-            region.unlink()
 
 
 def remove_stale_regions() -> None:

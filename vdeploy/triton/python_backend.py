@@ -1,4 +1,4 @@
-"""Triton's Python backend for the running Python, put together from the parts that the nvidia-pytriton wheel carries."""
+"""Triton's Python backend for the running Python, put together from the parts in the nvidia-pytriton wheel."""
 
 from __future__ import annotations
 

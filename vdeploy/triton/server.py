@@ -14,17 +14,18 @@ from types import TracebackType
 from training.files import cache_dir
 from training.progress import say
 from vdeploy.errors import ServerError
+from vdeploy.triton.guardian import remove_regions
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall, find_install
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT, THREADS_VARIABLE
-from vdeploy.triton.processes import end_group, new_region_prefix, remove_regions, remove_stale_regions, spawn
+from vdeploy.triton.processes import end_group, new_region_prefix, remove_stale_regions, spawn
 from vdeploy.triton.python_backend import assemble_python_backend
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server_log import reason_in
 
 __all__ = ["TritonServer"]
 
-EXIT_TIMEOUT_SECONDS = 3
+EXIT_TIMEOUT_SECONDS = 2
 """How long Triton may wait for requests, and for idle connections, which it cannot tell apart from them."""
 STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 3
 POLL_SECONDS = 0.05
@@ -36,7 +37,7 @@ class TritonServer:
     """Runs `tritonserver` on a repository while a `with` block lasts.
 
     The block begins when the ensemble has answered an inference, and after it no process, no shared memory and no
-    temporary file is left. The server also ends with the thread that started it, whatever kills that one.
+    temporary file is left, however this process ends.
 
     Args:
         repository: What to serve.
@@ -51,6 +52,7 @@ class TritonServer:
 
     Attributes:
         url: `HOST:PORT` for gRPC clients on this machine.
+        http_port: Port of the HTTP interface.
         log_file: The server's output.
 
     Example:
@@ -75,6 +77,7 @@ class TritonServer:
         self._install = install
         self._host = host
         self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port or 0}
+        self.http_port = http_port
         self._startup_timeout = startup_timeout
         self._threads = threads
         self._near = _WILDCARDS.get(host, host)
@@ -88,7 +91,7 @@ class TritonServer:
 
     @property
     def pid(self) -> int:
-        """Process id of the running `tritonserver`.
+        """Id of the running server's process group, and of its leader.
 
         Raises:
             ServerError: It is not running.
@@ -180,8 +183,10 @@ class TritonServer:
                 raise
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
             raise ServerError("the Triton server is not running", "start it first")
+        if self._process.poll() is not None:
+            raise self._ended(self._process)
         return self._process
 
     def _check_ports(self) -> None:
@@ -202,7 +207,12 @@ class TritonServer:
     def _spawn(self, install: TritonInstall) -> subprocess.Popen[bytes]:
         try:
             backends, environment = self._prepare(install)
-            return spawn(self._command(install, backends), environment=environment, log=self.log_file)
+            return spawn(
+                self._command(install, backends),
+                environment=environment,
+                log=self.log_file,
+                region_prefix=self._regions,
+            )
         except OSError as error:
             raise ServerError(
                 f"the Triton server cannot be started ({error})", f"make room, or make {self.log_file} writable"
@@ -216,7 +226,7 @@ class TritonServer:
                 f"the Triton server of {install.origin} has no {backend} backend",
                 "choose another with --backend, or another server",
             )
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = dict(os.environ)
         if self._threads is not None:
             environment[THREADS_VARIABLE] = str(self._threads)
         if backend != "python" or not install.stubs:

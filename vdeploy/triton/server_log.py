@@ -16,7 +16,7 @@ _BROKEN_CONFIG = re.compile(
 _REASONS = (
     re.compile(r"error while loading shared libraries: .+"),
     re.compile(r"failed to load '.+' version \d+: (?:Internal: |Invalid argument: )?(?P<why>.+)"),
-    re.compile(r"^E\d{4} [^\]]*\] \"?(?P<why>(?!CudaDriverHelper|unable to create stream).+)", re.MULTILINE),
+    re.compile(r"^E\d{4} [^\]]*\] (?!\"(?:CudaDriverHelper|unable to create stream))\"?(?P<why>.+)", re.MULTILINE),
     re.compile(r"^error: (?P<why>.+)", re.MULTILINE),
 )
 """From the telling to the vague; what a machine without a GPU always complains of is no reason."""

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_bundle import make_tiny_bundle
+from vdeploy.bundle import Bundle
+from vdeploy.errors import ServerError
+from vdeploy.triton.install import TritonInstall, find_install
+from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.server import TritonServer
+
+
+@pytest.fixture(scope="session")
+def install() -> TritonInstall:
+    try:
+        return find_install()
+    except ServerError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def repository(bundle: Bundle, tmp_path: Path) -> Repository:
+    return write_repository(bundle, tmp_path / "triton_repo")
+
+
+@dataclasses.dataclass
+class Ports:
+    http: int
+    grpc: int
+    metrics: int
+
+    def as_arguments(self) -> dict[str, int]:
+        return {"http_port": self.http, "grpc_port": self.grpc, "metrics_port": self.metrics}
+
+
+def free_ports() -> Ports:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return Ports(*(one.getsockname()[1] for one in sockets))
+
+
+@pytest.fixture
+def ports() -> Ports:
+    return free_ports()
+
+
+@pytest.fixture(scope="session")
+def server(install: TritonInstall, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A server that no test may break."""
+    folder = tmp_path_factory.mktemp("server")
+    repository = write_repository(bundle, folder / "triton_repo")
+    with TritonServer(
+        repository, install=install, log_file=folder / "server.log", **free_ports().as_arguments()
+    ) as running:
+        yield running
+
+
+def processes_with(text: str) -> list[int]:
+    """Ids of the living processes that have `text` in their command lines, this one aside."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if text in (entry / "cmdline").read_bytes().decode(errors="replace") and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def kill_stub(repository: Repository, model: str, number: signal.Signals = signal.SIGKILL) -> int:
+    """Sends a signal to the process of a model and returns its id."""
+
+    def stubs() -> list[int]:
+        return [
+            process
+            for process in processes_with(f"{repository.root}/{model}/")
+            if b"stub" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0]
+        ]
+
+    assert eventually(lambda: len(stubs()) == 1)
+    (pid,) = stubs()
+    os.kill(pid, number)
+    return pid
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return bool(condition())

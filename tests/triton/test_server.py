@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+
+from tests.tiny_bundle import tiny_probabilities
+from tests.triton.conftest import Ports, eventually, kill_stub, processes_with
+from vdeploy.errors import ClientError, RepositoryError, ServerError
+from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.guardian import SHARED_MEMORY
+from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL
+from vdeploy.triton.processes import remove_stale_regions
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.server import TritonServer
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), dtype=np.uint8)
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from vdeploy.triton.guardian import SHARED_MEMORY
+from vdeploy.triton.install import find_install
+from vdeploy.triton.names import MODELS
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.server import TritonServer
+
+repository = Repository(Path(sys.argv[1]), 1, MODELS, "python")
+http, grpc = map(int, sys.argv[2:])
+try:
+    log = repository.root / "log"
+    with TritonServer(repository, http_port=http, grpc_port=grpc, metrics_port=0, log_file=log) as server:
+        print("ready", server.pid, flush=True)
+        server.watch()
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
+def regions_of(pid: int) -> list[str]:
+    return [region.name for region in SHARED_MEMORY.glob(f"vdeploy-{pid}-*")]
+
+
+def a_server(repository: Repository, install: TritonInstall, ports: Ports, **more: object) -> TritonServer:
+    arguments = {"log_file": repository.root / "log"} | ports.as_arguments() | more
+    return TritonServer(repository, install=install, **arguments)
+
+
+@pytest.mark.triton
+class TestWhileItRuns:
+    def test_it_serves_and_leaves_nothing(self, repository: Repository, install: TritonInstall, ports: Ports) -> None:
+        before = set(regions_of(os.getpid()))
+        folders = set(Path("/tmp").glob("vdeploy-triton-*"))
+        with a_server(repository, install, ports) as server:
+            with TritonScorer(server.url) as scorer:
+                np.testing.assert_allclose(scorer.score(FRAMES), tiny_probabilities(FRAMES), rtol=0, atol=1e-6)
+            assert set(regions_of(os.getpid())) > before
+            assert server.pid in processes_with(str(repository.root))
+            for address in (f"{ports.http}/v2/health/ready", f"{ports.metrics}/metrics"):
+                with urllib.request.urlopen(f"http://127.0.0.1:{address}", timeout=10) as answer:
+                    assert answer.status == 200
+        assert not processes_with(str(repository.root))
+        assert set(regions_of(os.getpid())) == before
+        assert set(Path("/tmp").glob("vdeploy-triton-*")) <= folders
+        with pytest.raises(ServerError, match="is not running"):
+            server.heal()
+
+    @pytest.mark.parametrize("model", [EXTRACTOR_MODEL, pytest.param(CLASSIFIER_MODEL, marks=pytest.mark.slow)])
+    def test_a_killed_stage_is_brought_back(
+        self,
+        repository: Repository,
+        install: TritonInstall,
+        ports: Ports,
+        capfd: pytest.CaptureFixture[str],
+        model: str,
+    ) -> None:
+        with a_server(repository, install, ports, metrics_port=0) as server, TritonScorer(server.url) as scorer:
+            assert server.heal() == ()
+            watched: list[BaseException] = []
+            watcher = threading.Thread(target=self.watch, args=(server, watched))
+            watcher.start()
+            old = kill_stub(repository, model)
+            with pytest.raises(ClientError):
+                scorer.score(FRAMES)
+            assert eventually(lambda: answers(scorer), seconds=20), server.log_file.read_text()
+            assert kill_stub(repository, model, 0) != old
+            assert eventually(lambda: f"{model} had died and was loaded again" in capfd.readouterr().err)
+            server.stop()
+            watcher.join(10)
+            assert not watcher.is_alive()
+            assert not watched
+        assert not processes_with(str(repository.root))
+
+    @staticmethod
+    def watch(server: TritonServer, caught: list[BaseException]) -> None:
+        try:
+            server.watch(interval_seconds=0.1)
+        except ServerError as error:
+            caught.append(error)
+
+    @pytest.mark.slow
+    def test_an_unloaded_stage_is_loaded_again(
+        self, repository: Repository, install: TritonInstall, ports: Ports
+    ) -> None:
+        with a_server(repository, install, ports) as server, triton.InferenceServerClient(server.url) as admin:
+            admin.unload_model(EXTRACTOR_MODEL)
+            assert eventually(lambda: not admin.is_model_ready(EXTRACTOR_MODEL))
+            assert server.heal() == (EXTRACTOR_MODEL,)
+            with TritonScorer(server.url) as scorer:
+                assert scorer.score(FRAMES).shape == (3, 2)
+                (repository.root / EXTRACTOR_MODEL / "1" / "model.onnx").unlink()
+                kill_stub(repository, EXTRACTOR_MODEL)
+                with pytest.raises(ClientError):
+                    scorer.score(FRAMES)
+            with pytest.raises(
+                ServerError, match=rf"{EXTRACTOR_MODEL} has died and cannot be loaded again: .*model.onnx"
+            ):
+                server.heal()
+
+    def test_watch_tells_that_the_server_has_died(
+        self, repository: Repository, install: TritonInstall, ports: Ports
+    ) -> None:
+        with a_server(repository, install, ports) as server:
+            os.kill(server.pid, signal.SIGKILL)
+            with pytest.raises(ServerError, match=r"Triton ended with exit code -9: .*; its log is .*/log"):
+                server.watch(interval_seconds=30)
+            with pytest.raises(ServerError, match="exit code -9"):
+                server.heal()
+        assert not processes_with(str(repository.root))
+
+    @pytest.mark.usefixtures("install")
+    def test_an_idle_connection_does_not_hold_it(self, repository: Repository, ports: Ports) -> None:
+        process = start_supervisor(repository, ports)
+        with socket.create_connection(("127.0.0.1", ports.http)) as idle:
+            idle.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert idle.recv(100).startswith(b"HTTP/1.1 200")
+            process.send_signal(signal.SIGINT)
+            told, _ = process.communicate(timeout=20)
+        assert (told, process.returncode) == ("stopped\n", 0)
+        assert not processes_with(str(repository.root))
+        assert not regions_of(process.pid)
+
+    @pytest.mark.usefixtures("install")
+    def test_it_dies_with_its_supervisor(self, repository: Repository, ports: Ports) -> None:
+        process = start_supervisor(repository, ports)
+        assert len(processes_with(str(repository.root))) >= 4
+        assert regions_of(process.pid)
+        process.kill()
+        process.communicate(timeout=10)
+        assert eventually(lambda: not processes_with(str(repository.root)))
+        assert not regions_of(process.pid)
+
+
+@pytest.mark.triton
+class TestStartsThatFail:
+    def test_missing_code_is_found_before_the_start(
+        self, repository: Repository, install: TritonInstall, ports: Ports
+    ) -> None:
+        (repository.root / CLASSIFIER_MODEL / "1" / "model.py").unlink()
+        with pytest.raises(RepositoryError, match=f"{CLASSIFIER_MODEL}/1/model.py is missing"):
+            a_server(repository, install, ports).start()
+        assert not (repository.root / "log").exists()
+
+    @pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
+    def test_a_taken_port_is_named(
+        self, repository: Repository, install: TritonInstall, ports: Ports, name: str
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(ServerError, match=f"port {port} of 127.0.0.1 .*choose another with --{name}-port"):
+                a_server(repository, install, ports, **{f"{name}_port": port}).start()
+
+    @pytest.mark.parametrize(
+        ("file", "old", "new", "told"),
+        [
+            ("config.pbtxt", 'name: "features"', 'name: "feature"', "has input features, config.pbtxt says feature"),
+            pytest.param(
+                *(
+                    "config.pbtxt",
+                    "dims: 4",
+                    "dims: 5",
+                    r"violence_detector fails: .*Expected \[-1,5,8\], got \[1,4,8\]",
+                ),
+                marks=pytest.mark.slow,
+            ),
+            pytest.param(
+                *("1/model.py", "import numpy", "import nothing_here", "No module named 'nothing_here'"),
+                marks=pytest.mark.slow,
+            ),
+        ],
+    )
+    def test_the_reason_is_told(
+        self, repository: Repository, install: TritonInstall, ports: Ports, file: str, old: str, new: str, told: str
+    ) -> None:
+        broken = repository.root / CLASSIFIER_MODEL / file
+        broken.write_text(broken.read_text().replace(old, new, 1))
+        with pytest.raises(ServerError, match=rf"{told}.*; its log is .*/log") as caught:
+            a_server(repository, install, ports).start()
+        assert "\n" not in str(caught.value)
+        assert not processes_with(str(repository.root))
+
+    def test_it_may_not_take_for_ever(self, repository: Repository, install: TritonInstall, ports: Ports) -> None:
+        code = repository.root / CLASSIFIER_MODEL / "1" / "model.py"
+        code.write_text("import time\ntime.sleep(1000)\n")
+        before = regions_of(os.getpid())
+        with pytest.raises(ServerError, match=r"was not ready after 1.5 s"):
+            a_server(repository, install, ports, startup_timeout=1.5).start()
+        assert not processes_with(str(repository.root))
+        assert regions_of(os.getpid()) == before
+
+    def test_a_backend_that_the_server_lacks(
+        self, repository: Repository, install: TritonInstall, ports: Ports
+    ) -> None:
+        if install.has_backend("onnxruntime"):
+            pytest.skip("this server has it")
+        other = Repository(repository.root, 1, repository.models, "onnxruntime")
+        with pytest.raises(ServerError, match="has no onnxruntime backend; choose another with --backend"):
+            a_server(other, install, ports).start()
+
+    def test_a_log_that_cannot_be_written(self, repository: Repository, install: TritonInstall, ports: Ports) -> None:
+        with pytest.raises(ServerError, match=r"cannot be started .*make /sys/vdeploy/log writable"):
+            a_server(repository, install, ports, log_file=Path("/sys/vdeploy/log")).start()
+
+    def test_a_program_that_cannot_run(self, repository: Repository, ports: Ports, tmp_path: Path) -> None:
+        binary = tmp_path / "opt" / "bin" / "tritonserver"
+        backend = tmp_path / "opt" / "backends" / "python" / "libtriton_python.so"
+        for file in (binary, backend):
+            file.parent.mkdir(parents=True)
+            file.write_text("no program")
+        binary.chmod(0o755)
+        install = TritonInstall(binary, backend.parents[1], {}, tmp_path, "", "a test")
+        with pytest.raises(ServerError, match="tritonserver cannot be run: Exec format error"):
+            a_server(repository, install, ports).start()
+
+
+def test_regions_of_the_living_and_of_other_containers_stay() -> None:
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = {
+        f"vdeploy-{os.getpid()}-{namespace}-t-1": True,
+        f"vdeploy-{dead.pid}-{namespace + 1}-t-1": True,
+        f"vdeploy-{dead.pid}-{namespace}-t-1": False,
+    }
+    try:
+        for name in names:
+            (SHARED_MEMORY / name).touch()
+        remove_stale_regions()
+        assert {name: (SHARED_MEMORY / name).exists() for name in names} == names
+    finally:
+        for name in names:
+            (SHARED_MEMORY / name).unlink(missing_ok=True)
+
+
+def start_supervisor(repository: Repository, ports: Ports) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, repository.root, str(ports.http), str(ports.grpc)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("ready ")
+    return process
+
+
+def answers(scorer: TritonScorer) -> bool:
+    try:
+        return scorer.score(FRAMES).shape == (3, 2)
+    except ClientError:
+        return False

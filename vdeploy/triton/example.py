@@ -1,0 +1,51 @@
+"""The configuration that `triton_repo/` shows a reader: that of a bundle with every default.
+
+Renew it with `make triton-repo` when the generator changes; a test compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from training.clips import ClipSpec
+from training.files import write_text
+from vdeploy.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
+from vdeploy.triton.configs import LABELS, render_configs
+from vdeploy.triton.names import EXTRACTOR_MODEL
+from vdeploy.triton.repository import CONFIG
+
+__all__ = ["example_files", "main"]
+
+
+def example_files() -> dict[str, str]:
+    """Text by path inside the repository, without any model."""
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        vdeploy_version="0",
+        created="",
+        run="example",
+        classes=CLASSES,
+        threshold=0.5,
+        temperature=1.0,
+        clip=ClipSpec().to_dict(),
+        extractor=Extractor(layer="avg", dim=512, weights="imagenet", weights_sha256="0" * 64),
+        metrics={},
+        artifacts=(),
+    )
+    files = {}
+    for model, text in render_configs(manifest, "python").items():
+        files[f"{model}/{CONFIG}"] = text
+        if model != EXTRACTOR_MODEL:
+            files[f"{model}/{LABELS}"] = "".join(f"{name}\n" for name in CLASSES)
+    return files
+
+
+def main(root: Path) -> None:
+    """Writes the files."""
+    for path, text in example_files().items():
+        write_text(root / path, text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

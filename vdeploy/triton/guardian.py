@@ -1,0 +1,62 @@
+"""Stands between a supervisor and its server, and takes the server along when the supervisor dies.
+
+    python guardian.py SUPERVISOR_PID REGION_PREFIX PROGRAM [ARGUMENT ...]
+
+A killed supervisor can clean nothing up, and a Triton stub may outlive a killed Triton. So this small program, the
+leader of the server's process group, waits for either end: it ends as the server ended, or it removes the server's
+shared memory and kills the whole group. It imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["main", "remove_regions"]
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where the kernel keeps POSIX shared memory
+POLL_SECONDS = 0.2
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the server to its end or to the supervisor's.
+
+    Args:
+        arguments: The supervisor's process id, the prefix of the server's shared memory, the program, its arguments.
+    """
+    supervisor, prefix, *command = arguments
+    try:
+        server = subprocess.Popen(command, preexec_fn=_die_with_guardian)  # noqa: PLW1509  there are no threads here
+    except OSError as error:
+        sys.exit(f"error: {command[0]} cannot be run: {error.strerror}")
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    while server.poll() is None:
+        if os.getppid() != int(supervisor):
+            remove_regions(prefix)
+            os.killpg(0, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)
+    if server.returncode < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit(server.returncode)
+
+
+def remove_regions(prefix: str) -> None:
+    """Removes the shared memory regions whose names begin with `prefix`."""
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            region.unlink()
+
+
+def _die_with_guardian() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
