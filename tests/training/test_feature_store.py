@@ -19,7 +19,9 @@ KEY = FeatureKey(spec_digest="a" * 64, layer="avg", weights_sha256="b" * 64, sha
 
 def content(*names: str) -> dict[str, np.ndarray]:
     return {
-        hashlib.sha256(name.encode()).hexdigest(): np.random.default_rng(len(name)).normal(size=(4, 8)).astype(np.float32)
+        hashlib.sha256(name.encode()).hexdigest(): np.random.default_rng(len(name))
+        .normal(size=(4, 8))
+        .astype(np.float32)
         for name in names
     }
 

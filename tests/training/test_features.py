@@ -116,11 +116,14 @@ def test_a_killed_extraction_goes_on_where_it_stopped(dataset: Dataset, tmp_path
                 time.sleep(0.1)
                 return super().extract(frames)
 
-        extract_dataset(scan(Path({str(dataset.root)!r})), SPEC, FeatureStore(Path({str(store)!r}), KEY), Slow, shard_seconds=0)
+        store = FeatureStore(Path({str(store)!r}), KEY)
+        extract_dataset(scan(Path({str(dataset.root)!r})), SPEC, store, Slow, shard_seconds=0)
     """
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.DEVNULL,
     ) as process:
         deadline = time.monotonic() + 60
         while len(list(store.glob("*/*.npy"))) < 3:

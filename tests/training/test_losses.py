@@ -17,7 +17,9 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
 @pytest.mark.parametrize("alpha", [(1.0, 1.0), (0.25, 0.75), (0.6, 0.1)])
-def test_equation_5_of_lin_et_al(batch: tuple[np.ndarray, np.ndarray], gamma: float, alpha: tuple[float, float]) -> None:
+def test_equation_5_of_lin_et_al(
+    batch: tuple[np.ndarray, np.ndarray], gamma: float, alpha: tuple[float, float]
+) -> None:
     labels, probabilities = batch
     p_t = (labels * probabilities).sum(1)
     alpha_t = (labels * np.array(alpha)).sum(1)

@@ -1,0 +1,117 @@
+"""The whole path by the commands that a user types, on a real Triton."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SHARED_MEMORY = Path("/dev/shm")
+
+TINY = ("--weights", "random", "--set", "clip.size=32", "--set", "clip.frames=4", "--set", "training.epochs=2")
+
+
+def vdeploy(*arguments: object, code: int = 0) -> str:
+    command = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def launched(bundle: Path, repository: Path) -> Iterator[str]:
+    """`vdeploy serve --launch` until the block ends; then Ctrl-C, after which nothing may be left."""
+    http, grpc = free_ports(2)
+    command = [sys.executable, "-m", "vdeploy", "serve", str(bundle), "--repo", str(repository), "--launch", "--json"]
+    ports = ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", "0"]
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready = ""
+        while not ready.endswith("}\n"):
+            line = process.stdout.readline()
+            assert line, process.stderr.read() if process.stderr else ""
+            ready += line
+        try:
+            yield json.loads(ready)["grpc"]
+        finally:
+            started = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+    assert time.monotonic() - started < 20
+    assert not list(SHARED_MEMORY.glob(f"vdeploy-{process.pid}-*"))
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", grpc), timeout=1):
+        pass
+
+
+def probabilities(answer: str) -> dict[str, float]:
+    return {item["path"]: item["probability"] for item in json.loads(answer)["predictions"]}
+
+
+@pytest.mark.triton
+def test_from_clips_to_an_answer(tmp_path: Path) -> None:
+    clips, run, bundle, repository = (tmp_path / name for name in ("clips", "run", "bundle", "repository"))
+    store = ("--store", tmp_path / "store")
+    vdeploy("data", "synth", clips, "--clips", 16)
+    assert json.loads(vdeploy("data", "scan", clips, "--json"))["clips"] == 16
+    trained = json.loads(vdeploy("train", clips, "--out", run, *store, *TINY, "--json"))
+    assert Path(trained["report"]).is_file()
+    exported = json.loads(vdeploy("export", run, "--out", bundle, "--json"))
+    assert {artifact["stage"] for artifact in exported["artifacts"]} == {"extractor", "classifier"}
+    evaluated = json.loads(vdeploy("evaluate", run, clips, *store, "--json"))
+    with launched(bundle, repository) as url:
+        served = probabilities(vdeploy("predict", clips, "--url", url, "--json"))
+        local = probabilities(vdeploy("predict", clips, "--bundle", bundle, "--json"))
+        rows = json.loads(vdeploy("benchmark", bundle, "--url", url, "--seconds", 0.2, "--json"))["rows"]
+        table = vdeploy("predict", clips / "violent", "--url", url)
+    assert served.keys() == local.keys()
+    assert len(served) == 16
+    for path, probability in local.items():
+        assert served[path] == pytest.approx(probability, abs=1e-4)
+        keras = evaluated["probabilities"][str(Path(path).relative_to(clips))]
+        assert keras == pytest.approx(probability, abs=1e-3)
+    assert len(set(served.values())) > 8
+    assert [row["what"] for row in rows] == ["extractor", "classifier", "pipeline", "pipeline"]
+    assert "violent_0000.mp4" in table
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+def test_hockey(tmp_path: Path, hockey: Path) -> None:
+    """Real clips, ImageNet weights: accurate, cached, and the same answer from Keras, ONNX Runtime and Triton."""
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    metrics: dict[str, Any] = json.loads(vdeploy("train", hockey, "--out", run, "--json"))["metrics"]["valid"]
+    assert metrics["clips"] == 100
+    assert metrics["accuracy"] >= 0.93
+    assert metrics["roc_auc"] >= 0.97
+    again = json.loads(vdeploy("features", hockey, "--json"))
+    assert (again["from_store"], again["decoded"]) == (420, 0)
+    vdeploy("export", run, "--out", bundle)
+    keras = json.loads(vdeploy("evaluate", run, hockey, "--split", "valid", "--json"))["probabilities"]
+    with launched(bundle, tmp_path / "repository") as url:
+        served = probabilities(vdeploy("predict", hockey / "valid", "--url", url, "--json"))
+    local = probabilities(vdeploy("predict", hockey / "valid", "--bundle", bundle, "--json"))
+    with (run / "clips.csv").open(newline="") as file:
+        valid = [row["path"] for row in csv.DictReader(file) if row["split"] == "valid"]
+    assert len(valid) == 100
+    for path in valid:
+        probability = local[str(hockey / path)]
+        assert served[str(hockey / path)] == pytest.approx(probability, abs=1e-4)
+        assert keras[path] == pytest.approx(probability, abs=1e-3)
