@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.errors import FeatureStoreError
-from training.files import atomic_write, write_json
+from training.files import atomic_write, remove_stale, write_json
 from training.progress import say
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class FeatureStore:
         self.folder = root / key.digest
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            remove_stale(self.folder)
             if not (self.folder / _DESCRIPTION).is_file():
                 write_json(self.folder / _DESCRIPTION, dataclasses.asdict(key))
         except OSError as error:

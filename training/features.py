@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +84,8 @@ def extract_dataset(
         DatasetError: No clip could be read, or with ``strict``, one could not.
         FeatureStoreError: The store cannot be written.
     """
+    if strict:
+        _refuse(dataset, {problem.path: problem.reason for problem in dataset.problems})
     by_hash: dict[str, LabelledClip] = {}
     for clip in dataset.clips:
         by_hash.setdefault(clip.sha256, clip)
@@ -103,12 +105,8 @@ def extract_dataset(
     else:
         say("features: nothing to decode, nothing to extract")
     unreadable = {clip.path: failures[clip.sha256] for clip in dataset.clips if clip.sha256 in failures}
-    if unreadable and strict:
-        first = next(iter(unreadable))
-        raise DatasetError(
-            f"{len(unreadable)} of {len(dataset.clips)} clips cannot be read, the first: {first}: {unreadable[first]}",
-            "mend or remove them, or leave --strict out",
-        )
+    if strict:
+        _refuse(dataset, unreadable)
     problems = (*dataset.problems, *(Problem(path, reason) for path, reason in unreadable.items()))
     readable = dataclasses.replace(dataset.without(unreadable), problems=problems)
     if not readable.clips:
@@ -123,6 +121,15 @@ def extract_dataset(
         notes=tuple(notes),
         seconds=time.monotonic() - started,
     )
+
+
+def _refuse(dataset: Dataset, unusable: Mapping[str, str]) -> None:
+    if unusable:
+        first = next(iter(unusable))
+        raise DatasetError(
+            f"{len(unusable)} clips of {dataset.root} cannot be used, the first: {first}: {unusable[first]}",
+            "mend or remove them, or leave --strict out",
+        )
 
 
 def _fill(

@@ -7,17 +7,29 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["atomic_write", "cache_dir", "publish_folder", "sha256_of", "staging_folder", "write_json", "write_text"]
+__all__ = [
+    "atomic_write",
+    "cache_dir",
+    "publish_folder",
+    "remove_stale",
+    "sha256_of",
+    "staging_folder",
+    "write_json",
+    "write_text",
+]
 
 _CHUNK = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_TEMPORARY = ".tmp"
 
 
 def cache_dir() -> Path:
@@ -51,7 +63,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         A binary file object.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=_TEMPORARY, dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -88,7 +100,8 @@ def staging_folder(final: Path) -> Iterator[Path]:
         An empty folder on the same file system.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    remove_stale(final.parent)
+    folder = Path(tempfile.mkdtemp(prefix=_temporary_prefix(final), suffix=_TEMPORARY, dir=final.parent))
     folder.chmod(0o777 & ~_umask())
     try:
         yield folder
@@ -131,6 +144,25 @@ def _exchange(one: Path, other: Path) -> None:
     other.rename(aside)
     one.rename(other)
     aside.rename(one)
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes temporary files and folders of processes of this machine that were killed."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        owner = re.search(r"\.(\d+)@([^@]*)@[^@]*$", path.name.removesuffix(_TEMPORARY))
+        if owner and owner[2] == _machine() and not Path("/proc", owner[1]).exists():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}.{os.getpid()}@{_machine()}@"
+
+
+def _machine() -> str:
+    return platform.node().replace("/", "-")
 
 
 def _umask() -> int:

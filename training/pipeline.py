@@ -87,7 +87,7 @@ def train(source: Path, out: Path, recipe: Recipe, *, store_root: Path, strict: 
     if out.exists() and not (out / CLIPS).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
     dataset = scan_source(source, recipe)
-    weights = find_weights(recipe.features.weights, recipe.features.layer, seed=recipe.training.seed)
+    weights = find_weights(recipe.features.weights, recipe.features.layer)
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
     dataset = extraction.dataset
     _report_problems(extraction)

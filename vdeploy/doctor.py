@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import importlib.util
 import os
 import platform
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from training.weights import FILES, keras_cache
 from vdeploy.errors import UserError
-from vdeploy.triton.install import find_libpython, local_install
+from vdeploy.triton.install import local_install
+from vdeploy.triton.python_backend import find_libpython
 
 __all__ = ["Finding", "examine"]
 
@@ -88,6 +89,8 @@ def _gpus() -> Finding:
         devices = load_tensorflow().config.list_physical_devices("GPU")
     except UserError:
         return Finding("TensorFlow GPUs", False, "TensorFlow is not installed", enables, remedy)
+    except ImportError as error:
+        return Finding("TensorFlow GPUs", False, f"TensorFlow cannot be imported ({error})", enables, remedy)
     return Finding("TensorFlow GPUs", bool(devices), f"{len(devices)}", enables, "" if devices else remedy)
 
 
@@ -97,6 +100,8 @@ def _onnxruntime() -> Finding:
         module = importlib.import_module("onnxruntime")
     except ModuleNotFoundError:
         return Finding("onnxruntime", False, "not installed", enables, remedy)
+    except ImportError as error:
+        return Finding("onnxruntime", False, f"cannot be imported ({error})", enables, remedy)
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in module.get_available_providers())
     return Finding("onnxruntime", True, f"{module.__version__}, providers {providers}", enables)
 
@@ -105,20 +110,13 @@ def _triton() -> Finding:
     enables, remedy = "serve --launch", "vdeploy serve --launch fetches it once, 55 MB"
     try:
         install = local_install()
+        if install is None:
+            return Finding("Triton server", False, "not fetched yet", enables, remedy)
+        if not install.has_backend("onnxruntime"):
+            find_libpython(install)
     except UserError as error:
-        return Finding("Triton server", False, error.message, enables, error.hint)
-    if install is None:
-        return Finding("Triton server", False, "not fetched yet", enables, remedy)
-    if not install.has_backend("onnxruntime") and find_libpython(install) is None:
-        version = ".".join(platform.python_version_tuple()[:2])
-        return Finding(
-            "Triton server",
-            False,
-            f"{install.version}, but there is no libpython{version}.so.1.0",
-            enables,
-            f"install libpython{version}",
-        )
-    return Finding("Triton server", True, f"{install.version}, {install.origin}", enables)
+        return Finding("Triton server", False, error.message, enables, error.hint or remedy)
+    return Finding("Triton server", True, f"{install.version or 'a server'}, {install.origin}", enables)
 
 
 def _weights(layer: str) -> Finding:

@@ -63,7 +63,7 @@ def evaluate_on(
             draws the same ones again; for a bundle the default recipe does.
         positive: Names of the class that means violence, where the run's recipe does not say.
         store_root: Folder of all feature stores; a bundle does not use it.
-        strict: Refuse clips that cannot be read instead of leaving them out.
+        strict: Refuse clips that cannot be used instead of leaving them out.
 
     Raises:
         DatasetError: No clip of the split can be used.
@@ -74,7 +74,7 @@ def evaluate_on(
         raise DatasetError(f"there is no split {split!r}", "choose train, valid, test or all")
     if (subject / MANIFEST).is_file():
         bundle = Bundle(subject)
-        dataset = _choose(scan(source, positive=positive), split)
+        dataset = _choose(scan(source, positive=positive), split, strict=strict)
         labels, scores, clips, problems = _score_bundle(bundle, dataset, strict=strict)
         threshold = bundle.manifest.threshold
     else:
@@ -82,7 +82,8 @@ def evaluate_on(
         recipe = run.recipe
         names = tuple(positive) or recipe.data.positive
         scanned = scan(source, positive=names, seed=recipe.training.seed, split=recipe.data.split)
-        labels, scores, clips, problems = _score_run(run, _choose(scanned, split), recipe, store_root, strict=strict)
+        dataset = _choose(scanned, split, strict=strict)
+        labels, scores, clips, problems = _score_run(run, dataset, recipe, store_root, strict=strict)
         threshold = run.info.threshold
     groups = [clip.group for clip in clips] if any(clip.group for clip in clips) else None
     evaluation = measure(labels, scores, threshold=threshold, groups=groups)
@@ -92,7 +93,10 @@ def evaluate_on(
 _Scored = tuple["npt.NDArray[np.int64]", "npt.NDArray[np.float32]", Sequence[LabelledClip], tuple[Problem, ...]]
 
 
-def _choose(dataset: Dataset, split: str) -> Dataset:
+def _choose(dataset: Dataset, split: str, *, strict: bool) -> Dataset:
+    if strict and dataset.problems:
+        first = dataset.problems[0]
+        raise DatasetError(f"{dataset.root / first.path}: {first.reason}", "mend or remove it, or leave --strict out")
     clips = dataset.clips if split == "all" else dataset.of(split)
     if not clips:
         raise DatasetError(f"the {split} split of {dataset.root} is empty", "choose another: --split")

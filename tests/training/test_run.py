@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from training.errors import DatasetError, RunError
-from training.files import publish_folder
 from training.pipeline import train
 from training.recipe import load_recipe
 from training.run import Run
@@ -133,13 +132,3 @@ def test_a_missing_split_says_so(clips_dir: Path, tmp_path: Path) -> None:
         shutil.copy(source, tmp_path / "clips" / ("train", "test")[index % 2] / source.parent.name)
     with pytest.raises(DatasetError):
         train(tmp_path / "clips", tmp_path / "run", load_recipe("default", TINY), store_root=tmp_path / "store")
-
-
-def test_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "content").write_text(name)
-    publish_folder(tmp_path / "new", tmp_path / "old", keep_as=tmp_path / "kept")
-    assert (tmp_path / "old" / "content").read_text() == "new"
-    assert (tmp_path / "kept" / "content").read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "old"]

@@ -65,8 +65,10 @@ def main() -> None:
         app(args=arguments)
     except UserError as error:
         _fail(str(error), 1, debug)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, the same command goes on from there", INTERRUPTED, debug)
+    except SystemExit as ending:
+        if ending.code == INTERRUPTED:  # Typer turns KeyboardInterrupt into this, and says nothing
+            _fail("interrupted; what was finished is kept, the same command goes on from there", INTERRUPTED, debug)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -38,7 +38,7 @@ def features(
 
     chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
     dataset = scan_source(source, chosen)
-    found = find_weights(chosen.features.weights, chosen.features.layer, seed=chosen.training.seed)
+    found = find_weights(chosen.features.weights, chosen.features.layer)
     result = extract_source(dataset, chosen, found, store_root(store), strict=strict)
     for problem in result.dataset.problems:
         say(f"left out: {problem.path}: {problem.reason}")

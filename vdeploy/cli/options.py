@@ -82,7 +82,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     from rich.table import Table  # noqa: PLC0415  keeps --help fast
 
     cells = [[("-" if cell is None else str(cell)) for cell in row] for row in rows]
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
@@ -91,6 +91,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 200
+    if title:
+        console.print(title, soft_wrap=True)
     console.print(table)
 
 

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["build_vgg19_graph"]
 
 
-def build_vgg19_graph(extractor: FeatureExtractor) -> onnx.GraphProto:
+def build_vgg19_graph(extractor: FeatureExtractor) -> onnx.ModelProto:
     """Writes the graph ``frames uint8[batch, time, H, W, 3]`` -> ``features float32[batch, time, F]``.
 
     Args:
         extractor: VGG19 with its weights; its first convolution takes RGB.
 
     Returns:
-        The graph, named ``vgg19_features``.
+        A model that holds the graph, named ``vgg19_features``, and no versions yet: a graph cannot be put into a model
+        without copying its weights.
     """
     builder = _GraphBuilder(require("onnx", extra="export", purpose="export to ONNX"))
     size = extractor.size
@@ -45,7 +46,7 @@ def build_vgg19_graph(extractor: FeatureExtractor) -> onnx.GraphProto:
     dim = builder.constant("dim", np.array([extractor.dim]))
     shape = builder.node("Concat", [shape, dim], "features_shape", axis=0)
     builder.node("Reshape", [x, shape], "features")
-    return builder.graph("vgg19_features", size, extractor.dim)
+    return builder.finish("vgg19_features", size, extractor.dim)
 
 
 def _layer(builder: _GraphBuilder, layer: Any, x: str) -> str:
@@ -79,25 +80,30 @@ def _rows_channels_first(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
     """Reorders the rows of fc1 from (height, width, channel), as Keras flattens, to (channel, height, width)."""
     side = 7
     grid = kernel.reshape(side, side, -1, kernel.shape[1])
-    return np.ascontiguousarray(grid.transpose(2, 0, 1, 3)).reshape(kernel.shape)
+    rows: npt.NDArray[np.float32] = grid.transpose(2, 0, 1, 3).reshape(kernel.shape)
+    return rows
 
 
 class _GraphBuilder:
     def __init__(self, onnx: Any) -> None:
         self.onnx = onnx
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
+        self._model = onnx.ModelProto()
 
     def constant(self, name: str, value: npt.NDArray[Any]) -> str:
-        self._constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        tensor = self._model.graph.initializer.add()
+        tensor.name = name
+        tensor.dims.extend(value.shape)
+        tensor.data_type = self.onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        tensor.raw_data = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
         return name
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(self.onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
+        self._model.graph.node.append(self.onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
-    def graph(self, name: str, size: int, dim: int) -> onnx.GraphProto:
-        helper, types = self.onnx.helper, self.onnx.TensorProto
-        frames = helper.make_tensor_value_info("frames", types.UINT8, ["batch", "time", size, size, 3])
-        features = helper.make_tensor_value_info("features", types.FLOAT, ["batch", "time", dim])
-        return helper.make_graph(self._nodes, name, [frames], [features], self._constants)
+    def finish(self, name: str, size: int, dim: int) -> onnx.ModelProto:
+        helper, types, graph = self.onnx.helper, self.onnx.TensorProto, self._model.graph
+        graph.name = name
+        graph.input.append(helper.make_tensor_value_info("frames", types.UINT8, ["batch", "time", size, size, 3]))
+        graph.output.append(helper.make_tensor_value_info("features", types.FLOAT, ["batch", "time", dim]))
+        return self._model

@@ -31,6 +31,7 @@ class OnnxRuntime:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         onnxruntime = require("onnxruntime", extra="onnx", purpose="running ONNX models in process")
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
         options.log_severity_level = 3
@@ -42,4 +43,8 @@ class OnnxRuntime:
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
         """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        try:
+            outputs = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # the runtime's own exceptions share no base class
+            raise BundleError(f"ONNX Runtime cannot run {self._path} ({error})", "export the run again") from error
+        return dict(zip(self._outputs, outputs, strict=True))

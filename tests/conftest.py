@@ -1,0 +1,64 @@
+"""What many tests share, each made once: clips, a run trained on them, and a bundle of that run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.videos import solid_frame, write_numbered, write_video
+from training.synth import synthesize
+
+if TYPE_CHECKING:
+    from training.run import Run
+
+TINY = ("clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8", "features.weights=random")
+"""Overrides of the default recipe with which a training takes seconds."""
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides() -> tuple[str, ...]:
+    """Overrides of the default recipe with which a training takes seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def clips_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty synthetic clips, ten of each class; read only."""
+    folder = tmp_path_factory.mktemp("data") / "clips"
+    synthesize(folder, clips=20, size=(96, 72), fps=10.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def broken_clips_dir(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clips of `clips_dir` with a truncated, a text, an empty and a single-frame file among them; read only."""
+    folder = tmp_path_factory.mktemp("broken") / "clips"
+    shutil.copytree(clips_dir, folder, ignore=shutil.ignore_patterns("*.json"))
+    corrupt = write_numbered(folder / "violent" / "corrupt.avi", 20)
+    corrupt.write_bytes(corrupt.read_bytes()[:200])
+    (folder / "violent" / "text.mp4").write_text("dear diary, this is no video\n" * 20)
+    (folder / "non_violent" / "empty.mp4").touch()
+    write_video(folder / "non_violent" / "single.mp4", [solid_frame((200, 40, 40))])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run on `clips_dir` with random VGG19 weights and clips of 4 frames of 32 pixels; read only."""
+    from training.pipeline import train
+    from training.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("tiny")
+    return train(clips_dir, folder / "run", load_recipe("default", TINY), store_root=folder / "features")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_dir(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `tiny_run` in onnx-fp32; read only."""
+    from vdeploy.export.exporter import export_run
+    from vdeploy.formats import parse_formats
+
+    return export_run(tiny_run, parse_formats("onnx-fp32"), tmp_path_factory.mktemp("bundles") / "tiny").root

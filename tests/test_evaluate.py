@@ -1,0 +1,131 @@
+"""Measuring a run in Keras and its bundle in ONNX Runtime on labelled clips: the same answers."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import pytest
+
+from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from training.clips import ClipSpec, read_clip
+from training.errors import DatasetError, RunError
+from vdeploy.evaluate import evaluate_on
+
+
+@pytest.fixture(scope="module")
+def store(tiny_run, tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def of_run(tiny_run, clips_dir, store):
+    return evaluate_on(tiny_run.root, clips_dir, split="all", positive=(), store_root=store)
+
+
+@pytest.fixture(scope="module")
+def of_bundle(tiny_bundle_dir, clips_dir, store):
+    return evaluate_on(tiny_bundle_dir, clips_dir, split="all", positive=(), store_root=store)
+
+
+def test_run_and_bundle_agree_on_every_clip(of_run, of_bundle):
+    assert len(of_run.probabilities) == 20
+    assert list(of_run.probabilities) == list(of_bundle.probabilities)
+    for path, probability in of_run.probabilities.items():
+        assert of_bundle.probabilities[path] == pytest.approx(probability, abs=1e-3), path
+
+
+def test_probabilities_differ_from_clip_to_clip(of_run):
+    assert max(of_run.probabilities.values()) - min(of_run.probabilities.values()) > 0.01
+
+
+def test_the_measures_follow_from_the_probabilities(of_run, tiny_run):
+    threshold = tiny_run.info.threshold
+    right = sum(
+        (probability >= threshold) == path.startswith("violent/") for path, probability in of_run.probabilities.items()
+    )
+    values = of_run.to_dict()
+    assert values["clips"] == 20
+    assert values["accuracy"] == pytest.approx(right / 20)
+    assert values["left_out"] == []
+    assert values["probabilities"] == of_run.probabilities
+
+
+def test_the_splits_of_the_training_are_drawn_again(tiny_run, clips_dir, store, of_run):
+    with (tiny_run.root / "clips.csv").open(newline="") as file:
+        trained = {row["path"] for row in csv.DictReader(file) if row["split"] == "test"}
+    tested = evaluate_on(tiny_run.root, clips_dir, split="test", positive=(), store_root=store)
+    assert set(tested.probabilities) == trained
+    assert tested.evaluation.to_dict()["clips"] == len(trained) < 20
+    for path, probability in tested.probabilities.items():
+        assert probability == pytest.approx(of_run.probabilities[path], abs=1e-6)
+    assert tested.evaluation.to_dict()["accuracy"] == pytest.approx(tiny_run.metrics["test"]["accuracy"])
+
+
+def test_a_bundle_needs_no_run(tmp_path, clips_dir):
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    result = evaluate_on(bundle.root, clips_dir, split="all", positive=(), store_root=tmp_path / "store")
+    path = next(iter(result.probabilities))
+    frames = read_clip(clips_dir / path, ClipSpec(frames=4, size=32)).frames
+    assert result.probabilities[path] == pytest.approx(tiny_probabilities(frames[None])[0, 1], abs=1e-5)
+    assert not (tmp_path / "store").exists()
+
+
+def test_damaged_clips_are_left_out_and_named(tmp_path, broken_clips_dir):
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    result = evaluate_on(bundle.root, broken_clips_dir, split="all", positive=(), store_root=tmp_path)
+    assert {problem.path for problem in result.problems} == {
+        "non_violent/empty.mp4",
+        "violent/corrupt.avi",
+        "violent/text.mp4",
+    }
+    assert len(result.probabilities) == result.evaluation.to_dict()["clips"] == 21
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"), [("empty.mp4", "", "is empty"), ("text.mp4", "text", "is not a readable video")]
+)
+@pytest.mark.parametrize("subject", ["run", "bundle"])
+def test_clips_that_cannot_be_used_are_refused_when_strict(
+    subject, name, content, reason, tmp_path, clips_dir, tiny_run, store
+):
+    folder = tmp_path / "clips"
+    shutil.copytree(clips_dir, folder)
+    (folder / "violent" / name).write_text(content)
+    root = tiny_run.root if subject == "run" else make_tiny_bundle(tmp_path / "bundle").root
+    with pytest.raises(DatasetError, match=rf"{name}: {reason}; mend or remove .*leave --strict out"):
+        evaluate_on(root, folder, split="all", positive=(), store_root=store, strict=True)
+
+
+def test_clips_that_can_all_not_be_read_are_no_data(tmp_path):
+    for name in ("violent/a.mp4", "calm/b.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(f"no video {name}")
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    data = tmp_path / "clips.csv"
+    data.write_text("path,label\nviolent/a.mp4,violent\ncalm/b.mp4,non-violent\n")
+    with pytest.raises(DatasetError, match=r"none of the 2 clips in .* can be read; see: vdeploy data scan"):
+        evaluate_on(bundle.root, data, split="all", positive=(), store_root=tmp_path)
+
+
+def test_an_unknown_split_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="there is no split 'exam'; choose train, valid, test or all"):
+        evaluate_on(tmp_path, tmp_path, split="exam", positive=(), store_root=tmp_path)
+
+
+def test_an_empty_split_is_named(tmp_path, clips_dir):
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    data = tmp_path / "clips.csv"
+    with data.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "label", "split"))
+        for number, split in enumerate(("train", "train", "valid", "valid")):
+            kind = ("violent", "non_violent")[number % 2]
+            rows.writerow((clips_dir / kind / f"{kind}_{number:04}.mp4", kind, split))
+    with pytest.raises(DatasetError, match=r"the test split of .* is empty; choose another: --split"):
+        evaluate_on(bundle.root, data, split="test", positive=(), store_root=tmp_path)
+
+
+def test_something_else_is_no_run(tmp_path, clips_dir):
+    with pytest.raises(RunError, match=r"is no finished run: it holds no run\.json"):
+        evaluate_on(tmp_path, clips_dir, split="all", positive=(), store_root=tmp_path)

@@ -1,0 +1,102 @@
+"""The table of formats, and how a user's list of them is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from vdeploy import formats
+from vdeploy.bundle import Stage
+from vdeploy.errors import ExportError
+from vdeploy.formats import FORMATS, parse_formats
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+every_format = pytest.mark.parametrize("entry", FORMATS.values(), ids=lambda entry: entry.name)
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ExportError) as caught:
+        parse_formats(text)
+    return str(caught.value)
+
+
+def test_a_name_gives_its_format():
+    assert parse_formats("onnx-fp32") == [FORMATS["onnx-fp32"]]
+
+
+def test_blanks_around_names_do_not_count():
+    assert parse_formats("  onnx-fp32 ") == [FORMATS["onnx-fp32"]]
+
+
+def test_order_is_kept_and_repetitions_are_dropped(monkeypatch):
+    other = dataclasses.replace(FORMATS["onnx-fp32"], name="other")
+    monkeypatch.setitem(formats.FORMATS, "other", other)
+    assert parse_formats("other,onnx-fp32,other,onnx-fp32") == [other, FORMATS["onnx-fp32"]]
+
+
+@pytest.mark.parametrize("typed", ["onxx-fp32", "onnx-fp23", "onnx", "onnx_fp32"])
+def test_a_slip_of_the_finger_is_answered_with_a_guess(typed):
+    assert refusal(typed).startswith(f"there is no format {typed!r}, did you mean onnx-fp32?")
+
+
+def test_something_else_is_answered_with_what_there_is():
+    line = refusal("onnx-fp32,caffe")
+    assert line == f"there is no format 'caffe'; known: {', '.join(FORMATS)}"
+
+
+@pytest.mark.parametrize("typed", ["", ",", "onnx-fp32,"])
+def test_an_empty_name_is_refused(typed):
+    assert refusal(typed).startswith("there is no format ''")
+
+
+@every_format
+def test_a_row_of_the_table_fits_its_key(entry):
+    assert FORMATS[entry.name] is entry
+    assert entry.name == entry.name.strip().lower()
+    assert "," not in entry.name
+
+
+@every_format
+def test_a_row_names_stages_that_exist(entry):
+    assert entry.stages
+    assert len(set(entry.stages)) == len(entry.stages)
+    assert set(entry.stages) <= set(get_args(Stage))
+
+
+@every_format
+def test_a_row_says_its_precision_in_its_name(entry):
+    assert entry.name.endswith(f"-{entry.precision}")
+
+
+@every_format
+def test_a_row_names_a_runtime_that_exists(entry):
+    assert importlib.util.find_spec(f"vdeploy.runtimes.{entry.runtime}")
+
+
+@every_format
+def test_a_row_names_an_extra_that_exists(entry):
+    extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert entry.extra in extras
+
+
+@every_format
+def test_a_row_allows_a_small_difference_and_says_why(entry):
+    assert 0 < entry.tolerance <= 0.1
+    assert entry.reason
+
+
+@every_format
+def test_a_row_names_a_file_not_a_path(entry):
+    assert entry.file == Path(entry.file).name
+    assert Path(entry.file).suffix

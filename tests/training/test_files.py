@@ -1,0 +1,78 @@
+"""Files and folders appear whole, and what killed processes left goes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.files import atomic_write, publish_folder, remove_stale, sha256_of, staging_folder, write_json, write_text
+
+
+def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "file"
+    write_text(file, "old")
+    with pytest.raises(TypeError), atomic_write(file) as handle:
+        handle.writelines([b"half", None])
+    assert file.read_text() == "old"
+    write_text(file, "new")
+    assert file.read_text() == "new"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_json_is_readable_and_without_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": "Schlägerei", "value": 1.5})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"name": "Schlägerei", "value": 1.5}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert json.loads((tmp_path / "a.json").read_text())["value"] == 1.5
+
+
+def test_a_hash_of_known_content(tmp_path: Path) -> None:
+    write_text(tmp_path / "abc", "abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_staged_folder_goes_unless_it_is_published(tmp_path: Path) -> None:
+    with staging_folder(tmp_path / "final") as staged:
+        (staged / "content").write_text("x")
+    assert not list(tmp_path.iterdir())
+    with staging_folder(tmp_path / "final") as staged:
+        (staged / "content").write_text("x")
+        publish_folder(staged, tmp_path / "final")
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_folders_are_exchanged_and_the_older_one_is_kept_where_asked(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    publish_folder(tmp_path / "new", tmp_path / "old", keep_as=tmp_path / "kept")
+    assert (tmp_path / "old" / "content").read_text() == "new"
+    assert (tmp_path / "kept" / "content").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "old"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from training.files import atomic_write, staging_folder
+with staging_folder(Path({str(tmp_path)!r}) / "bundle") as folder, atomic_write(folder.parent / "file") as file:
+    (folder / "half").write_text("x")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+    (tmp_path / ".notes.tmp").write_text("the user's own")
+    assert len(list(tmp_path.iterdir())) == 3
+    with staging_folder(tmp_path / "bundle") as living:
+        remove_stale(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([living, tmp_path / ".notes.tmp"])
