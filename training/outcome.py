@@ -26,9 +26,6 @@ __all__ = ["Outcome", "judge", "mistakes"]
 
 _MISTAKES_SHOWN = 12
 
-_TEMPERATURE_BOUNDS = (0.5, 10.0)
-"""A handful of validation clips may ask for any sharpness; no more than twice as sure is believed."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -73,7 +70,7 @@ def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome
         rows = np.flatnonzero([clip.split == split for clip in dataset.clips])
         uncalibrated[split] = predict(model, extraction.features[rows])[:, 1]
         labels[split] = np.array([clip.label for clip in dataset.of(split)], np.int64)
-    temperature = float(np.clip(fit_temperature(labels["valid"], uncalibrated["valid"]), *_TEMPERATURE_BOUNDS))
+    temperature = fit_temperature(labels["valid"], uncalibrated["valid"])
     layer: Any = model.get_layer("logits")
     layer.set_weights([weight / temperature for weight in layer.get_weights()])
     probabilities = {split: apply_temperature(scores, temperature) for split, scores in uncalibrated.items()}
