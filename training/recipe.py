@@ -29,10 +29,17 @@ class _Section(BaseModel):
 
 
 class ClipSection(_Section):
-    """How a video becomes frames; see `training.clips.ClipSpec`."""
+    """How a video becomes frames; see `training.clips.ClipSpec` and, for views, `training.views`."""
 
     frames: int = Field(16, ge=1, le=1024)
     size: int = Field(224, ge=32, le=1024)
+    views: int = Field(1, ge=1, le=15, description="samplings of each training clip; odd")
+
+    @model_validator(mode="after")
+    def _views_have_a_middle(self) -> ClipSection:
+        if self.views % 2 == 0:
+            raise ValueError("views must be odd: the middle one is what a served model sees")
+        return self
 
 
 class FeatureSection(_Section):
@@ -125,7 +132,7 @@ class Recipe(_Section):
 
     @property
     def clip_spec(self) -> ClipSpec:
-        """The clip section as the decoder wants it."""
+        """The clip section as the decoder wants it, for one view."""
         return ClipSpec(frames=self.clip.frames, size=self.clip.size)
 
 
