@@ -58,7 +58,7 @@ class Extraction:
     training_views: npt.NDArray[np.float16] | None = None
 
     def of(self, split: str) -> npt.NDArray[np.float16]:
-        """Features of one split, row for row with ``dataset.of(split)``: ``[N, T, F]``; to train on, ``[N, V, T, F]``."""
+        """Features of the clips of one split: ``[N, T, F]``, or ``[N, V, T, F]`` to train on."""
         if split == "train" and self.training_views is not None:
             return self.training_views
         return self.features[[clip.split == split for clip in self.dataset.clips]]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from training.clips import ClipSpec
 from training.errors import RecipeError, require
+from training.layers import Layer
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,7 +46,7 @@ class ClipSection(_Section):
 class FeatureSection(_Section):
     """Which VGG19 looks at the frames."""
 
-    layer: Literal["avg", "fc2"] = "avg"
+    layer: Layer = "avg"
     weights: str = "imagenet"
 
 
