@@ -54,6 +54,7 @@ class ModelSection(_Section):
     """The classifier."""
 
     units: int = Field(128, ge=1, le=4096)
+    pooling: Literal["last", "mean"] = "last"
     dense: int = Field(64, ge=1, le=4096)
     dropout: float = Field(0.5, ge=0, lt=1)
 
