@@ -14,16 +14,20 @@ __all__ = ["build_classifier"]
 
 
 def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Model:
-    """LSTM, dense layer, softmax.
+    """LSTM, pooling over time, dense layer, softmax.
 
     Features of each frame are normalised over their F values first (Ba et al. 2016, "Layer Normalization"): what the
     network sees does then not depend on the brightness and contrast of the camera, and training settles in half the
     epochs.
 
+    The pooling is the LSTM's last output, or the mean of all T outputs (Ng et al. 2015, "Beyond Short Snippets: Deep
+    Networks for Video Classification", section 3.4, combine an LSTM's outputs over time as well): a blow in the middle
+    of a clip then counts as much as one at its end.
+
     Args:
         frames: Frames of a clip, T.
         dim: Features of a frame, F.
-        section: Sizes and dropout.
+        section: Sizes, pooling and dropout.
 
     Returns:
         A model ``features float32[B, T, F]`` -> ``probabilities float32[B, 2]`` (non-violent, violent).
@@ -33,7 +37,9 @@ def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Mode
     features = keras.Input((frames, dim), name="features", dtype="float32")
     x = layers.LayerNormalization(name="normalize")(features)
     x = layers.Dropout(section.dropout, noise_shape=(None, 1, dim), name="dropout_features")(x)
-    x = layers.LSTM(section.units, name="lstm")(x)
+    x = layers.LSTM(section.units, return_sequences=section.pooling == "mean", name="lstm")(x)
+    if section.pooling == "mean":
+        x = layers.GlobalAveragePooling1D(name="mean")(x)
     x = layers.Dropout(section.dropout, name="dropout_lstm")(x)
     x = layers.Dense(section.dense, activation="relu", name="dense")(x)
     x = layers.Dense(2, name="logits")(x)

@@ -71,16 +71,20 @@ class ClipSpec:
         size: Height and width of a frame in pixels, H = W; the aspect ratio is not kept.
         sampling: ``"uniform"``: the middle frames of T equal parts of the clip.
         interpolation: ``"area"``: pixel area averaging when shrinking, bilinear when enlarging.
+        views: Samplings of T frames to take in one decoding, V; see `training.views`.
     """
 
     frames: int = 16
     size: int = 224
     sampling: str = "uniform"
     interpolation: str = "area"
+    views: int = 1
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise ValueError(f"frames must be at least 1, not {self.frames}")
+        if self.views < 1:
+            raise ValueError(f"views must be at least 1, not {self.views}")
         if self.size < 32:
             raise ValueError(f"size must be at least 32 pixels, VGG19's smallest input, not {self.size}")
         if self.sampling != "uniform":
@@ -89,8 +93,10 @@ class ClipSpec:
             raise ValueError(f"interpolation must be 'area', not {self.interpolation!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values."""
-        return dataclasses.asdict(self)
+        """The fields that say what a network sees as JSON-ready values: all but ``views``."""
+        values = dataclasses.asdict(self)
+        del values["views"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
@@ -103,13 +109,18 @@ class ClipSpec:
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @property
+    def samples(self) -> int:
+        """Frames to take in one decoding, V * T."""
+        return self.views * self.frames
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
     """The frames of one video, and what was noticed on the way.
 
     Attributes:
-        frames: ``uint8[T, H, W, 3]`` RGB, upright, C-contiguous.
+        frames: ``uint8[V * T, H, W, 3]`` RGB, upright, C-contiguous, in presentation order: the views in turn.
         decoded_frames: Frames that the file really holds.
         header_frames: Frames that the container claims; 0 if it says nothing, as only AVI and MP4/MOV store a count.
         fps: Mean frames per second according to the container; 0 if it says nothing.
@@ -265,7 +276,7 @@ def _read_clip(path: Path, spec: ClipSpec, stop: threading.Event) -> Clip:
             found = _read_by_seeking(capture, spec, packets)
         kept, count = found or _read_through(capture, spec, guess)
     return Clip(
-        frames=np.stack([kept[index] for index in frame_indices(count, spec.frames)]),
+        frames=np.stack([kept[index] for index in frame_indices(count, spec.samples)]),
         decoded_frames=count,
         header_frames=header,
         fps=fps,
@@ -274,7 +285,7 @@ def _read_clip(path: Path, spec: ClipSpec, stop: threading.Event) -> Clip:
 
 
 def _is_long(count: int, spec: ClipSpec) -> bool:
-    return count >= LONG_GAP_FRAMES * spec.frames
+    return count >= LONG_GAP_FRAMES * spec.samples
 
 
 def _warnings(count: int, header: int, wanted: int) -> Iterator[str]:
@@ -462,10 +473,10 @@ def _read_through(capture: _Capture, spec: ClipSpec, guess: int) -> tuple[_Frame
     """Decodes a video from the first frame to the last, and once more if there were not as many as guessed."""
     count = guess
     for _ in range(_PASSES):
-        kept, count = _pass(capture, frozenset(frame_indices(count, spec.frames)), spec.size)
+        kept, count = _pass(capture, frozenset(frame_indices(count, spec.samples)), spec.size)
         if count == 0:
             raise ClipError(capture.path, "holds no frame that can be decoded")
-        if kept.keys() >= set(frame_indices(count, spec.frames)):
+        if kept.keys() >= set(frame_indices(count, spec.samples)):
             return kept, count
     raise ClipError(capture.path, "changes while it is being read")
 
@@ -522,7 +533,7 @@ def _read_by_seeking(capture: _Capture, spec: ClipSpec, packets: _Packets) -> tu
     numbers = {time: number for number, time in enumerate(packets.times_us)}
     if not _is_long(packets.count, spec) or len(numbers) < packets.count:
         return None
-    wanted = frame_indices(packets.count, spec.frames)
+    wanted = frame_indices(packets.count, spec.samples)
     stops = _plan(packets, sorted({0, *wanted, packets.count - 1}))
     if stops is None:
         return None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from training.errors import WeightsError
 from training.frameworks import load_keras, load_tensorflow
+from training.layers import DIMENSIONS, POOLED_BLOCKS, Layer
 from training.weights import Weights
 
 if TYPE_CHECKING:
@@ -17,11 +19,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 __all__ = ["DIMENSIONS", "FeatureExtractor", "Layer", "flops_per_frame"]
-
-Layer = Literal["avg", "fc2"]
-
-DIMENSIONS: dict[Layer, int] = {"avg": 512, "fc2": 4096}
-"""Features per frame, F, of each layer."""
 
 IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 """Mean of the ImageNet training images per channel, as VGG was trained with (Simonyan and Zisserman 2015, sec. 2.1)."""
@@ -37,7 +34,7 @@ def flops_per_frame(layer: Layer, size: int = 224) -> int:
         size: Height and width of the frame in pixels.
 
     Returns:
-        39.0e9 for ``avg`` at 224 pixels.
+        39.0e9 for ``avg`` and ``avg45`` at 224 pixels; what averaging costs is left out.
     """
     total, side, channels = 0, size, 3
     for count, width in _CONVOLUTIONS:
@@ -45,7 +42,7 @@ def flops_per_frame(layer: Layer, size: int = 224) -> int:
             total += 2 * side * side * 9 * channels * width
             channels = width
         side //= 2
-    if layer == "fc2":
+    if layer not in POOLED_BLOCKS:
         total += 2 * (side * side * channels * 4096 + 4096 * 4096)
     return total
 
@@ -58,6 +55,7 @@ class FeatureExtractor:
 
     Args:
         layer: ``"avg"``: the global average of the last pooled feature maps, F = 512;
+            ``"avg45"``: the global averages of the last two blocks' pooled feature maps, F = 1024;
             ``"fc2"``: the second fully connected layer, F = 4096.
         weights: Where the weights come from.
         size: Height and width of a frame in pixels.
@@ -114,27 +112,33 @@ class FeatureExtractor:
 
 def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> Any:
     """VGG19 that takes RGB with the mean subtracted, ``float32[N, H, W, 3]``, and gives ``float32[N, F]``."""
-    include_top = layer == "fc2"
-    if include_top and size != 224:
-        raise WeightsError(f"the fc2 layer of VGG19 needs frames of 224 pixels, not {size}", "use --features avg")
-    vgg19 = keras.applications.VGG19
+    vgg19, blocks = keras.applications.VGG19, POOLED_BLOCKS.get(layer)
+    if not blocks and size != 224:
+        raise WeightsError(f"the {layer} layer of VGG19 needs frames of 224 pixels, not {size}", "use --features avg")
     path = str(weights.path) if weights.path else None
     try:
         with warnings.catch_warnings():
             # Keras only warns when it leaves layers as they were because a file lacks them.
             warnings.simplefilter("error", UserWarning)
-            if include_top:
-                full = vgg19(include_top=True, weights=path)
-                model = keras.Model(full.input, full.get_layer("fc2").output)
-            else:
-                model = vgg19(include_top=False, weights=path, pooling="avg", input_shape=(size, size, 3))
+            base = vgg19(include_top=not blocks, weights=path, input_shape=(size, size, 3))
     except (ValueError, OSError, KeyError, UserWarning) as error:
         raise WeightsError(
             f"{path} holds no VGG19 weights for --features {layer} ({error})",
-            "avg takes the file without, fc2 the file with the fully connected layers",
+            "fc2 takes the file with the fully connected layers, the other layers the file without",
         ) from error
+    model = keras.Model(base.input, _averages(keras, base, blocks) if blocks else base.get_layer(layer).output)
     first = model.get_layer("block1_conv1")
     kernel, bias = first.get_weights()
     first.set_weights([kernel[:, :, ::-1, :], bias])
     model.trainable = False
     return model
+
+
+def _averages(keras: ModuleType, base: Any, blocks: Sequence[str]) -> Any:
+    """The averages over all positions of blocks' pooled feature maps, one after the other."""
+    layers = keras.layers
+    averages = [
+        layers.GlobalAveragePooling2D(name=f"{block}_average")(base.get_layer(f"{block}_pool").output)
+        for block in blocks
+    ]
+    return averages[0] if len(blocks) == 1 else layers.Concatenate(name="averages")(averages)

@@ -1,4 +1,8 @@
-"""From a data set to features: what the store has is read, the rest is decoded and pushed through VGG19 once."""
+"""From a data set to features: what the store has is read, the rest is decoded and pushed through VGG19 once.
+
+Clips to train on may have several views (see `training.views`); all other clips have the usual sampling only, which is
+what a served model sees.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from training.errors import ClipError, DatasetError
 from training.extractor import DIMENSIONS, FeatureExtractor, Layer
 from training.feature_store import FeatureKey, FeatureStore
 from training.progress import say, track
+from training.views import deal, offsets, row_name
 from training.weights import Weights
 
 if TYPE_CHECKING:
@@ -36,11 +41,12 @@ class Extraction:
 
     Attributes:
         dataset: The data set without the clips that could not be read; those are among its problems.
-        features: ``float16[N, T, F]``, one row for each of ``dataset.clips``.
+        features: ``float16[N, T, F]``, the usual sampling of each of ``dataset.clips``.
         hits: Clips whose features were in the store.
         decoded: Clips that were decoded and extracted now.
         notes: Clips that were used although something is odd about them: path and what.
         seconds: Time spent on decoding and extracting.
+        training_views: ``float16[M, V, T, F]``, all views of each of ``dataset.of("train")``; ``None`` if V is 1.
     """
 
     dataset: Dataset
@@ -49,6 +55,21 @@ class Extraction:
     decoded: int
     notes: tuple[Problem, ...]
     seconds: float
+    training_views: npt.NDArray[np.float16] | None = None
+
+    def of(self, split: str) -> npt.NDArray[np.float16]:
+        """Features of the clips of one split: ``[N, T, F]``, or ``[N, V, T, F]`` to train on."""
+        if split == "train" and self.training_views is not None:
+            return self.training_views
+        return self.features[[clip.split == split for clip in self.dataset.clips]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """One clip to decode, and the numbers of those of its views that the store lacks."""
+
+    clip: LabelledClip
+    views: tuple[int, ...]
 
 
 def feature_key(spec: ClipSpec, layer: Layer, weights: Weights) -> FeatureKey:
@@ -62,6 +83,7 @@ def extract_dataset(
     store: FeatureStore,
     make_extractor: Callable[[], FeatureExtractor],
     *,
+    views: int = 1,
     strict: bool = False,
     shard_seconds: float = SHARD_SECONDS,
 ) -> Extraction:
@@ -71,9 +93,10 @@ def extract_dataset(
 
     Args:
         dataset: The clips.
-        spec: How a clip becomes frames.
+        spec: How a clip becomes frames; of one view.
         store: Where features are kept.
         make_extractor: Makes VGG19; called only if something is missing from the store.
+        views: Views of each clip of the training split, V; odd.
         strict: Refuse a data set with clips that cannot be read instead of leaving them out.
         shard_seconds: How long to gather features before a shard is written.
 
@@ -86,22 +109,21 @@ def extract_dataset(
     """
     if strict:
         _refuse(dataset, {problem.path: problem.reason for problem in dataset.problems})
-    by_hash: dict[str, LabelledClip] = {}
-    for clip in dataset.clips:
-        by_hash.setdefault(clip.sha256, clip)
-    missing = [clip for sha256, clip in by_hash.items() if sha256 not in store]
+    spec = dataclasses.replace(spec, views=views)
+    tasks = _missing(dataset, store, views)
     started = time.monotonic()
-    hits = sum(clip.sha256 in store for clip in dataset.clips)
+    absent = {task.clip.sha256 for task in tasks}
+    hits = sum(clip.sha256 not in absent for clip in dataset.clips)
     say(f"features: {hits} of {len(dataset.clips)} clips are in the store {store.folder}")
     notes: list[Problem] = []
     failures: dict[str, str] = {}
-    if missing:
+    if tasks:
         extractor = make_extractor()
-        for clip, outcome in _fill(dataset, missing, spec, store, extractor, shard_seconds):
+        for task, outcome in _fill(dataset, tasks, spec, store, extractor, shard_seconds):
             if isinstance(outcome, ClipError):
-                failures[clip.sha256] = outcome.reason
+                failures[task.clip.sha256] = outcome.reason
             else:
-                notes.extend(Problem(clip.path, warning) for warning in outcome.warnings)
+                notes.extend(Problem(task.clip.path, warning) for warning in outcome.warnings)
     else:
         say("features: nothing to decode, nothing to extract")
     unreadable = {clip.path: failures[clip.sha256] for clip in dataset.clips if clip.sha256 in failures}
@@ -117,9 +139,10 @@ def extract_dataset(
         dataset=readable,
         features=store.read([clip.sha256 for clip in readable.clips]),
         hits=hits,
-        decoded=len(missing) - len(failures),
+        decoded=len(tasks) - len(failures),
         notes=tuple(notes),
         seconds=time.monotonic() - started,
+        training_views=_training_views(readable, store, views),
     )
 
 
@@ -132,25 +155,46 @@ def _refuse(dataset: Dataset, unusable: Mapping[str, str]) -> None:
         )
 
 
+def _missing(dataset: Dataset, store: FeatureStore, views: int) -> list[_Task]:
+    """What the store lacks, one task for each content."""
+    wanted: dict[str, tuple[LabelledClip, set[int]]] = {}
+    for clip in dataset.clips:
+        _, numbers = wanted.setdefault(clip.sha256, (clip, set()))
+        numbers.update(range(views) if clip.split == "train" else [views // 2])
+    return [
+        _Task(clip, lacking)
+        for sha256, (clip, numbers) in wanted.items()
+        if (lacking := tuple(v for v in sorted(numbers) if row_name(sha256, offsets(views)[v]) not in store))
+    ]
+
+
+def _training_views(dataset: Dataset, store: FeatureStore, views: int) -> npt.NDArray[np.float16] | None:
+    if views == 1:
+        return None
+    rows = [row_name(clip.sha256, offset) for clip in dataset.of("train") for offset in offsets(views)]
+    return store.read(rows).reshape(-1, views, *store.key.shape)
+
+
 def _fill(
     dataset: Dataset,
-    missing: Sequence[LabelledClip],
+    tasks: Sequence[_Task],
     spec: ClipSpec,
     store: FeatureStore,
     extractor: FeatureExtractor,
     shard_seconds: float,
-) -> Iterator[tuple[LabelledClip, Clip | ClipError]]:
+) -> Iterator[tuple[_Task, Clip | ClipError]]:
     pending: dict[str, npt.NDArray[np.float32]] = {}
     written = time.monotonic()
-    paths = [dataset.absolute(clip) for clip in missing]
-    outcomes = zip(missing, (outcome for _, outcome in read_clips(paths, spec)), strict=True)
+    paths = [dataset.absolute(task.clip) for task in tasks]
+    outcomes = zip(tasks, (outcome for _, outcome in read_clips(paths, spec)), strict=True)
     try:
-        with track("extract features", len(missing), "clips") as step:
+        with track("extract features", len(tasks), "clips") as step:
             while batch := list(itertools.islice(outcomes, extractor.batch_clips)):
-                readable = [(clip.sha256, outcome.frames) for clip, outcome in batch if isinstance(outcome, Clip)]
-                if readable:
-                    features = extractor.extract(np.stack([frames for _, frames in readable]))
-                    pending.update(zip((sha256 for sha256, _ in readable), features, strict=True))
+                names, frames = _views_of(batch, spec)
+                for start in range(0, len(names), extractor.batch_clips):
+                    portion = slice(start, start + extractor.batch_clips)
+                    features = extractor.extract(np.stack(frames[portion]))
+                    pending.update(zip(names[portion], features, strict=True))
                 if pending and (len(pending) >= SHARD_CLIPS or time.monotonic() - written >= shard_seconds):
                     shard, pending, written = pending, {}, time.monotonic()
                     store.append(shard)
@@ -159,3 +203,16 @@ def _fill(
     finally:
         if pending:
             store.append(pending)
+
+
+def _views_of(
+    batch: Sequence[tuple[_Task, Clip | ClipError]], spec: ClipSpec
+) -> tuple[list[str], list[npt.NDArray[np.uint8]]]:
+    """The rows to extract of decoded clips: their names in the store, and their frames ``uint8[T, H, W, 3]``."""
+    names: list[str] = []
+    frames: list[npt.NDArray[np.uint8]] = []
+    for task, outcome in batch:
+        if isinstance(outcome, Clip):
+            names += [row_name(task.clip.sha256, offsets(spec.views)[view]) for view in task.views]
+            frames.extend(deal(outcome.frames, spec.views, task.views))
+    return names, frames

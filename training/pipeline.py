@@ -61,6 +61,7 @@ def extract_source(
         spec,
         FeatureStore(store_root, feature_key(spec, layer, weights)),
         lambda: FeatureExtractor(layer, weights, size=spec.size),
+        views=recipe.clip.views,
         strict=strict,
     )
 
@@ -134,13 +135,12 @@ def _open_partial(out: Path, recipe: Recipe, dataset: Dataset, weights: Weights)
 
 
 def _split(extraction: Extraction, split: str) -> FeatureSplit:
-    rows = np.flatnonzero([clip.split == split for clip in extraction.dataset.clips])
-    if not rows.size:
+    labels = np.array([clip.label for clip in extraction.dataset.of(split)], np.int64)
+    if not labels.size:
         raise DatasetError(
             f"the {split} split of {extraction.dataset.root} is empty", "add clips, or see: --set data.split=[..]"
         )
-    labels = np.array([clip.label for clip in extraction.dataset.of(split)], np.int64)
-    return FeatureSplit(extraction.features[rows], labels)
+    return FeatureSplit(extraction.of(split), labels)
 
 
 def _finish(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from training.clips import ClipSpec
 from training.errors import RecipeError, require
+from training.layers import Layer
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,16 +30,23 @@ class _Section(BaseModel):
 
 
 class ClipSection(_Section):
-    """How a video becomes frames; see `training.clips.ClipSpec`."""
+    """How a video becomes frames; see `training.clips.ClipSpec` and, for views, `training.views`."""
 
     frames: int = Field(16, ge=1, le=1024)
     size: int = Field(224, ge=32, le=1024)
+    views: int = Field(1, ge=1, le=15, description="samplings of each training clip; odd")
+
+    @model_validator(mode="after")
+    def _views_have_a_middle(self) -> ClipSection:
+        if self.views % 2 == 0:
+            raise ValueError("views must be odd: the middle one is what a served model sees")
+        return self
 
 
 class FeatureSection(_Section):
     """Which VGG19 looks at the frames."""
 
-    layer: Literal["avg", "fc2"] = "avg"
+    layer: Layer = "avg"
     weights: str = "imagenet"
 
 
@@ -46,6 +54,7 @@ class ModelSection(_Section):
     """The classifier."""
 
     units: int = Field(128, ge=1, le=4096)
+    pooling: Literal["last", "mean"] = "last"
     dense: int = Field(64, ge=1, le=4096)
     dropout: float = Field(0.5, ge=0, lt=1)
 
@@ -125,7 +134,7 @@ class Recipe(_Section):
 
     @property
     def clip_spec(self) -> ClipSpec:
-        """The clip section as the decoder wants it."""
+        """The clip section as the decoder wants it, for one view."""
         return ClipSpec(frames=self.clip.frames, size=self.clip.size)
 
 

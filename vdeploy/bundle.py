@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training.clips import ClipSpec
 from training.files import sha256_of
+from training.layers import Layer
 from vdeploy.errors import BundleError
 
 __all__ = [
@@ -73,7 +74,7 @@ class Artifact(_Model):
 class Extractor(_Model):
     """Which VGG19 the features come from."""
 
-    layer: Literal["avg", "fc2"]
+    layer: Layer
     dim: int
     weights: str
     weights_sha256: str

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from training.layers import Layer
 from training.weights import FILES, keras_cache
 from vdeploy.errors import UserError
 from vdeploy.triton.install import local_install
@@ -119,7 +120,7 @@ def _triton() -> Finding:
     return Finding("Triton server", True, f"{install.version or 'a server'}, {install.origin}", enables)
 
 
-def _weights(layer: str) -> Finding:
+def _weights(layer: Layer) -> Finding:
     file = FILES[layer]
     path: Path = keras_cache() / file.name
     enables = f"--weights imagenet --features {layer}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Literal
 
 from training.errors import WeightsError
 from training.files import sha256_of
+from training.layers import POOLED_BLOCKS, Layer
 from training.weights.cache import OnProgress, fetch
 from training.weights.published import FILES
 
@@ -35,7 +35,7 @@ class Weights:
 
 def find_weights(
     source: str,
-    layer: Literal["avg", "fc2"],
+    layer: Layer,
     *,
     offline: bool = False,
     seed: int = 0,
@@ -45,7 +45,7 @@ def find_weights(
 
     Args:
         source: ``"imagenet"``, ``"random"``, or the path of an HDF5 file.
-        layer: Where the features are taken: ``"avg"`` needs the convolutions, ``"fc2"`` the whole network.
+        layer: Where the features are taken: ``"fc2"`` needs the whole network, the others the convolutions.
         offline: Look into the cache only.
         seed: Seed of random weights; it only goes into their hash here.
         on_progress: Called with the bytes fetched so far and in all, if that is known, instead of a progress bar.
@@ -63,7 +63,7 @@ def find_weights(
     return Weights(source, path, sha256_of(path))
 
 
-def _check_file(path: Path, layer: str) -> None:
+def _check_file(path: Path, layer: Layer) -> None:
     if not path.is_file():
         reason = "is not a file" if path.exists() else "does not exist"
         raise WeightsError(f"the weights {path} {reason}", "give 'imagenet' or the path of an HDF5 file")
@@ -74,7 +74,7 @@ def _check_file(path: Path, layer: str) -> None:
         raise WeightsError(f"the weights {path} cannot be read ({error.strerror})") from error
     if magic != _HDF5_MAGIC:
         raise WeightsError(f"the weights {path} are not an HDF5 file", f"give a file like {FILES[layer].name}")
-    if layer == "fc2" and path.stat().st_size < 2 * _FC_PARAMETERS:
+    if layer not in POOLED_BLOCKS and path.stat().st_size < 2 * _FC_PARAMETERS:
         raise WeightsError(
             f"the weights {path} are too small to hold VGG19's fully connected layers, which the fc2 layer needs",
             f"give a file like {FILES['fc2'].name}, or use the avg layer",

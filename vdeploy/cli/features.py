@@ -23,7 +23,9 @@ from vdeploy.cli.options import (
 def features(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or CSV of labelled clips.")],
     recipe: RecipeOption = "default",
-    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--features", help="avg (512 a frame), avg45 (1024) or fc2 (4096).")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
     positive: PositiveOption = None,
     overrides: SetOption = None,

@@ -27,7 +27,9 @@ def train(
         Path | None, typer.Option(help="Run folder. [default: runs/NAME_OF_DATA]", show_default=False)
     ] = None,
     recipe: RecipeOption = "default",
-    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--features", help="avg (512 a frame), avg45 (1024) or fc2 (4096).")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
     positive: PositiveOption = None,
     overrides: SetOption = None,

@@ -40,17 +40,20 @@ def build_vgg19_graph(extractor: FeatureExtractor) -> onnx.ModelProto:
     # The mean stays a subtraction: folded into the bias it would be wrong at the borders, where padding is zero.
     mean = builder.constant("mean", np.array(IMAGENET_MEAN_RGB, np.float32).reshape(1, 3, 1, 1))
     x = builder.node("Sub", [x, mean], "centred")
-    for layer in extractor.network.layers:
-        x = _layer(builder, layer, x)
+    names = {id(extractor.network.input): x}
+    for layer in extractor.network.layers[1:]:
+        sources = layer.input if isinstance(layer.input, list) else [layer.input]
+        names[id(layer.output)] = _layer(builder, layer, [names[id(source)] for source in sources])
     shape = builder.node("Shape", ["frames"], "shape", end=2)
     dim = builder.constant("dim", np.array([extractor.dim]))
     shape = builder.node("Concat", [shape, dim], "features_shape", axis=0)
-    builder.node("Reshape", [x, shape], "features")
+    builder.node("Reshape", [names[id(extractor.network.output)], shape], "features")
     return builder.finish("vgg19_features", size, extractor.dim)
 
 
-def _layer(builder: _GraphBuilder, layer: Any, x: str) -> str:
+def _layer(builder: _GraphBuilder, layer: Any, inputs: list[str]) -> str:
     kind, name = type(layer).__name__, layer.name
+    x = inputs[0]
     if kind == "Conv2D":
         kernel, bias = layer.get_weights()
         weights = [
@@ -71,8 +74,8 @@ def _layer(builder: _GraphBuilder, layer: Any, x: str) -> str:
             kernel = _rows_channels_first(kernel)
         weights = [builder.constant(f"{name}/kernel", kernel), builder.constant(f"{name}/bias", bias)]
         return builder.node("Relu", [builder.node("Gemm", [x, *weights], name)], f"{name}/relu")
-    if kind == "InputLayer":
-        return x
+    if kind == "Concatenate":
+        return builder.node("Concat", inputs, name, axis=1)
     raise AssertionError(f"VGG19 has no layer of kind {kind}")
 
 

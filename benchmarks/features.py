@@ -1,0 +1,167 @@
+"""Does decoding keep up with VGG19? Frames a second of the whole extraction against VGG19 alone, in one run.
+
+Each round extracts all clips into an empty store (decode, VGG19, write), gives the same frames, ready in memory, to
+VGG19 alone, and reads all features from the store that is filled now. The ratio is taken within a round, so that a
+machine which is busy with other things slows down both sides of it; the median of the rounds counts.
+
+    python benchmarks/features.py [CLIPS] [--clips 16] [--rounds 3] [--json] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.clips import ClipSpec, read_clips
+from training.dataset import Dataset, scan
+from training.errors import UserError
+from training.extractor import FeatureExtractor
+from training.feature_store import FeatureStore
+from training.features import extract_dataset, feature_key
+from training.files import write_json
+from training.layers import DIMENSIONS
+from training.synth import synthesize
+from training.weights import Weights, find_weights
+
+GOAL = 0.9
+"""Share of the speed of VGG19 alone that the whole extraction has to reach."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """Seconds that the same clips took: extracted into an empty store, by VGG19 alone, and read from the store."""
+
+    cold: float
+    network: float
+    warm: float
+
+    @property
+    def ratio(self) -> float:
+        """Speed of the whole extraction as a share of the speed of VGG19 alone."""
+        return self.network / self.cold
+
+
+def measure(dataset: Dataset, spec: ClipSpec, extractor: FeatureExtractor, weights: Weights) -> Round:
+    """Runs one round."""
+    key = feature_key(spec, extractor.layer, weights)
+    portion = extractor.batch_clips
+    clips = [outcome.frames for _, outcome in read_clips(map(dataset.absolute, dataset.clips), spec)]
+    batches = [np.stack(clips[start : start + portion]) for start in range(0, len(clips), portion)]
+    extractor.extract(batches[0])
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder)
+
+        def extract() -> None:
+            extract_dataset(dataset, spec, FeatureStore(store, key), lambda: extractor, strict=True)
+
+        return Round(cold=_seconds(extract), network=_seconds(lambda: _run(extractor, batches)), warm=_seconds(extract))
+
+
+def summarise(rounds: list[Round], frames: int) -> dict[str, Any]:
+    """Medians over the rounds, in frames a second."""
+    ratios = [one.ratio for one in rounds]
+
+    def speed(part: str) -> float:
+        return round(statistics.median(frames / getattr(one, part) for one in rounds), 1)
+
+    return {
+        "extraction_frames_per_s": speed("cold"),
+        "vgg19_frames_per_s": speed("network"),
+        "warm_store_frames_per_s": speed("warm"),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "warm_speedup": round(statistics.median(one.cold / one.warm for one in rounds), 1),
+        "goal": GOAL,
+        "goal_met": statistics.median(ratios) >= GOAL,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark; 1 if the goal was missed, 2 if it could not run."""
+    options = _parse(arguments)
+    spec = ClipSpec(frames=options.frames, size=options.size)
+    with contextlib.ExitStack() as stack:
+        try:
+            root = options.source
+            if root is None:
+                root = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "clips"
+                synthesize(root, clips=options.clips)
+            found = scan(root)
+            dataset = dataclasses.replace(found, clips=found.clips[: options.clips])
+            weights = find_weights(options.weights, options.layer)
+            extractor = FeatureExtractor(options.layer, weights, size=spec.size)
+            rounds = [measure(dataset, spec, extractor, weights) for _ in range(options.rounds)]
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    result = {
+        "clips": len(dataset.clips),
+        "source": "generated" if options.source is None else options.source.name,
+        "frames_per_clip": spec.frames,
+        "size": spec.size,
+        "layer": options.layer,
+        "device": "GPU" if extractor.tf.config.list_physical_devices("GPU") else platform.machine(),
+        **summarise(rounds, len(dataset.clips) * spec.frames),
+    }
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result, indent=2) if options.json else _table(result))
+    return 0 if result["goal_met"] else 1
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("source", nargs="?", type=Path, metavar="CLIPS", help="folder of clips; generated if left out")
+    parser.add_argument("--clips", type=int, default=16, help="how many clips to use (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often to measure (%(default)s)")
+    parser.add_argument("--frames", type=int, default=16, help="frames of a clip (%(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a frame's side (%(default)s)")
+    parser.add_argument("--layer", choices=sorted(DIMENSIONS), default="avg", help="layer of VGG19 (%(default)s)")
+    parser.add_argument("--weights", default="random", help="imagenet, random or a path; no matter for speed")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
+    options = parser.parse_args(arguments)
+    if min(options.clips - 1, options.rounds, options.frames) < 1 or options.size < 32:
+        parser.error("at least 2 clips, 1 round, 1 frame and 32 pixels are needed")
+    return options
+
+
+def _run(extractor: FeatureExtractor, batches: list[np.ndarray]) -> None:
+    for batch in batches:
+        extractor.extract(batch)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _table(result: dict[str, Any]) -> str:
+    verdict = "met" if result["goal_met"] else "missed"
+    rounds = ", ".join(f"{ratio:.3f}" for ratio in result["ratios"])
+    return "\n".join(
+        [
+            f"{result['clips']} clips ({result['source']}) of {result['frames_per_clip']} frames, {result['layer']}",
+            f"whole extraction, empty store  {result['extraction_frames_per_s']:>12,.1f} frames/s",
+            f"VGG19 alone, frames ready      {result['vgg19_frames_per_s']:>12,.1f} frames/s",
+            f"filled store, no VGG19         {result['warm_store_frames_per_s']:>12,.1f} frames/s",
+            f"ratio of the first two         {result['ratio']:>12.3f} (rounds: {rounds}); goal {GOAL}: {verdict}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

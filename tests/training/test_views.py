@@ -1,0 +1,130 @@
+"""Several samplings of a clip: from one decoding, cached as rows of their own, the usual one among them."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.videos import read_number, write_numbered
+from training.clips import LONG_GAP_FRAMES, ClipSpec, frame_indices, read_clip
+from training.dataset import Dataset, scan
+from training.errors import RecipeError
+from training.feature_store import FeatureKey, FeatureStore
+from training.features import Extraction, extract_dataset
+from training.recipe import load_recipe
+from training.views import deal, offsets, row_name
+
+SPEC = ClipSpec(frames=4, size=32)
+KEY = FeatureKey(SPEC.digest, "avg", "0" * 64, (4, 3))
+
+
+class MeanColour:
+    """An extractor that is quick and tells frames apart."""
+
+    def __init__(self, batch_clips: int = 2) -> None:
+        self.batch_clips = batch_clips
+        self.views = 0
+
+    def extract(self, frames: np.ndarray) -> np.ndarray:
+        assert 0 < len(frames) <= self.batch_clips
+        self.views += len(frames)
+        return frames.mean(axis=(2, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def dataset(clips_dir: Path) -> Dataset:
+    """Some clips to train on, some not."""
+    found = scan(clips_dir, split=(0.5, 0.5, 0.0))
+    assert 0 < len(found.of("train")) < len(found.clips)
+    return found
+
+
+def extract(dataset: Dataset, store: Path, views: int, extractor: MeanColour | None = None) -> Extraction:
+    return extract_dataset(
+        dataset, SPEC, FeatureStore(store, KEY), lambda: extractor or MeanColour(), views=views, shard_seconds=60
+    )
+
+
+@pytest.mark.parametrize("available", [1, 7, 40, 41, 1000])
+@pytest.mark.parametrize("views", [1, 3, 5])
+def test_each_view_takes_the_frames_that_its_offset_says(available: int, views: int) -> None:
+    wanted = 16
+    indices = np.array(frame_indices(available, wanted * views), np.uint8 if available < 256 else np.int64)
+    dealt = deal(indices[:, None, None, None], views, range(views))[..., 0, 0, 0]
+    for view, offset in enumerate(offsets(views)):
+        assert dealt[view].tolist() == [int((i + offset) * Fraction(available, wanted)) for i in range(wanted)]
+    assert dealt[views // 2].tolist() == frame_indices(available, wanted)
+
+
+@pytest.mark.parametrize("count", [37, 12 * LONG_GAP_FRAMES + 5])
+def test_one_decoding_brings_all_views_of_short_and_long_videos(tmp_path: Path, count: int) -> None:
+    video = write_numbered(tmp_path / "numbered.mp4", count)
+    spec = ClipSpec(frames=4, size=64)
+    clip = read_clip(video, dataclasses.replace(spec, views=3))
+    assert [read_number(frame) for frame in clip.frames] == frame_indices(count, 12)
+    np.testing.assert_array_equal(deal(clip.frames, 3, [1])[0], read_clip(video, spec).frames)
+
+
+def test_a_clip_that_has_enough_frames_for_one_view_gives_no_warning(tmp_path: Path) -> None:
+    video = write_numbered(tmp_path / "short.mp4", 5)
+    assert read_clip(video, dataclasses.replace(SPEC, views=3)).warnings == ()
+
+
+def test_views_are_no_part_of_what_the_network_sees() -> None:
+    spec = dataclasses.replace(SPEC, views=3)
+    assert spec.digest == SPEC.digest
+    assert ClipSpec.from_dict(spec.to_dict()) == SPEC
+    assert load_recipe("default", ["clip.views=3"]).clip_spec == ClipSpec()
+
+
+def test_only_training_clips_have_views_and_the_middle_one_is_the_usual_sampling(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    extractor = MeanColour()
+    one = extract(dataset, tmp_path / "one", 1)
+    three = extract(dataset, tmp_path / "three", 3, extractor)
+    assert one.training_views is None
+    assert extractor.views == len(dataset.clips) + 2 * len(dataset.of("train"))
+    np.testing.assert_array_equal(three.features, one.features)
+    np.testing.assert_array_equal(three.of("valid"), one.of("valid"))
+    np.testing.assert_array_equal(three.of("train")[:, 1], one.of("train"))
+    first = dataset.of("train")[0]
+    decoded = read_clip(dataset.absolute(first), dataclasses.replace(SPEC, frames=12)).frames
+    expected = decoded.mean(axis=(1, 2), dtype=np.float32).astype(np.float16)
+    for view in range(3):
+        np.testing.assert_array_equal(three.of("train")[0, view], expected[view::3])
+
+
+def test_more_views_extract_only_what_the_store_lacks(dataset: Dataset, tmp_path: Path) -> None:
+    extract(dataset, tmp_path, 1)
+    extractor = MeanColour()
+    three = extract(dataset, tmp_path, 3, extractor)
+    assert extractor.views == 2 * len(dataset.of("train"))
+    assert three.decoded == len(dataset.of("train"))
+    assert three.hits == len(dataset.clips) - three.decoded
+    again = extract(dataset, tmp_path, 3)
+    assert (again.hits, again.decoded) == (len(dataset.clips), 0)
+    np.testing.assert_array_equal(again.of("train"), three.of("train"))
+    assert extract(dataset, tmp_path, 1).decoded == 0
+    nine = MeanColour(batch_clips=4)
+    extract(dataset, tmp_path, 9, nine)
+    assert nine.views == 6 * len(dataset.of("train"))
+
+
+def test_rows_of_views_are_named_after_their_offset() -> None:
+    assert [row_name("ab", offset) for offset in offsets(3)] == ["ab@1/6", "ab", "ab@5/6"]
+    assert set(offsets(3)) < set(offsets(9))
+
+
+@pytest.mark.parametrize("views", [0, 2, 4])
+def test_views_without_a_middle_are_refused(views: int) -> None:
+    with pytest.raises(ValueError, match="must be odd"):
+        offsets(views)
+    with pytest.raises(RecipeError, match=r"clip\.?\w*: .*(odd|greater)"):
+        load_recipe("default", [f"clip.views={views}"])
+    with pytest.raises(ValueError, match="views must be at least 1"):
+        ClipSpec(views=0)

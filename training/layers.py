@@ -1,0 +1,18 @@
+"""The layers of VGG19 that features can be taken from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["DIMENSIONS", "POOLED_BLOCKS", "Layer"]
+
+Layer = Literal["avg", "avg45", "fc2"]
+
+DIMENSIONS: dict[Layer, int] = {"avg": 512, "avg45": 1024, "fc2": 4096}
+"""Features per frame, F, of each layer."""
+
+POOLED_BLOCKS: dict[Layer, tuple[str, ...]] = {"avg": ("block5",), "avg45": ("block4", "block5")}
+"""The blocks of convolutions whose pooled maps are averaged over all positions and put one after the other.
+
+A layer that is not here needs the fully connected part of the network.
+"""
