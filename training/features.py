@@ -21,7 +21,7 @@ from training.weights import Weights
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Extraction", "extract_dataset", "feature_key"]
+__all__ = ["Extraction", "extract_dataset", "feature_key", "fill_store"]
 
 SHARD_CLIPS = 512
 """A shard is written at the latest after this many clips."""
@@ -95,7 +95,7 @@ def extract_dataset(
     failures: dict[str, str] = {}
     if missing:
         extractor = make_extractor()
-        for clip, outcome in _fill(dataset, missing, spec, store, extractor, shard_seconds):
+        for clip, outcome in fill_store(dataset, missing, spec, store, extractor, shard_seconds):
             if isinstance(outcome, ClipError):
                 failures[clip.sha256] = outcome.reason
             else:
@@ -125,14 +125,30 @@ def extract_dataset(
     )
 
 
-def _fill(
+def fill_store(
     dataset: Dataset,
     missing: Sequence[LabelledClip],
     spec: ClipSpec,
     store: FeatureStore,
     extractor: FeatureExtractor,
-    shard_seconds: float,
+    shard_seconds: float = SHARD_SECONDS,
 ) -> Iterator[tuple[LabelledClip, Clip | ClipError]]:
+    """Decodes clips, extracts their features and writes these to the store, shard by shard.
+
+    Args:
+        dataset: Where the clips belong.
+        missing: The clips.
+        spec: How a clip becomes frames.
+        store: Where features go.
+        extractor: VGG19.
+        shard_seconds: How long to gather features before a shard is written.
+
+    Yields:
+        Each clip with its frames, or with the reason why it cannot be read.
+
+    Raises:
+        FeatureStoreError: The store cannot be written.
+    """
     pending: dict[str, npt.NDArray[np.float32]] = {}
     written = time.monotonic()
     paths = [dataset.absolute(clip) for clip in missing]
