@@ -9,6 +9,8 @@ import math
 import os
 import platform
 import secrets
+import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +34,9 @@ LOCAL = "local"
 
 _FIRST_PORTION = 4
 """Clips that a worker begins with, until it is known how fast they go."""
+
+_PATIENCE_SECONDS = 5.0
+"""How long a cluster may take to answer a knock."""
 
 
 def fill_on_cluster(
@@ -59,6 +64,8 @@ def fill_on_cluster(
         FeatureStoreError: The store cannot be written, or is not shared.
         WeightsError: A machine has no or other weights.
     """
+    if address == LOCAL:
+        _lock_door()
     ray = require("ray", extra="ray", purpose="extraction on several machines")
     job = _Job(
         store_root.absolute(), recipe.clip_spec, recipe.features.layer, weights, seed=recipe.training.seed, threads=1
@@ -225,24 +232,44 @@ def _start(ray: Any, job: _Job, workers: int) -> list[Any]:
     return [actor.remote(dataclasses.replace(job, threads=cpus)) for _ in range(workers)]
 
 
+def _lock_door() -> None:
+    """Makes a local cluster take no strangers, as its ports are open to the network, and report nothing to anyone.
+
+    Ray reads these variables when it is imported, so an imported Ray keeps the settings that it has.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+
+
 @contextlib.contextmanager
 def _cluster(ray: Any, address: str) -> Iterator[None]:
-    """A connection to a cluster; one of this machine alone is started, takes no strangers, and ends with the block."""
-    options: dict[str, Any] = {}
-    if address == LOCAL:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if "RAY_AUTH_MODE" not in os.environ:
-            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-        options["include_dashboard"] = False
+    """A connection to a cluster; a local one is started for the block and ends with it."""
+    options = {"include_dashboard": False} if address == LOCAL else {}
+    _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise StudyError(
-            f"there is no Ray cluster at {address} ({reason})",
-            f"start one with: ray start --head; or use this machine alone: --ray {LOCAL}",
-        ) from error
+        raise _no_cluster(address, str(error).strip().partition("\n")[0]) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuses an address at which nothing listens; Ray itself would knock for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> StudyError:
+    return StudyError(
+        f"there is no Ray cluster at {address} ({reason})",
+        f"start one with: ray start --head; or use this machine alone: --ray {LOCAL}",
+    )
