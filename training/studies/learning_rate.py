@@ -160,9 +160,11 @@ def _step_function(recipe: Recipe, split: FeatureSplit) -> Any:
     @tf.function  # type: ignore[untyped-decorator]
     def step(features: Any, targets: Any, weight: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(loss_of(targets, model(features, training=True)) * weight)
+            probabilities = model(features, training=True)
+            loss = tf.reduce_mean(loss_of(targets, probabilities) * weight)
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-        return loss
+        # Keras clips probabilities before the logarithm, and clipping makes a number of NaN.
+        return tf.where(tf.reduce_all(tf.math.is_finite(probabilities)), loss, math.nan)
 
     def run(rate: float, rows: npt.NDArray[np.int64]) -> float:
         optimizer.learning_rate = rate
