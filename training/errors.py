@@ -7,6 +7,7 @@
     ├── FeatureStoreError  the feature store cannot be read or written
     ├── RecipeError        a training recipe is wrong
     ├── RunError           a run folder is missing, foreign, unfinished or damaged
+    ├── StudyError         a comparison, a search or a distributed extraction cannot be made or continued
     └── MissingExtraError  an optional part of the package is not installed
 
 Every one of them prints as a single line: what was wrong, where, and what to do about it.
@@ -25,6 +26,7 @@ __all__ = [
     "MissingExtraError",
     "RecipeError",
     "RunError",
+    "StudyError",
     "UserError",
     "WeightsError",
     "require",
@@ -86,6 +88,10 @@ class RunError(UserError):
     """A run folder is missing, foreign, unfinished or damaged."""
 
 
+class StudyError(UserError):
+    """A comparison, a search or a distributed extraction cannot be made or continued."""
+
+
 class MissingExtraError(UserError):
     """An optional part of the package is not installed.
 
@@ -99,6 +105,10 @@ class MissingExtraError(UserError):
         super().__init__(f"{purpose} needs the Python package {module}", f"run: pip install 'vdeploy[{extra}]'")
         self.module = module
         self.extra = extra
+        self.purpose = purpose
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), (self.module, self.extra, self.purpose)
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -26,7 +26,7 @@ from training.weights import Weights
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Extraction", "extract_dataset", "feature_key"]
+__all__ = ["Extraction", "Task", "extract_dataset", "feature_key", "fill_store"]
 
 SHARD_CLIPS = 512
 """A shard is written at the latest after this many clips."""
@@ -65,8 +65,13 @@ class Extraction:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Task:
-    """One clip to decode, and the numbers of those of its views that the store lacks."""
+class Task:
+    """One clip to decode, and the numbers of those of its views that the store lacks.
+
+    Attributes:
+        clip: The clip.
+        views: Numbers of views; ``(0,)`` where a clip has one.
+    """
 
     clip: LabelledClip
     views: tuple[int, ...]
@@ -119,7 +124,7 @@ def extract_dataset(
     failures: dict[str, str] = {}
     if tasks:
         extractor = make_extractor()
-        for task, outcome in _fill(dataset, tasks, spec, store, extractor, shard_seconds):
+        for task, outcome in fill_store(dataset, tasks, spec, store, extractor, shard_seconds):
             if isinstance(outcome, ClipError):
                 failures[task.clip.sha256] = outcome.reason
             else:
@@ -155,14 +160,14 @@ def _refuse(dataset: Dataset, unusable: Mapping[str, str]) -> None:
         )
 
 
-def _missing(dataset: Dataset, store: FeatureStore, views: int) -> list[_Task]:
+def _missing(dataset: Dataset, store: FeatureStore, views: int) -> list[Task]:
     """What the store lacks, one task for each content."""
     wanted: dict[str, tuple[LabelledClip, set[int]]] = {}
     for clip in dataset.clips:
         _, numbers = wanted.setdefault(clip.sha256, (clip, set()))
         numbers.update(range(views) if clip.split == "train" else [views // 2])
     return [
-        _Task(clip, lacking)
+        Task(clip, lacking)
         for sha256, (clip, numbers) in wanted.items()
         if (lacking := tuple(v for v in sorted(numbers) if row_name(sha256, offsets(views)[v]) not in store))
     ]
@@ -175,14 +180,30 @@ def _training_views(dataset: Dataset, store: FeatureStore, views: int) -> npt.ND
     return store.read(rows).reshape(-1, views, *store.key.shape)
 
 
-def _fill(
+def fill_store(
     dataset: Dataset,
-    tasks: Sequence[_Task],
+    tasks: Sequence[Task],
     spec: ClipSpec,
     store: FeatureStore,
     extractor: FeatureExtractor,
-    shard_seconds: float,
-) -> Iterator[tuple[_Task, Clip | ClipError]]:
+    shard_seconds: float = SHARD_SECONDS,
+) -> Iterator[tuple[Task, Clip | ClipError]]:
+    """Decodes clips, extracts their features and writes these to the store, shard by shard.
+
+    Args:
+        dataset: Where the clips belong.
+        tasks: The clips, and which views of each.
+        spec: How a clip becomes frames.
+        store: Where features go.
+        extractor: VGG19.
+        shard_seconds: How long to gather features before a shard is written.
+
+    Yields:
+        Each task with its frames, or with the reason why it cannot be read.
+
+    Raises:
+        FeatureStoreError: The store cannot be written.
+    """
     pending: dict[str, npt.NDArray[np.float32]] = {}
     written = time.monotonic()
     paths = [dataset.absolute(task.clip) for task in tasks]
@@ -206,7 +227,7 @@ def _fill(
 
 
 def _views_of(
-    batch: Sequence[tuple[_Task, Clip | ClipError]], spec: ClipSpec
+    batch: Sequence[tuple[Task, Clip | ClipError]], spec: ClipSpec
 ) -> tuple[list[str], list[npt.NDArray[np.uint8]]]:
     """The rows to extract of decoded clips: their names in the store, and their frames ``uint8[T, H, W, 3]``."""
     names: list[str] = []

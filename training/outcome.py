@@ -14,7 +14,7 @@ from training.dataset import Dataset, LabelledClip
 from training.errors import ClipError
 from training.evaluation import Evaluation, choose_threshold, evaluate
 from training.features import Extraction
-from training.recipe import Recipe
+from training.recipe import DecisionSection, Recipe
 from training.report import Mistake
 from training.trainer import predict
 
@@ -74,10 +74,7 @@ def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome
     layer: Any = model.get_layer("logits")
     layer.set_weights([weight / temperature for weight in layer.get_weights()])
     probabilities = {split: apply_temperature(scores, temperature) for split, scores in uncalibrated.items()}
-    rule = recipe.decision.threshold
-    threshold = (
-        choose_threshold(labels["valid"], probabilities["valid"], by=rule) if isinstance(rule, str) else float(rule)
-    )
+    threshold = _threshold(labels["valid"], probabilities["valid"], recipe.decision)
     evaluations = {
         split: evaluate(labels[split], scores, threshold=threshold, groups=_groups(dataset.of(split)))
         for split, scores in probabilities.items()
@@ -102,6 +99,21 @@ def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake
             continue
         shown.append((clip.path, clip.label, probability, frames))
     return shown
+
+
+def _threshold(
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], section: DecisionSection
+) -> float:
+    if not isinstance(section.threshold, str):
+        return section.threshold
+    return choose_threshold(
+        labels,
+        probabilities,
+        by=section.threshold,
+        recall_floor=section.recall_floor,
+        cost_false_alarm=section.cost_false_alarm,
+        cost_miss=section.cost_miss,
+    )
 
 
 def _groups(clips: Sequence[LabelledClip]) -> list[str] | None:

@@ -178,7 +178,6 @@ def _report_data(
     info: RunInfo, recipe: Recipe, extraction: Extraction, trainer: Trainer, outcome: Outcome
 ) -> ReportData:
     dataset, split = extraction.dataset, outcome.best_split
-    by_rule = isinstance(recipe.decision.threshold, str)
     return ReportData(
         name=info.name,
         evaluation=outcome.evaluations[split],
@@ -186,7 +185,7 @@ def _report_data(
         probabilities=outcome.probabilities[split],
         split=split,
         tuned_on_split=split == "valid",
-        threshold_rule="highest F1 on the validation split" if by_rule else "set in the recipe",
+        threshold_rule=recipe.decision.rule,
         temperature=outcome.temperature,
         uncalibrated=outcome.uncalibrated[split],
         classes=dataset.classes,

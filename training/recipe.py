@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_toml"]
+__all__ = ["DEFAULT", "DecisionSection", "Recipe", "load_recipe", "recipe_names", "recipe_toml"]
 
 DEFAULT = "default"
 
@@ -109,15 +109,41 @@ class DataSection(_Section):
 
 
 class DecisionSection(_Section):
-    """From which probability on a clip counts as violent: a number, or ``"f1"``, the best F1 on validation clips."""
+    """From which probability on a clip counts as violent: a number, or a rule for the validation clips.
 
-    threshold: Literal["f1"] | float = 0.5
+    The rules are those of `training.evaluation.choose_threshold`: ``"f1"``, the highest F1; ``"recall"``, the highest
+    threshold that reaches ``recall_floor``; ``"cost"``, the lowest total cost of false alarms and misses.
+    """
+
+    threshold: Literal["f1", "recall", "cost"] | float = 0.5
+    recall_floor: float = Field(0.95, gt=0, le=1)
+    cost_false_alarm: float = Field(1.0, ge=0)
+    cost_miss: float = Field(1.0, ge=0)
 
     @model_validator(mode="after")
     def _threshold_is_a_probability(self) -> DecisionSection:
         if not isinstance(self.threshold, str) and not 0 < self.threshold < 1:
             raise ValueError("threshold must lie between 0 and 1")
         return self
+
+    @model_validator(mode="after")
+    def _something_costs(self) -> DecisionSection:
+        if self.cost_false_alarm + self.cost_miss == 0:
+            raise ValueError("cost_false_alarm and cost_miss must not both be 0")
+        return self
+
+    @property
+    def rule(self) -> str:
+        """How the threshold is chosen, in words."""
+        match self.threshold:
+            case "f1":
+                return "highest F1 on the validation split"
+            case "recall":
+                return f"highest that finds {self.recall_floor:.4g} of the violent clips of the validation split"
+            case "cost":
+                costs = f"a miss costing {self.cost_miss:g} and a false alarm {self.cost_false_alarm:g}"
+                return f"lowest cost on the validation split, {costs}"
+        return "set in the recipe"
 
 
 class Recipe(_Section):
@@ -136,6 +162,22 @@ class Recipe(_Section):
     def clip_spec(self) -> ClipSpec:
         """The clip section as the decoder wants it, for one view."""
         return ClipSpec(frames=self.clip.frames, size=self.clip.size)
+
+    def varied(self, **sections: Mapping[str, Any]) -> Recipe:
+        """This recipe with other values for some keys.
+
+        Args:
+            **sections: New values by key, by section.
+
+        Raises:
+            pydantic.ValidationError: A key is unknown or a value out of range.
+
+        Example:
+            >>> Recipe().varied(training={"epochs": 7}).training.epochs
+            7
+        """
+        values = self.model_dump()
+        return Recipe.model_validate({**values, **{name: {**values[name], **keys} for name, keys in sections.items()}})
 
 
 def recipe_names() -> list[str]:

@@ -1,7 +1,7 @@
 """The whole error family, one tree.
 
 UserError (training.errors)
-├── ClipError, DatasetError, WeightsError, FeatureStoreError, RecipeError, RunError, MissingExtraError
+├── ClipError, DatasetError, WeightsError, FeatureStoreError, RecipeError, RunError, StudyError, MissingExtraError
 └── DeployError
     ├── BundleError      a bundle is missing, damaged, or not what its manifest says
     ├── ExportError      an artifact could not be made
@@ -20,6 +20,7 @@ from training.errors import (
     MissingExtraError,
     RecipeError,
     RunError,
+    StudyError,
     UserError,
     WeightsError,
     require,
@@ -39,6 +40,7 @@ __all__ = [
     "RepositoryError",
     "RunError",
     "ServerError",
+    "StudyError",
     "UserError",
     "WeightsError",
     "require",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from training.errors import RecipeError
 from training.recipe import Recipe, load_recipe, recipe_names, recipe_toml
@@ -41,6 +42,10 @@ def test_single_keys_can_be_overridden() -> None:
         (["loss.alpha=[0, 1]"], "alpha must be positive"),
         (["data.split=[0.9, 0.2, 0.1]"], "add up to 1"),
         (["decision.threshold=1.5"], "between 0 and 1"),
+        (["decision.threshold=f2"], r"decision\.threshold: .*got 'f2'"),
+        (["decision.recall_flor=0.9"], "did you mean 'recall_floor'"),
+        (["decision.recall_floor=0"], r"decision\.recall_floor: .*got 0"),
+        (["decision.cost_miss=0", "decision.cost_false_alarm=0"], "must not both be 0"),
         (["clip.size=16"], r"clip\.size: "),
         (["epochs=7"], "not of the form section.key=value"),
         (["training"], "not of the form section.key=value"),
@@ -62,3 +67,18 @@ def test_invalid_toml_is_named(tmp_path: Path) -> None:
     file.write_text("[training\nepochs = 3")
     with pytest.raises(RecipeError, match=r"mine\.toml is not valid TOML"):
         load_recipe(str(file))
+
+
+def test_the_reference_recipe_has_the_reference_systems_settings() -> None:
+    recipe = load_recipe("reference")
+    assert (recipe.features.layer, recipe.training.batch, recipe.training.epochs) == ("fc2", 64, 100)
+    assert (recipe.optimizer.learning_rate, recipe.optimizer.warmup_epochs, recipe.optimizer.clip_norm) == (1e-3, 5, 1)
+    assert (recipe.loss.alpha, recipe.loss.gamma, recipe.loss.label_smoothing) == ((0.25, 0.75), 2, 0.1)
+
+
+def test_a_variation_is_validated() -> None:
+    recipe = Recipe().varied(training={"epochs": 7}, model={"units": 9})
+    assert (recipe.training.epochs, recipe.model.units, recipe.training.batch) == (7, 9, Recipe().training.batch)
+    for wrong in ({"epochs": 0}, {"epoch": 1}):
+        with pytest.raises(ValidationError):
+            Recipe().varied(training=wrong)

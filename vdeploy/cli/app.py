@@ -10,7 +10,20 @@ import typer
 
 from training.errors import UserError
 from vdeploy import __version__
-from vdeploy.cli import benchmark, data, doctor, evaluate, export, features, predict, serve, train
+from vdeploy.cli import (
+    ablate,
+    benchmark,
+    data,
+    doctor,
+    evaluate,
+    export,
+    features,
+    lr_find,
+    predict,
+    serve,
+    train,
+    tune,
+)
 
 __all__ = ["app", "main"]
 
@@ -28,6 +41,9 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("features")(features.features)
 app.command("train")(train.train)
+app.command("ablate")(ablate.ablate)
+app.command("tune")(tune.tune)
+app.command("lr-find")(lr_find.lr_find)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

@@ -1,0 +1,76 @@
+"""Does focal loss with class weights help the rare class? Four losses, the same features, a lopsided training split.
+
+    python benchmarks/imbalance.py DATA [--ratio 78/22] [--rare non-violent] [--seeds 5] [--recipe default]
+
+Each seed drops other clips of the rare class from the training split and gives other initial weights; the four losses
+of one seed see the same clips, so their differences are taken seed by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from training.files import cache_dir
+from training.recipe import Recipe, load_recipe
+from training.studies.comparison import Arm, Comparison, Row, compare
+from training.studies.data import load_study_data
+from training.studies.imbalance import parse_imbalance
+from training.studies.intervals import mean_over_seeds
+from training.studies.ledger import Ledger
+
+GAMMA = 2.0
+"""Of the focal loss, as in Lin et al. 2017."""
+
+
+def losses(recipe: Recipe) -> list[Arm]:
+    """The recipe with plain cross-entropy, with each of the two methods, and with both."""
+    plain = recipe.varied(loss={"gamma": 0.0, "alpha": (1.0, 1.0), "class_weights": "none"})
+    return [
+        Arm("cross-entropy", plain),
+        Arm("focal", plain.varied(loss={"gamma": GAMMA})),
+        Arm("class weights", plain.varied(loss={"class_weights": "balanced"})),
+        Arm("focal + class weights", plain.varied(loss={"gamma": GAMMA, "class_weights": "balanced"})),
+    ]
+
+
+def table(result: Comparison) -> Table:
+    """One row for each loss."""
+    rare = f"{result.rare_class} accuracy"
+    columns = ("loss", "accuracy", rare, f"gain in {rare}", "AUC", "seconds")
+    sheet = Table(*columns, box=None, pad_edge=False, title=result.conditions, title_justify="left")
+    for row in result.rows:
+        gain = "-" if row is result.rows[0] else _gain(row, result.rows[0])
+        sheet.add_row(row.name, str(row.accuracy), str(row.rare_accuracy), gain, str(row.roc_auc), f"{row.seconds:.1f}")
+    return sheet
+
+
+def _gain(row: Row, base: Row) -> str:
+    pairs = zip(row.rare_accuracies, base.rare_accuracies, strict=True)
+    return str(mean_over_seeds([mine - other for mine, other in pairs]))
+
+
+def main() -> None:
+    """Runs the comparison, or goes on with it, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder or CSV of labelled clips")
+    parser.add_argument("--ratio", default="78/22", help="frequent to rare class in training (default: 78/22)")
+    parser.add_argument("--rare", default="non-violent", help="class that loses clips: non-violent or violent")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
+    parser.add_argument("--store", type=Path, default=cache_dir() / "features", help="folder of the feature store")
+    parser.add_argument("--out", type=Path, default=Path("studies/imbalance.json"), help="finished trainings")
+    options = parser.parse_args()
+    recipe = load_recipe(options.recipe, options.set)
+    data = load_study_data(options.data, recipe, options.store)
+    imbalance = parse_imbalance(options.ratio, options.rare)
+    result = compare(losses(recipe), data, range(options.seeds), Ledger(options.out), imbalance=imbalance)
+    Console(width=160, highlight=False).print(table(result))
+
+
+if __name__ == "__main__":
+    main()

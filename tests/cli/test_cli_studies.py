@@ -1,0 +1,95 @@
+"""`ablate`, `tune`, `lr-find` and `features --ray` from the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.errors import RecipeError, StudyError
+from vdeploy.cli.app import app
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def call(clips_dir: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+    """Calls a verb on tiny clips, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    sets = [part for override in tiny_overrides for part in ("--set", override)]
+
+    def run(verb: str, *options: str) -> str:
+        arguments = [verb, str(clips_dir), *sets, "--store", str(tmp_path / "store"), *options]
+        return RUNNER.invoke(app, arguments, catch_exceptions=False).stdout
+
+    return run
+
+
+@pytest.mark.parametrize("verb", ["ablate", "tune", "lr-find", "features"])
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from vdeploy.cli.app import app; "
+        f"assert CliRunner().invoke(app, [{verb!r}, '--help']).exit_code == 0; "
+        "print(sorted({'tensorflow', 'keras', 'optuna', 'ray', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_lr_find_prints_a_rate_and_draws_the_curve(call, tmp_path: Path) -> None:
+    text = call("lr-find", "--steps", "12", "--low", "1e-4", "--out", "curve.svg")
+    assert "suggested learning rate: " in text
+    assert "--set optimizer.learning_rate=" in text
+    assert (tmp_path / "curve.svg").is_file()
+
+
+def test_lr_find_refuses_a_suffix_before_it_works(call) -> None:
+    with pytest.raises(StudyError, match=r"curve\.pdf"):
+        call("lr-find", "--out", "curve.pdf")
+
+
+@pytest.mark.slow
+def test_ablate_prints_a_row_for_each_rung_and_remembers(call, tmp_path: Path) -> None:
+    options = ("--seeds", "2", "--imbalance", "70/30", "--set", "training.epochs=1")
+    text = call("ablate", *options)
+    assert [line.split("  ")[0] for line in text.splitlines() if line.startswith("+")] == [
+        "+ class weights",
+        "+ focal loss",
+        "+ label smoothing",
+        "+ warm-up and cosine",
+        "+ dropout",
+        "+ weight decay",
+    ]
+    assert "70/30 with non-violent clips rare" in text
+    again = json.loads(call("ablate", *options, "--json"))
+    assert len(json.loads((tmp_path / "studies" / "clips.json").read_text())["trainings"]) == 2 * len(again["rows"])
+
+
+def test_ablate_refuses_a_bad_ratio_before_it_works(call) -> None:
+    with pytest.raises(StudyError, match="FREQUENT/RARE"):
+        call("ablate", "--imbalance", "78")
+
+
+@pytest.mark.slow
+def test_tune_writes_a_recipe_that_train_takes(call, tmp_path: Path) -> None:
+    from training.recipe import load_recipe
+
+    result = json.loads(call("tune", "--trials", "2", "--study", "s.db", "--json"))
+    assert result["trials"] == 2
+    assert load_recipe(str(tmp_path / "s.toml")).model_dump(mode="json") == result["recipe"]
+    assert "best of 2 trials" in call("tune", "--trials", "2", "--study", "s.db")
+
+
+def test_a_wrong_key_is_told_as_everywhere(call) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        call("tune", "--set", "training.epoch=3")
+
+
+def test_workers_without_a_cluster_are_a_wrong_call(clips_dir: Path) -> None:
+    result = RUNNER.invoke(app, ["features", str(clips_dir), "--workers", "2"])
+    assert result.exit_code == 2
+    assert "--ray local" in result.output

@@ -1,0 +1,28 @@
+"""Sequences whose mean drifts up (violent) or down, which a classifier learns in seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.recipe import Recipe, load_recipe
+from training.studies.data import StudyData
+from training.trainer import FeatureSplit
+
+SMALL = ("training.epochs=3", "training.batch=16", "model.units=8", "model.dense=8", "optimizer.warmup_epochs=1")
+
+
+def small_recipe(*overrides: str) -> Recipe:
+    return load_recipe("default", [*SMALL, *overrides])
+
+
+def drift_split(count: int, seed: int = 0) -> FeatureSplit:
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    drift = np.linspace(-1, 1, 6)[None, :, None] * (2 * labels - 1)[:, None, None]
+    features = random.normal(size=(count, 6, 12)) + drift * np.linspace(-2, 2, 12)
+    return FeatureSplit(features.astype(np.float16), labels.astype(np.int64))
+
+
+def drift_data(digest: str = "drift") -> StudyData:
+    valid = drift_split(20, seed=1)
+    return StudyData(drift_split(40), valid, valid, "valid", digest)

@@ -1,0 +1,273 @@
+"""Feature extraction on several machines: Ray actors that each hold VGG19 and write shards into one shared store."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import math
+import os
+import platform
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.clips import ClipSpec
+from training.dataset import Dataset, LabelledClip
+from training.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError, require
+from training.extractor import FeatureExtractor, Layer
+from training.feature_store import FeatureStore
+from training.features import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store
+from training.frameworks import load_tensorflow
+from training.progress import say, track
+from training.recipe import Recipe
+from training.weights import Weights, find_weights
+
+__all__ = ["LOCAL", "cpus_per_worker", "fill_on_cluster", "portion_size"]
+
+LOCAL = "local"
+"""The address that stands for a cluster of this machine alone, started for the occasion."""
+
+_FIRST_PORTION = 4
+"""Clips that a worker begins with, until it is known how fast they go."""
+
+_PATIENCE_SECONDS = 5.0
+"""How long a cluster may take to answer a knock."""
+
+
+def fill_on_cluster(
+    dataset: Dataset, recipe: Recipe, weights: Weights, store_root: Path, *, address: str, workers: int
+) -> int:
+    """Makes workers of a Ray cluster extract what the store lacks; `extract_dataset` then finds all of it there.
+
+    The clips and the store must lie on a file system that all machines share, under the same paths, and vdeploy must be
+    installed on each. A worker that dies hands its clips to the others; an interruption loses what no shard holds yet.
+
+    Args:
+        dataset: The clips.
+        recipe: Its clip and feature sections apply.
+        weights: VGG19's weights; each machine finds them by itself, and their hash is compared.
+        store_root: Folder of all feature stores.
+        address: Of the cluster, as ``ray.init`` takes it, or `LOCAL`.
+        workers: Actors, each with an equal share of the CPUs and GPUs.
+
+    Returns:
+        How many clips were extracted. Those that cannot be read are left to `extract_dataset` to tell of.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        StudyError: There is no such cluster, it is too small, or all workers died.
+        FeatureStoreError: The store cannot be written, or is not shared.
+        WeightsError: A machine has no or other weights.
+    """
+    if address == LOCAL:
+        _lock_door()
+    ray = require("ray", extra="ray", purpose="extraction on several machines")
+    job = _Job(store_root.absolute(), recipe.clip_spec, recipe.features.layer, weights, threads=1)
+    known = job.store()
+    missing = list({clip.sha256: clip for clip in dataset.clips if clip.sha256 not in known}.values())
+    if not missing:
+        return 0
+    dataset = dataclasses.replace(dataset, root=dataset.root.absolute(), problems=())
+    with _cluster(ray, address):
+        reported = _Extraction(ray, dataset, _start(ray, job, workers)).run(missing)
+    store = job.store()
+    arrived = sum(clip.sha256 in store for clip in missing)
+    if arrived < reported:
+        raise FeatureStoreError(
+            f"workers extracted {reported} clips, but only {arrived} of them are in the store {store.folder} here",
+            "choose a folder that all machines share: --store DIR",
+        )
+    return arrived
+
+
+def cpus_per_worker(nodes: Sequence[int], workers: int) -> int:
+    """The most CPUs that each of some workers can have, where none can have CPUs of two machines.
+
+    Args:
+        nodes: CPUs of each machine.
+        workers: How many workers there are to be.
+
+    Raises:
+        StudyError: There are fewer CPUs than workers.
+
+    Example:
+        >>> cpus_per_worker([8, 8, 4], workers=4)
+        4
+    """
+    for cpus in range(max(nodes, default=0), 0, -1):
+        if sum(node // cpus for node in nodes) >= workers:
+            return cpus
+    raise StudyError(
+        f"the Ray cluster has {sum(nodes)} CPUs, too few for {workers} workers", "ask for fewer: --workers"
+    )
+
+
+def portion_size(left: int, workers: int, clips_per_second: float | None) -> int:
+    """How many clips to give to a worker: a shard's worth of time, but no more than its share of what is left.
+
+    Args:
+        left: Clips that no worker has yet.
+        workers: Workers that are alive.
+        clips_per_second: How fast the worker was; ``None`` if it has not begun.
+    """
+    wanted = _FIRST_PORTION if clips_per_second is None else round(clips_per_second * SHARD_SECONDS)
+    return max(1, min(wanted, SHARD_CLIPS, math.ceil(left / workers)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What every worker needs to know; it travels to the workers."""
+
+    store_root: Path
+    spec: ClipSpec
+    layer: Layer
+    weights: Weights
+    threads: int
+
+    def store(self) -> FeatureStore:
+        return FeatureStore(self.store_root, feature_key(self.spec, self.layer, self.weights))
+
+    def extractor(self) -> FeatureExtractor:
+        found = find_weights(self.weights.source, self.layer)
+        if found.sha256 != self.weights.sha256:
+            raise WeightsError(
+                f"the VGG19 weights {found.path} on {platform.node()} are not those of the machine that asks for them",
+                "give every machine the same file",
+            )
+        load_tensorflow().config.threading.set_intra_op_parallelism_threads(self.threads)
+        return FeatureExtractor(self.layer, found, size=self.spec.size)
+
+
+class _Worker:
+    """Lives in a process of its own, perhaps on another machine, and holds VGG19."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+        self._tools: tuple[FeatureStore, FeatureExtractor] | None = None
+
+    def extract(self, dataset: Dataset) -> int:
+        """Extracts clips and writes them to the store; returns how many could be read."""
+        self._tools = self._tools or (self._job.store(), self._job.extractor())
+        tasks = [Task(clip, views=(0,)) for clip in dataset.clips]
+        outcomes = fill_store(dataset, tasks, self._job.spec, *self._tools)
+        return sum(not isinstance(outcome, ClipError) for _, outcome in outcomes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Portion:
+    worker: Any
+    clips: tuple[LabelledClip, ...]
+    started: float
+
+
+class _Extraction:
+    """Deals portions of clips to workers until all are done.
+
+    Args:
+        ray: The module.
+        dataset: Where the clips belong.
+        workers: Actors of `_Worker`.
+    """
+
+    def __init__(self, ray: Any, dataset: Dataset, workers: Sequence[Any]) -> None:
+        self._ray = ray
+        self._dataset = dataset
+        self._free: list[tuple[Any, float | None]] = [(worker, None) for worker in workers]
+        self._running: dict[Any, _Portion] = {}
+        self._queue: collections.deque[LabelledClip] = collections.deque()
+
+    def run(self, clips: Sequence[LabelledClip]) -> int:
+        """Extracts clips; returns how many could be read."""
+        self._queue.extend(clips)
+        extracted = 0
+        with track("extract features", len(clips), "clips") as step:
+            while self._queue or self._running:
+                self._deal()
+                (reference, *_), _ = self._ray.wait(list(self._running), num_returns=1)
+                portion = self._running.pop(reference)
+                try:
+                    extracted += self._ray.get(reference)
+                except self._ray.exceptions.RayActorError as error:
+                    self._hand_back(portion, error)
+                except self._ray.exceptions.RayTaskError as error:
+                    raise (error.cause if isinstance(error.cause, UserError) else error) from None
+                else:
+                    speed = len(portion.clips) / (time.monotonic() - portion.started)
+                    self._free.append((portion.worker, speed))
+                    step.advance(len(portion.clips))
+        return extracted
+
+    def _deal(self) -> None:
+        while self._free and self._queue:
+            worker, speed = self._free.pop()
+            size = portion_size(len(self._queue), len(self._free) + len(self._running) + 1, speed)
+            clips = tuple(self._queue.popleft() for _ in range(size))
+            reference = worker.extract.remote(dataclasses.replace(self._dataset, clips=clips))
+            self._running[reference] = _Portion(worker, clips, time.monotonic())
+
+    def _hand_back(self, portion: _Portion, error: Exception) -> None:
+        self._queue.extendleft(reversed(portion.clips))
+        left = len(self._free) + len(self._running)
+        if not left:
+            raise StudyError(
+                f"all workers died, the last one at {portion.clips[0].path}",
+                "look for want of memory on its machine; the same command goes on from the last shard",
+            ) from error
+        say(f"a worker died; its {len(portion.clips)} clips go to the other {left}")
+
+
+def _start(ray: Any, job: _Job, workers: int) -> list[Any]:
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = cpus_per_worker([int(node.get("CPU", 0)) for node in resources], workers)
+    gpus = min(1.0, sum(node.get("GPU", 0) for node in resources) / workers)
+    actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Worker)
+    say(f"features: {workers} workers on {len(resources)} machines, {cpus} CPUs and {gpus:g} GPUs each")
+    return [actor.remote(dataclasses.replace(job, threads=cpus)) for _ in range(workers)]
+
+
+def _lock_door() -> None:
+    """Makes a local cluster take no strangers, as its ports are open to the network, and report nothing to anyone.
+
+    Ray reads these variables when it is imported, so an imported Ray keeps the settings that it has.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+
+
+@contextlib.contextmanager
+def _cluster(ray: Any, address: str) -> Iterator[None]:
+    """A connection to a cluster; a local one is started for the block and ends with it."""
+    options = {"include_dashboard": False} if address == LOCAL else {}
+    _check_reachable(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_cluster(address, str(error).strip().partition("\n")[0]) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuses an address at which nothing listens; Ray itself would knock for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> StudyError:
+    return StudyError(
+        f"there is no Ray cluster at {address} ({reason})",
+        f"start one with: ray start --head; or use this machine alone: --ray {LOCAL}",
+    )

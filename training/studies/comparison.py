@@ -1,0 +1,191 @@
+"""Several recipes on the same features, each over several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.progress import say
+from training.recipe import Recipe
+from training.studies.data import StudyData
+from training.studies.imbalance import Imbalance
+from training.studies.intervals import Mean, mean_over_seeds
+from training.studies.ledger import Ledger
+from training.studies.trial import Figures, train_once
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["Arm", "Comparison", "Row", "compare"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One recipe of a comparison; its seed is replaced by each of the comparison's."""
+
+    name: str
+    recipe: Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One arm's figures over all seeds.
+
+    Attributes:
+        name: The arm.
+        figures: One for each seed.
+        rare_label: The label that is rarer in the training split, and 1 where both are as frequent.
+    """
+
+    name: str
+    figures: tuple[Figures, ...]
+    rare_label: int
+
+    @property
+    def accuracy(self) -> Mean:
+        """Accuracy at a threshold of 0.5."""
+        return mean_over_seeds([figures.accuracy for figures in self.figures])
+
+    @property
+    def rare_accuracies(self) -> list[float]:
+        """Accuracy among clips of the rare class, for each seed; empty if no such clip was judged."""
+        both = [(figures.accuracy_non_violent, figures.accuracy_violent) for figures in self.figures]
+        return [value for pair in both if (value := pair[self.rare_label]) is not None]
+
+    @property
+    def rare_accuracy(self) -> Mean | None:
+        """Their mean."""
+        values = self.rare_accuracies
+        return mean_over_seeds(values) if values else None
+
+    @property
+    def roc_auc(self) -> Mean | None:
+        """Area under the ROC curve; ``None`` if one class only was judged."""
+        values = [figures.roc_auc for figures in self.figures if figures.roc_auc is not None]
+        return mean_over_seeds(values) if values else None
+
+    @property
+    def seconds(self) -> float:
+        """Mean duration of a training."""
+        return sum(figures.seconds for figures in self.figures) / len(self.figures)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The outcome of `compare`.
+
+    Attributes:
+        rows: One for each arm, in their order.
+        rare_class: ``"non-violent"`` or ``"violent"``: the class of `Row.rare_accuracy`.
+        train_clips: Clips that were trained on: non-violent, violent.
+        judged_clips: Clips that were judged: non-violent, violent.
+        judged_split: The split that these belong to.
+        seeds: The seeds.
+        imbalance: What was done to the training split, in words; ``None`` if nothing was.
+    """
+
+    rows: tuple[Row, ...]
+    rare_class: str
+    train_clips: tuple[int, int]
+    judged_clips: tuple[int, int]
+    judged_split: str
+    seeds: tuple[int, ...]
+    imbalance: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values; intervals are 95 % and Student's."""
+        values = dataclasses.asdict(self)
+        values["rows"] = [
+            {
+                "name": row.name,
+                "accuracy": dataclasses.asdict(row.accuracy),
+                "rare_accuracy": _as_dict(row.rare_accuracy),
+                "roc_auc": _as_dict(row.roc_auc),
+                "seconds": row.seconds,
+                "trainings": [dataclasses.asdict(figures) for figures in row.figures],
+            }
+            for row in self.rows
+        ]
+        return values
+
+    @property
+    def conditions(self) -> str:
+        """What the figures were measured on and how, in a few lines for the reader of the table."""
+        lines = [
+            f"trained on {_clips(self.train_clips)}" + (f": {self.imbalance}" if self.imbalance else ""),
+            f"judged on {_clips(self.judged_clips)} of the {self.judged_split} split, threshold 0.5, no calibration",
+            f"mean over {len(self.seeds)} seeds ± Student's 95 % interval; seconds: one training",
+        ]
+        if self.judged_split == "valid":
+            lines.append("the validation split also chose each training's best epoch: the figures flatter all rows")
+        return "\n".join(lines)
+
+
+def compare(
+    arms: Iterable[Arm],
+    data: StudyData,
+    seeds: Sequence[int],
+    ledger: Ledger,
+    *,
+    imbalance: Imbalance | None = None,
+) -> Comparison:
+    """Trains every arm with every seed, but for what the ledger has.
+
+    Args:
+        arms: The recipes.
+        data: The features.
+        seeds: Each gives other initial weights, another order of clips and, with ``imbalance``, other dropped clips.
+        ledger: Finished trainings.
+        imbalance: Drop clips of one class from the training split.
+
+    Raises:
+        UserError: As for `train_once`, or the imbalance cannot be made.
+    """
+    splits = {seed: imbalance.apply(data.train, seed) if imbalance else data.train for seed in seeds}
+    counts = _counts(splits[seeds[0]].labels)
+    change = None
+    if imbalance:
+        before = _counts(data.train.labels)[imbalance.label]
+        change = f"{imbalance}, {counts[imbalance.label]} of {before} kept, drawn anew by each seed"
+        say(f"imbalance: {change}")
+    rare_label = int(counts[1] <= counts[0])
+    rows = []
+    for arm in arms:
+        figures = []
+        for seed in seeds:
+            recipe = arm.recipe.varied(training={"seed": seed})
+            identity = {
+                "recipe": recipe.model_dump(mode="json"),
+                "data": data.digest,
+                "imbalance": dataclasses.asdict(imbalance) if imbalance else None,
+            }
+            label = f"{arm.name}, seed {seed}"
+            say(f"{label}: {'known' if identity in ledger else 'training'}")
+            figures.append(ledger.figures(identity, label, partial(train_once, recipe, data, train=splits[seed])))
+        rows.append(Row(arm.name, tuple(figures), rare_label))
+    return Comparison(
+        rows=tuple(rows),
+        rare_class=("non-violent", "violent")[rare_label],
+        train_clips=counts,
+        judged_clips=_counts(data.judged.labels),
+        judged_split=data.judged_split,
+        seeds=tuple(seeds),
+        imbalance=change,
+    )
+
+
+def _counts(labels: npt.NDArray[np.int64]) -> tuple[int, int]:
+    negative, positive = np.bincount(labels, minlength=2)
+    return int(negative), int(positive)
+
+
+def _clips(counts: tuple[int, int]) -> str:
+    return f"{counts[0]} non-violent and {counts[1]} violent clips"
+
+
+def _as_dict(mean: Mean | None) -> dict[str, Any] | None:
+    return None if mean is None else dataclasses.asdict(mean)

@@ -1,0 +1,73 @@
+"""The features that a study works on, extracted once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from training.features import Extraction, feature_key
+from training.pipeline import extract_source, scan_source
+from training.recipe import Recipe
+from training.trainer import FeatureSplit
+from training.weights import find_weights
+
+__all__ = ["StudyData", "load_study_data"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyData:
+    """Features of a data set by split.
+
+    Attributes:
+        train: What is learned from.
+        valid: What chooses the best epoch.
+        judged: What the figures are measured on.
+        judged_split: Which split that is: ``"test"``, or ``"valid"`` where there is none. The validation split also
+            chooses the epoch, so figures on it flatter every training.
+        digest: Hash of everything that the numbers above depend on.
+    """
+
+    train: FeatureSplit
+    valid: FeatureSplit
+    judged: FeatureSplit
+    judged_split: str
+    digest: str
+
+
+def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: bool = False) -> StudyData:
+    """Scans a data set and reads its features, extracting those that the store lacks.
+
+    Args:
+        source: Folder or CSV of labelled clips.
+        recipe: Its clip, feature and data sections apply.
+        store_root: Folder of all feature stores.
+        strict: Refuse clips that cannot be read instead of leaving them out.
+
+    Raises:
+        UserError: The data, the weights or the store do not allow it.
+    """
+    dataset = scan_source(source, recipe)
+    layer = recipe.features.layer
+    weights = find_weights(recipe.features.weights, layer)
+    extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
+    clips = [(clip.sha256, clip.label, clip.split) for clip in extraction.dataset.clips]
+    content = json.dumps([feature_key(recipe.clip_spec, layer, weights).digest, clips])
+    judged = "test" if extraction.dataset.of("test") else "valid"
+    splits = {split: _split(extraction, split) for split in ("train", "valid", judged)}
+    return StudyData(
+        train=splits["train"],
+        valid=splits["valid"],
+        judged=splits[judged],
+        judged_split=judged,
+        digest=hashlib.sha256(content.encode()).hexdigest(),
+    )
+
+
+def _split(extraction: Extraction, split: str) -> FeatureSplit:
+    rows = np.flatnonzero([clip.split == split for clip in extraction.dataset.clips])
+    labels = np.array([clip.label for clip in extraction.dataset.of(split)], np.int64)
+    return FeatureSplit(extraction.features[rows], labels)

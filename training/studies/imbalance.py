@@ -1,0 +1,79 @@
+"""A training split made as lopsided as life is: clips of one class are dropped until a ratio is met."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal, get_args
+
+import numpy as np
+
+from training.errors import StudyError
+from training.trainer import FeatureSplit
+
+__all__ = ["Imbalance", "Rare", "parse_imbalance"]
+
+Rare = Literal["non-violent", "violent"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Imbalance:
+    """How lopsided a training split is to be.
+
+    Attributes:
+        frequent: Share of the class that keeps all of its clips.
+        rare: Share of the class that loses clips.
+        label: The label that loses clips: 0 for non-violent, 1 for violent.
+    """
+
+    frequent: float
+    rare: float
+    label: int
+
+    def __str__(self) -> str:
+        return f"{self.frequent:g}/{self.rare:g} with {get_args(Rare)[self.label]} clips rare"
+
+    def apply(self, split: FeatureSplit, seed: int) -> FeatureSplit:
+        """Drops clips of the rare class, drawn by the seed; the others stay in their order.
+
+        Args:
+            split: The clips.
+            seed: Another seed drops others.
+
+        Raises:
+            StudyError: The class holds fewer clips than it is to keep, or would keep none.
+        """
+        members = np.flatnonzero(split.labels == self.label)
+        others = len(split.labels) - len(members)
+        wanted = round(others * self.rare / self.frequent)
+        if not 0 < wanted <= len(members):
+            raise StudyError(
+                f"{others} clips of one class and {len(members)} of the other cannot be made {self} by dropping clips: "
+                f"it would take {wanted}",
+                "choose another ratio, or the other class: --rare",
+            )
+        kept = np.random.default_rng(seed).choice(members, wanted, replace=False)
+        rows = np.flatnonzero((split.labels != self.label) | np.isin(np.arange(len(split.labels)), kept))
+        return FeatureSplit(split.features[rows], split.labels[rows])
+
+
+def parse_imbalance(ratio: str, rare: str = "non-violent") -> Imbalance:
+    """Reads a ratio.
+
+    Args:
+        ratio: Shares of the frequent and of the rare class, such as ``"78/22"``.
+        rare: The class that loses clips: ``"non-violent"`` or ``"violent"``.
+
+    Raises:
+        StudyError: It is not two positive numbers, the larger first, or the class is unknown.
+    """
+    first, _, second = ratio.partition("/")
+    try:
+        frequent, share = float(first), float(second)
+    except ValueError:
+        frequent = share = math.nan
+    if not (math.isfinite(frequent) and frequent >= share > 0):
+        raise StudyError(f"the ratio {ratio!r} is not of the form FREQUENT/RARE", "for example 78/22")
+    if rare not in get_args(Rare):
+        raise StudyError(f"there is no class {rare!r}", f"give one of: {', '.join(get_args(Rare))}")
+    return Imbalance(frequent, share, get_args(Rare).index(rare))

@@ -1,0 +1,186 @@
+"""A search for a better recipe: Optuna's TPE over a few keys, kept in SQLite so that it can be interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training.errors import StudyError, require
+from training.files import write_text
+from training.progress import say
+from training.recipe import Recipe, recipe_toml
+from training.studies.data import StudyData
+from training.studies.trial import Figures, train_once
+
+__all__ = ["SearchResult", "objective", "search"]
+
+_STUDY = "vdeploy"
+_IDENTITY = "identity"
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        trials: Finished trials in the study.
+        recipe: The best recipe.
+        parameters: The values that were searched, of the best trial.
+        figures: What the best trial's training was worth on the validation split.
+    """
+
+    trials: int
+    recipe: Recipe
+    parameters: dict[str, float]
+    figures: Figures
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**dataclasses.asdict(self), "recipe": self.recipe.model_dump(mode="json")}
+
+
+def search(
+    data: StudyData,
+    recipe: Recipe,
+    study_file: Path,
+    best_file: Path,
+    *,
+    trials: int,
+    train: Callable[[Recipe, StudyData, Path], Figures] = train_once,
+) -> SearchResult:
+    """Searches until a study holds a number of finished trials, going on where it was interrupted.
+
+    The sampler is seeded by the recipe's seed and by how many trials are finished, so an interrupted search finds the
+    same as one in a single piece. Every trial trains with the recipe's seed and is judged on the validation split.
+
+    Args:
+        data: The features.
+        recipe: What is not searched is the recipe's.
+        study_file: SQLite file of the study.
+        best_file: The best recipe so far is written to this TOML file after every trial.
+        trials: How many finished trials the study is to hold at the end, earlier ones included.
+        train: Trains one recipe in a folder.
+
+    Returns:
+        The best of all trials; of equals the first.
+
+    Raises:
+        MissingExtraError: Optuna is not installed.
+        StudyError: The file is no study, is one of other clips or of another recipe, or cannot be written.
+        UserError: As for `train_once`.
+    """
+    optuna = require("optuna", extra="tune", purpose="vdeploy tune")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    data = dataclasses.replace(data, judged=data.valid, judged_split="valid")
+    study = _open(optuna, study_file, recipe, data)
+    while (done := len(_finished(study))) < trials:
+        study.sampler = optuna.samplers.TPESampler(seed=recipe.training.seed + done)
+        trial = study.ask()
+        chosen = _suggest(trial, recipe)
+        with tempfile.TemporaryDirectory(prefix="vdeploy-tune-") as folder:
+            figures = train(chosen, data, Path(folder))
+        trial.set_user_attr("figures", dataclasses.asdict(figures))
+        study.tell(trial, objective(figures, data.valid.labels.tolist()))
+        best = _best(study, recipe)
+        _write_best(best_file, best)
+        say(f"trial {done + 1} of {trials}: {_told(figures)}; best: {_told(best.figures)}")
+    best = _best(study, recipe)
+    _write_best(best_file, best)
+    return best
+
+
+def objective(figures: Figures, labels: list[int]) -> float:
+    """Validation AUC; of two trainings with the same AUC, the one with the lower log loss has the higher value.
+
+    The AUC of P violent and N other clips is a multiple of 1 / (2 P N), as a tie counts half, so a term below that
+    orders equals and nothing else.
+
+    Args:
+        figures: What the training was worth on the validation split.
+        labels: Labels of that split.
+
+    Raises:
+        StudyError: The split holds one class only, so that it has no AUC.
+    """
+    if figures.roc_auc is None:
+        raise StudyError("the validation split holds one class only: there is no AUC to search for", "add clips to it")
+    positives = sum(labels)
+    step = 1 / (2 * positives * (len(labels) - positives))
+    return figures.roc_auc - step / 2 * figures.log_loss / (1 + figures.log_loss)
+
+
+def _suggest(trial: Any, recipe: Recipe) -> Recipe:
+    epochs = recipe.training.epochs
+    return recipe.varied(
+        model={
+            "units": trial.suggest_categorical("units", [32, 64, 128, 256]),
+            "dense": trial.suggest_categorical("dense", [32, 64, 128]),
+            "dropout": trial.suggest_float("dropout", 0.0, 0.7),
+        },
+        loss={
+            "gamma": trial.suggest_float("gamma", 0.0, 4.0),
+            "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.2),
+        },
+        optimizer={
+            "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+            "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
+            "warmup_epochs": epochs * trial.suggest_float("warmup_share", 0.0, 0.2),
+        },
+        training={"batch": trial.suggest_categorical("batch", [16, 32, 64, 128])},
+    )
+
+
+def _open(optuna: Any, file: Path, recipe: Recipe, data: StudyData) -> Any:
+    identity = {"recipe": recipe.model_dump(mode="json"), "data": data.digest}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _check_header(file)
+        study = optuna.create_study(
+            storage=f"sqlite:///{file.absolute()}", study_name=_STUDY, direction="maximize", load_if_exists=True
+        )
+        known = study.user_attrs.get(_IDENTITY)
+        if known is None:
+            study.set_user_attr(_IDENTITY, identity)
+    except (OSError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
+        raise StudyError(f"{file} cannot be used as a study ({error})", "choose another: --study FILE") from error
+    if known not in (None, identity):
+        what = "other clips" if known["data"] != data.digest else "another recipe"
+        raise StudyError(f"{file} is a study of {what}", "choose another: --study FILE")
+    return study
+
+
+def _check_header(file: Path) -> None:
+    if file.exists():
+        with file.open("rb") as content:
+            if content.read(16) not in (b"", b"SQLite format 3\0"):
+                raise OSError("it is no SQLite file")
+
+
+def _finished(study: Any) -> list[Any]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+
+
+def _best(study: Any, recipe: Recipe) -> SearchResult:
+    finished = _finished(study)
+    best = max(finished, key=lambda trial: (trial.value, -trial.number))
+    return SearchResult(
+        trials=len(finished),
+        recipe=_suggest(best, recipe),
+        parameters=dict(best.params),
+        figures=Figures(**best.user_attrs["figures"]),
+    )
+
+
+def _write_best(file: Path, best: SearchResult) -> None:
+    try:
+        write_text(file, recipe_toml(best.recipe))
+    except OSError as error:
+        raise StudyError(f"cannot write {file} ({error.strerror or error})", "choose another: --out FILE") from error
+
+
+def _told(figures: Figures) -> str:
+    return f"AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}"

@@ -1,0 +1,66 @@
+"""`vdeploy ablate`: what does each method add?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vdeploy.cli.options import (
+    JsonOption,
+    PositiveOption,
+    RecipeOption,
+    SetOption,
+    StoreOption,
+    StrictOption,
+    load,
+    print_json,
+    print_table,
+    store_root,
+)
+
+
+def ablate(
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row; seeds 0, 1, 2, ...")] = 3,
+    imbalance: Annotated[
+        str | None,
+        typer.Option(metavar="FREQUENT/RARE", help="Drop training clips of one class until the ratio is this."),
+    ] = None,
+    rare: Annotated[
+        str, typer.Option(help="The class that --imbalance drops: non-violent or violent.")
+    ] = "non-violent",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Finished trainings are kept here. [default: studies/NAME_OF_DATA.json]", show_default=False),
+    ] = None,
+    recipe: RecipeOption = "default",
+    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    positive: PositiveOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Climb from plain cross-entropy to a recipe, a method a row; an interrupted study goes on where it stopped."""
+    from training.studies.comparison import compare  # noqa: PLC0415  keeps --help fast
+    from training.studies.data import load_study_data  # noqa: PLC0415  keeps --help fast
+    from training.studies.imbalance import parse_imbalance  # noqa: PLC0415  keeps --help fast
+    from training.studies.ladder import ladder  # noqa: PLC0415  keeps --help fast
+    from training.studies.ledger import Ledger  # noqa: PLC0415  keeps --help fast
+
+    chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
+    lopsided = parse_imbalance(imbalance, rare) if imbalance else None
+    file = out or Path("studies") / f"{source.absolute().stem}.json"
+    ledger = Ledger(file)
+    data = load_study_data(source, chosen, store_root(store), strict=strict)
+    result = compare(ladder(chosen), data, range(seeds), ledger, imbalance=lopsided)
+    if json:
+        print_json(result.to_dict())
+        return
+    rows = [(row.name, row.accuracy, row.rare_accuracy, row.roc_auc, f"{row.seconds:.1f}") for row in result.rows]
+    columns = ("row", "accuracy", f"accuracy, {result.rare_class}", "AUC", "seconds")
+    print_table(columns, rows, title=f"{source}, recipe {recipe}: each row adds to the one above")
+    typer.echo(f"{result.conditions}\ntrainings: {file}")

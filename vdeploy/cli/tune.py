@@ -1,0 +1,65 @@
+"""`vdeploy tune`: search for a better recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vdeploy.cli.options import (
+    JsonOption,
+    PositiveOption,
+    RecipeOption,
+    SetOption,
+    StoreOption,
+    StrictOption,
+    load,
+    print_json,
+    print_table,
+    store_root,
+)
+
+
+def tune(
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials that the study is to hold in the end.")] = 30,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="SQLite file of the study. [default: studies/NAME_OF_DATA.db]", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The best recipe is written here. [default: the study's name, as .toml]", show_default=False),
+    ] = None,
+    recipe: RecipeOption = "default",
+    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    positive: PositiveOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Search for the recipe with the best validation AUC; an interrupted search goes on where it stopped."""
+    from training.errors import require  # noqa: PLC0415  keeps --help fast
+    from training.studies.data import load_study_data  # noqa: PLC0415  keeps --help fast
+    from training.studies.tuning import search  # noqa: PLC0415  keeps --help fast
+
+    require("optuna", extra="tune", purpose="vdeploy tune")
+    chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
+    study = study or Path("studies") / f"{source.absolute().stem}.db"
+    out = out or study.with_suffix(".toml")
+    data = load_study_data(source, chosen, store_root(store), strict=strict)
+    result = search(data, chosen, study, out, trials=trials)
+    if json:
+        print_json({**result.to_dict(), "study": str(study), "best": str(out)})
+        return
+    rows = [(name, f"{value:.4g}") for name, value in result.parameters.items()]
+    print_table(("parameter", "value"), rows, title=f"best of {result.trials} trials")
+    figures = result.figures
+    typer.echo(
+        f"validation AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}, accuracy {figures.accuracy:.4f}: the "
+        f"best of {result.trials} looks at one split, expect less elsewhere\n"
+        f"study: {study}\nrecipe: {out}\nnext: vdeploy train {source} --recipe {out}"
+    )
