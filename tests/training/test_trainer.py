@@ -31,7 +31,15 @@ def splits(seed: int = 0, count: int = 60) -> tuple[FeatureSplit, FeatureSplit]:
 
 def recipe(*overrides: str) -> Recipe:
     return load_recipe(
-        "default", ["training.epochs=6", "training.batch=16", "model.units=8", "model.dense=8", *overrides]
+        "default",
+        [
+            "training.epochs=6",
+            "training.batch=16",
+            "model.units=8",
+            "model.dense=8",
+            "training.precision=float32",
+            *overrides,
+        ],
     )
 
 
@@ -94,7 +102,13 @@ def test_class_weights_scale_the_loss_of_the_rare_class(tmp_path: Path) -> None:
     train, valid = splits()
     keep = np.flatnonzero((train.labels == 0) | (np.arange(len(train.labels)) % 4 == 1))
     rare = FeatureSplit(train.features[keep], train.labels[keep])
-    options = ("training.epochs=1", "optimizer.learning_rate=1e-12", "model.dropout=0", "loss.alpha=[1, 1]", "loss.gamma=0")
+    options = (
+        "training.epochs=1",
+        "optimizer.learning_rate=1e-12",
+        "model.dropout=0",
+        "loss.alpha=[1, 1]",
+        "loss.gamma=0",
+    )
     losses = {}
     for name in ("none", "balanced"):
         trainer = Trainer(recipe(*options, f"loss.class_weights={name}"), rare, valid, tmp_path / name)
@@ -195,7 +209,11 @@ except RunError as error:
 """
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "cannot write a checkpoint" in done.stdout
     latest = CheckpointFolder(tmp_path).latest()
