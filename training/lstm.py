@@ -77,6 +77,7 @@ def _backward(
     )
     by_hidden = tf.unstack(squashed * gate_out * (1 - gate_out))
     upstream = tf.unstack(upstream)
+    transposed = tf.transpose(kernel)
     d_projection: list[Any] = []
     d_hidden, d_cell = upstream[-1], tf.zeros_like(cells[0])
     for step in reversed(range(len(cells))):
@@ -84,7 +85,7 @@ def _backward(
         d_total = tf.concat([tf.concat([d_cell] * 3, axis=-1) * by_cell[step], d_hidden * by_hidden[step]], axis=-1)
         d_projection.append(d_total)
         if step:
-            d_hidden = upstream[step - 1] + tf.matmul(d_total, kernel, transpose_b=True)
+            d_hidden = upstream[step - 1] + d_total @ transposed
             d_cell *= gates[step][1]
     d_projection.reverse()
     by_step = tf.stack(d_projection)
