@@ -2,13 +2,13 @@
 
     python -m benchmarks.training [--clips 10000] [--epochs 4] [--json] [--out FILE]
 
-Features are synthetic, ``N x 16 x 4096``. All figures come from one run, so that their ratios hold on a busy machine, too:
+Features are synthetic, ``N x 16 x 4096``. All figures come from one run, so that their ratios hold on any machine:
 
 - matmul peak: the best of several square products in each type, on the device that trains;
 - baseline: LSTM(128), Dense(64), Dense(2) in float32 as one writes it with Keras: ``from_tensor_slices``, ``shuffle``,
   ``batch``, ``prefetch``, ``compile``, ``fit``;
-- ours: `training.trainer.Trainer` with the default recipe's network, which has a normalisation and dropout on top of the
-  same layers, and once more without the dropout, as the baseline has none; validation of 100 clips is part of the time.
+- ours: `training.trainer.Trainer` with the default recipe's network, which has a normalisation and dropout beside
+  the same layers, and once more without the dropout, as the baseline has none; validation of 100 clips is part of the time.
 
 The first epoch of each compiles and is left out; the median of the others counts. FLOPs: a matrix product m x k by
 k x n is 2 m k n; a training step takes three for every weight matrix (forward, gradient of the weights, gradient of the
@@ -190,18 +190,17 @@ def measure(clips: int, epochs: int, say: Callable[[str], None]) -> dict[str, An
 
 def as_text(report: dict[str, Any]) -> str:
     """The report as a person reads it."""
+    peaks = ", ".join(f"{dtype} {peak:.3f}" for dtype, peak in report["peak_tflops"].items())
+    work = f"{report['flops_per_epoch'] / 1e12:.3f} TFLOP an epoch"
     lines = [
-        f"{report['clips']} clips x {FRAMES} x {DIM}, {report['flops_per_epoch'] / 1e12:.3f} TFLOP an epoch; "
-        f"on {', '.join(report['gpus']) or 'the CPU'}",
-        "matmul peak, TFLOP/s: "
-        + ", ".join(f"{dtype} {peak:.3f}" for dtype, peak in report["peak_tflops"].items()),
+        f"{report['clips']} clips x {FRAMES} x {DIM}, {work}; on {', '.join(report['gpus']) or 'the CPU'}",
+        f"matmul peak, TFLOP/s: {peaks}",
         f"{'':16} {'batch':>5}  {'precision':15} {'s/epoch':>8} {'TFLOP/s':>8} {'of peak':>8} {'speed-up':>8}",
     ]
-    lines += [
-        f"{row['name']:16} {row['batch']:5}  {row['precision']:15} {row['seconds_per_epoch']:8.2f} {row['tflops']:8.3f} "
-        f"{row['share_of_peak']:8.0%} {row['times_baseline']:7.2f}x"
-        for row in report["rows"]
-    ]
+    for row in report["rows"]:
+        name = f"{row['name']:16} {row['batch']:5}  {row['precision']:15}"
+        speed = f"{row['seconds_per_epoch']:8.2f} {row['tflops']:8.3f} {row['share_of_peak']:8.0%}"
+        lines.append(f"{name} {speed} {row['times_baseline']:7.2f}x")
     return "\n".join(lines)
 
 

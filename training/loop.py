@@ -26,8 +26,8 @@ class TrainingLoop:
 
     Every replica takes its share of each global batch, sums its gradients, and gets the sum over all replicas in one
     collective operation; each then updates its own copy of the weights in the same way. XLA, where it is used, compiles
-    forward and backward pass; collectives and optimizer stay outside, as compiled functions cannot hold them. Dropout is
-    drawn for the global batch, so that one device and several compute the same.
+    forward and backward pass; collectives and optimizer stay outside, as compiled functions cannot hold them. Dropout
+    is drawn for the global batch, so that one device and several compute the same.
 
     Args:
         weights: First values of the weights, in the order of `training.forward.probabilities`.

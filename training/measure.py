@@ -74,7 +74,8 @@ def _best_pass(split: FeatureSplit, way: Precision, batch: int, passes: int) -> 
     devices = [f"gpu:{index}" for index in range(len(tf.config.list_logical_devices("GPU")))]
     strategy = open_strategy(tuple(devices[:1]) or ("cpu:0",))
     recipe = Recipe(training=TrainingSection(batch=batch))
-    model = build_classifier(*split.features.shape[1:], recipe.model)
+    frames, dim = split.features.shape[-2:]
+    model = build_classifier(frames, dim, recipe.model)
     plan = plan_epoch(split, (0, 1), batch, np.ones(2, np.float32), recipe.augment)
     schedule = learning_rate_schedule(recipe, len(plan.rows))
     loop = TrainingLoop(model.get_weights(), recipe, focal_loss((0.5, 0.5), 2.0), schedule, strategy, way)

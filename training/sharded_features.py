@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ class ShardedFeatures:
         order = np.lexsort((places[:, 1], places[:, 0]))
         result = np.empty((len(places), *self.shape[1:]), np.float16)
         bounds = np.searchsorted(places[order, 0], np.arange(len(self._shards) + 1))
-        for shard, (first, last) in zip(self._shards, zip(bounds[:-1], bounds[1:], strict=True), strict=True):
+        for shard, (first, last) in zip(self._shards, itertools.pairwise(bounds), strict=True):
             if first < last:
                 chosen = order[first:last]
                 result[chosen] = self._open(shard)[places[chosen, 1]]

@@ -36,7 +36,8 @@ def test_the_recipe_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "name"), [((9, 0), "mixed_bfloat16"), ((8, 6), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32")]
+    ("capability", "name"),
+    [((9, 0), "mixed_bfloat16"), ((8, 6), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32")],
 )
 def test_a_gpu_gets_what_its_tensor_cores_do_and_xla(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], name: str
@@ -44,6 +45,6 @@ def test_a_gpu_gets_what_its_tensor_cores_do_and_xla(
     from training.frameworks import load_tensorflow
 
     config = load_tensorflow().config
-    monkeypatch.setattr(config, "list_physical_devices", lambda kind: ["a GPU"])
-    monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
+    monkeypatch.setattr(config, "list_physical_devices", lambda _: ["a GPU"])
+    monkeypatch.setattr(config.experimental, "get_device_details", lambda _: {"compute_capability": capability})
     assert choose_precision(TrainingSection()) == Precision(name, True)

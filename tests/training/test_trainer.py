@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
         assert latest is not None
         assert latest.epoch == 1
     (tmp_path / "best.npz").unlink()
-    with pytest.raises(RunError, match="best.npz cannot be read"):
+    with pytest.raises(RunError, match=r"best\.npz cannot be read"):
         folder.best()
 
 
