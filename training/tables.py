@@ -28,9 +28,9 @@ class Tables:
 
     A value takes two bytes in a table: with a compute type of two bytes it is normalised and converted when the table
     is made, for that is what enters the first matrix product; with float32 it stays what it was and is normalised in
-    the step. If all features fit into the limit, there is one table for the whole training. Else a thread gathers the clips
-    of the next steps from wherever they lie while the present steps are computed, so that the order stays the exact
-    permutation of the plan and the numbers are the same.
+    the step. If all features fit into the limit, there is one table for the whole training. Else a thread gathers the
+    clips of the next steps from wherever they lie while the present steps are computed, so that the order stays the
+    exact permutation of the plan and the numbers are the same.
 
     Args:
         split: The features.
