@@ -10,7 +10,10 @@ from training.recipe import ModelSection
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["build_classifier"]
+__all__ = ["NORMALIZATION_EPSILON", "build_classifier"]
+
+NORMALIZATION_EPSILON = 1e-3
+"""Added to the variance of a frame's features before the square root."""
 
 
 def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Model:
@@ -18,7 +21,9 @@ def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Mode
 
     Features of each frame are normalised over their F values first (Ba et al. 2016, "Layer Normalization"): what the
     network sees does then not depend on the brightness and contrast of the camera, and training settles in half the
-    epochs.
+    epochs. Gain and bias of the normalisation are left out, for the kernel and the bias of the LSTM behind it do the
+    same; without them, normalised features are constants of the training. `training.forward` is the fast twin of this
+    model for training; it reads the weights in this order.
 
     The pooling is the LSTM's last output, or the mean of all T outputs (Ng et al. 2015, "Beyond Short Snippets: Deep
     Networks for Video Classification", section 3.4, combine an LSTM's outputs over time as well): a blow in the middle
@@ -35,7 +40,7 @@ def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Mode
     keras: Any = load_keras()
     layers = keras.layers
     features = keras.Input((frames, dim), name="features", dtype="float32")
-    x = layers.LayerNormalization(name="normalize")(features)
+    x = layers.LayerNormalization(epsilon=NORMALIZATION_EPSILON, center=False, scale=False, name="normalize")(features)
     x = layers.Dropout(section.dropout, noise_shape=(None, 1, dim), name="dropout_features")(x)
     x = layers.LSTM(section.units, return_sequences=section.pooling == "mean", name="lstm")(x)
     if section.pooling == "mean":

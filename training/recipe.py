@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -82,15 +82,30 @@ class OptimizerSection(_Section):
     floor: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the highest")
     clip_norm: float = Field(1.0, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
+    scale_learning_rate: Literal["none", "linear"] = Field(
+        "none", description="linear: learning_rate is meant for a batch of 32 and grows with the batch"
+    )
 
 
 class TrainingSection(_Section):
-    """How long, in what portions, and when to stop."""
+    """How long, in what portions, on what, and when to stop."""
 
     epochs: int = Field(60, ge=1)
-    batch: int = Field(32, ge=1)
+    batch: int = Field(32, ge=1, description="of all devices together")
     patience: int = Field(20, ge=1, description="epochs without a better validation AUC before it stops")
     seed: int = Field(0, ge=0, lt=2**31)
+    devices: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    xla: Literal["auto"] | bool = "auto"
+    memory_limit_gb: float = Field(8.0, gt=0, description="features beyond this are streamed from the disk")
+
+
+class AugmentSection(_Section):
+    """Random changes of the features that are trained on; 0 switches each of them off."""
+
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution")
+    frame_jitter: float = Field(0.0, ge=0, le=1, description="probability that a frame is replaced by a neighbour")
+    frame_drop: float = Field(0.0, ge=0, lt=1, description="probability that a frame repeats the one before")
 
 
 class DataSection(_Section):
@@ -155,6 +170,7 @@ class Recipe(_Section):
     loss: LossSection = LossSection()
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
+    augment: AugmentSection = AugmentSection()
     decision: DecisionSection = DecisionSection()
     data: DataSection = DataSection()
 

@@ -31,7 +31,15 @@ def splits(seed: int = 0, count: int = 60) -> tuple[FeatureSplit, FeatureSplit]:
 
 def recipe(*overrides: str) -> Recipe:
     return load_recipe(
-        "default", ["training.epochs=6", "training.batch=16", "model.units=8", "model.dense=8", *overrides]
+        "default",
+        [
+            "training.epochs=6",
+            "training.batch=16",
+            "model.units=8",
+            "model.dense=8",
+            "training.precision=float32",
+            *overrides,
+        ],
     )
 
 

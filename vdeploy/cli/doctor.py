@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
+
+import typer
 
 from vdeploy.cli.options import JsonOption, print_json, print_table
 
+MeasureOption = Annotated[
+    bool, typer.Option("--measure", help="Time training steps in every precision, with and without XLA, instead.")
+]
 
-def doctor(json: JsonOption = False) -> None:
+
+def doctor(measure: MeasureOption = False, json: JsonOption = False) -> None:
     """Say what this machine has, and what each missing thing would enable."""
+    if measure:
+        _measure(json=json)
+        return
     from vdeploy.doctor import examine  # noqa: PLC0415  keeps --help fast
 
     findings = examine()
@@ -20,3 +30,22 @@ def doctor(json: JsonOption = False) -> None:
         for finding in findings
     ]
     print_table(("", "part", "found", "enables", "to get it"), rows)
+
+
+def _measure(*, json: bool) -> None:
+    from training.measure import measure_step  # noqa: PLC0415  keeps --help fast
+
+    times = measure_step()
+    if json:
+        print_json([dataclasses.asdict(time) for time in times])
+        return
+    rows = [
+        (
+            time.precision,
+            "yes" if time.xla else "no",
+            f"{time.milliseconds:.1f}",
+            ", ".join(word for word in ("fastest" * time.fastest, "the default" * time.default) if word),
+        )
+        for time in times
+    ]
+    print_table(("training.precision", "training.xla", "ms a step", ""), rows, title="64 clips x 16 x 4096")

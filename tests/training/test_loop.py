@@ -1,0 +1,114 @@
+"""One step of the loop is the step that the formulas say, with every augmentation, precision and way of feeding it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.batches import plan_epoch
+from training.forward import normalize
+from training.frameworks import load_keras
+from training.recipe import Recipe, load_recipe
+from training.sharded_features import ShardedFeatures
+from training.trainer import FeatureSplit, Trainer, predict
+
+LABELS = np.arange(44) % 2
+
+
+def splits(views: int = 1) -> tuple[FeatureSplit, FeatureSplit]:
+    random = np.random.default_rng(0)
+    features = random.gamma(0.5, 20, (44, views, 6, 12)) + 3 * LABELS[:, None, None, None] * np.arange(6)[:, None]
+    features = features.astype(np.float16)
+    train = features[:30] if views > 1 else features[:30, 0]
+    return FeatureSplit(train, LABELS[:30]), FeatureSplit(features[30:, 0], LABELS[30:])
+
+
+def recipe(*overrides: str) -> Recipe:
+    sizes = ("training.epochs=4", "training.batch=8", "model.units=8", "model.dense=8", "training.precision=float32")
+    return load_recipe("default", [*sizes, *overrides])
+
+
+def losses(folder: Path, *overrides: str, views: int = 1) -> list[float]:
+    trainer = Trainer(recipe(*overrides), *splits(views), folder)
+    trainer.fit()
+    return [record.loss for record in trainer.history]
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: int) -> None:
+    """Without learning, the loss can be computed from the plan and the plain model's layers."""
+    chosen = recipe(
+        "training.epochs=1",
+        "optimizer.learning_rate=1e-12",
+        "model.dropout=0",
+        "augment.mixup=0.5",
+        "augment.frame_jitter=0.3",
+        "augment.frame_drop=0.2",
+    )
+    train, valid = splits(views)
+    trainer = Trainer(chosen, train, valid, tmp_path)
+    trainer.fit()
+    plan = plan_epoch(train, (0, 1), 8, np.ones(2, np.float32), chosen.augment)
+    table = np.asarray(normalize(train.features[:].reshape(-1, 12), "float32"))
+    rest = load_keras().Sequential(
+        [trainer.model.get_layer(name) for name in ("lstm", "dense", "logits", "probabilities")]
+    )
+    expected = []
+    for step, rows in enumerate(plan.table_rows()):
+        features = table[rows.T]
+        share = plan.share[step][:, None, None]
+        p = rest(share * features + (1 - share) * features[plan.partner[step]]).numpy()
+        smooth = plan.targets[step] * 0.95 + 0.025
+        each = -(0.5 * smooth * (1 - p) ** 2 * np.log(p)).sum(1)
+        expected.extend(each[: int(plan.counts[step])])
+    assert trainer.history[0].loss == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_views_are_trained_on(tmp_path: Path) -> None:
+    one = losses(tmp_path / "one", "model.dropout=0")
+    several = losses(tmp_path / "several", "model.dropout=0", views=3)
+    assert one != several
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_streamed_features_give_the_same_losses_to_the_last_bit(tmp_path: Path, precision: str) -> None:
+    train, valid = splits()
+    for index in range(3):
+        np.save(tmp_path / f"{index}.npy", train.features[index * 10 : index * 10 + 10])
+    sharded = FeatureSplit(ShardedFeatures([tmp_path / f"{index}.npy" for index in range(3)]), train.labels)
+    options = (f"training.precision={precision}", "augment.mixup=0.3")
+    resident = losses(tmp_path / "resident", *options)
+    assert Trainer(recipe(*options), sharded, valid, tmp_path / "unused")._tables.resident
+    streamed = Trainer(recipe(*options, "training.memory_limit_gb=3e-6"), sharded, valid, tmp_path / "streamed")
+    assert not streamed._tables.resident
+    assert streamed._tables.portion_steps == 1
+    streamed.fit()
+    assert [record.loss for record in streamed.history] == resident
+
+
+@pytest.mark.parametrize("xla", ["true", "false"])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2), ("mixed_float16", 3e-3)]
+)
+def test_all_precisions_learn_the_same_and_the_model_is_float32(
+    tmp_path: Path, precision: str, tolerance: float, xla: str
+) -> None:
+    reference = losses(tmp_path / "reference")
+    trainer = Trainer(recipe(f"training.precision={precision}", f"training.xla={xla}"), *splits(), tmp_path / "other")
+    trainer.fit()
+    np.testing.assert_allclose([record.loss for record in trainer.history], reference, rtol=tolerance)
+    assert {variable.dtype for variable in trainer.model.trainable_variables} == {"float32"}
+    assert predict(trainer.model, splits()[1].features).dtype == np.float32
+
+
+def test_the_saved_model_is_plain_keras(tmp_path: Path) -> None:
+    keras = load_keras()
+    trainer = Trainer(recipe("training.precision=mixed_bfloat16"), *splits(), tmp_path)
+    trainer.fit()
+    trainer.model.save(tmp_path / "classifier.keras")
+    loaded = keras.saving.load_model(tmp_path / "classifier.keras", safe_mode=True)
+    assert type(loaded.get_layer("lstm")) is keras.layers.LSTM
+    features = splits()[1].features
+    np.testing.assert_array_equal(predict(loaded, features), predict(trainer.model, features))

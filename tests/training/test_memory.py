@@ -1,0 +1,64 @@
+"""Features larger than the memory that the process may take are trained on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CODE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from training.recipe import load_recipe
+from training.sharded_features import ShardedFeatures
+from training.trainer import FeatureSplit, Trainer
+
+folder, limit = Path(sys.argv[1]), float(sys.argv[2])
+shards = sorted(folder.glob("*.npy"))
+valid = FeatureSplit(np.load(shards[0])[:8], np.arange(8) % 2)
+common = ["training.epochs=2", "training.batch=16", "model.units=8", "model.dense=8"]
+
+def train(split, name, limit):
+    recipe = load_recipe("default", [*common, f"training.memory_limit_gb={limit}"])
+    trainer = Trainer(recipe, split, valid, folder / name)
+    trainer.fit()
+    return [record.loss for record in trainer.history]
+
+warm = FeatureSplit(np.load(shards[0]), np.arange(64) % 2)
+train(warm, "warm", 1)
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+if limit < 1:
+    resource.setrlimit(resource.RLIMIT_DATA, (used + 200_000_000,) * 2)
+everything = ShardedFeatures(shards)
+print(train(FeatureSplit(everything, np.arange(len(everything)) % 2), f"run-{limit}", limit))
+"""
+
+
+@pytest.mark.slow
+def test_a_set_of_three_times_the_memory_that_is_left_trains_to_the_same_losses(tmp_path: Path) -> None:
+    """600 MB of features with 200 MB of private memory to spare, against all of them in memory."""
+    random = np.random.default_rng(0)
+    for index in range(72):
+        np.save(tmp_path / f"{index:02d}.npy", random.normal(size=(64, 16, 4096)).astype(np.float16))
+    streamed, resident = (run(tmp_path, limit) for limit in ("0.04", "1.0"))
+    assert streamed == resident
+
+
+def run(folder: Path, limit: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CODE), str(folder), limit],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("features streamed" if limit == "0.04" else "features in memory") in done.stderr
+    return done.stdout

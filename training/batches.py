@@ -1,0 +1,138 @@
+"""Which clips meet in which batch of an epoch, and with what targets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from training.augmentation import draw_frames, draw_mixing
+from training.recipe import AugmentSection
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["EpochPlan", "FeatureRows", "FeatureSplit", "plan_epoch"]
+
+
+class FeatureRows(Protocol):
+    """Features of clips, in memory or not: a NumPy array, or `training.sharded_features.ShardedFeatures`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, T, F), or (N, V, T, F) with several views of each clip."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> npt.NDArray[np.float16]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSplit:
+    """One split of a data set, as the classifier sees it.
+
+    Attributes:
+        features: ``float16[N, T, F]``; to train on, ``float16[N, V, T, F]`` as well: V views of each clip.
+        labels: ``int64[N]``, 0 or 1.
+    """
+
+    features: FeatureRows
+    labels: npt.NDArray[np.int64]
+
+    @property
+    def views(self) -> int:
+        """Views of a clip, V."""
+        return self.features.shape[1] if len(self.features.shape) == 4 else 1
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all features as float16."""
+        return 2 * math.prod(self.features.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochPlan:
+    """All batches of an epoch; S steps of B clips each.
+
+    The last batch is filled up with clips of the first ones, which weigh nothing there.
+
+    Attributes:
+        clip_frames: Frames of a clip in all views, V * T.
+        rows: Row of the split, ``int64[S, B]``.
+        frames: Frame numbers within a clip's V * T, ``int32[S, B, T]``.
+        partner: Position in the batch of the clip to mix with, ``int64[S, B]``, or ``None`` without mixup.
+        share: Share of the clip itself in the mix, ``float32[S, B]``, or ``None``.
+        targets: ``float32[S, B, 2]``, mixed.
+        weights: What a clip's loss is multiplied by, ``float32[S, B]``.
+        counts: Clips that weigh something in each step, ``float32[S]``.
+    """
+
+    clip_frames: int
+    rows: npt.NDArray[np.int64]
+    frames: npt.NDArray[np.int32]
+    partner: npt.NDArray[np.int64] | None
+    share: npt.NDArray[np.float32] | None
+    targets: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.float32]
+
+    def part(self, steps: slice) -> EpochPlan:
+        """Some of the steps."""
+        arrays: dict[str, Any] = {
+            name: value[steps] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return dataclasses.replace(self, **arrays)
+
+    def renumbered(self) -> EpochPlan:
+        """The same steps on a table that holds their clips in the order in which they occur."""
+        return dataclasses.replace(self, rows=np.arange(self.rows.size).reshape(self.rows.shape))
+
+    def table_rows(self) -> npt.NDArray[np.int32]:
+        """Rows of a table ``[clips * V * T, F]``, ``int32[S, T, B]``: time first, as the recurrence wants it."""
+        rows = self.rows[:, :, None] * self.clip_frames + self.frames
+        return np.ascontiguousarray(rows.transpose(0, 2, 1), dtype=np.int32)
+
+
+def plan_epoch(
+    split: FeatureSplit,
+    seed: tuple[int, int],
+    batch: int,
+    class_weights: npt.NDArray[np.float32],
+    augment: AugmentSection,
+) -> EpochPlan:
+    """Plans an epoch in which every clip occurs once, in an order that is a uniform permutation.
+
+    Args:
+        split: The clips.
+        seed: Seed of the training and number of the epoch; nothing else decides what is drawn.
+        batch: Clips of a global batch, B.
+        class_weights: Weight of each class in the loss, ``float32[2]``.
+        augment: Probabilities of changes.
+
+    Returns:
+        The plan.
+    """
+    random = np.random.default_rng(seed)
+    count, steps = len(split.labels), math.ceil(len(split.labels) / batch)
+    rows = np.resize(random.permutation(count), steps * batch)
+    mask = (np.arange(steps * batch) < count).astype(np.float32)
+    labels = split.labels[rows]
+    targets, weights = np.eye(2, dtype=np.float32)[labels], class_weights[labels]
+    frames = draw_frames(random, len(rows), split.views, split.features.shape[-2], augment)
+    mixing = draw_mixing(random, len(rows), batch, augment)
+    if mixing is not None:
+        share, partner = mixing.share, mixing.partner
+        targets = share[:, None] * targets + (1 - share[:, None]) * targets[partner]
+        weights = share * weights + (1 - share) * weights[partner]
+    return EpochPlan(
+        clip_frames=split.views * split.features.shape[-2],
+        rows=rows.reshape(steps, batch),
+        frames=frames.reshape(steps, batch, -1),
+        partner=None if mixing is None else (mixing.partner % batch).reshape(steps, batch),
+        share=None if mixing is None else mixing.share.reshape(steps, batch),
+        targets=targets.reshape(steps, batch, 2),
+        weights=(weights * mask).reshape(steps, batch),
+        counts=mask.reshape(steps, batch).sum(axis=1),
+    )

@@ -1,0 +1,198 @@
+"""The compiled training loop: an epoch is one call, whatever the number of devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.batches import EpochPlan
+from training.errors import RecipeError, RunError
+from training.forward import DropoutMasks, draw_masks, normalize, probabilities
+from training.frameworks import load_tensorflow
+from training.optimizer import AdamW, read
+from training.precision import Precision
+from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["TrainingLoop"]
+
+
+class TrainingLoop:
+    """Weights, optimizer and the graph that goes through the steps of a table.
+
+    Every replica takes its share of each global batch, sums its gradients, and gets the sum over all replicas in one
+    collective operation; each then updates its own copy of the weights in the same way. XLA, where it is used, compiles
+    forward and backward pass; collectives and optimizer stay outside, as compiled functions cannot hold them. Dropout
+    is drawn for the global batch, so that one device and several compute the same.
+
+    Args:
+        weights: First values of the weights, in the order of `training.forward.probabilities`.
+        recipe: Model, optimizer and training sections apply.
+        loss: Targets and probabilities, ``[B, 2]`` each, to losses ``[B]``.
+        schedule: Learning rate for a step.
+        strategy: A ``tf.distribute.Strategy``.
+        precision: How to compute.
+
+    Raises:
+        RecipeError: The batch cannot be divided among the replicas.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[npt.NDArray[np.float32]],
+        recipe: Recipe,
+        loss: Callable[[Any, Any], Any],
+        schedule: Callable[[Any], Any],
+        strategy: Any,
+        precision: Precision,
+    ) -> None:
+        tf: Any = load_tensorflow()
+        self._recipe, self._loss, self._schedule = recipe, loss, schedule
+        self._strategy, self._precision = strategy, precision
+        self._share, rest = divmod(recipe.training.batch, strategy.num_replicas_in_sync)
+        if rest:
+            raise RecipeError(
+                f"training.batch = {recipe.training.batch} cannot be divided among "
+                f"{strategy.num_replicas_in_sync} devices",
+                "choose a multiple",
+            )
+        with strategy.scope():
+            self._weights = [tf.Variable(value, trainable=False) for value in weights]
+            self._optimizer = AdamW(self._weights, recipe.optimizer, schedule, scaled=precision.scaled)
+        self._gradients = (
+            tf.function(self._sum_gradients, autograph=False, jit_compile=True)
+            if precision.xla
+            else self._sum_gradients
+        )
+        self._steps = tf.function(self._run_steps, autograph=False, reduce_retracing=True)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return float(self._schedule(_local(self._strategy, self._optimizer.step)))
+
+    def run(self, table: Any, plan: EpochPlan) -> npt.NDArray[np.float32]:
+        """Takes all steps of a plan.
+
+        Args:
+            table: ``[clips * V * T, F]``: float16, or normalised in a compute type of two bytes.
+            plan: Steps whose rows are clips of the table.
+
+        Returns:
+            The sum of the weighted losses of each step's clips, ``float32[S]``.
+        """
+        tf: Any = load_tensorflow()
+        values = (plan.table_rows(), plan.partner, plan.share, plan.targets, plan.weights, plan.counts)
+        steps = [None if value is None else tf.constant(value) for value in values]
+        losses: npt.NDArray[np.float32] = self._steps(self._on_every_device(table), *steps).numpy()
+        return losses
+
+    def weights(self) -> list[npt.NDArray[np.float32]]:
+        """The weights as they are now."""
+        return [_local(self._strategy, variable) for variable in self._weights]
+
+    def optimizer_state(self) -> list[npt.NDArray[Any]]:
+        """Everything else that the next step depends on."""
+        return [_local(self._strategy, variable) for variable in self._optimizer.variables]
+
+    def restore(self, weights: Sequence[npt.NDArray[Any]], optimizer_state: Sequence[npt.NDArray[Any]]) -> None:
+        """Goes back to what `weights` and `optimizer_state` returned.
+
+        Raises:
+            RunError: The values are those of another model.
+        """
+        variables, values = [*self._weights, *self._optimizer.variables], [*weights, *optimizer_state]
+        if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
+            raise RunError("a checkpoint does not fit the model of this recipe", "train into another folder")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _on_every_device(self, table: Any) -> Any:
+        tf: Any = load_tensorflow()
+        devices = self._strategy.extended.worker_devices
+        if len(devices) == 1:
+            return table
+        copies = iter(devices)
+
+        def copy(_: Any) -> Any:
+            with tf.device(next(copies)):
+                return tf.identity(table)
+
+        return self._strategy.experimental_distribute_values_from_function(copy)
+
+    def _run_steps(self, table: Any, rows: Any, partner: Any, share: Any, *batches: Any) -> Any:
+        tf: Any = load_tensorflow()
+
+        def step(index: Any, losses: Any) -> tuple[Any, Any]:
+            mixing = None if partner is None else (partner[index], share[index])
+            arguments = (table, rows[index], mixing, *(values[index] for values in batches))
+            loss = self._strategy.run(self._replica_step, args=arguments)
+            return index + 1, losses.write(index, self._strategy.experimental_local_results(loss)[0])
+
+        steps = tf.shape(rows)[0]
+        state = (tf.constant(0), tf.TensorArray(tf.float32, steps, element_shape=()))
+        return tf.while_loop(lambda index, _: index < steps, step, state, parallel_iterations=1)[1].stack()
+
+    def _replica_step(self, table: Any, rows: Any, mixing: Any, targets: Any, weights: Any, count: Any) -> Any:
+        """Takes one step; ``rows`` is ``int32[T, B]``, and B counts the clips of all replicas."""
+        tf: Any = load_tensorflow()
+        replica = tf.distribute.get_replica_context()
+        first = replica.replica_id_in_sync_group * self._share
+        mine = slice(first, first + self._share)
+        features = self._gather(table, rows[:, mine])
+        if mixing is not None:
+            partner, share = mixing[0][mine], tf.cast(mixing[1][mine], features.dtype)[None, :, None]
+            features = share * features + (1 - share) * self._gather(table, tf.gather(rows, partner, axis=1))
+        step, model = read(self._optimizer.step), self._recipe.model
+        masks = draw_masks(
+            tf.stack([self._recipe.training.seed, tf.cast(step, tf.int32)]),
+            self._recipe.training.batch,
+            table.shape[-1],
+            model.units,
+            model.dropout,
+            self._precision.dtype,
+        )
+        if masks is not None:
+            masks = DropoutMasks(masks.features[mine], masks.state[mine])
+        values = [read(weight) for weight in self._weights]
+        scale = self._optimizer.loss_scale() / count
+        gradients, loss = self._gradients(values, features, masks, targets[mine], weights[mine], scale)
+        if self._strategy.num_replicas_in_sync > 1:
+            gradients, loss = _sum_over_replicas(replica, gradients, loss)
+        self._optimizer.apply(gradients)
+        return loss
+
+    def _gather(self, table: Any, rows: Any) -> Any:
+        """Features ``[T, B, F]``, normalised, in the compute type."""
+        features = load_tensorflow().gather(table, rows)
+        return features if self._precision.dtype != "float32" else normalize(features, "float32")
+
+    def _sum_gradients(
+        self, values: Any, features: Any, masks: Any, targets: Any, weights: Any, scale: Any
+    ) -> tuple[Any, Any]:
+        """Gradients of the scaled loss of this replica's clips, and the sum of their losses."""
+        tf: Any = load_tensorflow()
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = tf.reduce_sum(self._loss(targets, probabilities(values, features, masks)) * weights)
+            scaled = loss * scale
+        return tape.gradient(scaled, values), loss
+
+
+def _sum_over_replicas(replica: Any, gradients: Sequence[Any], loss: Any) -> tuple[list[Any], Any]:
+    """Sums everything over all replicas in a single collective operation."""
+    tf: Any = load_tensorflow()
+    flat = tf.concat([*(tf.reshape(gradient, (-1,)) for gradient in gradients), loss[None]], axis=0)
+    sizes = [int(np.prod(gradient.shape)) for gradient in gradients]
+    parts = tf.split(replica.all_reduce("SUM", flat), [*sizes, 1])
+    summed = [tf.reshape(part, gradient.shape) for part, gradient in zip(parts, gradients, strict=False)]
+    return summed, parts[-1][0]
+
+
+def _local(strategy: Any, variable: Any) -> npt.NDArray[Any]:
+    value: npt.NDArray[Any] = strategy.experimental_local_results(variable)[0].numpy()
+    return value

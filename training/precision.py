@@ -1,0 +1,82 @@
+"""Which number type the large matrix product runs in, and whether XLA compiles the step: by recipe or by device."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from training.frameworks import load_tensorflow
+from training.recipe import TrainingSection
+
+__all__ = ["COMPUTE_TYPES", "Precision", "candidates", "choose_precision"]
+
+COMPUTE_TYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
+"""Precision as the recipe names it -> type of the features and of their product with the LSTM's kernel."""
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """How a step computes. Weights, optimizer, recurrence and loss are float32 in every case.
+
+    Attributes:
+        name: ``"float32"``, ``"mixed_bfloat16"`` or ``"mixed_float16"``.
+        xla: Whether XLA compiles forward and backward pass.
+    """
+
+    name: str
+    xla: bool
+
+    @property
+    def dtype(self) -> str:
+        """The compute type."""
+        return COMPUTE_TYPES[self.name]
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the loss has to be scaled lest small gradients vanish: float16 alone has so few exponents."""
+        return self.dtype == "float16"
+
+    def __str__(self) -> str:
+        return f"{self.name}{' with XLA' if self.xla else ''}"
+
+
+def choose_precision(section: TrainingSection) -> Precision:
+    """Fills in what the recipe leaves open.
+
+    A GPU gets XLA, and bfloat16 from compute capability 8.0 on, float16 from 7.0 on. A CPU gets no XLA, and bfloat16 if
+    it has instructions for it. `training.measure` times the candidates on a machine.
+
+    Args:
+        section: The recipe's choices.
+    """
+    tf: Any = load_tensorflow()
+    gpus = tf.config.list_physical_devices("GPU") if not _on_cpu(section) else []
+    name: str = section.precision
+    if name == "auto":
+        name = _for_gpu(tf, gpus[0]) if gpus else _for_cpu()
+    return Precision(name, bool(gpus) if section.xla == "auto" else section.xla)
+
+
+def candidates() -> list[Precision]:
+    """All combinations that are worth timing."""
+    return [Precision(name, xla) for xla in (False, True) for name in COMPUTE_TYPES]
+
+
+def _on_cpu(section: TrainingSection) -> bool:
+    return section.devices != "auto" and all(device.lower().startswith("cpu") for device in section.devices)
+
+
+def _for_gpu(tf: Any, gpu: Any) -> str:
+    major, _ = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+    return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
+
+
+def _for_cpu() -> str:
+    try:
+        flags = _CPUINFO.read_text(encoding="utf-8")
+    except OSError:
+        return "float32"
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
