@@ -51,6 +51,13 @@ class FeatureSplit:
         """Size of all features as float16."""
         return 2 * math.prod(self.features.shape)
 
+    def all_finite(self) -> bool:
+        """Whether features in memory hold no NaN and no infinity; a store has refused those when it was written.
+
+        The loss does not tell: some kernels of ReLU turn NaN into 0, and a training would go on with nothing.
+        """
+        return not isinstance(self.features, np.ndarray) or all(bool(np.isfinite(clip).all()) for clip in self.features)
+
 
 @dataclasses.dataclass(frozen=True)
 class EpochPlan:

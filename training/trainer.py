@@ -79,6 +79,8 @@ class Trainer:
             raise DatasetError(
                 "the validation split is empty", "add clips, or give a larger share: --set data.split=[..]"
             )
+        if not (train.all_finite() and valid.all_finite()):
+            raise RunError("the features hold NaN or infinity", "check the weights of VGG19, and extract them again")
         self.recipe, self.train_split, self.valid_split, self.folder = recipe, train, valid, folder
         self.checkpoints = CheckpointFolder(folder / "checkpoints")
         self.history: list[EpochRecord] = []

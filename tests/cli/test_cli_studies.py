@@ -17,7 +17,7 @@ RUNNER = CliRunner()
 
 
 @pytest.fixture
-def call(clips_dir: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+def call(clips_dir: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Calls a verb on tiny clips, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     sets = [part for override in tiny_overrides for part in ("--set", override)]

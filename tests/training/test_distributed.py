@@ -132,9 +132,10 @@ def workers_of(process: int) -> Iterator[int]:
             except OSError:
                 continue
     for pid, (parent, command) in parents.items():
-        while parent not in (0, process):
-            parent = parents.get(parent, (0, b""))[0]
-        if parent == process and command.startswith(b"ray::_Worker"):
+        ancestor = parent
+        while ancestor not in (0, process):
+            ancestor = parents.get(ancestor, (0, b""))[0]
+        if ancestor == process and command.startswith(b"ray::_Worker"):
             yield pid
 
 

@@ -155,11 +155,13 @@ def test_an_empty_validation_split_is_refused(tmp_path: Path) -> None:
         Trainer(recipe(), train, FeatureSplit(valid.features[:0], valid.labels[:0]), tmp_path)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path: Path) -> None:
-    train, valid = splits()
-    train.features[3, 2, 1] = np.nan
-    with pytest.raises(RunError, match="loss of epoch 1 is not a number"):
-        Trainer(recipe(), train, valid, tmp_path).fit()
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("which", [0, 1])
+def test_features_that_are_no_numbers_are_refused(tmp_path: Path, value: float, which: int) -> None:
+    both = splits()
+    both[which].features[3, 2, 1] = value
+    with pytest.raises(RunError, match="features hold NaN or infinity"):
+        Trainer(recipe(), *both, tmp_path).fit()
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 

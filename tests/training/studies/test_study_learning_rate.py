@@ -62,7 +62,7 @@ def test_one_class_only_is_refused() -> None:
 def test_features_that_are_no_numbers_are_told() -> None:
     split = drift_split(8)
     split.features[:] = np.nan
-    with pytest.raises(StudyError, match="not a number from the first step on"):
+    with pytest.raises(StudyError, match="features hold NaN or infinity"):
         sweep(small_recipe(), split)
 
 
