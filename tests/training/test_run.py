@@ -35,7 +35,7 @@ def test_the_temperature_is_inside_the_classifier(tiny_run: Run) -> None:
     """Dividing the logits of the best epoch by the temperature gives the saved classifier."""
     run = Run.load(tiny_run.root)
     best = np.load(tiny_run.root / "checkpoints" / "best.npz")
-    saved = {variable.path: variable.numpy() for variable in run.classifier().variables}
+    saved = {variable.path: variable.numpy() for variable in run.classifier().weights}
     raw = {path: best[f"model_{index:04d}"] for index, path in enumerate(saved)}
     np.testing.assert_allclose(saved["logits/kernel"] * run.info.temperature, raw["logits/kernel"], rtol=1e-5)
     np.testing.assert_array_equal(saved["dense/kernel"], raw["dense/kernel"])
