@@ -14,6 +14,9 @@ from training.synth import synthesize
 if TYPE_CHECKING:
     from training.run import Run
 
+HOCKEY = Path(__file__).parents[2] / "shared" / "data" / "hockey"
+"""Real clips (Hockey Fight, Bermejo Nievas et al., 2011) beside the checkout, where somebody has put them."""
+
 TINY = ("clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8", "features.weights=random")
 """Overrides of the default recipe with which a training takes seconds."""
 
@@ -43,6 +46,14 @@ def broken_clips_dir(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "non_violent" / "empty.mp4").touch()
     write_video(folder / "non_violent" / "single.mp4", [solid_frame((200, 40, 40))])
     return folder
+
+
+@pytest.fixture(scope="session")
+def hockey() -> Path:
+    """The Hockey Fight clips, 320 for training and 100 for validation; a test that needs them is skipped without."""
+    if not HOCKEY.is_dir():
+        pytest.skip(f"the Hockey Fight clips are not at {HOCKEY}")
+    return HOCKEY
 
 
 @pytest.fixture(scope="session")

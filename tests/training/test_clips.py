@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
-HOCKEY = ROOT.parent / "shared" / "data" / "hockey"
 SMALL = ClipSpec(size=32)
 
 
@@ -646,9 +645,8 @@ def test_threads_agree_with_one_another(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HOCKEY.is_dir(), reason=f"the Hockey Fight clips are not at {HOCKEY}")
-def test_real_clips_agree_with_reading_every_frame() -> None:
-    for path in sorted(HOCKEY.rglob("*.avi"))[::60]:
+def test_real_clips_agree_with_reading_every_frame(hockey: Path) -> None:
+    for path in sorted(hockey.rglob("*.avi"))[::60]:
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         frames = []
         while (read := capture.read())[0]:
