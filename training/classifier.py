@@ -41,7 +41,7 @@ def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Mode
     layers = keras.layers
     features = keras.Input((frames, dim), name="features", dtype="float32")
     x = layers.LayerNormalization(epsilon=NORMALIZATION_EPSILON, center=False, scale=False, name="normalize")(features)
-    x = layers.Dropout(section.dropout, noise_shape=(None, 1, dim), name="dropout_features")(x)
+    x = layers.Dropout(section.dropout, noise_shape=(1, 1, dim), name="dropout_features")(x)
     x = layers.LSTM(section.units, return_sequences=section.pooling == "mean", name="lstm")(x)
     if section.pooling == "mean":
         x = layers.GlobalAveragePooling1D(name="mean")(x)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from training.classifier import NORMALIZATION_EPSILON
 from training.frameworks import load_tensorflow
 from training.lstm import recurrence
+from training.recipe import Pooling
 
-__all__ = ["DropoutMasks", "draw_masks", "normalize", "probabilities"]
+__all__ = ["Dropout", "draw_dropout", "leave_out", "normalize", "probabilities", "take_features"]
+
+_GROUPS = 64
+"""Features are dropped in at most so many groups of neighbours, so that what is kept can be copied in long pieces."""
 
 
-class DropoutMasks(NamedTuple):
-    """What values are multiplied with: 0, or one over the share that is kept.
+class Dropout(NamedTuple):
+    """What is left out of one step.
 
     Attributes:
-        features: ``[B, F]`` in the compute type; one mask for all frames of a clip.
-        state: ``float32[B, U]``.
+        kept: Numbers of the groups of features that are kept, ascending, ``int32[K]``.
+        groups: Groups in all, G; a group holds F / G neighbouring features.
+        state: What the pooled state is multiplied with: 0, or one over the share that is kept; ``float32[B, U]``.
     """
 
-    features: Any
+    kept: Any
+    groups: int
     state: Any
 
 
@@ -38,11 +45,14 @@ def normalize(features: Any, dtype: str) -> Any:
     return tf.cast(centred * tf.math.rsqrt(variance + NORMALIZATION_EPSILON), dtype)
 
 
-def draw_masks(seed: Any, batch: int, dim: int, units: int, rate: float, dtype: str) -> DropoutMasks | None:
+def draw_dropout(seed: Any, batch: int, dim: int, units: int, rate: float) -> Dropout | None:
     """Draws the dropout of one global batch (Srivastava et al. 2014), the same on every device.
 
-    Features are dropped for a whole clip at once (Gal & Ghahramani 2016, "variational" dropout of a recurrent net).
-    Sixteen random bits decide on a value, so the rate is exact to 1 / 65536.
+    Features are dropped for all frames of a clip at once (Gal & Ghahramani 2016, "variational" dropout of a recurrent
+    net) and for all clips of a batch at once (Graham et al. 2015, "Efficient batchwise dropout training using
+    submatrices"): the first matrix product, which is nearly all of the work, then leaves out the rows that would be
+    multiplied by zero. The state behind the LSTM is dropped for each clip on its own; sixteen random bits decide on a
+    value.
 
     Args:
         seed: ``int32[2]``.
@@ -50,22 +60,67 @@ def draw_masks(seed: Any, batch: int, dim: int, units: int, rate: float, dtype: 
         dim: Features of a frame.
         units: Units of the LSTM.
         rate: Share of values that is dropped.
-        dtype: Compute type of the features.
 
     Returns:
-        The masks, or ``None`` at rate 0.
+        What to leave out, or ``None`` at rate 0.
     """
     if not rate:
         return None
     tf: Any = load_tensorflow()
-    width = dim + units
-    words = tf.random.stateless_uniform((batch, (width + 1) // 2), seed, None, None, tf.uint32, alg="philox")
-    halves = tf.reshape(tf.bitcast(words, tf.uint16), (batch, -1))
-    kept = tf.cast(halves, tf.int32) >= round(rate * (1 << 16))
-    return DropoutMasks(_scaled(kept[:, :dim], rate, dtype), _scaled(kept[:, dim:width], rate, "float32"))
+    groups = math.gcd(dim, _GROUPS)
+    words = tf.random.stateless_uniform((groups + batch * ((units + 1) // 2),), seed, None, None, tf.uint32, alg="philox")
+    order = tf.argsort(tf.bitcast(words[:groups], tf.int32), stable=True)
+    halves = tf.reshape(tf.bitcast(words[groups:], tf.uint16), (batch, -1))[:, :units]
+    state = tf.cast(tf.cast(halves, tf.int32) >= round(rate * (1 << 16)), tf.float32) / (1 - rate)
+    return Dropout(tf.sort(order[: max(round((1 - rate) * groups), 1)]), groups, state)
 
 
-def probabilities(weights: Sequence[Any], features: Any, masks: DropoutMasks | None) -> Any:
+def leave_out(features: Any, dropout: Dropout | None) -> Any:
+    """Copies the features that are kept.
+
+    Args:
+        features: ``[T, B, F]``.
+        dropout: Names K of G groups of features.
+
+    Returns:
+        ``[T, B, F K / G]``.
+    """
+    if dropout is None:
+        return features
+    tf: Any = load_tensorflow()
+    frames, dim = features.shape[0], features.shape[-1]
+    pieces = tf.gather(tf.reshape(features, (frames, -1, dropout.groups, dim // dropout.groups)), dropout.kept, axis=2)
+    return tf.reshape(pieces, (frames, -1, pieces.shape[2] * pieces.shape[3]))
+
+
+def take_features(table: Any, rows: Any, dropout: Dropout | None) -> Any:
+    """Gathers rows of a table without the features that are dropped: `leave_out` of its rows, in a single copy.
+
+    Args:
+        table: ``[N, F]``.
+        rows: ``int32[T, B]``.
+        dropout: Names K of G groups of features.
+
+    Returns:
+        ``[T, B, F]``, or ``[T, B, F K / G]``.
+    """
+    tf: Any = load_tensorflow()
+    if dropout is None:
+        return tf.gather(table, rows)
+    width = table.shape[-1] // dropout.groups
+    numbers = tf.cast(rows, tf.int64)[..., None] * dropout.groups + tf.cast(dropout.kept, tf.int64)
+    pieces = tf.gather(tf.reshape(table, (-1, width)), numbers)
+    return tf.reshape(pieces, (rows.shape[0], -1, dropout.kept.shape[0] * width))
+
+
+def probabilities(
+    weights: Sequence[Any],
+    features: Any,
+    dropout: Dropout | None,
+    *,
+    pooling: Pooling = "last",
+    compiled: bool = False,
+) -> Any:
     """The model's output for normalised features.
 
     The product of all T frames with the LSTM's kernel is one matrix product in the type of the features; the recurrence
@@ -74,8 +129,10 @@ def probabilities(weights: Sequence[Any], features: Any, masks: DropoutMasks | N
     Args:
         weights: The trainable variables of `build_classifier`'s model in their order: kernel, recurrent kernel and bias
             of the LSTM, kernel and bias of the dense layer and of the logits; float32.
-        features: ``[T, B, F]``, normalised, in the compute type.
-        masks: Dropout of these clips, or ``None``.
+        features: ``[T, B, F]``, normalised, in the compute type; what is dropped is left out already.
+        dropout: Dropout of these clips, or ``None``.
+        pooling: As in `build_classifier`.
+        compiled: As in `training.lstm.recurrence`.
 
     Returns:
         ``float32[B, 2]``.
@@ -83,17 +140,40 @@ def probabilities(weights: Sequence[Any], features: Any, masks: DropoutMasks | N
     tf: Any = load_tensorflow()
     kernel, recurrent_kernel, bias, dense_kernel, dense_bias, logits_kernel, logits_bias = weights
     frames, dim = features.shape[0], features.shape[-1]
-    if masks is not None:
-        features *= masks.features
+    if dropout is not None:
+        kernel = _rows_of_groups(kernel, dropout)
     projection = tf.reshape(features, (-1, dim)) @ tf.cast(kernel, features.dtype)
     projection = tf.reshape(tf.cast(projection, tf.float32), (frames, -1, kernel.shape[-1]))
-    state = recurrence(projection, recurrent_kernel, bias)[-1]
-    if masks is not None:
-        state *= masks.state
+    if dropout is not None:
+        projection *= dropout.groups / dropout.kept.shape[0]
+    states = recurrence(projection, recurrent_kernel, bias, compiled=compiled)
+    state = states[-1] if pooling == "last" else tf.reduce_mean(states, axis=0)
+    if dropout is not None:
+        state *= dropout.state
     hidden = tf.nn.relu(state @ dense_kernel + dense_bias)
     return tf.nn.softmax(hidden @ logits_kernel + logits_bias)
 
 
-def _scaled(kept: Any, rate: float, dtype: str) -> Any:
+def _rows_of_groups(kernel: Any, dropout: Dropout) -> Any:
+    """The kernel's rows of the groups that are kept, ``[F K / G, 4U]``.
+
+    The gradient puts rows back by a gather, too, with zeros for what was dropped: TensorFlow's own gradient of a gather
+    adds rows one by one.
+    """
     tf: Any = load_tensorflow()
-    return tf.cast(kept, dtype) * tf.constant(1 / (1 - rate), dtype)
+    groups, kept = dropout.groups, dropout.kept
+    count, columns = kept.shape[0], kernel.shape[-1]
+
+    def gradient(upstream: Any) -> Any:
+        pieces = tf.reshape(upstream, (count, -1))
+        pieces = tf.concat([pieces, tf.zeros_like(pieces[:1])], axis=0)
+        matches = tf.cast(tf.range(groups)[:, None] == kept, tf.int32)
+        places = tf.reduce_sum(matches * tf.range(count), axis=1) + count * (1 - tf.reduce_sum(matches, axis=1))
+        return tf.reshape(tf.gather(pieces, places), kernel.shape)
+
+    @tf.custom_gradient
+    def rows(values: Any) -> tuple[Any, Any]:
+        taken = tf.gather(tf.reshape(values, (groups, -1)), kept)
+        return tf.reshape(taken, (-1, columns)), gradient
+
+    return rows(kernel)

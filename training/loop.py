@@ -9,7 +9,7 @@ import numpy as np
 
 from training.batches import EpochPlan
 from training.errors import RecipeError, RunError
-from training.forward import DropoutMasks, draw_masks, normalize, probabilities
+from training.forward import Dropout, draw_dropout, leave_out, normalize, probabilities, take_features
 from training.frameworks import load_tensorflow
 from training.optimizer import AdamW, read
 from training.precision import Precision
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["TrainingLoop"]
+
+
+_COMPILED_FROM = 128
+"""Clips of a replica's share from which XLA is worth its overhead for the recurrence alone; see `training.lstm`."""
 
 
 class TrainingLoop:
@@ -60,6 +64,8 @@ class TrainingLoop:
                 f"{strategy.num_replicas_in_sync} devices",
                 "choose a multiple",
             )
+        allowed = recipe.training.xla is not False and not precision.xla
+        self._compiled_recurrence = allowed and self._share >= _COMPILED_FROM
         with strategy.scope():
             self._weights = [tf.Variable(value, trainable=False) for value in weights]
             self._optimizer = AdamW(self._weights, recipe.optimizer, schedule, scaled=precision.scaled)
@@ -143,42 +149,46 @@ class TrainingLoop:
         replica = tf.distribute.get_replica_context()
         first = replica.replica_id_in_sync_group * self._share
         mine = slice(first, first + self._share)
-        features = self._gather(table, rows[:, mine])
-        if mixing is not None:
-            partner, share = mixing[0][mine], tf.cast(mixing[1][mine], features.dtype)[None, :, None]
-            features = share * features + (1 - share) * self._gather(table, tf.gather(rows, partner, axis=1))
         step, model = read(self._optimizer.step), self._recipe.model
-        masks = draw_masks(
+        dropout = draw_dropout(
             tf.stack([self._recipe.training.seed, tf.cast(step, tf.int32)]),
             self._recipe.training.batch,
             table.shape[-1],
             model.units,
             model.dropout,
-            self._precision.dtype,
         )
-        if masks is not None:
-            masks = DropoutMasks(masks.features[mine], masks.state[mine])
+        features = self._gather(table, rows[:, mine], dropout)
+        if mixing is not None:
+            partner, share = mixing[0][mine], tf.cast(mixing[1][mine], features.dtype)[None, :, None]
+            other = self._gather(table, tf.gather(rows, partner, axis=1), dropout)
+            features = share * features + (1 - share) * other
+        if dropout is not None:
+            dropout = dropout._replace(state=dropout.state[mine])
         values = [read(weight) for weight in self._weights]
         scale = self._optimizer.loss_scale() / count
-        gradients, loss = self._gradients(values, features, masks, targets[mine], weights[mine], scale)
+        gradients, loss = self._gradients(values, features, dropout, targets[mine], weights[mine], scale)
         if self._strategy.num_replicas_in_sync > 1:
             gradients, loss = _sum_over_replicas(replica, gradients, loss)
         self._optimizer.apply(gradients)
         return loss
 
-    def _gather(self, table: Any, rows: Any) -> Any:
-        """Features ``[T, B, F]``, normalised, in the compute type."""
-        features = load_tensorflow().gather(table, rows)
-        return features if self._precision.dtype != "float32" else normalize(features, "float32")
+    def _gather(self, table: Any, rows: Any, dropout: Dropout | None) -> Any:
+        """Features that are not dropped, ``[T, B, F K / G]``, normalised, in the compute type."""
+        if self._precision.dtype != "float32":
+            return take_features(table, rows, dropout)
+        return leave_out(normalize(load_tensorflow().gather(table, rows), "float32"), dropout)
 
     def _sum_gradients(
-        self, values: Any, features: Any, masks: Any, targets: Any, weights: Any, scale: Any
+        self, values: Any, features: Any, dropout: Dropout | None, targets: Any, weights: Any, scale: Any
     ) -> tuple[Any, Any]:
         """Gradients of the scaled loss of this replica's clips, and the sum of their losses."""
         tf: Any = load_tensorflow()
         with tf.GradientTape() as tape:
             tape.watch(values)
-            loss = tf.reduce_sum(self._loss(targets, probabilities(values, features, masks)) * weights)
+            outputs = probabilities(
+                values, features, dropout, pooling=self._recipe.model.pooling, compiled=self._compiled_recurrence
+            )
+            loss = tf.reduce_sum(self._loss(targets, outputs) * weights)
             scaled = loss * scale
         return tape.gradient(scaled, values), loss
 

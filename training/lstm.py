@@ -10,7 +10,7 @@ from training.frameworks import load_tensorflow
 __all__ = ["recurrence"]
 
 
-def recurrence(projection: Any, recurrent_kernel: Any, bias: Any) -> Any:
+def recurrence(projection: Any, recurrent_kernel: Any, bias: Any, *, compiled: bool = False) -> Any:
     """All hidden states of an LSTM whose input projection has been computed for all time steps at once.
 
     The equations are those of `keras.layers.LSTM` (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al.
@@ -26,12 +26,16 @@ def recurrence(projection: Any, recurrent_kernel: Any, bias: Any) -> Any:
         projection: ``x W``, ``float32[T, B, 4U]``; T is static.
         recurrent_kernel: ``R``, ``float32[U, 4U]``.
         bias: ``b``, ``float32[4U]``.
+        compiled: Let XLA compile the recurrence and its gradient: that saves many passes over memory in large batches.
 
     Returns:
         ``float32[T, B, U]``.
     """
     tf: Any = load_tensorflow()
-    states: Any = tf.custom_gradient(_forward)(projection, recurrent_kernel, bias)
+    function = tf.custom_gradient(_forward)
+    if compiled:
+        function = tf.function(function, autograph=False, jit_compile=True)
+    states: Any = function(projection, recurrent_kernel, bias)
     return states
 
 

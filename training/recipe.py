@@ -20,9 +20,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT", "DecisionSection", "Recipe", "load_recipe", "recipe_names", "recipe_toml"]
+__all__ = ["DEFAULT", "DecisionSection", "Pooling", "Recipe", "load_recipe", "recipe_names", "recipe_toml"]
 
 DEFAULT = "default"
+
+Pooling = Literal["last", "mean"]
+"""What goes on from the LSTM: its last output, or the mean of its outputs."""
 
 
 class _Section(BaseModel):
@@ -54,7 +57,7 @@ class ModelSection(_Section):
     """The classifier."""
 
     units: int = Field(128, ge=1, le=4096)
-    pooling: Literal["last", "mean"] = "last"
+    pooling: Pooling = "last"
     dense: int = Field(64, ge=1, le=4096)
     dropout: float = Field(0.5, ge=0, lt=1)
 

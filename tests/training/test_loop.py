@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training import loop
 from training.batches import plan_epoch
 from training.forward import normalize
 from training.frameworks import load_keras
@@ -36,13 +37,14 @@ def losses(folder: Path, *overrides: str, views: int = 1) -> list[float]:
     return [record.loss for record in trainer.history]
 
 
-@pytest.mark.parametrize("views", [1, 3])
-def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: int) -> None:
+@pytest.mark.parametrize(("views", "pooling"), [(1, "last"), (3, "mean")])
+def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: int, pooling: str) -> None:
     """Without learning, the loss can be computed from the plan and the plain model's layers."""
     chosen = recipe(
         "training.epochs=1",
         "optimizer.learning_rate=1e-12",
         "model.dropout=0",
+        f"model.pooling={pooling}",
         "augment.mixup=0.5",
         "augment.frame_jitter=0.3",
         "augment.frame_drop=0.2",
@@ -52,9 +54,8 @@ def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: 
     trainer.fit()
     plan = plan_epoch(train, (0, 1), 8, np.ones(2, np.float32), chosen.augment)
     table = np.asarray(normalize(train.features[:].reshape(-1, 12), "float32"))
-    rest = load_keras().Sequential(
-        [trainer.model.get_layer(name) for name in ("lstm", "dense", "logits", "probabilities")]
-    )
+    names = ("lstm", *(["mean"] if pooling == "mean" else []), "dense", "logits", "probabilities")
+    rest = load_keras().Sequential([trainer.model.get_layer(name) for name in names])
     expected = []
     for step, rows in enumerate(plan.table_rows()):
         features = table[rows.T]
@@ -64,6 +65,14 @@ def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: 
         each = -(0.5 * smooth * (1 - p) ** 2 * np.log(p)).sum(1)
         expected.extend(each[: int(plan.counts[step])])
     assert trainer.history[0].loss == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_the_recurrence_compiled_for_large_batches_learns_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = losses(tmp_path / "plain", "model.pooling=mean")
+    monkeypatch.setattr(loop, "_COMPILED_FROM", 1)
+    np.testing.assert_allclose(losses(tmp_path / "compiled", "model.pooling=mean"), plain, rtol=1e-5)
 
 
 def test_views_are_trained_on(tmp_path: Path) -> None:

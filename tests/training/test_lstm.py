@@ -11,7 +11,8 @@ from training.lstm import recurrence
 
 @pytest.mark.parametrize("frames", [1, 2, 16])
 @pytest.mark.parametrize("sequences", [False, True])
-def test_outputs_and_gradients_are_those_of_keras(frames: int, sequences: bool) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_outputs_and_gradients_are_those_of_keras(frames: int, sequences: bool, compiled: bool) -> None:
     tf, keras = load_tensorflow(), load_keras()
     random = np.random.default_rng(frames)
     features = tf.constant(random.normal(size=(5, frames, 12)), tf.float32)
@@ -29,9 +30,8 @@ def test_outputs_and_gradients_are_those_of_keras(frames: int, sequences: bool) 
             loss = tf.reduce_sum(theirs * factors)
         their_gradients = tape.gradient(loss, [kernel, recurrent_kernel, bias])
         with tf.GradientTape() as tape:
-            ours = tf.transpose(
-                recurrence(tf.transpose(features @ kernel, (1, 0, 2)), recurrent_kernel, bias), (1, 0, 2)
-            )
+            projection = tf.transpose(features @ kernel, (1, 0, 2))
+            ours = tf.transpose(recurrence(projection, recurrent_kernel, bias, compiled=compiled), (1, 0, 2))
             loss = tf.reduce_sum(ours * factors)
         return theirs, ours, their_gradients, tape.gradient(loss, [kernel, recurrent_kernel, bias])
 
