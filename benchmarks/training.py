@@ -206,7 +206,7 @@ def as_text(report: dict[str, Any]) -> str:
     lines = [
         f"{report['clips']} clips x {FRAMES} x {DIM}, on {', '.join(report['gpus']) or 'the CPU'}",
         f"matmul peak, TFLOP/s: {peaks}",
-        f"{'':16} {'batch':>5}  {'precision':15} {'s/epoch':>8} {'TFLOP':>6} {'TFLOP/s':>8} {'of peak':>8} {'speed-up':>8}",
+        f"{'':16} {'batch':>5}  {'precision':15} {'s/epoch':>8} {'TFLOP':>6} {'TFLOP/s':>8} {'of peak':>8}  faster",
     ]
     for row in report["rows"]:
         name = f"{row['name']:16} {row['batch']:5}  {row['precision']:15}"

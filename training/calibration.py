@@ -1,6 +1,7 @@
-"""Whether a probability means what it says, and the one number that mends it.
+"""Whether a probability means what it says, and the two numbers that mend it.
 
-After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+After Platt, "Probabilistic Outputs for Support Vector Machines", 1999, and Guo, Pleiss, Sun and Weinberger, "On
+Calibration of Modern Neural Networks", ICML 2017, whose temperature is one of the two.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from training.errors import require
 
 __all__ = [
     "BINS",
+    "Calibration",
     "Reliability",
-    "apply_temperature",
-    "fit_temperature",
+    "fit_calibration",
     "log_loss",
     "reliability",
 ]
@@ -28,6 +29,9 @@ BINS = 15
 
 TEMPERATURE_RANGE = (0.1, 10.0)
 """Where a temperature is looked for."""
+
+BIAS_RANGE = (-10.0, 10.0)
+"""Where a bias divided by its temperature is looked for."""
 
 _EPSILON = 1e-7
 
@@ -59,6 +63,40 @@ class Reliability:
         used = self.counts > 0
         gaps = np.abs(self.accuracy[used] - self.confidence[used])
         return float(gaps @ self.counts[used] / self.counts.sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What mends probabilities: ``sigmoid((logit(p) + bias) / temperature)``.
+
+    Attributes:
+        temperature: T > 1 makes an overconfident model modest, T < 1 a timid one bold.
+        bias: b > 0 makes every clip more violent; ``-b`` is the logit that becomes a probability of 0.5.
+
+    Raises:
+        ValueError: The temperature is not a positive finite number, or the bias is not finite.
+    """
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if not math.isfinite(self.bias):
+            raise ValueError(f"bias must be finite, not {self.bias}")
+
+    def apply(self, probabilities: npt.ArrayLike) -> Floats:
+        """Mends probabilities.
+
+        Args:
+            probabilities: float[...] in [0, 1], of the violent class; kept 1e-7 away from 0 and 1.
+
+        Returns:
+            float64 of the same shape.
+        """
+        mended: Floats = np.exp(-np.logaddexp(0, -(_logits(probabilities) + self.bias) / self.temperature))
+        return mended
 
 
 def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, bins: int = BINS) -> Reliability:
@@ -98,54 +136,43 @@ def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     return _loss(_signs(labels) * _logits(probabilities))
 
 
-def fit_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
-    """Finds the temperature T that minimises the log loss of ``sigmoid(logit(p) / T)`` (section 4.2).
+def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Calibration:
+    """Finds the temperature T and the bias b that minimise the log loss of ``sigmoid((logit(p) + b) / T)``.
 
-    T > 1 makes an overconfident model modest, T < 1 a timid one bold; the more probable class stays the same. Where
-    every clip already is on the right side of 0.5, the likelihood grows without end as T falls, which says nothing
-    about confidence; T stays 1 then.
+    This is Platt's sigmoid. A temperature alone (Guo et al., section 4.2) cannot mend a classifier whose probabilities
+    all lie too high or too low, as they often do in the epoch with the best AUC, which only looks at their order.
+    Targets are Platt's (section 2.2), ``(n1 + 1) / (n1 + 2)`` and ``1 / (n0 + 2)`` instead of 1 and 0: clips that are
+    all on the right side then say no more about confidence than their number allows.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; N > 0. Held-out clips, not those that the model learned from.
         probabilities: float[N] in [0, 1], of the violent class.
 
     Returns:
-        T within [0.1, 10]; never one with a higher log loss than 1.
+        T within [0.1, 10] and b; what changes nothing where the labels are all alike.
 
     Raises:
         MissingExtraError: SciPy is not installed.
     """
-    margins = _signs(labels) * _logits(probabilities)
-    if margins.min() > 0:
-        return 1.0
+    violent, logits = np.asarray(labels) == 1, _logits(probabilities)
+    ones, zeros = int(violent.sum()), int((~violent).sum())
+    if not (ones and zeros):
+        return Calibration()
     optimize: Any = require("scipy.optimize", extra="train", purpose="calibration")
+    targets = np.where(violent, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        margins = values[0] * logits + values[1]
+        errors = np.exp(-np.logaddexp(0, -margins)) - targets
+        gradient = np.array([errors @ logits, errors.sum()]) / len(logits)
+        return float((np.logaddexp(0, margins) - targets * margins).mean()), gradient
+
     low, high = TEMPERATURE_RANGE
-    found = optimize.minimize_scalar(
-        lambda log_t: _loss(margins / math.exp(log_t)),
-        bounds=(math.log(low), math.log(high)),
-        method="bounded",
+    found = optimize.minimize(
+        loss, (1.0, 0.0), jac=True, method="L-BFGS-B", bounds=((1 / high, 1 / low), BIAS_RANGE), tol=1e-10
     )
-    temperature = math.exp(float(found.x))
-    return temperature if _loss(margins / temperature) < _loss(margins) else 1.0
-
-
-def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
-    """Divides the logits of probabilities by a temperature.
-
-    Args:
-        probabilities: float[...] in [0, 1], of the violent class; kept 1e-7 away from 0 and 1.
-        temperature: T > 0.
-
-    Returns:
-        float64 of the same shape: ``sigmoid(logit(p) / T)``.
-
-    Raises:
-        ValueError: The temperature is not a positive finite number.
-    """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature must be positive, not {temperature}")
-    scaled: Floats = np.exp(-np.logaddexp(0, -_logits(probabilities) / temperature))
-    return scaled
+    slope, intercept = map(float, found.x)
+    return Calibration(temperature=1 / slope, bias=intercept / slope)
 
 
 def _logits(probabilities: npt.ArrayLike) -> Floats:

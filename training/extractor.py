@@ -11,7 +11,7 @@ import numpy as np
 
 from training.errors import WeightsError
 from training.frameworks import load_keras, load_tensorflow
-from training.layers import DIMENSIONS, POOLED_BLOCKS, Layer
+from training.layers import BLOCK_SCALES, DIMENSIONS, POOLED_BLOCKS, Layer
 from training.weights import Weights
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class FeatureExtractor:
 
     Args:
         layer: ``"avg"``: the global average of the last pooled feature maps, F = 512;
-            ``"avg45"``: the global averages of the last two blocks' pooled feature maps, F = 1024;
+            ``"avg45"``: the global averages of the last two blocks' pooled feature maps, alike in scale, F = 1024;
             ``"fc2"``: the second fully connected layer, F = 4096.
         weights: Where the weights come from.
         size: Height and width of a frame in pixels.
@@ -135,10 +135,12 @@ def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> An
 
 
 def _averages(keras: ModuleType, base: Any, blocks: Sequence[str]) -> Any:
-    """The averages over all positions of blocks' pooled feature maps, one after the other."""
+    """The averages over all positions of blocks' pooled feature maps, alike in scale, one after the other."""
     layers = keras.layers
-    averages = [
-        layers.GlobalAveragePooling2D(name=f"{block}_average")(base.get_layer(f"{block}_pool").output)
-        for block in blocks
-    ]
+    averages = []
+    for block in blocks:
+        average = layers.GlobalAveragePooling2D(name=f"{block}_average")(base.get_layer(f"{block}_pool").output)
+        if block in BLOCK_SCALES:
+            average = layers.Rescaling(BLOCK_SCALES[block], name=f"{block}_scaled")(average)
+        averages.append(average)
     return averages[0] if len(blocks) == 1 else layers.Concatenate(name="averages")(averages)

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from training.errors import FeatureStoreError
 from training.files import atomic_write, remove_stale, write_json
 from training.progress import say
+from training.sharded_features import ShardedFeatures
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -93,24 +94,19 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self._places)
 
-    def read(self, hashes: Sequence[str]) -> npt.NDArray[np.float16]:
-        """Reads clips' features.
+    def rows(self, hashes: npt.NDArray[np.str_]) -> ShardedFeatures:
+        """Clips' features, left on the disk until they are asked for.
 
         Args:
-            hashes: Content hashes of clips, each in the store.
+            hashes: Content hashes of clips, each in the store; of any shape.
 
         Returns:
-            ``float16[N, T, F]`` in the order asked for.
+            The features in the order asked for.
         """
-        result = np.empty((len(hashes), *self.key.shape), np.float16)
-        rows: dict[Path, list[tuple[int, int]]] = {}
-        for index, sha256 in enumerate(hashes):
-            place = self._places[sha256]
-            rows.setdefault(place.shard, []).append((index, place.row))
-        for shard, pairs in rows.items():
-            features = np.load(shard, mmap_mode="r")
-            result[[index for index, _ in pairs]] = features[[row for _, row in pairs]]
-        return result
+        places = [self._places[sha256] for sha256 in hashes.ravel()]
+        shards = {shard: number for number, shard in enumerate(sorted({place.shard for place in places}))}
+        pairs = np.array([(shards[place.shard], place.row) for place in places], np.int64)
+        return ShardedFeatures(list(shards), pairs.reshape(*hashes.shape, 2))
 
     def append(self, features: Mapping[str, npt.NDArray[np.floating[Any]]]) -> None:
         """Writes one shard.

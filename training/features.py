@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.batches import FeatureRows
 from training.clips import Clip, ClipSpec, read_clips
 from training.dataset import Dataset, LabelledClip, Problem
 from training.errors import ClipError, DatasetError
 from training.extractor import DIMENSIONS, FeatureExtractor, Layer
 from training.feature_store import FeatureKey, FeatureStore
 from training.progress import say, track
+from training.sharded_features import ShardedFeatures
 from training.views import deal, offsets, row_name
 from training.weights import Weights
 
@@ -41,7 +44,7 @@ class Extraction:
 
     Attributes:
         dataset: The data set without the clips that could not be read; those are among its problems.
-        features: ``float16[N, T, F]``, the usual sampling of each of ``dataset.clips``.
+        features: ``float16[N, T, F]``, the usual sampling of each of ``dataset.clips``; in memory where they fit.
         hits: Clips whose features were in the store.
         decoded: Clips that were decoded and extracted now.
         notes: Clips that were used although something is odd about them: path and what.
@@ -50,18 +53,21 @@ class Extraction:
     """
 
     dataset: Dataset
-    features: npt.NDArray[np.float16]
+    features: FeatureRows
     hits: int
     decoded: int
     notes: tuple[Problem, ...]
     seconds: float
-    training_views: npt.NDArray[np.float16] | None = None
+    training_views: FeatureRows | None = None
 
-    def of(self, split: str) -> npt.NDArray[np.float16]:
-        """Features of the clips of one split: ``[N, T, F]``, or ``[N, V, T, F]`` to train on."""
-        if split == "train" and self.training_views is not None:
-            return self.training_views
-        return self.features[[clip.split == split for clip in self.dataset.clips]]
+    def of(self, split: str) -> FeatureRows:
+        """Features of the clips of one split, their usual sampling: ``[N, T, F]``."""
+        rows = np.flatnonzero([clip.split == split for clip in self.dataset.clips])
+        return self.features.select(rows) if isinstance(self.features, ShardedFeatures) else self.features[rows]
+
+    def to_train_on(self) -> FeatureRows:
+        """Features of the training split: ``[N, T, F]``, or ``[N, V, T, F]`` with several views."""
+        return self.of("train") if self.training_views is None else self.training_views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +96,7 @@ def extract_dataset(
     *,
     views: int = 1,
     strict: bool = False,
+    memory_limit: float = math.inf,
     shard_seconds: float = SHARD_SECONDS,
 ) -> Extraction:
     """Makes sure that the store holds the features of all clips, and reads them.
@@ -103,6 +110,7 @@ def extract_dataset(
         make_extractor: Makes VGG19; called only if something is missing from the store.
         views: Views of each clip of the training split, V; odd.
         strict: Refuse a data set with clips that cannot be read instead of leaving them out.
+        memory_limit: Bytes from which features stay on the disk.
         shard_seconds: How long to gather features before a shard is written.
 
     Returns:
@@ -142,12 +150,12 @@ def extract_dataset(
         )
     return Extraction(
         dataset=readable,
-        features=store.read([clip.sha256 for clip in readable.clips]),
+        features=_read(store, np.array([clip.sha256 for clip in readable.clips]), memory_limit),
         hits=hits,
         decoded=len(tasks) - len(failures),
         notes=tuple(notes),
         seconds=time.monotonic() - started,
-        training_views=_training_views(readable, store, views),
+        training_views=_training_views(readable, store, views, memory_limit),
     )
 
 
@@ -173,11 +181,17 @@ def _missing(dataset: Dataset, store: FeatureStore, views: int) -> list[Task]:
     ]
 
 
-def _training_views(dataset: Dataset, store: FeatureStore, views: int) -> npt.NDArray[np.float16] | None:
+def _training_views(dataset: Dataset, store: FeatureStore, views: int, memory_limit: float) -> FeatureRows | None:
     if views == 1:
         return None
-    rows = [row_name(clip.sha256, offset) for clip in dataset.of("train") for offset in offsets(views)]
-    return store.read(rows).reshape(-1, views, *store.key.shape)
+    names = [[row_name(clip.sha256, offset) for offset in offsets(views)] for clip in dataset.of("train")]
+    return _read(store, np.array(names), memory_limit)
+
+
+def _read(store: FeatureStore, names: npt.NDArray[np.str_], memory_limit: float) -> FeatureRows:
+    """Features by name: in memory, or on the disk where they would take more memory than they may."""
+    rows = store.rows(names)
+    return rows[:] if 2 * math.prod(rows.shape) <= memory_limit else rows
 
 
 def fill_store(

@@ -68,7 +68,9 @@ def draw_dropout(seed: Any, batch: int, dim: int, units: int, rate: float) -> Dr
         return None
     tf: Any = load_tensorflow()
     groups = math.gcd(dim, _GROUPS)
-    words = tf.random.stateless_uniform((groups + batch * ((units + 1) // 2),), seed, None, None, tf.uint32, alg="philox")
+    words = tf.random.stateless_uniform(
+        (groups + batch * ((units + 1) // 2),), seed, None, None, tf.uint32, alg="philox"
+    )
     order = tf.argsort(tf.bitcast(words[:groups], tf.int32), stable=True)
     halves = tf.reshape(tf.bitcast(words[groups:], tf.uint16), (batch, -1))[:, :units]
     state = tf.cast(tf.cast(halves, tf.int32) >= round(rate * (1 << 16)), tf.float32) / (1 - rate)
@@ -171,9 +173,8 @@ def _rows_of_groups(kernel: Any, dropout: Dropout) -> Any:
         places = tf.reduce_sum(matches * tf.range(count), axis=1) + count * (1 - tf.reduce_sum(matches, axis=1))
         return tf.reshape(tf.gather(pieces, places), kernel.shape)
 
-    @tf.custom_gradient
     def rows(values: Any) -> tuple[Any, Any]:
         taken = tf.gather(tf.reshape(values, (groups, -1)), kept)
         return tf.reshape(taken, (-1, columns)), gradient
 
-    return rows(kernel)
+    return tf.custom_gradient(rows)(kernel)

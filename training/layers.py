@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["DIMENSIONS", "POOLED_BLOCKS", "Layer"]
+__all__ = ["BLOCK_SCALES", "DIMENSIONS", "POOLED_BLOCKS", "Layer"]
 
 Layer = Literal["avg", "avg45", "fc2"]
 
@@ -15,4 +15,11 @@ POOLED_BLOCKS: dict[Layer, tuple[str, ...]] = {"avg": ("block5",), "avg45": ("bl
 """The blocks of convolutions whose pooled maps are averaged over all positions and put one after the other.
 
 A layer that is not here needs the fully connected part of the network.
+"""
+
+BLOCK_SCALES = {"block4": 1 / 32}
+"""What a block's averages are multiplied with, where that is not 1.
+
+On photographs the maps of block 4 are some 30 times larger than those of block 5; side by side in one normalisation
+they would drown them. A power of two costs no precision.
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.calibration import apply_temperature, fit_temperature
+from training.calibration import Calibration, fit_calibration
 from training.clips import read_clip
 from training.dataset import Dataset, LabelledClip
 from training.errors import ClipError
@@ -32,14 +32,14 @@ class Outcome:
     """A calibrated classifier's figures.
 
     Attributes:
-        temperature: What the logits are divided by now.
+        calibration: What is built into the classifier now.
         threshold: Probability from which a clip counts as violent.
         evaluations: Figures by split.
         probabilities: Of violence, ``float[N]`` by split, calibrated.
         uncalibrated: The same before calibration.
     """
 
-    temperature: float
+    calibration: Calibration
     threshold: float
     evaluations: dict[str, Evaluation]
     probabilities: dict[str, npt.NDArray[np.float64]]
@@ -54,7 +54,7 @@ class Outcome:
 def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome:
     """Calibrates a classifier on the validation split and measures it on all splits.
 
-    The temperature is built into the last layer of the model, so that every export of it is calibrated by itself.
+    The calibration is built into the last layer of the model, so that every export of it is calibrated by itself.
 
     Args:
         model: The classifier; its layer ``logits`` is changed.
@@ -67,19 +67,20 @@ def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome
     dataset = extraction.dataset
     uncalibrated, labels = {}, {}
     for split in dataset.counts():
-        rows = np.flatnonzero([clip.split == split for clip in dataset.clips])
-        uncalibrated[split] = predict(model, extraction.features[rows])[:, 1]
+        uncalibrated[split] = predict(model, extraction.of(split))[:, 1]
         labels[split] = np.array([clip.label for clip in dataset.of(split)], np.int64)
-    temperature = fit_temperature(labels["valid"], uncalibrated["valid"])
+    calibration = fit_calibration(labels["valid"], uncalibrated["valid"])
     layer: Any = model.get_layer("logits")
-    layer.set_weights([weight / temperature for weight in layer.get_weights()])
-    probabilities = {split: apply_temperature(scores, temperature) for split, scores in uncalibrated.items()}
+    kernel, bias = layer.get_weights()
+    raised = bias + np.array((0, calibration.bias))
+    layer.set_weights([kernel / calibration.temperature, raised / calibration.temperature])
+    probabilities = {split: calibration.apply(scores) for split, scores in uncalibrated.items()}
     threshold = _threshold(labels["valid"], probabilities["valid"], recipe.decision)
     evaluations = {
         split: evaluate(labels[split], scores, threshold=threshold, groups=_groups(dataset.of(split)))
         for split, scores in probabilities.items()
     }
-    return Outcome(temperature, threshold, evaluations, probabilities, uncalibrated)
+    return Outcome(calibration, threshold, evaluations, probabilities, uncalibrated)
 
 
 def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake]:

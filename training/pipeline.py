@@ -63,6 +63,7 @@ def extract_source(
         lambda: FeatureExtractor(layer, weights, size=spec.size),
         views=recipe.clip.views,
         strict=strict,
+        memory_limit=recipe.training.memory_limit_gb * 1e9,
     )
 
 
@@ -140,7 +141,7 @@ def _split(extraction: Extraction, split: str) -> FeatureSplit:
         raise DatasetError(
             f"the {split} split of {extraction.dataset.root} is empty", "add clips, or see: --set data.split=[..]"
         )
-    return FeatureSplit(extraction.of(split), labels)
+    return FeatureSplit(extraction.to_train_on() if split == "train" else extraction.of(split), labels)
 
 
 def _finish(
@@ -165,7 +166,8 @@ def _finish(
         weights_sha256=weights.sha256,
         classifier_sha256=sha256_of(folder / CLASSIFIER),
         threshold=outcome.threshold,
-        temperature=outcome.temperature,
+        temperature=outcome.calibration.temperature,
+        bias=outcome.calibration.bias,
         best_epoch=trainer.best.epoch,
         seconds={part: round(value, 3) for part, value in seconds.items()},
         toolchain=toolchain(),
@@ -186,7 +188,7 @@ def _report_data(
         split=split,
         tuned_on_split=split == "valid",
         threshold_rule=recipe.decision.rule,
-        temperature=outcome.temperature,
+        calibration=outcome.calibration,
         uncalibrated=outcome.uncalibrated[split],
         classes=dataset.classes,
         created=info.created,

@@ -210,7 +210,7 @@ def reliability_chart(after: Reliability, before: Reliability | None = None) -> 
 
     Args:
         after: Bins of the probabilities that are in use.
-        before: Bins before the temperature was applied, drawn as hollow dots.
+        before: Bins before the calibration was applied, drawn as hollow dots.
 
     Returns:
         An ``<svg>`` element.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training import plots
-from training.calibration import reliability
+from training.calibration import Calibration, reliability
 from training.errors import require
 from training.files import write_text
 
@@ -41,14 +41,14 @@ class ReportData:
 
     Attributes:
         name: Name of the run.
-        evaluation: Figures on the held-out clips, after ``temperature``, with the threshold that is in use.
+        evaluation: Figures on the held-out clips, after ``calibration``, with the threshold that is in use.
         labels: int[N] of those clips, 1 for violent, 0 for not.
-        probabilities: float[N] of the violent class, after ``temperature``.
+        probabilities: float[N] of the violent class, after ``calibration``.
         split: The split that these clips are: ``"valid"`` or ``"test"``.
-        tuned_on_split: Whether the best epoch, the threshold or the temperature was chosen on these same clips.
+        tuned_on_split: Whether the best epoch, the threshold or the calibration was chosen on these same clips.
         threshold_rule: How the threshold was chosen, for example ``"highest F1 on the validation split"``.
-        temperature: The temperature that was applied; 1 for none.
-        uncalibrated: float[N], the probabilities before the temperature.
+        calibration: The calibration that was applied.
+        uncalibrated: float[N], the probabilities before it.
         classes: The user's names of the non-violent and the violent class.
         created: When the run ended, as text.
         counts: Clips by split, then by class name.
@@ -69,7 +69,7 @@ class ReportData:
     split: str = "valid"
     tuned_on_split: bool = True
     threshold_rule: str = ""
-    temperature: float = 1.0
+    calibration: Calibration = dataclasses.field(default_factory=Calibration)
     uncalibrated: npt.ArrayLike | None = None
     classes: tuple[str, str] = ("non-violent", "violent")
     created: str = ""
@@ -183,7 +183,7 @@ def _notes(data: ReportData) -> list[str]:
         notes.append("These clips are all of one class, so what compares the two classes could not be computed.")
     if data.tuned_on_split:
         notes.append(
-            "The best epoch, the threshold or the temperature was chosen on these same clips, which flatters the "
+            "The best epoch, the threshold or the calibration was chosen on these same clips, which flatters the "
             "figures a little. A test split that nothing was chosen on gives the fair ones."
         )
     notes.append(

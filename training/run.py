@@ -56,6 +56,7 @@ class RunInfo:
         classifier_sha256: Hash of ``classifier.keras``.
         threshold: Probability from which a clip counts as violent.
         temperature: What the logits were divided by after training; it is already inside the classifier.
+        bias: What the logit of the violent class was raised by before that; it is inside the classifier as well.
         best_epoch: The epoch that was kept.
         seconds: Duration of the parts of the run.
         toolchain: Versions.
@@ -69,6 +70,7 @@ class RunInfo:
     classifier_sha256: str
     threshold: float
     temperature: float
+    bias: float
     best_epoch: int
     seconds: dict[str, float]
     toolchain: dict[str, str]

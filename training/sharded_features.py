@@ -25,7 +25,8 @@ class ShardedFeatures:
 
     Args:
         shards: NPY files with ``float16[n, ...]`` each, alike but for n, for example those of a feature store.
-        places: Shard and row of each clip, ``int64[N, 2]``; all rows of all shards in turn if left out.
+        places: Shard and row of each clip, ``int64[N, 2]``, or of each of its V views, ``int64[N, V, 2]``; all rows of
+            all shards in turn if left out.
 
     Raises:
         FeatureStoreError: A shard cannot be read, or the shards do not fit together.
@@ -41,7 +42,8 @@ class ShardedFeatures:
             numbers = np.repeat(np.arange(len(shapes)), [shape[0] for shape in shapes])
             places = np.stack([numbers, np.concatenate(rows)], axis=1)
         self._places = places
-        self.shape: tuple[int, ...] = (len(places), *shapes[0][1:])
+        self._row_shape = shapes[0][1:]
+        self.shape: tuple[int, ...] = (*places.shape[:-1], *self._row_shape)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -53,17 +55,23 @@ class ShardedFeatures:
             rows: A slice, or row numbers in any order.
 
         Returns:
-            ``float16[n, ...]``.
+            ``float16[n, ...]``, or ``float16[n, V, ...]``.
         """
-        places = self._places[rows]
+        chosen = self._places[rows]
+        places = chosen.reshape(-1, 2)
         order = np.lexsort((places[:, 1], places[:, 0]))
-        result = np.empty((len(places), *self.shape[1:]), np.float16)
+        result = np.empty((len(places), *self._row_shape), np.float16)
         bounds = np.searchsorted(places[order, 0], np.arange(len(self._shards) + 1))
         for shard, (first, last) in zip(self._shards, itertools.pairwise(bounds), strict=True):
             if first < last:
-                chosen = order[first:last]
-                result[chosen] = self._open(shard)[places[chosen, 1]]
-        return result
+                here = order[first:last]
+                result[here] = self._open(shard)[places[here, 1]]
+        features: npt.NDArray[np.float16] = result.reshape(*chosen.shape[:-1], *self._row_shape)
+        return features
+
+    def select(self, rows: npt.NDArray[np.int64]) -> ShardedFeatures:
+        """Some of the clips, still on the disk."""
+        return ShardedFeatures(self._shards, self._places[rows])
 
     @staticmethod
     def _open(shard: Path) -> npt.NDArray[np.float16]:

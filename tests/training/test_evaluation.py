@@ -12,7 +12,7 @@ import pytest
 from sklearn import metrics
 
 from training import calibration, evaluation
-from training.calibration import apply_temperature, fit_temperature, log_loss, reliability
+from training.calibration import Calibration, fit_calibration, log_loss, reliability
 from training.errors import DatasetError, MissingExtraError
 from training.evaluation import choose_threshold, evaluate, precision_recall_curve, roc_curve
 
@@ -272,48 +272,64 @@ class TestReliability:
         p = rng.uniform(size=40_000)
         labels = rng.uniform(size=p.size) < p
         assert reliability(labels, p).error < 0.01
-        assert reliability(labels, apply_temperature(p, 0.2)).error > 0.1
+        assert reliability(labels, Calibration(0.2).apply(p)).error > 0.1
 
 
-class TestTemperature:
-    @pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
-    def test_it_recovers_a_known_temperature(self, true: float) -> None:
+class TestCalibration:
+    @pytest.mark.parametrize(("temperature", "bias"), [(0.5, 0.0), (1.0, 1.0), (2.5, -2.0)])
+    def test_it_recovers_what_was_spoilt(self, temperature: float, bias: float) -> None:
         rng = np.random.default_rng(1)
         logits = rng.normal(scale=2, size=60_000)
         labels = rng.uniform(size=logits.size) < _sigmoid(logits)
-        assert fit_temperature(labels, _sigmoid(logits * true)) == pytest.approx(true, rel=0.03)
+        found = fit_calibration(labels, _sigmoid(logits * temperature - bias))
+        assert found.temperature == pytest.approx(temperature, rel=0.03)
+        assert found.bias == pytest.approx(bias, abs=0.05)
 
     def test_it_divides_logits_and_keeps_the_shape(self) -> None:
         logits = np.array([[-3.0, 0.0], [0.5, 4.0]])
-        np.testing.assert_allclose(apply_temperature(_sigmoid(logits), 2.0), _sigmoid(logits / 2), rtol=1e-9)
-        np.testing.assert_allclose(apply_temperature([0.2, 0.5, 0.9], 1.0), [0.2, 0.5, 0.9])
+        np.testing.assert_allclose(Calibration(2.0).apply(_sigmoid(logits)), _sigmoid(logits / 2), rtol=1e-9)
+        np.testing.assert_allclose(Calibration(2.0, 1.0).apply(_sigmoid(logits)), _sigmoid((logits + 1) / 2), rtol=1e-9)
+        np.testing.assert_allclose(Calibration().apply([0.2, 0.5, 0.9]), [0.2, 0.5, 0.9])
 
     def test_certainty_stays_finite(self) -> None:
         labels, p = [0, 1, 1, 0], [0.0, 1.0, 0.0, 1.0]
-        temperature = fit_temperature(labels, p)
-        assert temperature == pytest.approx(calibration.TEMPERATURE_RANGE[1], rel=1e-3)
-        mended = apply_temperature(p, temperature)
+        found = fit_calibration(labels, p)
+        assert found.temperature == pytest.approx(calibration.TEMPERATURE_RANGE[1], rel=1e-3)
+        mended = found.apply(p)
         assert ((mended > 0) & (mended < 1)).all()
         assert log_loss(labels, mended) < log_loss(labels, p) < 20
 
-    def test_it_never_makes_the_loss_worse(self) -> None:
+    def test_it_does_not_make_the_loss_worse_beyond_what_platts_targets_cost(self) -> None:
         for seed in range(60):
             rng = np.random.default_rng(seed)
-            labels, p = rng.integers(0, 2, 12), rng.choice([0.0, 0.1, 0.4, 0.5, 0.6, 0.9, 1.0], 12)
-            temperature = fit_temperature(labels, p)
-            assert log_loss(labels, apply_temperature(p, temperature)) <= log_loss(labels, p) + 1e-12
+            labels, p = rng.integers(0, 2, 200), rng.choice([0.0, 0.1, 0.4, 0.5, 0.6, 0.9, 1.0], 200)
+            assert log_loss(labels, fit_calibration(labels, p).apply(p)) <= log_loss(labels, p) + 1e-3
 
-    def test_a_flawless_set_is_no_reason_to_be_bolder(self) -> None:
-        assert fit_temperature([0, 1, 1], [0.3, 0.6, 0.8]) == 1
+    def test_a_flawless_set_is_as_sure_as_its_size_allows(self) -> None:
+        few, many = (fit_calibration([0, 1] * count, [0.3, 0.8] * count).apply([0.3, 0.8]) for count in (2, 50))
+        assert few == pytest.approx([1 / 4, 3 / 4], abs=1e-3)
+        assert many == pytest.approx([1 / 52, 51 / 52], abs=1e-3)
+
+    def test_scores_that_all_lie_too_low_are_raised(self) -> None:
+        labels, p = np.arange(40) % 2, np.where(np.arange(40) % 2, 0.4, 0.1)
+        assert ((fit_calibration(labels, p).apply(p) > 0.5) == (labels == 1)).all()
+
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_one_class_alone_changes_nothing(self, label: int) -> None:
+        assert fit_calibration([label] * 3, [0.3, 0.6, 0.8]) == Calibration()
 
     @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
     def test_a_temperature_that_is_none_is_refused(self, temperature: float) -> None:
         with pytest.raises(ValueError, match="temperature must be positive"):
-            apply_temperature([0.5], temperature)
+            Calibration(temperature)
+
+    def test_a_bias_that_is_none_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="bias must be finite"):
+            Calibration(1.0, math.nan)
 
     def test_without_scipy_it_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "scipy.optimize", None)
         with pytest.raises(
             MissingExtraError, match=r"calibration needs the Python package scipy.optimize; run: .*train"
         ):
-            fit_temperature([0, 1], [0.6, 0.4])
+            fit_calibration([0, 1], [0.6, 0.4])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from training import plots
-from training.calibration import apply_temperature, reliability
+from training.calibration import Calibration, reliability
 from training.errors import MissingExtraError
 from training.evaluation import evaluate
 from training.report import ReportData, write_report
@@ -72,7 +72,7 @@ def _data(count: int = 60, **changes: Any) -> ReportData:
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2
     raw = 1 / (1 + np.exp(-(rng.normal(size=count) * 3 + (labels - 0.5) * 6)))
-    p = apply_temperature(raw, 1.5)
+    p = Calibration(1.5).apply(raw)
     groups = [f"camera {index % 3}" for index in range(count)]
     wrong = np.flatnonzero((p >= 0.5) != (labels == 1))
     data = ReportData(
@@ -81,7 +81,7 @@ def _data(count: int = 60, **changes: Any) -> ReportData:
         labels=labels,
         probabilities=p,
         uncalibrated=raw,
-        temperature=1.5,
+        calibration=Calibration(1.5),
         threshold_rule="highest F1 on the validation split",
         classes=("calm", "fight"),
         created="1 May 2026",
@@ -201,7 +201,15 @@ def test_the_basics_are_enough(tmp_path: Path) -> None:
     labels, p = [0, 1, 1], [0.2, 0.4, 0.9]
     data = ReportData(name="bare", evaluation=evaluate(labels, p), labels=labels, probabilities=p)
     _, page = _write(tmp_path / "not" / "yet", data)
-    headings = ("Training", "By group", "Most confident errors", "Data", "Recipe", "Environment", "before temperature")
+    headings = (
+        "Training",
+        "By group",
+        "Most confident errors",
+        "Data",
+        "Recipe",
+        "Environment",
+        "The same before calibration",
+    )
     assert not any(re.search(rf"^\s*{heading}\s*$", page.text, re.MULTILINE) for heading in headings)
     assert len(page.tags("svg")) == 4
 

@@ -31,13 +31,15 @@ def test_the_folder_holds_what_the_contract_names(tiny_run: Run) -> None:
         assert values["accuracy"] == pytest.approx((confusion["tn"] + confusion["tp"]) / values["clips"])
 
 
-def test_the_temperature_is_inside_the_classifier(tiny_run: Run) -> None:
-    """Dividing the logits of the best epoch by the temperature gives the saved classifier."""
+def test_the_calibration_is_inside_the_classifier(tiny_run: Run) -> None:
+    """Raising and dividing the logits of the best epoch gives the saved classifier."""
     run = Run.load(tiny_run.root)
     best = np.load(tiny_run.root / "checkpoints" / "best.npz")
     saved = {variable.path: variable.numpy() for variable in run.classifier().weights}
     raw = {path: best[f"model_{index:04d}"] for index, path in enumerate(saved)}
     np.testing.assert_allclose(saved["logits/kernel"] * run.info.temperature, raw["logits/kernel"], rtol=1e-5)
+    logits = saved["logits/bias"] * run.info.temperature - (0, run.info.bias)
+    np.testing.assert_allclose(logits, raw["logits/bias"], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(saved["dense/kernel"], raw["dense/kernel"])
 
 
@@ -112,6 +114,19 @@ def test_work_on_other_clips_is_not_resumed(
     train(clips_dir, tmp_path / "run", load_recipe("default", TINY), store_root=tmp_path / "store")
     assert "starting afresh" in capsys.readouterr().err.replace("\n", " ")
     assert not partial.exists()
+
+
+def test_features_beyond_the_memory_limit_are_streamed_to_the_same_classifier(
+    clips_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs = []
+    for name, limit in (("resident", 1.0), ("streamed", 1e-5)):
+        recipe = load_recipe("default", [*TINY, f"training.memory_limit_gb={limit}"])
+        runs.append(train(clips_dir, tmp_path / name, recipe, store_root=tmp_path / "features"))
+        assert ("features streamed" in capfd.readouterr().err) == (name == "streamed")
+    for one, other in zip(*(run.classifier().get_weights() for run in runs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert runs[0].metrics == runs[1].metrics
 
 
 def test_a_folder_in_the_way_is_not_touched(clips_dir: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from training.errors import RecipeError
 from training.feature_store import FeatureKey, FeatureStore
 from training.features import Extraction, extract_dataset
 from training.recipe import load_recipe
+from training.sharded_features import ShardedFeatures
 from training.views import deal, offsets, row_name
 
 SPEC = ClipSpec(frames=4, size=32)
@@ -91,12 +92,12 @@ def test_only_training_clips_have_views_and_the_middle_one_is_the_usual_sampling
     assert extractor.views == len(dataset.clips) + 2 * len(dataset.of("train"))
     np.testing.assert_array_equal(three.features, one.features)
     np.testing.assert_array_equal(three.of("valid"), one.of("valid"))
-    np.testing.assert_array_equal(three.of("train")[:, 1], one.of("train"))
+    np.testing.assert_array_equal(three.to_train_on()[:, 1], one.to_train_on())
     first = dataset.of("train")[0]
     decoded = read_clip(dataset.absolute(first), dataclasses.replace(SPEC, frames=12)).frames
     expected = decoded.mean(axis=(1, 2), dtype=np.float32).astype(np.float16)
     for view in range(3):
-        np.testing.assert_array_equal(three.of("train")[0, view], expected[view::3])
+        np.testing.assert_array_equal(three.to_train_on()[0, view], expected[view::3])
 
 
 def test_more_views_extract_only_what_the_store_lacks(dataset: Dataset, tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_more_views_extract_only_what_the_store_lacks(dataset: Dataset, tmp_path
     assert three.hits == len(dataset.clips) - three.decoded
     again = extract(dataset, tmp_path, 3)
     assert (again.hits, again.decoded) == (len(dataset.clips), 0)
-    np.testing.assert_array_equal(again.of("train"), three.of("train"))
+    np.testing.assert_array_equal(again.to_train_on(), three.to_train_on())
     assert extract(dataset, tmp_path, 1).decoded == 0
     nine = MeanColour(batch_clips=4)
     extract(dataset, tmp_path, 9, nine)
@@ -128,3 +129,15 @@ def test_views_without_a_middle_are_refused(views: int) -> None:
         load_recipe("default", [f"clip.views={views}"])
     with pytest.raises(ValueError, match="views must be at least 1"):
         ClipSpec(views=0)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_features_beyond_the_limit_stay_on_the_disk(dataset: Dataset, tmp_path: Path, views: int) -> None:
+    whole = extract(dataset, tmp_path, views)
+    store = FeatureStore(tmp_path, KEY)
+    lazy = extract_dataset(dataset, SPEC, store, MeanColour, views=views, memory_limit=1)
+    for one, other in [(lazy.of("valid"), whole.of("valid")), (lazy.to_train_on(), whole.to_train_on())]:
+        assert isinstance(one, ShardedFeatures)
+        assert one.shape == other.shape
+        np.testing.assert_array_equal(one[:], other)
+        np.testing.assert_array_equal(one[::-1], other[::-1])

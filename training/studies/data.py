@@ -55,7 +55,7 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
     weights = find_weights(recipe.features.weights, layer)
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
     clips = [(clip.sha256, clip.label, clip.split) for clip in extraction.dataset.clips]
-    content = json.dumps([feature_key(recipe.clip_spec, layer, weights).digest, clips])
+    content = json.dumps([feature_key(recipe.clip_spec, layer, weights).digest, recipe.clip.views, clips])
     judged = "test" if extraction.dataset.of("test") else "valid"
     splits = {split: _split(extraction, split) for split in ("train", "valid", judged)}
     return StudyData(
@@ -68,6 +68,5 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
 
 
 def _split(extraction: Extraction, split: str) -> FeatureSplit:
-    rows = np.flatnonzero([clip.split == split for clip in extraction.dataset.clips])
     labels = np.array([clip.label for clip in extraction.dataset.of(split)], np.int64)
-    return FeatureSplit(extraction.features[rows], labels)
+    return FeatureSplit(extraction.to_train_on() if split == "train" else extraction.of(split), labels)

@@ -65,7 +65,7 @@ def _layer(builder: _GraphBuilder, layer: Any, inputs: list[str]) -> str:
     if kind == "MaxPooling2D":
         return builder.node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2])
     if kind == "GlobalAveragePooling2D":
-        return builder.node("Flatten", [builder.node("GlobalAveragePool", [x], name)], f"{name}/flat")
+        kind, x, name = "Flatten", builder.node("GlobalAveragePool", [x], name), f"{name}/flat"
     if kind == "Flatten":
         return builder.node("Flatten", [x], name)
     if kind == "Dense":
@@ -74,6 +74,8 @@ def _layer(builder: _GraphBuilder, layer: Any, inputs: list[str]) -> str:
             kernel = _rows_channels_first(kernel)
         weights = [builder.constant(f"{name}/kernel", kernel), builder.constant(f"{name}/bias", bias)]
         return builder.node("Relu", [builder.node("Gemm", [x, *weights], name)], f"{name}/relu")
+    if kind == "Rescaling":
+        return builder.node("Mul", [x, builder.constant(f"{name}/scale", np.array(layer.scale, np.float32))], name)
     if kind == "Concatenate":
         return builder.node("Concat", inputs, name, axis=1)
     raise AssertionError(f"VGG19 has no layer of kind {kind}")
