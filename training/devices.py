@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from training.errors import RecipeError
+from training.errors import RecipeError, RunError
 from training.frameworks import load_tensorflow
 
-__all__ = ["is_chief", "open_strategy"]
+__all__ = ["is_chief", "meet", "open_strategy"]
 
 
 def open_strategy(devices: Literal["auto"] | Sequence[str]) -> Any:
@@ -56,6 +56,30 @@ def is_chief() -> bool:
         return True
     task = json.loads(os.environ["TF_CONFIG"]).get("task", {})
     return bool(task.get("type") == "worker" and task.get("index") == 0)
+
+
+def meet(strategy: Any) -> None:
+    """Waits until every worker has come here; a process that trains alone goes on at once.
+
+    Args:
+        strategy: What `open_strategy` returned.
+
+    Raises:
+        RunError: A worker has ended.
+    """
+    if len(_workers()) < 2:
+        return
+    tf: Any = load_tensorflow()
+
+    def add_up() -> Any:
+        return tf.distribute.get_replica_context().all_reduce("SUM", tf.ones(()))
+
+    try:
+        strategy.run(tf.function(add_up, autograph=False))
+    except tf.errors.OpError as error:
+        raise RunError(
+            f"another worker of TF_CONFIG has ended ({error.message.partition(chr(10))[0]})", "see what it printed"
+        ) from error
 
 
 def _workers() -> list[str]:

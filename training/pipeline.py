@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from training.dataset import Dataset, scan
+from training.devices import is_chief, meet, open_strategy
 from training.errors import DatasetError, RunError
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
@@ -73,6 +74,9 @@ def train(source: Path, out: Path, recipe: Recipe, *, store_root: Path, strict: 
     Work goes on in ``OUT.partial`` and takes the place of ``OUT`` when it is finished; an older finished run there is
     kept as ``OUT.previous``. An interrupted training with the same clips and recipe goes on where it stopped.
 
+    Of several workers that ``TF_CONFIG`` names, which share the clips, the store and the run folder, all train; the
+    first one extracts features and writes.
+
     Args:
         source: The data set.
         out: The run folder.
@@ -88,18 +92,25 @@ def train(source: Path, out: Path, recipe: Recipe, *, store_root: Path, strict: 
     """
     if out.exists() and not (out / CLIPS).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
+    strategy, chief = open_strategy(recipe.training.devices), is_chief()
     dataset = scan_source(source, recipe)
     weights = find_weights(recipe.features.weights, recipe.features.layer)
+    if not chief:
+        meet(strategy)
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
-    dataset = extraction.dataset
-    _report_problems(extraction)
-    folder = _open_partial(out, recipe, dataset, weights)
+    folder = out.with_name(f"{out.name}.partial")
+    if chief:
+        _report_problems(extraction)
+        _open_partial(folder, recipe, extraction.dataset, weights)
+        meet(strategy)
     started = time.monotonic()
-    trainer = Trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder)
+    trainer = Trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder, strategy)
     trainer.fit()
     seconds = {"extract": extraction.seconds, "train": time.monotonic() - started}
-    _finish(folder, out.name, source, recipe, extraction, weights, trainer, seconds)
-    publish_folder(folder, out, keep_as=out.with_name(f"{out.name}.previous"))
+    if chief:
+        _finish(folder, out.name, source, recipe, extraction, weights, trainer, seconds)
+        publish_folder(folder, out, keep_as=out.with_name(f"{out.name}.previous"))
+    meet(strategy)
     return Run.load(out)
 
 
@@ -112,15 +123,14 @@ def _report_problems(extraction: Extraction) -> None:
         say(f"{len(extraction.dataset.problems)} files left out, {len(extraction.dataset.clips)} clips used")
 
 
-def _open_partial(out: Path, recipe: Recipe, dataset: Dataset, weights: Weights) -> Path:
-    """The folder to work in; it is emptied if it holds the work of another recipe or of other clips."""
+def _open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weights) -> None:
+    """Makes the folder to work in; it is emptied if it holds the work of another recipe or of other clips."""
     content = {
         "recipe": recipe.model_dump(mode="json"),
         "clips": [dataclasses.astuple(clip) for clip in dataset.clips],
         "weights": weights.sha256,
     }
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    folder = out.with_name(f"{out.name}.partial")
     mark = folder / _FINGERPRINT
     try:
         if folder.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint):
@@ -132,7 +142,6 @@ def _open_partial(out: Path, recipe: Recipe, dataset: Dataset, weights: Weights)
         raise RunError(
             f"cannot write to {folder} ({error.strerror or error})", "choose another folder: --out RUN"
         ) from error
-    return folder
 
 
 def _split(extraction: Extraction, split: str) -> FeatureSplit:

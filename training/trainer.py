@@ -62,6 +62,7 @@ class Trainer:
         valid: The validation split, which decides when to stop and which epoch is the best.
         folder: Run folder for checkpoints, history and TensorBoard events. Workers on several machines share it; the
             first of them writes.
+        strategy: What `training.devices.open_strategy` gave; called here if left out.
 
     Attributes:
         model: The classifier, float32 whatever the training computes in.
@@ -72,7 +73,9 @@ class Trainer:
         RecipeError: A device is missing, or the batch cannot be divided among the devices.
     """
 
-    def __init__(self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path, strategy: Any = None
+    ) -> None:
         if len(set(train.labels.tolist())) < 2:
             raise DatasetError("the training split holds one class only", "add clips of the other class")
         if not len(valid.labels):
@@ -85,7 +88,7 @@ class Trainer:
         self.checkpoints = CheckpointFolder(folder / "checkpoints")
         self.history: list[EpochRecord] = []
         self._tf = load_tensorflow()
-        strategy, self._writes = open_strategy(recipe.training.devices), is_chief()
+        strategy, self._writes = strategy or open_strategy(recipe.training.devices), is_chief()
         load_keras().utils.set_random_seed(recipe.training.seed)
         self._tf.config.experimental.enable_op_determinism()
         frames, dim = train.features.shape[-2:]

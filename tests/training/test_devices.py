@@ -85,6 +85,61 @@ def test_two_workers_give_the_losses_of_one_device_and_the_first_one_writes(tmp_
     assert not (tmp_path / "workers" / "1").exists()
 
 
+@pytest.mark.slow
+def test_two_workers_make_one_run_from_clips(clips_dir: Path, tmp_path: Path) -> None:
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    overrides = ["features.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8"]
+    options = [option for override in (*overrides, "training.precision=float32") for option in ("--set", override)]
+
+    def train(name: str, **cluster: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "vdeploy", "train", str(clips_dir), "--out", str(tmp_path / name), "--json"]
+        command += ["--store", str(tmp_path / "features"), *options]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **cluster}
+        return subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}} for index in range(2)]
+    running = [train("both", TF_CONFIG=json.dumps(task)) for task in tasks]
+    (first, said_first), (second, said_second) = (process.communicate(timeout=240) for process in running)
+    assert [process.returncode for process in running] == [0, 0], said_first + said_second
+    assert "extract features" in said_first
+    assert "nothing to decode, nothing to extract" in said_second
+    assert json.loads(first) == json.loads(second)
+    alone = train("alone")
+    _, said = alone.communicate(timeout=240)
+    assert alone.returncode == 0, said
+    assert not list(tmp_path.glob("*.partial"))
+    histories = [np.loadtxt(tmp_path / name / "history.csv", delimiter=",", skiprows=1) for name in ("both", "alone")]
+    np.testing.assert_allclose(histories[0][:, 1:3], histories[1][:, 1:3], rtol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_worker_that_waits_for_one_that_has_failed_says_so(clips_dir: Path, tmp_path: Path) -> None:
+    """The first worker cannot write its run; the second one must not wait for ever."""
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    (tmp_path / "file").touch()
+    running = []
+    for index, store in enumerate(["file", "features"]):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        command = [sys.executable, "-m", "vdeploy", "train", str(clips_dir), "--out", str(tmp_path / "run")]
+        command += ["--store", str(tmp_path / store), "--weights", "random", "--set", "clip.size=32"]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": json.dumps(task)}
+        running.append(
+            subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.PIPE, text=True)
+        )
+    errors = [process.communicate(timeout=240)[1] for process in running]
+    assert [process.returncode for process in running] == [1, 1]
+    assert "feature store" in errors[0]
+    assert "another worker of TF_CONFIG has ended" in errors[1]
+    assert "Traceback" not in "".join(errors)
+
+
 def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(
         RecipeError, match=r"asks for gpu:7, which is not there; TensorFlow sees .*cpu:0.*see: vdeploy doctor"
