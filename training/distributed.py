@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from training.clips import ClipSpec
-from training.dataset import Dataset, LabelledClip
+from training.dataset import Dataset
 from training.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError, require
 from training.extractor import FeatureExtractor, Layer
 from training.feature_store import FeatureStore
-from training.features import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store
+from training.features import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store, missing_tasks
 from training.frameworks import load_tensorflow
 from training.progress import say, track
 from training.recipe import Recipe
@@ -67,16 +67,18 @@ def fill_on_cluster(
     if address == LOCAL:
         _lock_door()
     ray = require("ray", extra="ray", purpose="extraction on several machines")
-    job = _Job(store_root.absolute(), recipe.clip_spec, recipe.features.layer, weights, threads=1)
-    known = job.store()
-    missing = list({clip.sha256: clip for clip in dataset.clips if clip.sha256 not in known}.values())
+    views = recipe.clip.views
+    job = _Job(store_root.absolute(), recipe.clip_spec, recipe.features.layer, weights, views, threads=1)
+    missing = missing_tasks(dataset, job.store(), views)
     if not missing:
         return 0
     dataset = dataclasses.replace(dataset, root=dataset.root.absolute(), problems=())
     with _cluster(ray, address):
-        reported = _Extraction(ray, dataset, _start(ray, job, workers)).run(missing)
+        bare = dataclasses.replace(dataset, clips=())
+        reported = _Extraction(ray, bare, _start(ray, job, workers)).run(missing)
     store = job.store()
-    arrived = sum(clip.sha256 in store for clip in missing)
+    left = {task.clip.sha256 for task in missing_tasks(dataset, store, views)}
+    arrived = sum(task.clip.sha256 not in left for task in missing)
     if arrived < reported:
         raise FeatureStoreError(
             f"workers extracted {reported} clips, but only {arrived} of them are in the store {store.folder} here",
@@ -127,6 +129,7 @@ class _Job:
     spec: ClipSpec
     layer: Layer
     weights: Weights
+    views: int
     threads: int
 
     def store(self) -> FeatureStore:
@@ -150,18 +153,18 @@ class _Worker:
         self._job = job
         self._tools: tuple[FeatureStore, FeatureExtractor] | None = None
 
-    def extract(self, dataset: Dataset) -> int:
+    def extract(self, dataset: Dataset, tasks: Sequence[Task]) -> int:
         """Extracts clips and writes them to the store; returns how many could be read."""
         self._tools = self._tools or (self._job.store(), self._job.extractor())
-        tasks = [Task(clip, views=(0,)) for clip in dataset.clips]
-        outcomes = fill_store(dataset, tasks, self._job.spec, *self._tools)
+        spec = dataclasses.replace(self._job.spec, views=self._job.views)
+        outcomes = fill_store(dataset, tasks, spec, *self._tools)
         return sum(not isinstance(outcome, ClipError) for _, outcome in outcomes)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Portion:
     worker: Any
-    clips: tuple[LabelledClip, ...]
+    tasks: tuple[Task, ...]
     started: float
 
 
@@ -179,13 +182,13 @@ class _Extraction:
         self._dataset = dataset
         self._free: list[tuple[Any, float | None]] = [(worker, None) for worker in workers]
         self._running: dict[Any, _Portion] = {}
-        self._queue: collections.deque[LabelledClip] = collections.deque()
+        self._queue: collections.deque[Task] = collections.deque()
 
-    def run(self, clips: Sequence[LabelledClip]) -> int:
+    def run(self, tasks: Sequence[Task]) -> int:
         """Extracts clips; returns how many could be read."""
-        self._queue.extend(clips)
+        self._queue.extend(tasks)
         extracted = 0
-        with track("extract features", len(clips), "clips") as step:
+        with track("extract features", len(tasks), "clips") as step:
             while self._queue or self._running:
                 self._deal()
                 (reference, *_), _ = self._ray.wait(list(self._running), num_returns=1)
@@ -197,28 +200,28 @@ class _Extraction:
                 except self._ray.exceptions.RayTaskError as error:
                     raise (error.cause if isinstance(error.cause, UserError) else error) from None
                 else:
-                    speed = len(portion.clips) / (time.monotonic() - portion.started)
+                    speed = len(portion.tasks) / (time.monotonic() - portion.started)
                     self._free.append((portion.worker, speed))
-                    step.advance(len(portion.clips))
+                    step.advance(len(portion.tasks))
         return extracted
 
     def _deal(self) -> None:
         while self._free and self._queue:
             worker, speed = self._free.pop()
             size = portion_size(len(self._queue), len(self._free) + len(self._running) + 1, speed)
-            clips = tuple(self._queue.popleft() for _ in range(size))
-            reference = worker.extract.remote(dataclasses.replace(self._dataset, clips=clips))
-            self._running[reference] = _Portion(worker, clips, time.monotonic())
+            tasks = tuple(self._queue.popleft() for _ in range(size))
+            reference = worker.extract.remote(self._dataset, tasks)
+            self._running[reference] = _Portion(worker, tasks, time.monotonic())
 
     def _hand_back(self, portion: _Portion, error: Exception) -> None:
-        self._queue.extendleft(reversed(portion.clips))
+        self._queue.extendleft(reversed(portion.tasks))
         left = len(self._free) + len(self._running)
         if not left:
             raise StudyError(
-                f"all workers died, the last one at {portion.clips[0].path}",
+                f"all workers died, the last one at {portion.tasks[0].clip.path}",
                 "look for want of memory on its machine; the same command goes on from the last shard",
             ) from error
-        say(f"a worker died; its {len(portion.clips)} clips go to the other {left}")
+        say(f"a worker died; its {len(portion.tasks)} clips go to the other {left}")
 
 
 def _start(ray: Any, job: _Job, workers: int) -> list[Any]:

@@ -29,7 +29,7 @@ from training.weights import Weights
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Extraction", "Task", "extract_dataset", "feature_key", "fill_store"]
+__all__ = ["Extraction", "Task", "extract_dataset", "feature_key", "fill_store", "missing_tasks"]
 
 SHARD_CLIPS = 512
 """A shard is written at the latest after this many clips."""
@@ -123,7 +123,7 @@ def extract_dataset(
     if strict:
         _refuse(dataset, {problem.path: problem.reason for problem in dataset.problems})
     spec = dataclasses.replace(spec, views=views)
-    tasks = _missing(dataset, store, views)
+    tasks = missing_tasks(dataset, store, views)
     started = time.monotonic()
     absent = {task.clip.sha256 for task in tasks}
     hits = sum(clip.sha256 not in absent for clip in dataset.clips)
@@ -168,8 +168,14 @@ def _refuse(dataset: Dataset, unusable: Mapping[str, str]) -> None:
         )
 
 
-def _missing(dataset: Dataset, store: FeatureStore, views: int) -> list[Task]:
-    """What the store lacks, one task for each content."""
+def missing_tasks(dataset: Dataset, store: FeatureStore, views: int) -> list[Task]:
+    """What the store lacks, one task for each content.
+
+    Args:
+        dataset: The clips.
+        store: What has been extracted.
+        views: Views of each clip of the training split.
+    """
     wanted: dict[str, tuple[LabelledClip, set[int]]] = {}
     for clip in dataset.clips:
         _, numbers = wanted.setdefault(clip.sha256, (clip, set()))

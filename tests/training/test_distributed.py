@@ -100,6 +100,7 @@ def check_same(dataset: Dataset, recipe: Recipe, store: Path, expected: Extracti
     again = whole(dataset, recipe, store)
     assert again.decoded == 0
     np.testing.assert_array_equal(again.features, expected.features)
+    np.testing.assert_array_equal(again.to_train_on(), expected.to_train_on())
 
 
 @pytest.mark.slow
@@ -107,7 +108,8 @@ def check_same(dataset: Dataset, recipe: Recipe, store: Path, expected: Extracti
 def test_two_processes_give_what_one_gives(
     broken_clips_dir: Path, recipe: Recipe, tiny_overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
-    command = features_command(broken_clips_dir, tmp_path / "ray", tiny_overrides, "--ray", "local", "--json")
+    recipe, overrides = recipe.varied(clip={"views": 3}), (*tiny_overrides, "clip.views=3")
+    command = features_command(broken_clips_dir, tmp_path / "ray", overrides, "--ray", "local", "--json")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert '"decoded": 21' in done.stdout
     assert "corrupt.avi" in done.stdout
@@ -118,7 +120,7 @@ def test_two_processes_give_what_one_gives(
     shards = list((tmp_path / "ray").glob("*/*.npy"))
     assert len(shards) > 1
     store = FeatureStore(tmp_path / "ray", feature_key(recipe.clip_spec, "avg", WEIGHTS))
-    assert len(store) == len(readable.clips)
+    assert len(store) == len(readable.clips) + 2 * len(readable.of("train"))
 
 
 def workers_of(process: int) -> Iterator[int]:
