@@ -141,8 +141,9 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
 
     This is Platt's sigmoid. A temperature alone (Guo et al., section 4.2) cannot mend a classifier whose probabilities
     all lie too high or too low, as they often do in the epoch with the best AUC, which only looks at their order.
-    Targets are Platt's (section 2.2), ``(n1 + 1) / (n1 + 2)`` and ``1 / (n0 + 2)`` instead of 1 and 0: clips that are
-    all on the right side then say no more about confidence than their number allows.
+    As in Platt's section 2.2, targets are not 1 and 0 but what so many clips allow to say: ``(n1 + 1/2) / (n1 + 1)`` and
+    ``(1/2) / (n0 + 1)``. That is the estimate under Jeffreys' prior (Krichevsky and Trofimov 1981); Platt's uniform
+    prior holds probabilities further away from 0 and 1 than a good classifier deserves.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; N > 0. Held-out clips, not those that the model learned from.
@@ -159,7 +160,7 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
     if not (ones and zeros):
         return Calibration()
     optimize: Any = require("scipy.optimize", extra="train", purpose="calibration")
-    targets = np.where(violent, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+    targets = np.where(violent, (ones + 0.5) / (ones + 1), 0.5 / (zeros + 1))
 
     def loss(values: Floats) -> tuple[float, Floats]:
         margins = values[0] * logits + values[1]

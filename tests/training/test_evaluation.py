@@ -299,7 +299,7 @@ class TestCalibration:
         assert ((mended > 0) & (mended < 1)).all()
         assert log_loss(labels, mended) < log_loss(labels, p) < 20
 
-    def test_it_does_not_make_the_loss_worse_beyond_what_platts_targets_cost(self) -> None:
+    def test_it_does_not_make_the_loss_worse_beyond_what_the_prior_costs(self) -> None:
         for seed in range(60):
             rng = np.random.default_rng(seed)
             labels, p = rng.integers(0, 2, 200), rng.choice([0.0, 0.1, 0.4, 0.5, 0.6, 0.9, 1.0], 200)
@@ -307,8 +307,8 @@ class TestCalibration:
 
     def test_a_flawless_set_is_as_sure_as_its_size_allows(self) -> None:
         few, many = (fit_calibration([0, 1] * count, [0.3, 0.8] * count).apply([0.3, 0.8]) for count in (2, 50))
-        assert few == pytest.approx([1 / 4, 3 / 4], abs=1e-3)
-        assert many == pytest.approx([1 / 52, 51 / 52], abs=1e-3)
+        assert few == pytest.approx([1 / 6, 5 / 6], abs=1e-3)
+        assert many == pytest.approx([1 / 102, 101 / 102], abs=1e-3)
 
     def test_scores_that_all_lie_too_low_are_raised(self) -> None:
         labels, p = np.arange(40) % 2, np.where(np.arange(40) % 2, 0.4, 0.1)
