@@ -141,9 +141,9 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
 
     This is Platt's sigmoid. A temperature alone (Guo et al., section 4.2) cannot mend a classifier whose probabilities
     all lie too high or too low, as they often do in the epoch with the best AUC, which only looks at their order.
-    As in Platt's section 2.2, targets are not 1 and 0 but what so many clips allow to say: ``(n1 + 1/2) / (n1 + 1)`` and
-    ``(1/2) / (n0 + 1)``. That is the estimate under Jeffreys' prior (Krichevsky and Trofimov 1981); Platt's uniform
-    prior holds probabilities further away from 0 and 1 than a good classifier deserves.
+    As in Platt's section 2.2, targets are not 1 and 0 but what so many clips allow to say: ``(n1 + 1/2) / (n1 + 1)``
+    and ``(1/2) / (n0 + 1)``. That is the estimate under Jeffreys' prior (Krichevsky and Trofimov 1981); Platt's
+    uniform prior holds probabilities further away from 0 and 1 than a good classifier deserves.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; N > 0. Held-out clips, not those that the model learned from.
