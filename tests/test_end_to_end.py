@@ -37,8 +37,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def launched(bundle: Path, repository: Path) -> Iterator[str]:
-    """`vdeploy serve --launch` until the block ends; then Ctrl-C, after which nothing may be left."""
+def launched(bundle: Path, repository: Path, ending: signal.Signals = signal.SIGINT) -> Iterator[str]:
+    """`vdeploy serve --launch` until the block ends; then Ctrl-C or so, after which nothing may be left."""
     http, grpc = free_ports(2)
     command = [sys.executable, "-m", "vdeploy", "serve", str(bundle), "--repo", str(repository), "--launch", "--json"]
     ports = ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", "0"]
@@ -53,7 +53,7 @@ def launched(bundle: Path, repository: Path) -> Iterator[str]:
             yield json.loads(ready)["grpc"]
         finally:
             started = time.monotonic()
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ending)
             assert process.wait(30) == 0
     assert time.monotonic() - started < 20
     assert not list(SHARED_MEMORY.glob(f"vdeploy-{process.pid}-*"))
@@ -105,7 +105,7 @@ def test_hockey(tmp_path: Path, hockey: Path) -> None:
     assert (again["from_store"], again["decoded"]) == (420, 0)
     vdeploy("export", run, "--out", bundle)
     keras = json.loads(vdeploy("evaluate", run, hockey, "--split", "valid", "--json"))["probabilities"]
-    with launched(bundle, tmp_path / "repository") as url:
+    with launched(bundle, tmp_path / "repository", ending=signal.SIGTERM) as url:
         served = probabilities(vdeploy("predict", hockey / "valid", "--url", url, "--json"))
     local = probabilities(vdeploy("predict", hockey / "valid", "--bundle", bundle, "--json"))
     with (run / "clips.csv").open(newline="") as file:

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -82,7 +81,7 @@ def _server(bundle: Path, repository: Path) -> Iterator[str]:
             _wait_for(process, grpc)
             yield f"127.0.0.1:{grpc}"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait()
 
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from tests.triton.conftest import Ports, eventually, kill_stub, processes_with
 from vdeploy.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.guardian import SHARED_MEMORY
+from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL
+from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
 from vdeploy.triton.processes import remove_stale_regions
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server import TritonServer
@@ -54,6 +56,24 @@ def regions_of(pid: int) -> list[str]:
 def a_server(repository: Repository, install: TritonInstall, ports: Ports, **more: object) -> TritonServer:
     arguments = {"log_file": repository.root / "log"} | ports.as_arguments() | more
     return TritonServer(repository, install=install, **arguments)
+
+
+def test_a_slow_machine_gets_the_time_that_full_batches_take(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe that waits behind full batches must not be taken for a stage that is dead."""
+    asked: list[float] = []
+
+    def infer(self: Health, client: object, model: str, timeout_seconds: float) -> None:
+        asked.append(timeout_seconds)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(Health, "_infer", infer)
+    health = Health(repository, "127.0.0.1:1", tmp_path / "log", 0.1)
+    health.check_ensemble(1.0)
+    health.check_ensemble(health._timeout)
+    assert asked[0] == 1.0
+    assert asked[1] >= 4 * MAX_BATCH_SIZE * 0.05
 
 
 @pytest.mark.triton

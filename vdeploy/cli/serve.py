@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,7 @@ def serve(
         threads=threads,
     )
     say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send is Ctrl-C to us
     with server:
         if json:
             print_json({**summary, "grpc": server.url, "http": f"{host}:{http_port}", "log": str(server.log_file)})

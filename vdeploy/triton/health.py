@@ -16,7 +16,15 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from vdeploy.errors import ServerError
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FEATURES, FRAMES, PROBABILITIES
+from vdeploy.triton.names import (
+    CLASSIFIER_MODEL,
+    ENSEMBLE_MODEL,
+    EXTRACTOR_MODEL,
+    FEATURES,
+    FRAMES,
+    MAX_BATCH_SIZE,
+    PROBABILITIES,
+)
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server_log import reason_in
 
@@ -24,6 +32,9 @@ __all__ = ["Health"]
 
 CALL_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.05
+
+FULL_BATCHES = 4
+"""How many full batches may be in front of an inference before a stage that answers nobody counts as dead."""
 
 _STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
 _TENSORS: dict[str, tuple[str, type[np.generic], str]] = {
@@ -45,7 +56,8 @@ class Health:
         repository: What it serves.
         url: Its gRPC address.
         log_file: Its output, quoted in errors.
-        timeout_seconds: How long an inference or a load may take.
+        timeout_seconds: How long an inference or a load may take; longer where the first inference shows that this
+            machine is slow.
     """
 
     def __init__(self, repository: Repository, url: str, log_file: Path, timeout_seconds: float) -> None:
@@ -62,9 +74,12 @@ class Health:
             TimeoutError: It took longer than `timeout_seconds`.
             ServerError: It fails.
         """
+        started = time.monotonic()
         with self._client() as client:
             try:
                 self._infer(client, ENSEMBLE_MODEL, timeout_seconds)
+                patience = FULL_BATCHES * MAX_BATCH_SIZE * (time.monotonic() - started)
+                self._timeout = max(self._timeout, patience)
             except triton.InferenceServerException as error:
                 if error.status() == "StatusCode.DEADLINE_EXCEEDED":
                     raise TimeoutError from error
