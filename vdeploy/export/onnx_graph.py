@@ -38,18 +38,15 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Handing weights to the checker or to shape inference takes four times their size, and neither looks at them.
     """
-    onnx = require("onnx", extra="export", purpose="export to ONNX")
+    helper = require("onnx", extra="export", purpose="export to ONNX").helper
     graph = model.graph
-    light = onnx.helper.make_graph(graph.node, graph.name, graph.input, graph.output)
+    light = helper.make_graph(graph.node, graph.name, graph.input, graph.output)
     for tensor in graph.initializer:
         if math.prod(tensor.dims) > _LARGE_ELEMENTS:
-            light.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            light.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             light.initializer.append(tensor)
-    result: onnx.ModelProto = onnx.helper.make_model(
-        light, opset_imports=model.opset_import, ir_version=model.ir_version
-    )
-    return result
+    return helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def infer_values(model: onnx.ModelProto) -> dict[str, Value]:

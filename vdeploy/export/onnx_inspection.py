@@ -103,7 +103,8 @@ def inspect_onnx(path: Path) -> OnnxInspection:
         model = onnx.load(path)
         values = infer_values(model)
     except Exception as error:  # protobuf's and onnx's exceptions share no base class
-        raise BundleError(f"{path} is no ONNX model ({error})", "export the run again") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise BundleError(f"{path} is no ONNX model ({reason})", "export the run again") from error
     layers = tuple(_layers(model, values))
     if not layers:
         raise BundleError(f"{path} holds no layer with weights", "export the run again")
@@ -147,9 +148,8 @@ def _precision(
         is_quantized = quantized is not None and quantized.op_type == "QuantizeLinear"
         if is_quantized and values[source.input[0]].kind in bytes_types:
             return "int8"
-    names = {types.FLOAT: "fp32", types.FLOAT16: "fp16"}
     kind = values[node.output[0]].kind
-    return names.get(kind, types.DataType.Name(kind).lower())
+    return {types.FLOAT: "fp32", types.FLOAT16: "fp16"}.get(kind) or str(types.DataType.Name(kind)).lower()
 
 
 def _flops(
@@ -161,8 +161,7 @@ def _flops(
     """Operations for one row of the batch: every weight is used once at every position of the output."""
     shape = values[node.output[0]].shape
     if node.op_type == "LSTM":
-        recurrent = weights.get(node.input[2])
-        elements = math.prod(weight.dims) + (math.prod(recurrent.dims) if recurrent is not None else 0)
+        elements = sum(int(math.prod(weights[name].dims)) for name in node.input[1:3] if name in weights)
         return 2.0 * elements * (shape[0] or 1)
     positions = shape[2:] if node.op_type == "Conv" else shape[1:-1]
-    return 2.0 * math.prod(weight.dims) * math.prod(axis or 1 for axis in positions)
+    return 2.0 * int(math.prod(weight.dims)) * math.prod(axis or 1 for axis in positions)
