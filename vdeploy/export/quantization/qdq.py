@@ -186,9 +186,11 @@ class _Writer:
             scales = np.maximum(scales, np.abs(bias) / (source_scale * _BIAS_MAX))
         scales = np.where(scales > 0, scales, 1).astype(np.float32)
         shape = [-1 if index == axis else 1 for index in range(values.ndim)]
-        quantized = np.rint(values / scales.reshape(shape)).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
+        steps = values / scales.reshape(shape)
+        del values
+        np.rint(steps, out=steps)
         inputs = [
-            self._store(f"{name}/quantized", quantized),
+            self._store(f"{name}/quantized", steps.astype(np.int8)),
             self._store(f"{name}/scale", scales),
             self._store(f"{name}/zero_point", np.zeros(scales.shape, np.int8)),
         ]
