@@ -1,4 +1,4 @@
-"""TensorRT engines, from ONNX files in the precision that the engine is to compute in.
+r"""TensorRT engines, from ONNX files in the precision that the engine is to compute in.
 
 Two libraries with the same API build them. `tensorrt_rtx` builds on any x86-64 machine, with or without a GPU, for the
 RTX cards that `EngineOptions.target_sm` names; `tensorrt` builds on a GPU, for that GPU, and its engines are the ones
