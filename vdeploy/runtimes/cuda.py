@@ -23,15 +23,15 @@ class Cuda:
     """CUDA's runtime on the current device, with a stream of its own; its errors are raised.
 
     Args:
-        api: What stands in for `cuda.bindings.runtime`; for tests.
+        extra: The extra of vdeploy that brings cuda-python to the caller.
 
     Raises:
         MissingExtraError: cuda-python is not installed.
         DeployError: There is no GPU, or its driver is too old for cuda-python.
     """
 
-    def __init__(self, api: Any = None) -> None:
-        self.api = api or require("cuda.bindings.runtime", extra="tensorrt", purpose="using a GPU")
+    def __init__(self, extra: str = "tensorrt") -> None:
+        self.api: Any = require("cuda.bindings.runtime", extra=extra, purpose="running an engine on a GPU")
         try:
             devices = self.call("cudaGetDeviceCount")
         except DeployError as error:

@@ -56,20 +56,21 @@ class TensorRTRuntime:
         plan = read_plan(path)
         library = load_library(plan.library)
         refuse_other_version(plan, library, path)
-        cuda = Cuda()
+        cuda = Cuda(extra=library.extra)
         refuse_other_gpu(plan, cuda.capability, path)
         self._context = _open(path, library, cuda)
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
         """Runs the engine; see `vdeploy.runtimes.base.Runtime`."""
         self._refuse_misfits(inputs)
-        batch = next(iter(inputs.values())).shape[0]
-        largest = min(tensor.largest[0] for tensor in self._context.inputs.values())
-        parts = [
-            self._context.run({name: array[start : start + largest] for name, array in inputs.items()})
-            for start in range(0, batch, largest)
+        parts = {
+            name: np.array_split(array, _parts(array.shape[0], self._context.inputs[name]))
+            for name, array in inputs.items()
+        }
+        results = [
+            self._context.run(dict(zip(parts, arrays, strict=True))) for arrays in zip(*parts.values(), strict=True)
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self._context.outputs}
+        return {name: np.concatenate([result[name] for result in results]) for name in self._context.outputs}
 
     def _refuse_misfits(self, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
         wanted = self._context.inputs
@@ -152,8 +153,15 @@ def _obstacles(trt: Any, runtime: Any, head: bytes) -> list[str]:
 
 
 def _fits(shape: tuple[int, ...], tensor: EngineTensor) -> bool:
-    """Whether a shape is within the engine's; the batch may be larger."""
-    if len(shape) != len(tensor.smallest) or shape[0] < tensor.smallest[0]:
+    """Whether an array of a shape can be run, in parts where its batch is larger than the engine's."""
+    if len(shape) != len(tensor.smallest) or shape[0] < 1:
+        return False
+    if shape[0] // _parts(shape[0], tensor) < tensor.smallest[0]:
         return False
     pairs = zip(shape[1:], tensor.smallest[1:], tensor.largest[1:], strict=True)
     return all(low <= length <= high for length, low, high in pairs)
+
+
+def _parts(batch: int, tensor: EngineTensor) -> int:
+    """Into how many parts of nearly the same size a batch goes."""
+    return -(-batch // tensor.largest[0])

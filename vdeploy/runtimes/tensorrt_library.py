@@ -37,6 +37,11 @@ class Library:
     version: str
 
     @property
+    def extra(self) -> str:
+        """The extra of vdeploy that brings it."""
+        return _EXTRAS[self.name]
+
+    @property
     def capabilities(self) -> tuple[int, ...]:
         """Compute capabilities that it builds for without being on such a GPU, as 86 for 8.6; none for `tensorrt`."""
         members = getattr(getattr(self.module, "ComputeCapability", None), "__members__", {})

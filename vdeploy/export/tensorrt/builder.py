@@ -11,7 +11,12 @@ from typing import Any
 from training.files import atomic_write, remove_stale, write_text
 from training.progress import track
 from vdeploy.errors import ExportError
-from vdeploy.export.tensorrt.inspection import engine_types, refuse_other_types, refuse_other_weights
+from vdeploy.export.tensorrt.inspection import (
+    engine_types,
+    refuse_malformed,
+    refuse_other_types,
+    refuse_other_weights,
+)
 from vdeploy.export.tensorrt.layers import ComputeLayer, compute_layers, network_precision, refuse_other_precision
 from vdeploy.export.tensorrt.monitor import Progress, interruption, progress_monitor
 from vdeploy.export.tensorrt.network import Shapes, input_shapes, optimization_profile, parse_network
@@ -118,7 +123,9 @@ def _build(
             "choose other targets or smaller batches, or report this with the versions of vdeploy doctor",
         )
     seconds = time.monotonic() - started
-    types = engine_types(trt, trt.Runtime(logger), blob)
+    runtime = trt.Runtime(logger)
+    refuse_malformed(trt, runtime, bytes(memoryview(blob)[:HEAD_BYTES]))
+    types = engine_types(trt, runtime, blob)
     refuse_other_types(types, options.precision)
     return _Built(blob, layers, shapes, _flags(config, options), types, cache.keep(), seconds)
 

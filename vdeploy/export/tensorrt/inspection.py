@@ -18,7 +18,14 @@ from vdeploy.export.tensorrt.layers import WIDTHS, ComputeLayer, network_precisi
 from vdeploy.export.tensorrt.options import Precision
 from vdeploy.runtimes.tensorrt_plan import Plan
 
-__all__ = ["engine_types", "engine_types_in", "precision_of_weights", "refuse_other_types", "refuse_other_weights"]
+__all__ = [
+    "engine_types",
+    "engine_types_in",
+    "precision_of_weights",
+    "refuse_malformed",
+    "refuse_other_types",
+    "refuse_other_weights",
+]
 
 _SLACK = 1.25
 _SLACK_BYTES = 1 << 16
@@ -33,6 +40,26 @@ _TYPES = {
 }
 _WORDS = {word: precision for precision, words in _TYPES.items() for word in words}
 _WORD = re.compile(r"\b(" + "|".join(_WORDS) + r")\b", re.IGNORECASE)
+
+
+def refuse_malformed(trt: Any, runtime: Any, head: bytes) -> None:
+    """Asks the library whether the first bytes of an engine are those of one, where it can tell.
+
+    Without a GPU no engine is valid, but one that is not even well-formed has a diagnosis of its own.
+
+    Args:
+        trt: The library.
+        runtime: Its runtime.
+        head: The first bytes, `vdeploy.runtimes.tensorrt_plan.HEAD_BYTES` of them.
+
+    Raises:
+        ExportError: It is no engine.
+    """
+    if not hasattr(runtime, "get_engine_validity"):
+        return
+    _, diagnostics = runtime.get_engine_validity(head)
+    if int(diagnostics) & int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE):
+        raise ExportError("what TensorRT built is no engine", "report this with the versions of vdeploy doctor")
 
 
 def refuse_other_weights(plan: Plan, layers: Sequence[ComputeLayer]) -> None:

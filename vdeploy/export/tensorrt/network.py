@@ -66,4 +66,6 @@ def optimization_profile(builder: Any, shapes: Mapping[str, Shapes]) -> Any:
 
 def _reasons(parser: Any) -> str:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    return "; ".join(f"{error.node_name() or 'the file'}: {error.desc()}" for error in errors) or "no reason given"
+    places = [f"{error.node_operator()} {error.node_name()}".strip() or "the file" for error in errors]
+    told = [f"{place}: {error.desc()}" for place, error in zip(places, errors, strict=True)]
+    return "; ".join(told) or "no reason given"
