@@ -393,6 +393,8 @@ def test_export_prints_what_was_proven(vdeploy, tiny_run, tmp_path):
     assert done.code == 0
     values = json.loads(done.out)
     assert values.pop("bundle") == str(tmp_path / "bundle")
+    outcome = {key: values.pop(key) for key in ("made", "kept", "rejected", "left_out")}
+    assert outcome == {"made": ["onnx-fp32"], "kept": [], "rejected": {}, "left_out": {}}
     assert values == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
 
 

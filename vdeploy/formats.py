@@ -186,7 +186,8 @@ def parse_formats(text: str) -> list[Format]:
             chosen |= {entry.name: entry for entry in FORMATS.values() if entry.name not in chosen}
             continue
         if name not in FORMATS:
-            close = difflib.get_close_matches(name, (*FORMATS, ALL), n=1)
+            begun = [known for known in FORMATS if name and known.startswith(name)]
+            close = begun or difflib.get_close_matches(name, (*FORMATS, ALL), n=1)
             guess = f", did you mean {close[0]}?" if close else ""
             raise ExportError(f"there is no format {name!r}{guess}", f"known: {', '.join((*FORMATS, ALL))}")
         chosen[name] = FORMATS[name]

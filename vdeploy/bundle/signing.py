@@ -105,26 +105,28 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     serialization: Any = _cryptography("cryptography.hazmat.primitives.serialization")
     ed25519: Any = _cryptography("cryptography.hazmat.primitives.asymmetric.ed25519")
     try:
-        key: Ed25519PrivateKey = serialization.load_pem_private_key(_read(path, _MAKE_KEY), password=None)
+        key = serialization.load_pem_private_key(_read(path, _MAKE_KEY), password=None)
     except TypeError as error:
         raise BundleError(f"the key {path} is encrypted", "decrypt it: openssl pkey -in KEY -out key.pem") from error
     except ValueError as error:
         raise BundleError(f"{path} is no private key in PEM format", _MAKE_KEY) from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise BundleError(f"the key {path} is not an Ed25519 key", _MAKE_KEY)
-    return key
+    private: Ed25519PrivateKey = key
+    return private
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
     serialization: Any = _cryptography("cryptography.hazmat.primitives.serialization")
     ed25519: Any = _cryptography("cryptography.hazmat.primitives.asymmetric.ed25519")
     try:
-        key: Ed25519PublicKey = serialization.load_pem_public_key(_read(path, _MAKE_PUBLIC))
+        key = serialization.load_pem_public_key(_read(path, _MAKE_PUBLIC))
     except ValueError as error:
         raise BundleError(f"{path} is no public key in PEM format", _MAKE_PUBLIC) from error
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise BundleError(f"the key {path} is not an Ed25519 key", _MAKE_PUBLIC)
-    return key
+    public: Ed25519PublicKey = key
+    return public
 
 
 def _read(path: Path, hint: str) -> bytes:

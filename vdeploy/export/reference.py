@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from training.classifier import build_classifier
 from training.clips import ClipSpec
 from training.frameworks import load_keras
 from training.run import Run
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from training.extractor import FeatureExtractor
 
-__all__ = ["Reference"]
+__all__ = ["Reference", "in_float32"]
 
 
 class Reference:
@@ -46,8 +45,7 @@ class Reference:
         self.spec: ClipSpec = run.recipe.clip_spec
         with _float32_policy():
             self.extractor: FeatureExtractor = run.extractor(weights)
-            self.classifier: keras.Model = build_classifier(self.spec.frames, run.dim, run.recipe.model)
-        self.classifier.set_weights(run.classifier().get_weights())
+        self.classifier: keras.Model = in_float32(run.classifier())
         self.tensors: dict[Stage, tuple[TensorSpec, TensorSpec]] = _tensors(self.spec, run.dim)
 
     def compute(self, stage: Stage, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -64,6 +62,26 @@ class Reference:
             return self.extractor.extract(inputs)
         features = inputs if stage == "classifier" else self.extractor.extract(inputs)
         return predict(self.classifier, features)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same model, every layer of which computes in float32.
+
+    A layer brings the policy along that it was trained under; TensorFlow's converters then see casts where the LSTM
+    kernel was, and half the precision.
+    """
+    keras: Any = load_keras()
+    twin = keras.Model.from_config(_with_float32(model.get_config()))
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _with_float32(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {key: "float32" if key == "dtype" else _with_float32(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(_with_float32(value) for value in config)
+    return config
 
 
 def _tensors(spec: ClipSpec, dim: int) -> dict[Stage, tuple[TensorSpec, TensorSpec]]:
