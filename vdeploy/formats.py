@@ -198,11 +198,11 @@ def refuse_ignored_options(formats: Iterable[Format], given: Iterable[str]) -> N
     """Refuses options that none of the chosen formats takes, so that nobody relies on one without effect.
 
     Args:
-        formats: The chosen formats.
+        formats: The chosen formats, at least one.
         given: Names, as in `OPTIONS`, of what the user has set.
 
     Raises:
-        ExportError: One is ignored; the message says which format takes it, the most similar one first.
+        ExportError: One is ignored; the message says which formats take it.
     """
     chosen = list(formats)
     for option in given:
@@ -210,9 +210,7 @@ def refuse_ignored_options(formats: Iterable[Format], given: Iterable[str]) -> N
             continue
         names = ", ".join(entry.name for entry in chosen)
         takers = [entry.name for entry in FORMATS.values() if option in entry.options]
-        close = difflib.get_close_matches(chosen[0].name, takers, n=1, cutoff=0) if chosen else takers
-        others = [name for name in takers if name not in close]
+        alike = next((name for name in takers if FORMATS[name].precision == chosen[0].precision), takers[0])
         raise ExportError(
-            f"{names} ignores {OPTIONS[option]}, did you mean --format {close[0]}?",
-            f"it is for {', '.join((*close, *others))}",
+            f"{names} ignores {OPTIONS[option]}, did you mean --format {alike}?", f"it is for {', '.join(takers)}"
         )
