@@ -110,7 +110,8 @@ HELP = """
     try:
         main()
     finally:
-        print("heavy:", *sorted({*heavy.split(), "tritonclient", *pydantic.split()} & set(sys.modules)), file=sys.stderr)
+        found = {*heavy.split(), "tritonclient", *pydantic.split()} & set(sys.modules)
+        print("heavy:", *sorted(found), file=sys.stderr)
 """
 
 

@@ -83,7 +83,10 @@ def test_eight_bits_are_calibrated_on_data_and_judged_by_direction(entry):
     [
         ("onnx-int8", "extractor", "int8", True),
         ("onnx-int8", "extractor", "fp32", False),
-        ("onnx-int8", "classifier", "fp32", True),
+        ("onnx-int8", "classifier", "fp32", False),
+        ("onnx-int8", "classifier", "mixed: fp32 90 %, int8 10 % of the operations", True),
+        ("onnx-fp16", "extractor", "mixed: fp32 90 %, int8 10 % of the operations", False),
+        ("tflite-int8", "classifier", "mixed (weights FLOAT32, INT8)", False),
         ("tensorrt-int8", "classifier", "fp16", True),
         ("onnx-fp16", "extractor", "fp32", False),
         ("onnx-fp16", "classifier", "fp32", False),

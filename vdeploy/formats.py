@@ -42,6 +42,7 @@ class Format:
         tolerance: The limit.
         reason: Why it is what it is.
         classifier_precisions: What the classifier may be beside ``precision``.
+        fixed_time: Whether a clip has T frames even in the extractor, so that no other length can be tried.
         options: Options of `OPTIONS` that it takes.
         needs_data: Whether it is calibrated on training clips.
         needs_gpu: Whether it can only be written where there is a GPU.
@@ -59,6 +60,7 @@ class Format:
     reason: str
     measure: Measure = "values"
     classifier_precisions: tuple[str, ...] = ()
+    fixed_time: bool = False
     options: frozenset[str] = frozenset()
     needs_data: bool = False
     needs_gpu: bool = False
@@ -74,13 +76,18 @@ class Format:
         return 0.005
 
     def accepts(self, stage: Stage, precision: str) -> bool:
-        """Whether a precision that was found in a file is one that this format promises."""
-        return precision == self.precision or (stage == "classifier" and precision in self.classifier_precisions)
+        """Whether a precision that was found in a file is one that this format promises.
+
+        ``"mixed"`` counts if it names the promised precision: a writer has refused layers that stayed behind unasked.
+        """
+        mixed = precision.startswith("mixed: ") and f"{self.precision} " in precision
+        return (
+            mixed or precision == self.precision or (stage == "classifier" and precision in self.classifier_precisions)
+        )
 
 
 _HALF = "half precision keeps 11 binary digits, and what is lost adds up over 19 layers"
 _EIGHT_BITS = "256 steps an activation shift every value a little; the direction of the features is what classifies"
-_NO_INT8_LSTM = ("fp32", "fp16")
 _ENGINE = frozenset({"batch"})
 
 _ONNX = Format(
@@ -115,6 +122,7 @@ _TENSORRT = dataclasses.replace(
     modules=("tensorflow", "tf2onnx", "onnx", "onnxruntime", "tensorrt"),
     tolerance=2e-2,
     reason=_HALF,
+    fixed_time=True,
     options=_ENGINE,
     needs_gpu=True,
 )
@@ -136,7 +144,7 @@ def _eight_bits(base: Format, name: str) -> Format:
         measure="direction",
         tolerance=2e-2,
         reason=_EIGHT_BITS,
-        classifier_precisions=_NO_INT8_LSTM,
+        classifier_precisions=("fp16",) if base.writer == "tensorrt" else (),
         options=base.options | {"calibration_clips"},
         needs_data=True,
     )

@@ -48,7 +48,8 @@ def export(
     from vdeploy.export.availability import select_formats  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.exporter import export_run  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.held_out import find_clips  # noqa: PLC0415  keeps --help fast
-    from vdeploy.export.job import ExportOptions, parse_batches  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.job import ExportOptions  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.tensorrt import parse_batches, parse_targets  # noqa: PLC0415  keeps --help fast
     from vdeploy.formats import parse_formats, refuse_ignored_options  # noqa: PLC0415  keeps --help fast
 
     given = {"batch": batch, "target_sm": target_sm, "calibration_clips": calibration_clips}
@@ -58,8 +59,8 @@ def export(
         data=data,
         store_root=store_root(store),
         clips=clips,
-        batch=parse_batches(batch),
-        target_sm=None if target_sm is None else tuple(part.strip() for part in target_sm.split(",")),
+        batch=None if batch is None else parse_batches(batch),
+        target_sm=None if target_sm is None else parse_targets(target_sm),
         calibration_clips=calibration_clips,
         keep=keep,
         report=report,

@@ -28,7 +28,7 @@ from vdeploy.bundle import (
     digest_of,
     size_of,
 )
-from vdeploy.errors import ExportError, MissingExtraError
+from vdeploy.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.export.documents import write_documents
 from vdeploy.export.earlier import carry_over, open_earlier
 from vdeploy.export.held_out import HeldOutClips, find_clips
@@ -108,7 +108,7 @@ def export_run(
             for kind in formats:
                 try:
                     proven[kind.name] = maker.make(kind)
-                except (ExportError, MissingExtraError) as error:
+                except (DeployError, MissingExtraError) as error:
                     rejected.take(kind, error, staged)
             if not proven:
                 raise rejected.first
@@ -150,10 +150,8 @@ class _Maker:
         else:
             few = FEW_CLIPS if all(kind.precision != "int8" for kind in formats) else None
             held_out = HeldOutClips(dataset, self._reference, options.store_root, options.clips or few)
-        self._sources = Sources(self._reference, scratch)
         self._prover = Prover(self._reference, held_out, options.clips)
-        self._left = [f"{stage} {kind.name}" for kind in formats for stage in kind.stages]
-        self._total = len(self._left)
+        self._sources = Sources(self._reference, scratch, self._prover.inputs, options)
 
     def make(self, kind: Format) -> _Proven:
         """Writes and proves the stages of a format."""

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from training.files import cache_dir
 from vdeploy.bundle.manifest import Calibration, Stage
-from vdeploy.errors import ExportError
 from vdeploy.formats import Format
 
 if TYPE_CHECKING:
     from vdeploy.export.reference import Reference
     from vdeploy.export.sources import Sources
 
-__all__ = ["ExportOptions", "Job", "Writer", "Written", "parse_batches"]
+__all__ = ["ExportOptions", "Job", "Writer", "Written"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ExportOptions:
         store_root: Folder of all feature stores.
         clips: Held-out clips to judge every format on; ``None`` for all of them for INT8, and few for the others.
         batch: Smallest, usual and largest batch of an engine; ``None`` for the writer's choice.
-        target_sm: Compute capabilities that an engine is for, as typed.
+        target_sm: Compute capabilities that an engine is for, 89 for 8.9; ``None`` for the writer's choice.
         calibration_clips: Training clips to calibrate on; ``None`` for the calibration's choice.
         keep: Whether formats that the bundle holds already stay in it.
         report: Whether the bundle gets an HTML report.
@@ -38,7 +37,7 @@ class ExportOptions:
     store_root: Path = dataclasses.field(default_factory=lambda: cache_dir() / "features")
     clips: int | None = None
     batch: tuple[int, int, int] | None = None
-    target_sm: tuple[str, ...] | None = None
+    target_sm: tuple[int, ...] | None = None
     calibration_clips: int | None = None
     keep: bool = True
     report: bool = False
@@ -94,23 +93,3 @@ class Writer(Protocol):
             ExportError: It cannot be written, or is not what the format promises.
             MissingExtraError: What writes it is not installed.
         """
-
-
-def parse_batches(text: str | None) -> tuple[int, int, int] | None:
-    """Reads the smallest, the usual and the largest batch of an engine.
-
-    Args:
-        text: For example ``"1,16,64"``, or ``"16"`` for a fixed one; ``None`` if the user left it out.
-
-    Raises:
-        ExportError: It is neither one number nor three that rise.
-    """
-    if text is None:
-        return None
-    parts = text.split(",")
-    sizes = [int(part) for part in parts if part.strip().isdecimal()]
-    if len(sizes) == len(parts) == 1 and sizes[0] > 0:
-        return sizes[0], sizes[0], sizes[0]
-    if len(sizes) == len(parts) == 3 and 0 < sizes[0] <= sizes[1] <= sizes[2]:
-        return sizes[0], sizes[1], sizes[2]
-    raise ExportError(f"--batch {text!r} is no range of batches", "give smallest,usual,largest, as in 1,16,64")

@@ -19,7 +19,7 @@ _CLASSES = {
     "onnxruntime": "OnnxRuntime",
     "tensorflow": "TensorFlowRuntime",
     "litert": "LiteRtRuntime",
-    "tensorrt": "TensorRtRuntime",
+    "tensorrt": "TensorRTRuntime",
 }
 
 
