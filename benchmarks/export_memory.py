@@ -4,7 +4,7 @@ One process exports once, from random weights to the file on disk, and reports i
 imports take; the Keras network, which holds the weights as well, counts. For INT8, calibration on a few synthetic
 frames is part of it, judging is not.
 
-    python benchmarks/export_memory.py [--layer fc2] [--format onnx-fp32] [--json]
+    python -m benchmarks.export_memory [--layer fc2] [--format onnx-fp32] [--json]
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class FakeCuda:
         else:
             self._recorded.append(work)
 
-    def cudaGetErrorString(self, status):
+    def cudaGetErrorString(self, *_):
         return 0, b"driver is insufficient"
 
     def cudaGetDeviceCount(self):
@@ -52,16 +52,16 @@ class FakeCuda:
     def cudaGetDevice(self):
         return 0, 0
 
-    def cudaDeviceGetAttribute(self, attribute, device):
+    def cudaDeviceGetAttribute(self, attribute, *_):
         return 0, divmod(self.capability, 10)[attribute]
 
     def cudaStreamCreate(self):
         return 0, 7
 
-    def cudaStreamDestroy(self, stream):
+    def cudaStreamDestroy(self, *_):
         return (0,)
 
-    def cudaStreamSynchronize(self, stream):
+    def cudaStreamSynchronize(self, *_):
         assert self._recorded is None
         return (0,)
 
@@ -79,29 +79,29 @@ class FakeCuda:
 
     cudaFreeHost = cudaFree
 
-    def cudaMemcpyAsync(self, target, source, size, kind, stream):
+    def cudaMemcpyAsync(self, target, source, size, *_):
         self.submit(lambda: ctypes.memmove(target, source, size))
         return (0,)
 
-    def cudaStreamBeginCapture(self, stream, mode):
+    def cudaStreamBeginCapture(self, *_):
         self._recorded = []
         return (0,)
 
-    def cudaStreamEndCapture(self, stream):
+    def cudaStreamEndCapture(self, *_):
         recorded, self._recorded = self._recorded, None
         self.captures += 1
         return 0, recorded
 
-    def cudaGraphInstantiate(self, graph, flags):
+    def cudaGraphInstantiate(self, graph, *_):
         return 0, graph
 
-    def cudaGraphDestroy(self, graph):
+    def cudaGraphDestroy(self, *_):
         return (0,)
 
-    def cudaGraphExecDestroy(self, executable):
+    def cudaGraphExecDestroy(self, *_):
         return (0,)
 
-    def cudaGraphLaunch(self, executable, stream):
+    def cudaGraphLaunch(self, executable, *_):
         self.launches += 1
         for work in executable:
             work()
@@ -125,22 +125,16 @@ class FakeTrt:
 
     TensorIOMode = TensorIOMode
 
-    class ILogger:
-        INFO, ERROR = 3, 1
-
     def __init__(self, cuda: FakeCuda, *, native_graphs: bool = False, opens: bool = True, runs: bool = True) -> None:
         self.cuda, self.opens, self.runs = cuda, opens, runs
-        self.strategy = None
+        self.strategy = self.shape = None
         if native_graphs:
             self.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")
 
-    def Runtime(self, logger):
-        self.logger = logger
+    def Runtime(self, *_):
         return self
 
-    def deserialize_cuda_engine(self, blob):
-        if not self.opens:
-            self.logger.log(SimpleNamespace(name="ERROR", __int__=lambda: 1), "x")
+    def deserialize_cuda_engine(self, *_):
         return self if self.opens else None
 
     num_io_tensors = 2
@@ -154,7 +148,7 @@ class FakeTrt:
     def get_tensor_dtype(self, name):
         return SimpleNamespace(name="UINT8" if name == "frames" else "FLOAT")
 
-    def get_tensor_profile_shape(self, name, profile):
+    def get_tensor_profile_shape(self, *_):
         return [(2, 2, 3), (4, 2, 3), (8, 2, 3)]
 
     def create_runtime_config(self):
@@ -162,7 +156,7 @@ class FakeTrt:
 
     def create_execution_context(self, config=None):
         self.strategy = getattr(config, "cuda_graph_strategy", None)
-        self.shape, self.addresses = None, {}
+        self.addresses = {}
         return self
 
     def set_input_shape(self, name, shape):
@@ -170,7 +164,7 @@ class FakeTrt:
         self.shape = shape
         return 2 <= shape[0] <= 8
 
-    def get_tensor_shape(self, name):
+    def get_tensor_shape(self, *_):
         return (-1, 1) if self.shape is None else (self.shape[0], 1)
 
     def set_tensor_address(self, name, address):

@@ -137,7 +137,7 @@ def test_outputs_are_the_callers_own(trt, path):
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(trt, path, inputs, message):
-    with pytest.raises(BundleError, match=rf"model\.engine {message}; give it what the manifest says"):
+    with pytest.raises(BundleError, match=rf"model\.engine .*{message}; give it what the manifest says"):
         TensorRTRuntime(path).infer(inputs)
 
 
@@ -193,11 +193,11 @@ def test_what_the_library_finds_in_the_first_bytes_is_told(gpu, monkeypatch, pat
     fake.EngineValidity = types.SimpleNamespace(INVALID=2)
     members = {"UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4, "MALFORMED_ENGINE": 32}
     fake.EngineInvalidityDiagnostics = types.SimpleNamespace(__members__=members)
-    fake.get_engine_validity = lambda head: (2, flags)
+    fake.get_engine_validity = lambda *_: (2, flags)
     use(monkeypatch, fake)
     with pytest.raises(BundleError, match=rf"model\.engine cannot run here: .*{reason}"):
         TensorRTRuntime(path)
-    fake.get_engine_validity = lambda head: (1, 0)
+    fake.get_engine_validity = lambda *_: (1, 0)
     assert TensorRTRuntime(path)
 
 
@@ -232,6 +232,7 @@ def test_a_machine_without_a_gpu_is_told(gpu, trt, path):
 def test_the_real_cuda_says_whether_there_is_a_gpu():
     pytest.importorskip("cuda.bindings.runtime")
     try:
-        assert Cuda().capability >= 50
+        found = str(Cuda().capability)
     except DeployError as error:
-        assert str(error).startswith("this machine has no GPU that can be used")
+        found = str(error)
+    assert found.isdecimal() or found.startswith("this machine has no GPU that can be used")

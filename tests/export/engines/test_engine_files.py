@@ -10,16 +10,17 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from training.files import sha256_of
 from vdeploy.errors import BundleError, ExportError
 from vdeploy.export.tensorrt import EngineOptions, build_engine, found_precision, read_report, report_file
-from vdeploy.export.tensorrt.inspection import precision_of_weights, refuse_malformed, refuse_other_weights
-from vdeploy.export.tensorrt.report import write_report
+from vdeploy.export.tensorrt.inspection import engine_types, precision_of_weights, refuse_other_weights
+from vdeploy.runtimes.tensorrt import TensorRTRuntime
 from vdeploy.runtimes.tensorrt_library import load_library
-from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, parse_plan, read_plan
+from vdeploy.runtimes.tensorrt_plan import parse_plan, read_plan
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -111,13 +112,28 @@ def test_papers_that_are_none_are_told(engine):
 
 
 def test_the_library_tells_an_engine_from_other_bytes(engine):
-    trt = load_library("tensorrt_rtx").module
-    runtime = trt.Runtime(trt.Logger(trt.Logger.INTERNAL_ERROR))
-    head = engine.read_bytes()[:HEAD_BYTES]
-    refuse_malformed(trt, runtime, head)
-    refuse_malformed(trt, object(), b"")
+    library = load_library("tensorrt_rtx")
+    assert engine_types(library, engine.read_bytes()) is None
     with pytest.raises(ExportError, match="what TensorRT built is no engine"):
-        refuse_malformed(trt, runtime, b"\0" * HEAD_BYTES)
+        engine_types(library, bytes(1000))
+
+
+def test_the_runtime_refuses_an_engine_of_another_version(engine):
+    data = bytearray(engine.read_bytes())
+    data[27] += 1
+    engine.write_bytes(data)
+    with pytest.raises(
+        BundleError, match=r"model\.engine was built by tensorrt_rtx .* and runs on no other version; here"
+    ):
+        TensorRTRuntime(engine)
+
+
+def test_the_runtime_refuses_an_engine_for_another_gpu(engine, monkeypatch):
+    monkeypatch.setattr("vdeploy.runtimes.tensorrt.Cuda", lambda **_: SimpleNamespace(capability=86))
+    with pytest.raises(
+        BundleError, match=r"was built for compute capability 8\.9; the GPU here has 8\.6; export again"
+    ):
+        TensorRTRuntime(engine)
 
 
 def test_an_engine_that_is_fp32_inside_is_caught(products, tmp_path):
@@ -128,7 +144,8 @@ def test_an_engine_that_is_fp32_inside_is_caught(products, tmp_path):
     with pytest.raises(ExportError, match=r"holds 0\.5 MB of weights, its network only 0\.3 MB in fp16: .* wider type"):
         refuse_other_weights(plan, papers.layers)
     assert precision_of_weights(plan, papers.layers) == "fp32"
-    write_report(wide, papers.model_copy(update={"sha256": sha256_of(wide)}))
+    papers = papers.model_copy(update={"sha256": sha256_of(wide)})
+    report_file(wide).write_text(papers.model_dump_json())
     assert found_precision(wide) == "fp32"
 
 
@@ -155,6 +172,14 @@ def test_a_target_that_cannot_be_written_is_named(products, tmp_path, parent):
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match=r"cannot write the engine .*/sub/model\.engine \("):
         build_engine(products["fp16"], tmp_path / parent / "sub" / "model.engine", OPTIONS)
+
+
+def test_papers_that_cannot_be_written_leave_no_engine_without_them(products, tmp_path):
+    engine = tmp_path / "model.engine"
+    report_file(engine).mkdir()
+    with pytest.raises(ExportError, match="cannot write the engine"):
+        build_engine(products["fp16"], engine, OPTIONS)
+    assert not engine.exists()
 
 
 def test_a_failed_build_leaves_the_older_engine(products, engine):
@@ -204,7 +229,9 @@ def test_a_killed_build_leaves_the_older_engine_and_the_next_one_tidies_up(produ
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert {name: snapshot(engine.parent)[name] for name in before} == before
-    assert len(snapshot(engine.parent)) == len(before) + (moment == "write")
+    leftovers = set(snapshot(engine.parent)) - set(before)
+    assert bool(leftovers) == (moment == "write")
+    assert all(name.startswith(".") and name.endswith(".tmp") for name in leftovers)
     build_engine(products["fp16"], engine, OPTIONS)
     assert found_precision(engine) == "fp16"
-    assert len(snapshot(engine.parent)) == len(before)
+    assert set(snapshot(engine.parent)) == set(before)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from vdeploy.errors import ExportError
 from vdeploy.export.tensorrt import ComputeLayer
-from vdeploy.export.tensorrt.inspection import engine_types, engine_types_in, refuse_other_types
+from vdeploy.export.tensorrt.inspection import engine_types, refuse_other_types, types_between_layers
 from vdeploy.export.tensorrt.layers import network_precision, refuse_other_precision, weight_bytes_of
 from vdeploy.export.tensorrt.monitor import Progress, interruption
+from vdeploy.runtimes.tensorrt_library import Library
 
 
 def layer(name: str, precision: str, parameters: int = 10) -> ComputeLayer:
@@ -19,10 +22,11 @@ def layer(name: str, precision: str, parameters: int = 10) -> ComputeLayer:
 
 TEN = {
     "Layers": [
+        {"Name": "cast", "Inputs": [{"Name": "frames", "Format/Datatype": "Row major linear FP32"}]},
         {"Name": "conv", "Inputs": [{"Name": "x", "Format/Datatype": "Row major linear FP16 format"}]},
         {"Name": "gemm", "Inputs": [{"Name": "y", "Format/Datatype": "Thirty-two wide channel vectorized INT8"}]},
     ],
-    "Bindings": ["x", "y"],
+    "Bindings": ["frames", "features"],
 }
 ELEVEN = {
     "Layers": [
@@ -30,35 +34,55 @@ ELEVEN = {
             "Name": "conv",
             "Inputs": [{"Name": "x", "Format/Datatype": "Half"}, {"Name": "w", "Format/Datatype": "Half"}],
         },
-        {"Name": "cast", "Inputs": [{"Name": "z", "DataType": "Float"}]},
+        {"Name": "cast", "Inputs": [{"Name": "z", "DataType": "Float"}, {"Name": "bytes", "DataType": "UInt8"}]},
     ]
 }
+FUSED = {"Layers": [{"Name": "ForeignNode", "Inputs": [{"Name": "frames", "Format/Datatype": "Float"}]}]}
 
 
 def test_the_inspectors_types_are_counted_in_the_words_of_both_versions():
-    assert engine_types_in(TEN) == {"fp16": 1, "int8": 1}
-    assert engine_types_in(ELEVEN) == {"fp16": 2, "fp32": 1}
-    assert engine_types_in({"Layers": ["names only"]}) == {}
+    assert types_between_layers(TEN, {"frames", "features"}) == {"fp16": 1, "int8": 1}
+    assert types_between_layers(ELEVEN, {"frames"}) == {"fp16": 2, "fp32": 1}
+    assert types_between_layers({"Layers": ["names only"]}, ()) == {}
 
 
-def test_an_opened_engine_is_asked_through_the_inspector():
-    class Trt:
-        class LayerInformationFormat:
-            JSON = 1
+def test_an_engine_fused_into_one_layer_tells_nothing():
+    assert types_between_layers(FUSED, {"frames", "features"}) == {}
 
-    class Inspector:
-        def get_engine_information(self, style):
-            assert style == Trt.LayerInformationFormat.JSON
-            return '{"Layers": [{"Inputs": [{"Format/Datatype": "Float"}]}]}'
 
-    class Engine:
-        create_engine_inspector = Inspector
+class Engine:
+    """An engine of `tensorrt` as its inspector shows it."""
 
-    class Runtime:
-        deserialize_cuda_engine = staticmethod(lambda blob: Engine() if blob else None)
+    num_io_tensors = 1
 
-    assert engine_types(Trt, Runtime, b"engine") == {"fp32": 1}
-    assert engine_types(Trt, Runtime, b"") is None
+    def get_tensor_name(self, _index):
+        return "frames"
+
+    def create_engine_inspector(self):
+        return self
+
+    def get_engine_information(self, style):
+        assert style == "json"
+        return json.dumps(TEN)
+
+
+def on_a_gpu(engine: Engine | None) -> Library:
+    class ILogger:
+        INFO, ERROR = 3, 1
+
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _blob: engine)
+    style = SimpleNamespace(JSON="json")
+    module = SimpleNamespace(ILogger=ILogger, LayerInformationFormat=style, Runtime=lambda _logger: runtime)
+    return Library("tensorrt", module, "10.13.3.9")
+
+
+def test_an_engine_for_this_machine_is_opened_and_inspected():
+    assert engine_types(on_a_gpu(Engine()), b"engine") == {"fp16": 1, "int8": 1}
+
+
+def test_an_engine_that_its_own_builder_cannot_open_is_refused():
+    with pytest.raises(ExportError, match=r"cannot open the engine that it built \(the library gave no reason\)"):
+        engine_types(on_a_gpu(None), b"engine")
 
 
 def test_an_engine_that_is_fp32_inside_is_refused():

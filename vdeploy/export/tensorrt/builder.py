@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import time
 from pathlib import Path
 from typing import Any
 
-from training.files import atomic_write, remove_stale, write_text
+from training.files import atomic_write, remove_stale
 from training.progress import track
 from vdeploy.errors import ExportError
-from vdeploy.export.tensorrt.inspection import (
-    engine_types,
-    refuse_malformed,
-    refuse_other_types,
-    refuse_other_weights,
-)
+from vdeploy.export.tensorrt.inspection import engine_types, refuse_other_types, refuse_other_weights
 from vdeploy.export.tensorrt.layers import ComputeLayer, compute_layers, network_precision, refuse_other_precision
 from vdeploy.export.tensorrt.monitor import Progress, interruption, progress_monitor
 from vdeploy.export.tensorrt.network import Shapes, input_shapes, optimization_profile, parse_network
 from vdeploy.export.tensorrt.options import EngineOptions
-from vdeploy.export.tensorrt.report import EngineReport, write_report
+from vdeploy.export.tensorrt.report import EngineReport, report_file
 from vdeploy.export.tensorrt.targets import capability_text, choose_targets
 from vdeploy.export.tensorrt.timing_cache import TimingCache, TimingCacheUse
 from vdeploy.runtimes.cuda import Cuda
@@ -75,10 +71,11 @@ def build_engine(onnx: Path, engine: Path, options: EngineOptions) -> EngineRepo
     report = _report(library, targets, built)
     try:
         remove_stale(engine.parent)
-        with atomic_write(engine) as file:
-            file.write(built.blob)
-        write_report(engine, report)
-        write_text(log_file(engine), "\n".join(log.lines) + "\n")
+        _write(
+            (engine, built.blob),
+            (report_file(engine), f"{report.model_dump_json(indent=2)}\n".encode()),
+            (log_file(engine), "".join(f"{line}\n" for line in log.lines).encode()),
+        )
     except OSError as error:
         raise ExportError(
             f"cannot write the engine {engine} ({error.strerror or error})",
@@ -123,9 +120,7 @@ def _build(
             "choose other targets or smaller batches, or report this with the versions of vdeploy doctor",
         )
     seconds = time.monotonic() - started
-    runtime = trt.Runtime(logger)
-    refuse_malformed(trt, runtime, bytes(memoryview(blob)[:HEAD_BYTES]))
-    types = engine_types(trt, runtime, blob)
+    types = engine_types(library, blob)
     refuse_other_types(types, options.precision)
     return _Built(blob, layers, shapes, _flags(config, options), types, cache.keep(), seconds)
 
@@ -167,6 +162,15 @@ def _flags(config: Any, options: EngineOptions) -> dict[str, bool | int | str | 
         "version_compatible": options.version_compatible,
         "hardware_compatibility": options.hardware_compatibility,
     }
+
+
+def _write(*files: tuple[Path, Any]) -> None:
+    """Writes files that belong together: nothing takes its place before all are on the disk."""
+    with contextlib.ExitStack() as stack:
+        for path, content in files:
+            file = stack.enter_context(atomic_write(path))
+            file.write(content)
+            file.flush()
 
 
 def _report(library: Library, targets: tuple[int, ...], built: _Built) -> EngineReport:

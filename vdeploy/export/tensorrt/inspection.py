@@ -10,22 +10,24 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from vdeploy.errors import ExportError
 from vdeploy.export.tensorrt.layers import WIDTHS, ComputeLayer, network_precision, weight_bytes_of
 from vdeploy.export.tensorrt.options import Precision
-from vdeploy.runtimes.tensorrt_plan import Plan
+from vdeploy.runtimes.tensorrt_library import Library, message_logger
+from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, Plan
 
 __all__ = [
     "engine_types",
-    "engine_types_in",
     "precision_of_weights",
-    "refuse_malformed",
     "refuse_other_types",
     "refuse_other_weights",
+    "types_between_layers",
 ]
+
+_REPORT = "report this with the versions of vdeploy doctor and the builder's log"
 
 _SLACK = 1.25
 _SLACK_BYTES = 1 << 16
@@ -42,26 +44,6 @@ _WORDS = {word: precision for precision, words in _TYPES.items() for word in wor
 _WORD = re.compile(r"\b(" + "|".join(_WORDS) + r")\b", re.IGNORECASE)
 
 
-def refuse_malformed(trt: Any, runtime: Any, head: bytes) -> None:
-    """Asks the library whether the first bytes of an engine are those of one, where it can tell.
-
-    Without a GPU no engine is valid, but one that is not even well-formed has a diagnosis of its own.
-
-    Args:
-        trt: The library.
-        runtime: Its runtime.
-        head: The first bytes, `vdeploy.runtimes.tensorrt_plan.HEAD_BYTES` of them.
-
-    Raises:
-        ExportError: It is no engine.
-    """
-    if not hasattr(runtime, "get_engine_validity"):
-        return
-    _, diagnostics = runtime.get_engine_validity(head)
-    if int(diagnostics) & int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE):
-        raise ExportError("what TensorRT built is no engine", "report this with the versions of vdeploy doctor")
-
-
 def refuse_other_weights(plan: Plan, layers: Sequence[ComputeLayer]) -> None:
     """Compares the size of an engine's weights with that of its network's, where the file tells it.
 
@@ -76,12 +58,12 @@ def refuse_other_weights(plan: Plan, layers: Sequence[ComputeLayer]) -> None:
         raise ExportError(
             f"the engine holds {found} MB of weights, its network only {wanted} MB in {network_precision(layers)}: "
             "it computes in a wider type than it was given",
-            "report this with the versions of vdeploy doctor and the builder's log",
+            _REPORT,
         )
     if plan.weight_bytes < expected / _SLACK - _SLACK_BYTES:
         raise ExportError(
             f"the engine holds {found} MB of weights, its network {wanted} MB: some are missing",
-            "report this with the versions of vdeploy doctor and the builder's log",
+            _REPORT,
         )
 
 
@@ -101,39 +83,55 @@ def precision_of_weights(plan: Plan, layers: Sequence[ComputeLayer]) -> str | No
     return None
 
 
-def engine_types(trt: Any, runtime: Any, blob: Any) -> dict[str, int] | None:
-    """Opens an engine and counts the types of what its layers take.
+def engine_types(library: Library, blob: Any) -> dict[str, int] | None:
+    """Opens an engine that has just been built, where that can be done, and counts the types inside of it.
 
     Args:
-        trt: The library.
-        runtime: Its runtime.
+        library: The library that built it.
         blob: The engine.
 
     Returns:
-        Number of layers' inputs by precision, or ``None`` where this machine cannot open the engine.
+        Number of tensors between layers by precision, or ``None`` where this machine cannot run the engine.
+
+    Raises:
+        ExportError: It is no engine, or cannot be opened although it is for this machine.
     """
+    trt = library.module
+    logger, log = message_logger(library)
+    runtime = trt.Runtime(logger)
+    if not _is_for_this_machine(trt, runtime, bytes(memoryview(blob)[:HEAD_BYTES])):
+        return None
     engine = runtime.deserialize_cuda_engine(blob)
     if engine is None:
-        return None
+        raise ExportError(f"TensorRT cannot open the engine that it built ({log.first_error})", _REPORT)
+    ends = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return engine_types_in(json.loads(text))
+    return types_between_layers(json.loads(text), ends)
 
 
-def engine_types_in(information: Mapping[str, Any]) -> dict[str, int]:
-    """Counts the types of the inputs of all layers in what `EngineInspector` says of an engine."""
+def types_between_layers(information: Mapping[str, Any], ends: Collection[str]) -> dict[str, int]:
+    """Counts the types in what `EngineInspector` says of an engine.
+
+    Inputs and outputs of the engine do not count: they are float32 or uint8 whatever it computes in. An engine whose
+    layers have been fused into one therefore tells nothing.
+
+    Args:
+        information: What the inspector said, as JSON.
+        ends: Names of the engine's inputs and outputs.
+    """
     found: Counter[str] = Counter()
     for layer in information.get("Layers", []):
         if not isinstance(layer, Mapping):
             continue
         for tensor in layer.get("Inputs", []):
             word = _WORD.search(str(tensor.get("Format/Datatype", tensor.get("DataType", ""))))
-            if word:
+            if word and tensor.get("Name") not in ends:
                 found[_WORDS[word[1].lower()]] += 1
     return dict(found)
 
 
 def refuse_other_types(types: Mapping[str, int] | None, wanted: Precision) -> None:
-    """Refuses an engine in which no layer takes the precision that was asked for.
+    """Refuses an engine in which nothing has the precision that was asked for.
 
     Args:
         types: What `engine_types` found; ``None`` and nothing mean that the engine does not tell.
@@ -146,5 +144,19 @@ def refuse_other_types(types: Mapping[str, int] | None, wanted: Precision) -> No
         found = ", ".join(sorted(types))
         raise ExportError(
             f"asked for {wanted}, but the layers of the engine compute in {found}: it is {found} inside",
-            "report this with the versions of vdeploy doctor and the builder's log",
+            _REPORT,
         )
+
+
+def _is_for_this_machine(trt: Any, runtime: Any, head: bytes) -> bool:
+    """Asks the library, where it can tell from the first bytes of an engine; `tensorrt` builds for this machine only.
+
+    Raises:
+        ExportError: They are not the first bytes of an engine.
+    """
+    if not hasattr(runtime, "get_engine_validity"):
+        return True
+    validity, diagnostics = runtime.get_engine_validity(head)
+    if int(diagnostics) & int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE):
+        raise ExportError("what TensorRT built is no engine", _REPORT)
+    return bool(validity != trt.EngineValidity.INVALID)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training.files import sha256_of, write_text
+from training.files import sha256_of
 from vdeploy.errors import ExportError
 from vdeploy.export.tensorrt.inspection import precision_of_weights, refuse_other_weights
 from vdeploy.export.tensorrt.layers import ComputeLayer, network_precision
@@ -20,7 +20,7 @@ from vdeploy.export.tensorrt.timing_cache import TimingCacheUse
 from vdeploy.runtimes.tensorrt_library import LibraryName
 from vdeploy.runtimes.tensorrt_plan import read_plan
 
-__all__ = ["EngineReport", "found_precision", "read_report", "report_file", "write_report"]
+__all__ = ["EngineReport", "found_precision", "read_report", "report_file"]
 
 _REMEDY = "build the engine again: vdeploy export"
 
@@ -39,7 +39,7 @@ class EngineReport(BaseModel):
     layers: tuple[ComputeLayer, ...] = Field(description="layers that multiply matrices, as parsed")
     weight_bytes: int | None = Field(description="size of the weights in the engine; null where the file does not tell")
     engine_types: dict[str, int] | None = Field(
-        description="inputs of the opened engine's layers by type; null where this machine could not open it"
+        description="tensors between the layers of the opened engine by type; null where this machine could not open it"
     )
     bytes: int
     sha256: str
@@ -50,11 +50,6 @@ class EngineReport(BaseModel):
 def report_file(engine: Path) -> Path:
     """The file beside an engine that holds its papers."""
     return engine.with_name(f"{engine.name}.json")
-
-
-def write_report(engine: Path, report: EngineReport) -> None:
-    """Writes the papers of an engine beside it."""
-    write_text(report_file(engine), report.model_dump_json(indent=2) + "\n")
 
 
 def read_report(engine: Path) -> EngineReport:
