@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from training.classifier import NORMALIZATION_EPSILON
 from training.extractor import IMAGENET_MEAN_RGB, FeatureExtractor
 from training.frameworks import load_tensorflow
@@ -150,7 +152,7 @@ class ClassifierGraph:
 def _variables(layer: Any) -> list[Any]:
     tf = load_tensorflow()
     return [
-        tf.Variable(value, trainable=False, dtype=tf.float32, name=f"{layer.name}/{variable.name}")
+        tf.Variable(value.astype(np.float32), trainable=False, name=f"{layer.name}/{variable.name}")
         for variable, value in zip(layer.weights, layer.get_weights(), strict=True)
     ]
 

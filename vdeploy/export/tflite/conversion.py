@@ -67,7 +67,10 @@ def convert(
     )
     if done.returncode:
         raise ExportError(f"the TFLite converter {_fate(done)}", "report this with the versions of vdeploy doctor")
-    return (folder / "model.tflite").read_bytes()
+    written = folder / "model.tflite"
+    if not written.is_file():
+        raise ExportError("the TFLite converter wrote nothing", "report this with the versions of vdeploy doctor")
+    return written.read_bytes()
 
 
 def _write_samples(file: Path, samples: Iterable[npt.NDArray[Any]]) -> None:

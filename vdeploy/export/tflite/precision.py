@@ -13,6 +13,7 @@ __all__ = ["found_precision"]
 
 _FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16"}
 _INTEGERS = {"INT4", "INT8", "INT16"}
+_CUSTOM = "CUSTOM "
 _TRANSLATORS = {"DEQUANTIZE", "QUANTIZE"}
 
 
@@ -35,7 +36,7 @@ def found_precision(path: Path) -> str:
         BundleError: The file is no TFLite file.
     """
     model = open_model(path)
-    foreign = sorted({name for name, _ in _operators(model) if name.startswith("custom ")})
+    foreign = sorted({name.removeprefix(_CUSTOM) for name, _ in _operators(model) if name.startswith(_CUSTOM)})
     if foreign:
         return f"foreign ({', '.join(foreign)})"
     floating: set[str] = set()
@@ -84,7 +85,7 @@ def _name(code: Any) -> str:
     # Files of older converters have the operator in the deprecated field.
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     name = _operator_names()[number]
-    return f"custom {code.CustomCode().decode()}" if name == "CUSTOM" else name
+    return f"{_CUSTOM}{code.CustomCode().decode()}" if name == "CUSTOM" else name
 
 
 def _listing(names: set[str]) -> str:

@@ -140,12 +140,12 @@ class _Network:
 def _write(path: Path, metadata: Metadata, network: _Network, quantization: Quantization | None) -> None:
     samples = network.samples(quantization.calibration) if quantization else None
     types = (network.input_type, quantization.dtype if quantization else "float32")
+    tf = load_tensorflow()
     try:
         with staging_folder(path) as folder:
             content = convert(folder, network.function, network.variables, samples=samples, types=types)
         with atomic_write(path) as file:
             file.write(add_metadata(content, metadata))
-    except OSError as error:
-        raise ExportError(
-            f"cannot write {path} ({error.strerror or error})", "free some space or choose another --out"
-        ) from error
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        raise ExportError(f"cannot write {path} ({reason})", "free some space or choose another --out") from error
