@@ -1,8 +1,8 @@
 """How much memory does an ONNX export of the extractor take, measured against the size of the FP32 file?
 
-One process exports once, from random weights to the file on disk, and reports its peak resident memory less what the
-imports take; the Keras network, which holds the weights as well, counts. For INT8, calibration on a few synthetic
-frames is part of it, judging is not.
+One process exports once, from random weights to the file on disk, and reports its peak resident memory beyond what it
+holds when the Keras network is loaded, which is told as well. For INT8, calibration on a few synthetic frames is part
+of it, judging is not.
 
     python -m benchmarks.export_memory [--layer fc2] [--format onnx-fp32] [--json]
 """
@@ -37,17 +37,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     load_keras()
-    baseline = _resident_bytes()
+    imported = _resident_bytes()
+    extractor = FeatureExtractor(arguments.layer, find_weights("random", arguments.layer))
+    weights_bytes = 4 * extractor.network.count_params()
+    loaded = _resident_bytes()
     with tempfile.TemporaryDirectory(prefix="vdeploy-memory-") as folder:
         file = Path(folder) / "model.onnx"
-        weights_bytes = _export(arguments.layer, arguments.format, file)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - baseline
+        _export(extractor, arguments.format, file)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - loaded
         found = {
             "layer": arguments.layer,
             "format": arguments.format,
             "precision": found_precision(file),
             "file_bytes": file.stat().st_size,
             "fp32_bytes": weights_bytes,
+            "keras_bytes": loaded - imported,
             "peak_bytes": peak,
             "ratio": round(peak / weights_bytes, 2),
         }
@@ -55,22 +59,18 @@ def main() -> None:
         json.dump(found, sys.stdout)
         return
     print(
-        f"{found['layer']} {found['format']} ({found['precision']}): file {file_mb(found['file_bytes'])} MB, peak "
-        f"{file_mb(peak)} MB, {found['ratio']} times the FP32 weights ({file_mb(weights_bytes)} MB)"
+        f"{found['layer']} {found['format']} ({found['precision']}): file {_mb(found['file_bytes'])} MB, Keras holds "
+        f"{_mb(found['keras_bytes'])} MB, the export takes {_mb(peak)} MB more at its peak, {found['ratio']} times the "
+        f"FP32 weights ({_mb(weights_bytes)} MB)"
     )
 
 
-def file_mb(count: int) -> str:
-    """Bytes as a number of megabytes."""
+def _mb(count: int) -> str:
     return f"{count / 1e6:,.0f}"
 
 
-def _export(layer: str, kind: str, file: Path) -> int:
-    """Exports, and returns the bytes of the weights in FP32."""
-    extractor = FeatureExtractor(layer, find_weights("random", layer))
-    weights_bytes = 4 * extractor.network.count_params()
+def _export(extractor: FeatureExtractor, kind: str, file: Path) -> None:
     model = extractor_to_onnx(extractor)
-    del extractor
     if kind == "onnx-fp16":
         model = to_float16(model)
     elif kind.startswith("onnx-int8"):
@@ -79,7 +79,6 @@ def _export(layer: str, kind: str, file: Path) -> int:
         good = Agreement(0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0)
         model = quantize(model, flavour, lambda: [{"frames": frames}], lambda _model, _quick: good).model
     write_onnx(model, file)
-    return weights_bytes
 
 
 def _resident_bytes() -> int:

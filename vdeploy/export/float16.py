@@ -3,7 +3,8 @@
 Only convolutions, matrix products and LSTMs are turned, and what stands behind them and only picks, moves or compares
 numbers. So the cast of the frames' bytes and the subtraction of the mean, the normalisation of the features, averages
 and the softmax stay in float32, and with them the inputs and outputs of the model. float16 ends at 65504; a layer that
-has seen a value near that on real frames stays in float32 as well.
+has seen a value near that on real frames stays in float32 as well. That has to be found in the float32 model: where a
+CPU has no float16 arithmetic, ONNX Runtime computes such layers in float32 and would show no overflow.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class _Converter:
 
     def _turn(self, source: onnx.TensorProto, target: onnx.TensorProto) -> None:
         values = self._onnx.numpy_helper.to_array(source)
-        if np.abs(values).max(initial=0) > FLOAT16_MAX:
+        if max(values.max(), -values.min()) > FLOAT16_MAX:
             raise ExportError(f"the weight {source.name} is beyond float16 (65504)", "export it in fp32")
         target.dims.extend(source.dims)
         target.data_type = self._onnx.TensorProto.FLOAT16

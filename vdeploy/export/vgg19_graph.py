@@ -69,22 +69,24 @@ def _layer(builder: _GraphBuilder, layer: Any, inputs: list[str]) -> str:
     if kind == "Flatten":
         return builder.node("Flatten", [x], name)
     if kind == "Dense":
-        kernel, bias = layer.get_weights()
-        if name == "fc1":
-            kernel = _rows_channels_first(kernel)
-        weights = [builder.constant(f"{name}/kernel", kernel), builder.constant(f"{name}/bias", bias)]
+        weights = [
+            builder.constant(f"{name}/kernel", _dense_kernel(layer), columns=layer.units),
+            builder.constant(f"{name}/bias", layer.get_weights()[1]),
+        ]
         return builder.node("Relu", [builder.node("Gemm", [x, *weights], name)], f"{name}/relu")
     if kind == "Concatenate":
         return builder.node("Concat", inputs, name, axis=1)
     raise AssertionError(f"VGG19 has no layer of kind {kind}")
 
 
-def _rows_channels_first(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Reorders the rows of fc1 from (height, width, channel), as Keras flattens, to (channel, height, width)."""
+def _dense_kernel(layer: Any) -> npt.NDArray[np.float32]:
+    """A dense kernel; that of fc1 in rows of (channel, height, width) instead of Keras' (height, width, channel)."""
+    kernel: npt.NDArray[np.float32] = layer.get_weights()[0]
+    if layer.name != "fc1":
+        return kernel
     side = 7
-    grid = kernel.reshape(side, side, -1, kernel.shape[1])
-    rows: npt.NDArray[np.float32] = grid.transpose(2, 0, 1, 3).reshape(kernel.shape)
-    return rows
+    grid: npt.NDArray[np.float32] = kernel.reshape(side, side, -1, layer.units).transpose(2, 0, 1, 3)
+    return grid
 
 
 class _GraphBuilder:
@@ -92,12 +94,15 @@ class _GraphBuilder:
         self.onnx = onnx
         self._model = onnx.ModelProto()
 
-    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+    def constant(self, name: str, value: npt.NDArray[Any], *, columns: int | None = None) -> str:
+        """Adds a constant, as a matrix if columns are given; an array that nobody else holds is freed on the way."""
         tensor = self._model.graph.initializer.add()
         tensor.name = name
-        tensor.dims.extend(value.shape)
+        tensor.dims.extend((value.size // columns, columns) if columns else value.shape)
         tensor.data_type = self.onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-        tensor.raw_data = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
+        content = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
+        del value
+        tensor.raw_data = content
         return name
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:

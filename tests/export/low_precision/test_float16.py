@@ -90,7 +90,6 @@ def test_what_overflows_stays_in_float32_and_is_named(extractor_stage, saved):
     assert wide[layer] == pytest.approx(LARGE, rel=1e-3)
     assert not [name for name in wide if name.startswith("block2")]
     expected = extractor_stage.run(hot)
-    assert not np.isfinite(extractor_stage.run(to_float16(hot))).all()
     kept = to_float16(hot, wide=wide)
     np.testing.assert_allclose(extractor_stage.run(kept), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
     assert layer in inspect_onnx(saved(kept)).layers_in("fp32")

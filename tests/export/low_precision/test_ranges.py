@@ -98,7 +98,7 @@ def test_activations_are_collected_clip_by_clip(extractor_stage):
     found = collect_histograms(extractor_stage.model, ["centred", "block1_pool"], feeds())
     assert seen == [0, 1, 2]
     assert {"centred", "block1_pool"} <= set(names)
-    assert found["centred"].low < -100
+    assert found["centred"].low < -50
     assert found["centred"].counts.sum() == 3 * 4 * 3 * 32 * 32
     assert found["block1_pool"].low >= 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,10 +50,6 @@ class Agreement:
     def rank(self) -> tuple[float, float, float]:
         """The better candidate's is larger: equal verdicts first, then drift, then the cosine."""
         return self.top1, -self.drift_mean, self.cosine
-
-    def to_dict(self) -> Mapping[str, float]:
-        """JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 def measure_agreement(

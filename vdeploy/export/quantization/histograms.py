@@ -56,7 +56,7 @@ class Histogram:
         self.high = max(self.high, float(flat.max()))
         self._widen(max(-self.low, self.high))
         # An odd stride passes through all positions and channels, whose numbers are even.
-        sample = flat[:: flat.size // _SAMPLES | 1]
+        sample = flat[:: flat.size // _SAMPLES | 1].astype(np.float64)
         bins = np.floor((sample / self.reach + 1) * BINS).astype(np.int64).clip(0, 2 * BINS - 1)
         self.counts += np.bincount(bins, minlength=2 * BINS)
 

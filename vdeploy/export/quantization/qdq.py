@@ -88,7 +88,9 @@ class _Writer:
         self._flavour = flavour
         self._ranges = ranges
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._layers = {node.name for node in quantizable_layers(model)} - keep
+        layers = quantizable_layers(model)
+        self._layers = {node.name for node in layers} - keep
+        self._kept = {node.output[0] for node in layers if node.name in keep and flavour.fused}
         fused = [n for n in model.graph.node if n.name in self._layers and flavour.fused and n.op_type in _FUSABLE]
         self._ends = {_end(model.graph, node) for node in fused}
         self._scales: dict[str, _Scale] = {}
@@ -105,6 +107,8 @@ class _Writer:
         for node in self._source.node:
             if node.name in self._layers:
                 self._layer(node)
+            elif node.op_type == "Relu" and node.input[0] in self._kept:
+                self._relu_of_kept(node)
             else:
                 self._copy(node, [self._names.get(name, name) for name in node.input])
                 if node.op_type == "MaxPool" and self._flavour.fused and node.input[0] in self._scales:
@@ -126,6 +130,16 @@ class _Writer:
         if bias is not None:
             inputs[2] = self._quantize_bias(node.input[2], bias, scales * np.float32(self._scales[source].scale))
         self._copy(node, inputs)
+
+    def _relu_of_kept(self, node: onnx.NodeProto) -> None:
+        """Writes a Relu as a maximum: ONNX Runtime quantizes the weights of a float layer between 8-bit ones by itself.
+
+        It does so where the layer's input is dequantized and its output, or the Relu's behind it, is quantized again.
+        """
+        zero = "zero"
+        if zero not in self._stored:
+            self._stored.add(self._store(zero, np.float32(0)))
+        self._node("Max", [node.input[0], zero], node.output[0])
 
     def _copy(self, node: onnx.NodeProto, inputs: list[str]) -> None:
         for name in inputs:

@@ -48,10 +48,11 @@ def entropy(histogram: Histogram, flavour: Flavour) -> Range:
     counts = histogram.magnitudes.reshape(_COARSE_BINS, -1).sum(axis=1).astype(np.float64)
     # Zeros are exact on every scale, and behind a Relu they are half of all values.
     counts[0] = 0
-    used = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 0
-    candidates = [*range(levels, used, _STEP), used]
-    best = min(candidates, key=lambda bins: _divergence(counts, bins, levels))
-    limit = histogram.reach * best / _COARSE_BINS if used > levels else histogram.reach
+    if not counts.any():
+        return min_max(histogram, flavour)
+    used = int(np.flatnonzero(counts)[-1]) + 1
+    best = min([*range(levels, used, _STEP), used], key=lambda bins: _divergence(counts, bins, levels))
+    limit = histogram.reach * best / _COARSE_BINS
     return max(histogram.low, -limit), min(histogram.high, limit)
 
 
@@ -66,6 +67,8 @@ METHODS: dict[str, Callable[[Histogram, Flavour], Range]] = {
 def _divergence(counts: npt.NDArray[np.float64], bins: int, levels: int) -> float:
     """Kullback-Leibler divergence of a clipped distribution from its quantized form, in nats."""
     kept = counts[:bins]
+    if not kept.any():
+        return np.inf
     clipped = kept.copy()
     clipped[-1] += counts[bins:].sum()
     level = np.arange(bins) * levels // bins
@@ -73,9 +76,9 @@ def _divergence(counts: npt.NDArray[np.float64], bins: int, levels: int) -> floa
     mass = np.bincount(level, kept, levels)
     members = np.bincount(level, occupied, levels)
     spread = np.where(occupied, (mass / np.maximum(members, 1))[level], 0)
-    p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1)
+    p, q = clipped / clipped.sum(), spread / spread.sum()
     both = (p > 0) & (q > 0)
     # A value clipped into a bin that was empty has no counterpart; it counts as being seen once.
     alone = (p > 0) & (q == 0)
-    floor = 1 / max(spread.sum(), 1)
+    floor = 1 / spread.sum()
     return float(np.sum(p[both] * np.log(p[both] / q[both])) + np.sum(p[alone] * np.log(p[alone] / floor)))
