@@ -1,230 +1,187 @@
-"""TFLite: Keras' numbers in float32, full-integer INT8 from real inputs only, and a converter that may crash."""
+"""TFLite files of both stages: Keras' numbers, the precision that was asked for, and planted faults that are found."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
 import numpy as np
 import pytest
 
 from training.classifier import build_classifier
 from training.clips import ClipSpec
+from training.extractor import FeatureExtractor
 from training.recipe import ModelSection
 from training.trainer import predict
-from vdeploy.errors import ExportError
-from vdeploy.export.parity import synthetic_frames
+from training.weights import find_weights
+from vdeploy.bundle import Parity, TensorSpec
+from vdeploy.errors import ParityError
+from vdeploy.export.parity import check_parity, synthetic_frames
 from vdeploy.export.tflite import (
     Metadata,
     Quantization,
     classifier_to_tflite,
-    conversion,
     extractor_to_tflite,
     found_precision,
     read_metadata,
 )
 from vdeploy.export.tflite.flatbuffer import load_schema, open_model
+from vdeploy.formats import FORMATS
 from vdeploy.runtimes.litert import LiteRtRuntime
 
-SIZE, FRAMES, DIM = 32, 4, 512
+SIZE, FRAMES, DIM, UNITS = 32, 4, 512, 32
 METADATA = Metadata(("non-violent", "violent"), ClipSpec(frames=FRAMES, size=SIZE))
+TOLERANCES = {"fp32": 1e-4, "int8": 0.1}
+FRAMES_IN = TensorSpec(name="frames", dtype="uint8", shape=("batch", "time", SIZE, SIZE, 3))
+FEATURES = TensorSpec(name="features", dtype="float32", shape=("batch", FRAMES, DIM))
+PROBABILITIES = TensorSpec(name="probabilities", dtype="float32", shape=("batch", 2))
 
 
-def some_features(clips: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).gamma(0.5, size=(clips, FRAMES, DIM)).astype(np.float32)
+@dataclasses.dataclass
+class Stage:
+    """A stage in Keras beside its file in one precision, to be damaged and compared."""
+
+    file: Path
+    precision: str
+    reference: Callable[[Any], Any]
+    inputs: Any
+    tensors: tuple[TensorSpec, TensorSpec]
+
+    def parity(self, file: Path) -> Parity:
+        kind = dataclasses.replace(FORMATS["onnx-fp32"], name="tflite", tolerance=TOLERANCES[self.precision])
+        return check_parity(kind, LiteRtRuntime(file), self.reference, self.inputs, tensors=self.tensors)
+
+    def refusal(self, fault: Callable[[Any], None], folder: Path) -> str:
+        """What parity says about the file with a fault in it."""
+        damaged = folder / "model.tflite"
+        damaged.write_bytes(edited(self.file, fault))
+        with pytest.raises(ParityError) as caught:
+            self.parity(damaged)
+        return str(caught.value)
 
 
-def tensors(path) -> dict[str, tuple[str, tuple[int, ...], float, int]]:
-    """Type, shape, scale and zero point of the inputs and outputs."""
-    details = LiteRtRuntime(path)._runner
-    found = {**details.get_input_details(), **details.get_output_details()}
-    return {
-        name: (np.dtype(value["dtype"]).name, tuple(map(int, value["shape"])), *value["quantization"])
-        for name, value in found.items()
-    }
+def edited(file: Path, change: Callable[[Any], None]) -> bytes:
+    model = load_schema().ModelT.InitFromPackedBuf(bytearray(file.read_bytes()), 0)
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
-def operators(path) -> set[str]:
+def weights(model: Any, *shape: int) -> np.ndarray:
+    """The one constant of a shape, to be changed in place."""
+    types = {load_schema().TensorType.FLOAT32: np.float32, load_schema().TensorType.INT8: np.int8}
+    (tensor,) = (
+        tensor
+        for tensor in model.subgraphs[0].tensors
+        if tuple(tensor.shape) == shape and tensor.type in types and model.buffers[tensor.buffer].data is not None
+    )
+    return model.buffers[tensor.buffer].data.view(types[tensor.type]).reshape(shape)
+
+
+def operators(file: Path) -> set[str]:
     names = {number: name for name, number in vars(load_schema().BuiltinOperator).items() if isinstance(number, int)}
-    model = open_model(path)
+    model = open_model(file)
     codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
     return {names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes}
 
 
-@pytest.fixture(scope="module")
-def classifier():
-    return build_classifier(FRAMES, DIM, ModelSection(pooling="mean", units=32))
-
-
-@pytest.fixture(scope="module")
-def extractor(tiny_run):
-    return tiny_run.extractor()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("tflite")
-
-
-@pytest.fixture(scope="module")
-def classifier_fp32(classifier, folder):
-    classifier_to_tflite(classifier, folder / "classifier-fp32.tflite", METADATA)
-    return folder / "classifier-fp32.tflite"
-
-
-@pytest.fixture(scope="module")
-def classifier_int8(classifier, folder):
-    calibration = (some_features(4, seed) for seed in range(10))
-    path = folder / "classifier-int8.tflite"
-    classifier_to_tflite(classifier, path, METADATA, Quantization(calibration, io="int8"))
-    return path
-
-
-@pytest.fixture(scope="module")
-def extractor_fp32(extractor, folder):
-    extractor_to_tflite(extractor, folder / "extractor-fp32.tflite", METADATA)
-    return folder / "extractor-fp32.tflite"
-
-
-@pytest.fixture(scope="module")
-def extractor_int8(extractor, folder):
-    calibration = iter(synthetic_frames(8, FRAMES, SIZE) // 2)
-    extractor_to_tflite(extractor, folder / "extractor-int8.tflite", METADATA, Quantization(calibration))
-    return folder / "extractor-int8.tflite"
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-def test_the_classifier_agrees_with_keras(classifier, classifier_fp32, batch):
-    found = LiteRtRuntime(classifier_fp32).infer({"features": some_features(batch)})["probabilities"]
-    np.testing.assert_allclose(found, predict(classifier, some_features(batch)), rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("batch", "time"), [(1, 4), (3, 2)])
-def test_the_extractor_agrees_with_keras(extractor, extractor_fp32, batch, time):
-    frames = synthetic_frames(batch, time, SIZE)
-    expected = extractor.extract(frames)
-    found = LiteRtRuntime(extractor_fp32).infer({"frames": frames})["features"]
-    assert found.shape == (batch, time, DIM)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
-
-
-def test_the_int8_classifier_agrees_with_keras(classifier, classifier_int8):
-    given = some_features(64, seed=99)
-    expected = predict(classifier, given)
-    found = LiteRtRuntime(classifier_int8).infer({"features": given})["probabilities"]
-    assert np.abs(found - expected).max() < 0.05
-
-
-def test_the_int8_extractor_agrees_with_keras(extractor, extractor_int8):
-    frames = synthetic_frames(3, FRAMES, SIZE, seed=7) // 2
-    expected = extractor.extract(frames).reshape(-1, DIM)
-    found = LiteRtRuntime(extractor_int8).infer({"frames": frames})["features"].reshape(-1, DIM)
-    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
-    assert cosines.min() > 0.99
-
-
-def test_precision_is_what_the_file_computes_in(classifier_fp32, classifier_int8, extractor_fp32, extractor_int8):
-    assert [found_precision(path) for path in (classifier_fp32, extractor_fp32)] == ["fp32", "fp32"]
-    assert [found_precision(path) for path in (classifier_int8, extractor_int8)] == ["int8", "int8"]
-    assert classifier_int8.stat().st_size < 0.4 * classifier_fp32.stat().st_size
-    assert extractor_int8.stat().st_size < 0.3 * extractor_fp32.stat().st_size
-
-
-def test_types_are_those_that_were_asked_for(classifier_fp32, classifier_int8, extractor_fp32, extractor_int8):
-    assert tensors(classifier_fp32) == {
-        "features": ("float32", (1, FRAMES, DIM), 0.0, 0),
-        "probabilities": ("float32", (1, 2), 0.0, 0),
+def ends(file: Path) -> dict[str, tuple[str, tuple[int, ...], float, int]]:
+    """Type, shape, scale and zero point of input and output."""
+    runner = LiteRtRuntime(file)._runner
+    return {
+        name: (np.dtype(value["dtype"]).name, tuple(map(int, value["shape"])), *value["quantization"])
+        for name, value in {**runner.get_input_details(), **runner.get_output_details()}.items()
     }
-    assert tensors(extractor_fp32)["frames"] == ("uint8", (1, 1, SIZE, SIZE, 3), 0.0, 0)
-    assert [kind for kind, *_ in tensors(classifier_int8).values()] == ["int8", "int8"]
-    assert tensors(extractor_int8)["features"] == ("float32", (1, 1, DIM), 0.0, 0)
 
 
-def test_the_int8_extractor_takes_the_bytes_themselves_even_if_calibrated_on_dark_frames(extractor_int8):
-    assert tensors(extractor_int8)["frames"] == ("uint8", (1, 1, SIZE, SIZE, 3), 1.0, 0)
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def extractor(request, tmp_path_factory):
+    keras = FeatureExtractor("avg", find_weights("random", "avg"), size=SIZE)
+    file = tmp_path_factory.mktemp("extractor") / "model.tflite"
+    # Dark frames: what the file takes must be the byte itself all the same.
+    frames = synthetic_frames(8, FRAMES, SIZE) // 2
+    extractor_to_tflite(keras, file, METADATA, Quantization(iter(frames)) if request.param == "int8" else None)
+    return Stage(file, request.param, keras.extract, frames[:3], (FRAMES_IN, FEATURES))
 
 
-def test_no_loop_and_no_operator_of_tensorflow(classifier_fp32, classifier_int8, extractor_fp32, extractor_int8):
-    paths = (classifier_fp32, classifier_int8, extractor_fp32, extractor_int8)
-    assert not {"WHILE", "IF", "CALL", "CUSTOM"} & set.union(*map(operators, paths))
-    assert {open_model(path).SubgraphsLength() for path in paths} == {1}
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def classifier(request, tmp_path_factory):
+    model = build_classifier(FRAMES, DIM, ModelSection(pooling="mean", units=UNITS))
+    # Louder than at the start of a training, or the answer hardly depends on the gates.
+    model.set_weights([3 * value for value in model.get_weights()])
+    features = np.random.default_rng(0).gamma(0.5, size=(40, FRAMES, DIM)).astype(np.float32)
+    file = tmp_path_factory.mktemp("classifier") / "model.tflite"
+    quantization = Quantization(iter(features), io="int8") if request.param == "int8" else None
+    classifier_to_tflite(model, file, METADATA, quantization)
+    return Stage(file, request.param, lambda rows: predict(model, rows), features[:3], (FEATURES, PROBABILITIES))
 
 
-def test_the_metadata_are_inside(classifier_fp32, extractor_int8):
-    assert read_metadata(classifier_fp32) == read_metadata(extractor_int8) == METADATA
+def check_file(stage: Stage) -> None:
+    assert stage.parity(stage.file).max_rel <= TOLERANCES[stage.precision]
+    assert found_precision(stage.file) == stage.precision
+    assert read_metadata(stage.file) == METADATA
+    assert not {"WHILE", "IF", "CALL", "CUSTOM"} & operators(stage.file)
+    assert open_model(stage.file).SubgraphsLength() == 1
+    assert [file.name for file in stage.file.parent.iterdir()] == ["model.tflite"]
 
 
-def test_nothing_else_is_left_in_the_folder(classifier_fp32, classifier_int8, extractor_fp32, extractor_int8, folder):
-    assert len(list(folder.iterdir())) == 4
+def test_the_extractor_is_right(extractor):
+    check_file(extractor)
+    scale = 1.0 if extractor.precision == "int8" else 0.0
+    assert ends(extractor.file) == {
+        "frames": ("uint8", (1, 1, SIZE, SIZE, 3), scale, 0),
+        "features": ("float32", (1, 1, DIM), 0.0, 0),
+    }
+    assert (extractor.file.stat().st_size < 25e6) == (extractor.precision == "int8")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("quantized", [False, True])
-def test_another_export_gives_the_same_bytes(classifier, tmp_path, quantized):
-    for name in ("one", "other"):
-        quantization = Quantization([some_features(8)]) if quantized else None
-        classifier_to_tflite(classifier, tmp_path / name, METADATA, quantization)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+def test_the_extractor_takes_any_number_of_frames(extractor):
+    runtime = LiteRtRuntime(extractor.file)
+    whole = runtime.infer({"frames": extractor.inputs})["features"]
+    assert whole.shape == (3, FRAMES, DIM)
+    part = runtime.infer({"frames": extractor.inputs[1:2, 1:3]})["features"]
+    np.testing.assert_array_equal(part, whole[1:2, 1:3])
 
 
-def test_quantization_without_data_is_refused(classifier, extractor, tmp_path):
-    (tmp_path / "model.tflite").write_text("the old file")
-    for write, model in ((classifier_to_tflite, classifier), (extractor_to_tflite, extractor)):
-        with pytest.raises(ExportError, match="INT8 quantization has no calibration data"):
-            write(model, tmp_path / "model.tflite", METADATA, Quantization(iter(())))
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["the old file"]
+def test_the_classifier_is_right(classifier):
+    check_file(classifier)
+    kinds = [(kind, shape) for kind, shape, *_ in ends(classifier.file).values()]
+    kind = {"fp32": "float32", "int8": "int8"}[classifier.precision]
+    assert kinds == [(kind, (1, FRAMES, DIM)), (kind, (1, 2))]
 
 
-def test_calibration_data_of_another_shape_are_refused(classifier, extractor, tmp_path):
-    with pytest.raises(ExportError, match=r"calibration data has shape \[1, 3, 512\], not \[\.\.\., 4, 512\]"):
-        wrong = Quantization([np.zeros((1, 3, DIM), np.float32)])
-        classifier_to_tflite(classifier, tmp_path / "model.tflite", METADATA, wrong)
-    with pytest.raises(ExportError, match=r"not \[\.\.\., 32, 32, 3\]"):
-        wrong = Quantization([np.zeros((4, 48, 48, 3), np.uint8)])
-        extractor_to_tflite(extractor, tmp_path / "model.tflite", METADATA, wrong)
-    assert not list(tmp_path.iterdir())
+def test_swapped_colour_channels_are_found(extractor, tmp_path):
+    def fault(model):
+        kernel = weights(model, 64, 3, 3, 3)
+        kernel[:] = kernel[..., ::-1].copy()
+
+    assert "features differs from Keras by" in extractor.refusal(fault, tmp_path)
 
 
-def test_calibration_data_that_are_no_numbers_are_refused(classifier, tmp_path):
-    with pytest.raises(ExportError, match="calibration data holds NaN or infinity"):
-        wrong = Quantization([np.full((1, FRAMES, DIM), np.nan, np.float32)])
-        classifier_to_tflite(classifier, tmp_path / "model.tflite", METADATA, wrong)
+def test_a_wrong_mean_is_found(extractor, tmp_path):
+    def fault(model):
+        weights(model, 3)[:] = 0
+
+    assert "features differs from Keras by" in extractor.refusal(fault, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"crashed \(SIGSEGV\)"),
-        ("import os; os.kill(os.getpid(), 9)", r"crashed \(SIGKILL\)"),
-        (
-            "import pathlib, sys; pathlib.Path(sys.argv[1], 'model.tflite').touch(); sys.exit(3)",
-            r"failed \(exit code 3\)",
-        ),
-        ("raise ValueError('no such operator')", r"failed \(ValueError: no such operator\)"),
-        ("pass", "wrote nothing"),
-    ],
-)
-def test_a_converter_that_dies_is_one_clear_line(classifier, tmp_path, monkeypatch, script, words):
-    out, dying = tmp_path / "out" / "model.tflite", tmp_path / "child.py"
-    out.parent.mkdir()
-    out.write_text("the old file")
-    dying.write_text(script)
-    monkeypatch.setattr(conversion, "_CHILD", dying)
-    with pytest.raises(ExportError, match=f"the TFLite converter {words}; ") as caught:
-        classifier_to_tflite(classifier, out, METADATA)
-    assert "\n" not in str(caught.value)
-    assert [file.read_text() for file in out.parent.iterdir()] == ["the old file"]
+@pytest.mark.parametrize("gates", [(0, 1, 3, 2), (1, 0, 2, 3), (3, 2, 1, 0)])
+def test_swapped_lstm_gates_are_found(classifier, tmp_path, gates):
+    def fault(model):
+        for width in (UNITS, DIM):
+            kernel = weights(model, 4 * UNITS, width)
+            kernel[:] = kernel.reshape(4, UNITS, width)[list(gates)].reshape(kernel.shape)
+
+    assert "probabilities differs from Keras by" in classifier.refusal(fault, tmp_path)
 
 
-def test_a_graph_that_needs_other_operators_than_builtin_ones_is_refused(tmp_path):
-    import tensorflow as tf
+def test_transposed_recurrent_weights_are_found(classifier, tmp_path):
+    def fault(model):
+        kernel = weights(model, 4 * UNITS, UNITS).reshape(4, UNITS, UNITS)
+        kernel[:] = kernel.transpose(0, 2, 1).copy()
 
-    @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32, name="features")])
-    def function(features):
-        return {"probabilities": tf.math.erfinv(features)}
-
-    with pytest.raises(ExportError, match=r"the TFLite converter failed \(.*Erfinv"):
-        conversion.convert(tmp_path, function, [])
-
-
-def test_a_place_that_cannot_be_written_is_one_clear_line(classifier, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ExportError, match=r"cannot write .*model\.tflite \("):
-        classifier_to_tflite(classifier, tmp_path / "file" / "model.tflite", METADATA)
+    assert "probabilities differs from Keras by" in classifier.refusal(fault, tmp_path)

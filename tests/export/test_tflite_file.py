@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import flatbuffers
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from training.clips import ClipSpec
 from vdeploy import __version__
 from vdeploy.errors import BundleError, MissingExtraError
 from vdeploy.export.tflite import Metadata, found_precision, read_metadata
-from vdeploy.export.tflite.flatbuffer import open_model, with_buffer
+from vdeploy.export.tflite.flatbuffer import load_schema, open_model, with_buffer
 from vdeploy.export.tflite.metadata import add_metadata
 from vdeploy.runtimes.litert import LiteRtRuntime
 
@@ -51,11 +52,24 @@ def test_half_precision_weights_are_neither_fp32_nor_int8(tmp_path):
     assert found_precision(tmp_path / "model.tflite").startswith("mixed (weights FLOAT16;")
 
 
-def test_operators_of_tensorflow_are_named(tmp_path):
-    import tensorflow as tf
+def test_a_float_network_passed_as_int8_is_not_believed(tmp_path):
+    file = tmp_path / "model-int8.tflite"
+    write_tiny_tflite(file, "fp32")
+    assert found_precision(file) == "fp32"
 
-    write_tiny_tflite(tmp_path / "model.tflite", "flex", body=tf.math.erfinv)
-    assert found_precision(tmp_path / "model.tflite") == "foreign (FlexErfinv)"
+
+def test_operators_of_tensorflow_are_named(tmp_path):
+    file = tmp_path / "model.tflite"
+    write_tiny_tflite(file, "fp32")
+    schema = load_schema()
+    model = schema.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
+    code = next(code for code in model.operatorCodes if code.builtinCode == schema.BuiltinOperator.TANH)
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = "FlexTanh"
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    file.write_bytes(builder.Output())
+    assert found_precision(file) == "foreign (FlexTanh)"
 
 
 def test_metadata_come_back_and_the_file_still_computes(tmp_path):

@@ -20,7 +20,7 @@ def write_tiny_tflite(
 
     Args:
         path: Where the file goes.
-        precision: "fp32", "fp16", "dynamic", "int8" (falls back to float where it must) or "flex".
+        precision: "fp32", "fp16", "dynamic" or "int8" (falls back to float where it must).
         io: Type of input and output of an int8 file.
         steps: Length of the second axis.
         body: What comes after the product, a tangent if left out.
@@ -47,8 +47,6 @@ def write_tiny_tflite(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "fp16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision == "flex":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     if precision == "int8":
         samples = random.normal(size=(32, *spec.shape)).astype(np.float32)
         converter.representative_dataset = lambda: ([sample] for sample in samples)

@@ -118,7 +118,7 @@ class ClassifierGraph:
         """
         tf = load_tensorflow()
         hidden = self._recurrence(self._projection(features))
-        pooled = tf.add_n(hidden) / self.frames if self._means else hidden[-1]
+        pooled = tf.reduce_mean(tf.stack(hidden), axis=0) if self._means else hidden[-1]
         dense = tf.nn.relu(_affine(pooled, self._dense))
         return tf.nn.softmax(_affine(dense, self._logits))
 

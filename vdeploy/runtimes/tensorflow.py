@@ -49,10 +49,23 @@ class TensorFlowRuntime:
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
         """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
         try:
-            outputs = self._function(**{name: self._tf.constant(value) for name, value in inputs.items()})
+            tensors = {name: self._tf.constant(value) for name, value in inputs.items()}
+            self._check(tensors)
+            outputs = self._function(**tensors)
         except (TypeError, ValueError, self._tf.errors.OpError) as error:
             raise BundleError(f"TensorFlow cannot run {self._path} ({error})", "export the run again") from error
         return {name: value.numpy() for name, value in outputs.items()}
+
+    def _check(self, tensors: Mapping[str, Any]) -> None:
+        """Compares inputs with the signature: a loaded function takes any shape, and computes something."""
+        _, specs = self._function.structured_input_signature
+        if set(tensors) != set(specs):
+            raise ValueError(f"it takes {', '.join(specs)}, not {', '.join(tensors) or 'nothing'}")
+        for name, spec in specs.items():
+            tensor = tensors[name]
+            if not spec.is_compatible_with(tensor):
+                wanted, given = (f"{value.dtype.name} {value.shape}" for value in (spec, tensor))
+                raise ValueError(f"{name} must be {wanted}, not {given}")
 
     def _set_threads(self, threads: int) -> None:
         try:

@@ -2,7 +2,7 @@
 
 Usage: ``python child.py FOLDER``. The folder holds ``model``, a SavedModel with one signature, and for quantization
 ``calibration.npy``, arrays written one after the other, and ``types.json``, the types of input and output. What is made
-is ``model.tflite``.
+is ``model.tflite``; what goes wrong is the last line of stderr.
 """
 
 from __future__ import annotations
@@ -41,4 +41,8 @@ def _samples(file: Path) -> Iterator[list[Any]]:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]))
+    try:
+        convert(Path(sys.argv[1]))
+    except Exception as error:
+        # The first line says what is wrong; a dump of the whole graph follows it.
+        sys.exit(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

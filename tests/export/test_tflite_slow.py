@@ -1,0 +1,150 @@
+"""TFLite at full size: real clips through a trained classifier, and every layer that features can come from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from training.classifier import build_classifier
+from training.clips import ClipSpec, read_clip
+from training.dataset import scan
+from training.extractor import FeatureExtractor
+from training.recipe import ModelSection, load_recipe
+from training.trainer import predict
+from training.weights import find_weights
+from vdeploy.export.tflite import (
+    Metadata,
+    Quantization,
+    classifier_to_tflite,
+    extractor_to_tflite,
+    found_precision,
+)
+from vdeploy.runtimes.litert import LiteRtRuntime
+
+pytestmark = pytest.mark.slow
+
+METADATA = Metadata(("non-violent", "violent"), ClipSpec())
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_another_export_gives_the_same_bytes(tmp_path, quantized):
+    model = build_classifier(4, 512, ModelSection(units=8))
+    features = np.random.default_rng(0).gamma(0.5, size=(8, 4, 512)).astype(np.float32)
+    for name in ("one", "other"):
+        classifier_to_tflite(model, tmp_path / name, METADATA, Quantization([features]) if quantized else None)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def hockey_run(hockey, tmp_path_factory):
+    """A run on the real clips with ImageNet weights, and its training and validation features."""
+    from training.feature_store import FeatureStore
+    from training.features import extract_dataset, feature_key
+    from training.files import cache_dir
+    from training.pipeline import train
+
+    root = cache_dir() / "features"
+    run = train(hockey, tmp_path_factory.mktemp("hockey") / "run", load_recipe("default", ()), store_root=root)
+    spec = run.recipe.clip_spec
+    store = FeatureStore(root, feature_key(spec, "avg", run.weights()))
+    extraction = extract_dataset(scan(hockey), spec, store, run.extractor)
+    return run, extraction.of("train").astype(np.float32), extraction.of("valid").astype(np.float32)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("io", ["float", "int8"])
+def test_the_int8_classifier_gives_the_verdicts_of_keras_on_real_clips(hockey_run, tmp_path, io):
+    run, train, valid = hockey_run
+    classifier_to_tflite(run.classifier(), tmp_path / "model.tflite", METADATA, Quantization(iter(train[:200]), io))
+    assert found_precision(tmp_path / "model.tflite") == "int8"
+    expected = predict(run.classifier(), valid)
+    found = LiteRtRuntime(tmp_path / "model.tflite").infer({"features": valid})["probabilities"]
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.99
+    assert np.abs(found - expected).mean() < 0.02
+
+
+@pytest.mark.timeout(2400)
+def test_the_int8_extractor_keeps_real_features_and_verdicts(hockey, hockey_run, tmp_path):
+    run, *_ = hockey_run
+    dataset, spec = scan(hockey), run.recipe.clip_spec
+    clips = {
+        split: np.stack([read_clip(dataset.absolute(clip), spec).frames for clip in dataset.of(split)[::step]])
+        for split, step in (("train", 8), ("valid", 10))
+    }
+    extractor = run.extractor()
+    calibration = Quantization(clip[::8] for clip in clips["train"])
+    extractor_to_tflite(extractor, tmp_path / "model.tflite", METADATA, calibration)
+    expected = extractor.extract(clips["valid"])
+    found = LiteRtRuntime(tmp_path / "model.tflite").infer({"frames": clips["valid"]})["features"]
+    norms = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    assert ((expected * found).sum(-1) / norms).min() > 0.995
+    answers = [predict(run.classifier(), features).argmax(1) for features in (expected, found)]
+    assert (answers[0] == answers[1]).mean() >= 0.9
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("quantized", [False, True])
+def test_two_averaged_blocks_convert(tmp_path, quantized):
+    extractor = FeatureExtractor("avg45", find_weights("random", "avg45"), size=64)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3)).astype(np.uint8)
+    file = tmp_path / "model.tflite"
+    extractor_to_tflite(extractor, file, METADATA, Quantization([frames]) if quantized else None)
+    assert found_precision(file) == ("int8" if quantized else "fp32")
+    expected = extractor.extract(frames)
+    found = LiteRtRuntime(file).infer({"frames": frames})["features"]
+    assert np.abs(found - expected).max() <= (0.15 if quantized else 1e-5) * expected.max()
+
+
+FC2 = """
+    import json, resource, sys
+    from pathlib import Path
+
+    import numpy as np
+
+    from training.clips import ClipSpec
+    from training.extractor import FeatureExtractor
+    from training.weights import find_weights
+    from vdeploy.export.parity import synthetic_frames
+    from vdeploy.export.tflite import Metadata, Quantization, extractor_to_tflite, found_precision
+    from vdeploy.runtimes.litert import LiteRtRuntime
+
+    file, quantized = Path(sys.argv[1]), sys.argv[2] == "True"
+    extractor = FeatureExtractor("fc2", find_weights("random", "fc2"))
+    frames = synthetic_frames(2, 2, 224)
+    expected = extractor.extract(frames)
+    quantization = Quantization([frames]) if quantized else None
+    extractor_to_tflite(extractor, file, Metadata(("no", "yes"), ClipSpec()), quantization)
+    found = LiteRtRuntime(file).infer({"frames": frames})["features"]
+    norms = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    json.dump(
+        {
+            "bytes": file.stat().st_size,
+            "precision": found_precision(file),
+            "cosine": float(((expected * found).sum(-1) / norms).min()),
+            "peak": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        },
+        sys.stdout,
+    )
+"""
+
+
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("quantized", [False, True])
+def test_fc2_converts_in_bounded_memory(tmp_path, quantized):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FC2), str(tmp_path / "model.tflite"), str(quantized)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["precision"] == ("int8" if quantized else "fp32")
+    assert (found["bytes"] < 150e6) == quantized
+    assert found["cosine"] > (0.99 if quantized else 0.999999)
+    assert found["peak"] < 8e9
