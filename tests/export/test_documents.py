@@ -20,7 +20,7 @@ METRICS = {
     "accuracy_violent": 0.9,
     "accuracy_non_violent": None,
     "roc_auc": 0.97,
-    "intervals": {"accuracy": [0.81, 0.93]},
+    "intervals": {"accuracy": [0.81, 0.93], "roc_auc": [0.95, 0.99]},
 }
 
 
@@ -40,8 +40,10 @@ def test_the_card_says_what_was_measured(manifest):
     card = render_model_card(manifest)
     assert "On 100 validation clips" in card
     assert "| accuracy | 87.5% | 81.0% to 93.0% |" in card
-    assert "| ROC AUC | 0.97 | \N{EN DASH} |" in card
+    assert "| ROC AUC | 0.97 | 0.95 to 0.99 |" in card
+    assert "| non-violent clips not flagged | \N{EN DASH} | \N{EN DASH} |" in card
     assert "were chosen on these same clips" in card
+    assert "could not be run" not in card
     assert "| extractor | onnx-fp32 | fp32 |" in card
     assert "75.0% of 4" in card
     assert not re.search(r"\n{3,}", card)
@@ -51,6 +53,13 @@ def test_the_card_of_a_test_split_makes_no_excuse(manifest):
     card = render_model_card(manifest.model_copy(update={"metrics": {"test": METRICS}}))
     assert "On 100 test clips" in card
     assert "were chosen on these same clips" not in card
+
+
+def test_the_card_tells_what_was_not_run_itself(manifest):
+    first, *others = manifest.artifacts
+    built = first.model_copy(update={"parity": first.parity.model_copy(update={"executed": "the ONNX file"})})
+    card = render_model_card(manifest.model_copy(update={"artifacts": (built, *others)}))
+    assert "onnx-fp32 could not be run on the machine that built it" in card
 
 
 def test_a_card_without_figures_says_so(manifest):

@@ -149,7 +149,7 @@ def test_engines_have_papers_in_the_manifest_and_a_log_in_the_bundle(whole):
     artifact = whole.bundle.artifact("extractor", "tensorrt-rtx-int8")
     engine = artifact.details["engine"]
     assert (engine["library"], engine["capabilities"]) == ("tensorrt_rtx", [86, 89])
-    assert engine["shapes"]["frames"]["largest"][:2] == [4, 4]
+    assert engine["shapes"]["frames"][2][:2] == [4, 4]
     assert "extractor/tensorrt-rtx-int8/model.engine.log" in whole.bundle.manifest.documents
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from training import plots
 from training.errors import require
@@ -58,6 +58,7 @@ def render_model_card(manifest: Manifest) -> str:
         split_name=_split_name(split),
         metrics=manifest.metrics.get(split),
         rows=_rows(manifest),
+        stand_ins=list(dict.fromkeys(a.format for a in manifest.artifacts if a.parity.executed != "artifact")),
     )
 
 
@@ -110,8 +111,9 @@ def _number(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.3g}"
 
 
-def _interval(bounds: tuple[float, float] | list[float] | None) -> str:
-    return "\N{EN DASH}" if bounds is None else f"{_percent(bounds[0])} to {_percent(bounds[1])}"
+def _interval(bounds: tuple[float, float] | list[float] | None, unit: Literal["percent", "number"] = "percent") -> str:
+    show = _percent if unit == "percent" else _number
+    return "\N{EN DASH}" if bounds is None else f"{show(bounds[0])} to {show(bounds[1])}"
 
 
 def _megabytes(value: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -122,7 +123,7 @@ class Sources:
         return result.model, {
             "flavour": result.flavour,
             "calibration_method": result.method,
-            "tried": {method: agreement.to_dict() for method, agreement in result.tried.items()},
+            "tried": {method: dataclasses.asdict(agreement) for method, agreement in result.tried.items()},
             "kept_in_float": list(result.kept),
             "float_only": list(result.float_only),
         }
