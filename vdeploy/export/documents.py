@@ -68,7 +68,11 @@ def render_report(manifest: Manifest) -> str:
         name: plots.drift_chart(name, held_out.reference, held_out.probabilities, held_out.threshold)
         for name, held_out in manifest.end_to_end.items()
     }
-    return _render("report.html.j2", manifest=manifest, rows=_rows(manifest), charts=charts, formats=FORMATS)
+    reasons: dict[str, list[str]] = {}
+    for name in dict.fromkeys(artifact.format for artifact in manifest.artifacts):
+        if name in FORMATS:
+            reasons.setdefault(FORMATS[name].reason, []).append(name)
+    return _render("report.html.j2", manifest=manifest, rows=_rows(manifest), charts=charts, reasons=reasons)
 
 
 @dataclasses.dataclass(frozen=True)
