@@ -351,3 +351,4 @@ def test_a_killed_export_leaves_the_older_bundle_and_the_next_one_succeeds(tiny_
     assert Bundle(older).manifest.run == "tiny"
     assert export_run(tiny_run, FORMAT, older).bundle.manifest.run == tiny_run.info.name
     assert json.loads((older / MANIFEST).read_text())["run"] == tiny_run.info.name
+    assert names(older.parent) == [older.name]
