@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 
 from training.files import publish_folder, staging_folder, write_json
-from training.progress import say
-from training.run import Run, toolchain
+from training.run import Run
 from training.weights import Weights
 from vdeploy import __version__
-from vdeploy.bundle import (
-    CLASSES,
-    MANIFEST,
-    SCHEMA_VERSION,
-    Artifact,
-    Bundle,
-    Extractor,
-    HeldOut,
-    Manifest,
-    Parity,
-    Stage,
-    digest_of,
-    size_of,
-)
+from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Extractor, Manifest
 from vdeploy.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.export.documents import write_documents
 from vdeploy.export.earlier import carry_over, open_earlier
-from vdeploy.export.held_out import HeldOutClips, find_clips
-from vdeploy.export.job import ExportOptions, Job, Writer, Written
-from vdeploy.export.prover import FEW_CLIPS, Prover
-from vdeploy.export.reference import Reference
+from vdeploy.export.job import ExportOptions
+from vdeploy.export.maker import Maker, Proven
 from vdeploy.export.rejected import RejectedFolder, Rejection
-from vdeploy.export.sources import Sources
 from vdeploy.formats import Format
-from vdeploy.runtimes.base import Runtime
 
 __all__ = ["Exported", "export_run"]
 
@@ -58,12 +38,6 @@ class Exported:
     made: tuple[str, ...]
     kept: tuple[str, ...]
     rejected: tuple[Rejection, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Proven:
-    artifacts: tuple[Artifact, ...]
-    end_to_end: HeldOut | None
 
 
 def export_run(
@@ -103,8 +77,8 @@ def export_run(
             staging_folder(out.with_name(f"{out.name}.work")) as scratch,
             RejectedFolder(out) as rejected,
         ):
-            maker = _Maker(run, weights, formats, options, staged, scratch)
-            proven: dict[str, _Proven] = {}
+            maker = Maker(run, weights, formats, options, staged, scratch)
+            proven: dict[str, Proven] = {}
             for kind in formats:
                 try:
                     proven[kind.name] = maker.make(kind)
@@ -127,81 +101,14 @@ def export_run(
     return Exported(Bundle(out), tuple(proven), kept, tuple(rejected.rejections))
 
 
-class _Maker:
-    """Writes and proves one format after the other."""
-
-    def __init__(
-        self,
-        run: Run,
-        weights: Weights,
-        formats: Sequence[Format],
-        options: ExportOptions,
-        staged: Path,
-        scratch: Path,
-    ) -> None:
-        say("export: load the run")
-        self._staged = staged
-        self._options = options
-        self._reference = Reference(run, weights)
-        dataset = find_clips(run, options.data)
-        held_out = None
-        if dataset is None:
-            say(f"export: the run's clips are no longer in {run.info.source}; synthetic frames prove it: see --data")
-        else:
-            few = FEW_CLIPS if all(kind.precision != "int8" for kind in formats) else None
-            held_out = HeldOutClips(dataset, self._reference, options.store_root, options.clips or few)
-        self._prover = Prover(self._reference, held_out, options.clips)
-        self._sources = Sources(self._reference, scratch, self._prover.inputs, options)
-
-    def make(self, kind: Format) -> _Proven:
-        """Writes and proves the stages of a format."""
-        pieces: dict[Stage, tuple[Path, Written, Parity]] = {}
-        runtimes: dict[Stage, Runtime] = {}
-        for stage in kind.stages:
-            path = self._staged / stage / kind.name / kind.file
-            path.parent.mkdir(parents=True)
-            say(f"export: {stage} in {kind.name}")
-            written = _writer(kind)(Job(stage, kind, path, self._reference, self._sources, self._options))
-            runtimes[stage] = self._prover.open(kind, path, written)
-            pieces[stage] = (path, written, self._prover.stage(kind, stage, runtimes[stage], written))
-        verdicts = self._prover.verdicts(kind, runtimes)
-        artifacts = tuple(self._artifact(stage, kind, *piece, verdicts.get(stage)) for stage, piece in pieces.items())
-        return _Proven(artifacts, verdicts.get("pipeline"))
-
-    def _artifact(
-        self, stage: Stage, kind: Format, path: Path, written: Written, parity: Parity, held_out: HeldOut | None
-    ) -> Artifact:
-        tensors = self._reference.tensors[stage]
-        return Artifact(
-            stage=stage,
-            format=kind.name,
-            precision=written.precision,
-            path=path.relative_to(self._staged).as_posix(),
-            sha256=digest_of(path),
-            bytes=size_of(path),
-            inputs=tensors[:1],
-            outputs=tensors[1:],
-            parity=parity,
-            toolchain={**toolchain(), **{name: metadata.version(name) for name in written.packages}},
-            details=dict(written.details),
-            calibration=written.calibration,
-            held_out=held_out,
-        )
-
-
-def _writer(kind: Format) -> Writer:
-    writer: Writer = importlib.import_module(f"vdeploy.export.writers.{kind.writer}").write
-    return writer
-
-
-def _kept(earlier: Bundle | None, proven: Mapping[str, _Proven]) -> tuple[str, ...]:
+def _kept(earlier: Bundle | None, proven: Mapping[str, Proven]) -> tuple[str, ...]:
     if earlier is None:
         return ()
     return tuple(dict.fromkeys(a.format for a in earlier.manifest.artifacts if a.format not in proven))
 
 
 def _manifest(
-    run: Run, weights: Weights, proven: Mapping[str, _Proven], earlier: Bundle | None, kept: Sequence[str]
+    run: Run, weights: Weights, proven: Mapping[str, Proven], earlier: Bundle | None, kept: Sequence[str]
 ) -> Manifest:
     artifacts = [artifact for entry in proven.values() for artifact in entry.artifacts]
     end_to_end = {name: entry.end_to_end for name, entry in proven.items() if entry.end_to_end is not None}
