@@ -89,6 +89,19 @@ def test_for_tensorrt_only_what_layers_read_is_quantized(extractor_stage, extrac
     assert all(stored[f"{layer}/bias"].dtype == np.float32 for layer in ("block1_conv1", "block5_conv4"))
 
 
+def test_for_tensorrt_float_nodes_read_what_is_not_quantized(extractor_stage, extractor_ranges):
+    model = onnx.ModelProto()
+    model.CopyFrom(extractor_stage.model)
+    names = [node.name for node in model.graph.node]
+    average = next(node for node in model.graph.node if node.op_type == "GlobalAveragePool")
+    average.input[0] = "block4_pool"
+    assert names.index("block5_conv1") < names.index(average.name)
+    for flavour, read in ((TENSORRT, "block4_pool"), (CPU, "block4_pool/dequantized")):
+        quantized = write_qdq(model, flavour, extractor_ranges)
+        reader = next(node for node in quantized.graph.node if node.name == average.name)
+        assert list(reader.input) == [read]
+
+
 def operators_that_run(model: onnx.ModelProto, folder) -> Counter[str]:
     """What ONNX Runtime makes of a model on this CPU."""
     options = onnxruntime.SessionOptions()

@@ -110,7 +110,7 @@ class _Writer:
             elif node.op_type == "Relu" and node.input[0] in self._kept:
                 self._relu_of_kept(node)
             else:
-                self._copy(node, [self._names.get(name, name) for name in node.input])
+                self._copy(node, [self._readable(name) for name in node.input])
                 if node.op_type == "MaxPool" and self._flavour.fused and node.input[0] in self._scales:
                     self._scales[node.output[0]] = self._scales[node.input[0]]
                     self._quantize(node.output[0])
@@ -118,6 +118,10 @@ class _Writer:
                 if output in self._ends:
                     self._quantize(output)
         return self._result
+
+    def _readable(self, tensor: str) -> str:
+        """What a float node reads for a tensor: its quantized form only where that is fused with what made it."""
+        return self._names.get(tensor, tensor) if self._flavour.fused else tensor
 
     def _layer(self, node: onnx.NodeProto) -> None:
         source = node.input[0]
@@ -186,9 +190,11 @@ class _Writer:
             scales = np.maximum(scales, np.abs(bias) / (source_scale * _BIAS_MAX))
         scales = np.where(scales > 0, scales, 1).astype(np.float32)
         shape = [-1 if index == axis else 1 for index in range(values.ndim)]
-        quantized = np.rint(values / scales.reshape(shape)).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
+        steps = values / scales.reshape(shape)
+        del values
+        np.rint(steps, out=steps)
         inputs = [
-            self._store(f"{name}/quantized", quantized),
+            self._store(f"{name}/quantized", steps.astype(np.int8)),
             self._store(f"{name}/scale", scales),
             self._store(f"{name}/zero_point", np.zeros(scales.shape, np.int8)),
         ]
