@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ from training import plots
 from training.errors import require
 from training.files import sha256_of, write_text
 from vdeploy.bundle.folder import MANIFEST
-from vdeploy.bundle.manifest import Artifact, HeldOut, Manifest
+from vdeploy.bundle.manifest import Manifest
 from vdeploy.formats import FORMATS
 
 __all__ = ["MODEL_CARD", "REPORT", "render_model_card", "render_report", "write_documents"]
@@ -57,7 +56,6 @@ def render_model_card(manifest: Manifest) -> str:
         split=split,
         split_name=_split_name(split),
         metrics=manifest.metrics.get(split),
-        rows=_rows(manifest),
         stand_ins=list(dict.fromkeys(a.format for a in manifest.artifacts if a.parity.executed != "artifact")),
     )
 
@@ -72,22 +70,7 @@ def render_report(manifest: Manifest) -> str:
     for name in dict.fromkeys(artifact.format for artifact in manifest.artifacts):
         if name in FORMATS:
             reasons.setdefault(FORMATS[name].reason, []).append(name)
-    return _render("report.html.j2", manifest=manifest, rows=_rows(manifest), charts=charts, reasons=reasons)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    """An artifact, and how it did on held-out clips with the rest of its format."""
-
-    artifact: Artifact
-    held_out: HeldOut | None
-
-
-def _rows(manifest: Manifest) -> list[_Row]:
-    return [
-        _Row(artifact, manifest.end_to_end.get(artifact.format) if artifact.stage == "pipeline" else artifact.held_out)
-        for artifact in manifest.artifacts
-    ]
+    return _render("report.html.j2", manifest=manifest, charts=charts, reasons=reasons)
 
 
 def _render(template: str, **values: Any) -> str:
