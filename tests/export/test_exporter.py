@@ -267,12 +267,6 @@ def test_a_folder_without_the_clips_is_refused(orphan, tmp_path):
     assert not (tmp_path / "tiny").exists()
 
 
-def test_a_writer_whose_file_is_of_another_precision_is_caught(tiny_run, tmp_path):
-    pretender = dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-pretender", precision="int8")
-    with pytest.raises(ExportError, match="onnx-pretender: the extractor is not int8 inside but fp32"):
-        export_run(tiny_run, [pretender], tmp_path / "tiny")
-
-
 @pytest.mark.parametrize("damage", ["missing", "foreign"])
 def test_a_run_without_its_checkpoint_is_one_clear_line(tiny_run, older, tmp_path, damage):
     folder = tmp_path / "run"

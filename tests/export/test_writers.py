@@ -115,6 +115,7 @@ def whole(tiny_run, store, tmp_path_factory) -> Exported:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_format_that_this_machine_can_make_is_proven(whole):
     assert whole.rejected == ()
     assert set(whole.made) >= {name for name, entry in FORMATS.items() if not entry.needs_gpu}
@@ -129,6 +130,7 @@ def test_every_format_that_this_machine_can_make_is_proven(whole):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_sizes_show_the_precision(whole):
     for artifact in whole.bundle.manifest.artifacts:
         if artifact.stage == "extractor":
@@ -137,6 +139,7 @@ def test_sizes_show_the_precision(whole):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_no_classifier_is_said_to_be_what_it_is_not(whole):
     found = {a.format: a.precision for a in whole.bundle.manifest.artifacts if a.stage == "classifier"}
     assert found["onnx-int8"].startswith("mixed: fp32 ")
@@ -145,6 +148,7 @@ def test_no_classifier_is_said_to_be_what_it_is_not(whole):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_engines_have_papers_in_the_manifest_and_a_log_in_the_bundle(whole):
     artifact = whole.bundle.artifact("extractor", "tensorrt-rtx-int8")
     engine = artifact.details["engine"]
@@ -154,6 +158,7 @@ def test_engines_have_papers_in_the_manifest_and_a_log_in_the_bundle(whole):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["onnx-int8", "tflite-int8", "savedmodel"])
 def test_a_bundle_is_evaluated_in_any_format(whole, tiny_run, clips_dir, store, name):
     options = {"split": "valid", "positive": (), "store_root": store}
@@ -164,6 +169,7 @@ def test_a_bundle_is_evaluated_in_any_format(whole, tiny_run, clips_dir, store, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_same_run_gives_the_same_files_in_onnx_tflite_and_savedmodel(whole, tiny_run, store, tmp_path):
     formats = parse_formats("onnx-fp32,onnx-fp16,onnx-int8,tflite-fp32,tflite-int8,savedmodel")
     again = export_run(tiny_run, formats, tmp_path / "again", options=ExportOptions(store_root=store)).bundle
@@ -173,6 +179,7 @@ def test_the_same_run_gives_the_same_files_in_onnx_tflite_and_savedmodel(whole, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_formats_are_quantized_from_the_run_on_real_clips_only(tiny_run, store, tmp_path):
     synthesize(tmp_path / "others", clips=4, size=(96, 72), fps=10.0)
     options = ExportOptions(store_root=store, data=tmp_path / "others")
@@ -185,5 +192,6 @@ def test_formats_are_quantized_from_the_run_on_real_clips_only(tiny_run, store, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_bundle_opens_again(whole):
     assert Bundle(whole.bundle.root).manifest.formats[0] == "onnx-fp32"

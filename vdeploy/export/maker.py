@@ -88,8 +88,9 @@ class Maker:
             runtimes[stage] = self._prover.open(kind, path, written)
             pieces[stage] = (path, written, self._prover.stage(kind, stage, runtimes[stage], written))
         verdicts = self._prover.verdicts(kind, runtimes)
+        end_to_end = verdicts.pop("pipeline", None)
         artifacts = tuple(self._artifact(stage, kind, *piece, verdicts.get(stage)) for stage, piece in pieces.items())
-        return Proven(artifacts, verdicts.get("pipeline"))
+        return Proven(artifacts, end_to_end)
 
     def _artifact(
         self, stage: Stage, kind: Format, path: Path, written: Written, parity: Parity, held_out: HeldOut | None
