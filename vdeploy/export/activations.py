@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vdeploy.errors import require
-from vdeploy.export.onnx_file import write_onnx
+from vdeploy.export.onnx_file import dump_onnx
 from vdeploy.export.onnx_graph import infer_values
 from vdeploy.runtimes.onnxruntime import OnnxRuntime
 
@@ -45,10 +45,10 @@ def observe(
     present = {value.name for value in model.graph.output}
     with tempfile.TemporaryDirectory(prefix="vdeploy-observe-") as folder:
         file = Path(folder) / "model.onnx"
-        write_onnx(model, file)
         extra = onnx.ModelProto()
         extra.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-        with file.open("ab") as handle:
+        with file.open("wb") as handle:
+            dump_onnx(model, handle)
             # Protobuf reads two messages in a row as one, so the outputs are added without another copy of the weights.
             handle.write(extra.SerializeToString())
         runtime = OnnxRuntime(file)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from training.files import atomic_write
 from vdeploy.errors import require
@@ -17,7 +17,7 @@ from vdeploy.errors import require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["write_onnx"]
+__all__ = ["dump_onnx", "write_onnx"]
 
 _LENGTH_DELIMITED = 2
 
@@ -35,8 +35,18 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> None:
         OSError: The file cannot be written; an older one stays.
     """
     with atomic_write(path) as file:
-        for piece in _model(model):
-            file.write(_content(piece))
+        dump_onnx(model, file)
+
+
+def dump_onnx(model: onnx.ModelProto, file: BinaryIO) -> None:
+    """Writes a model into an open file, one weight tensor at a time.
+
+    Args:
+        model: The model, its weights inside.
+        file: Where to; it is neither flushed nor closed.
+    """
+    for piece in _model(model):
+        file.write(_content(piece))
 
 
 _Piece = Any
