@@ -59,7 +59,7 @@ def test_calibration_data_that_are_no_numbers_are_refused(classifier, tmp_path):
     ("script", "words"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"crashed \(SIGSEGV\)"),
-        ("import os; os.kill(os.getpid(), 9)", r"crashed \(SIGKILL\)"),
+        ("import os; os.kill(os.getpid(), 9)", "was killed"),
         (
             "import pathlib, sys; pathlib.Path(sys.argv[1], 'model.tflite').touch(); sys.exit(3)",
             r"failed \(exit code 3\)",

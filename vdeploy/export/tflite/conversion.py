@@ -56,7 +56,7 @@ def convert(
     root.weights = list(variables)
     tf.saved_model.save(root, str(folder / "model"), signatures={"serving_default": function})
     done = subprocess.run(
-        [sys.executable, "-I", str(_CHILD), str(folder)],
+        [sys.executable, str(_CHILD), str(folder)],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -66,7 +66,7 @@ def convert(
         check=False,
     )
     if done.returncode:
-        raise ExportError(f"the TFLite converter {_fate(done)}", "report this with the versions of vdeploy doctor")
+        raise _failure(done)
     written = folder / "model.tflite"
     if not written.is_file():
         raise ExportError("the TFLite converter wrote nothing", "report this with the versions of vdeploy doctor")
@@ -83,11 +83,14 @@ def _write_samples(file: Path, samples: Iterable[npt.NDArray[Any]]) -> None:
         raise ExportError("INT8 quantization has no calibration data", "give it real clips: --data CLIPS")
 
 
-def _fate(done: subprocess.CompletedProcess[str]) -> str:
-    """How a child process ended, in words."""
+def _failure(done: subprocess.CompletedProcess[str]) -> ExportError:
+    """How a child process ended, in one line."""
+    hint = "report this with the versions of vdeploy doctor"
+    if done.returncode == -signal.SIGKILL:
+        return ExportError("the TFLite converter was killed", "it may have run out of memory: free some and try again")
     if done.returncode < 0:
         number = -done.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return f"crashed ({name})"
+        return ExportError(f"the TFLite converter crashed ({name})", hint)
     lines = done.stderr.strip().splitlines()
-    return f"failed ({lines[-1].strip() if lines else f'exit code {done.returncode}'})"
+    return ExportError(f"the TFLite converter failed ({lines[-1] if lines else f'exit code {done.returncode}'})", hint)
