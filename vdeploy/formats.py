@@ -120,7 +120,7 @@ _TENSORRT = dataclasses.replace(
     runtime="tensorrt",
     extra="tensorrt",
     modules=("tensorflow", "tf2onnx", "onnx", "onnxruntime", "tensorrt"),
-    tolerance=2e-2,
+    tolerance=5e-3,
     reason=_HALF,
     fixed_time=True,
     options=_ENGINE,
@@ -154,7 +154,7 @@ FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
         _ONNX,
-        dataclasses.replace(_ONNX, name="onnx-fp16", precision="fp16", tolerance=2e-2, reason=_HALF),
+        dataclasses.replace(_ONNX, name="onnx-fp16", precision="fp16", tolerance=5e-3, reason=_HALF),
         _eight_bits(_ONNX, "onnx-int8"),
         dataclasses.replace(
             _ONNX,
