@@ -73,7 +73,7 @@ def test_from_clips_to_an_answer(tmp_path: Path) -> None:
     assert json.loads(vdeploy("data", "scan", clips, "--json"))["clips"] == 16
     trained = json.loads(vdeploy("train", clips, "--out", run, *store, *TINY, "--json"))
     assert Path(trained["report"]).is_file()
-    exported = json.loads(vdeploy("export", run, "--out", bundle, "--json"))
+    exported = json.loads(vdeploy("export", run, "--out", bundle, *store, "--json"))
     assert {artifact["stage"] for artifact in exported["artifacts"]} == {"extractor", "classifier"}
     evaluated = json.loads(vdeploy("evaluate", run, clips, *store, "--json"))
     with launched(bundle, repository) as url:

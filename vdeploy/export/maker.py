@@ -1,0 +1,118 @@
+"""Making one format after the other: written, loaded again, proven."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from training.progress import say
+from training.run import Run, toolchain
+from training.weights import Weights
+from vdeploy.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
+from vdeploy.export.held_out import HeldOutClips, find_clips
+from vdeploy.export.job import ExportOptions, Job, Writer, Written
+from vdeploy.export.prover import FEW_CLIPS, Prover
+from vdeploy.export.reference import Reference
+from vdeploy.export.sources import Sources
+from vdeploy.formats import Format
+from vdeploy.runtimes.base import Runtime
+
+__all__ = ["Maker", "Proven"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proven:
+    """A format that was written and computes what the run computes.
+
+    Attributes:
+        artifacts: Its stages.
+        end_to_end: Verdicts of both stages together; ``None`` without held-out clips.
+    """
+
+    artifacts: tuple[Artifact, ...]
+    end_to_end: HeldOut | None
+
+
+class Maker:
+    """Writes and proves formats of one run.
+
+    Args:
+        run: The run.
+        weights: VGG19's weights.
+        formats: All that will be made, to know how many held-out clips are needed.
+        options: The user's choices.
+        staged: Folder of the new bundle.
+        scratch: An empty folder that lives as long as the export.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        weights: Weights,
+        formats: Sequence[Format],
+        options: ExportOptions,
+        staged: Path,
+        scratch: Path,
+    ) -> None:
+        say("export: load the run")
+        self._staged = staged
+        self._options = options
+        self._reference = Reference(run, weights)
+        dataset = find_clips(run, options.data)
+        held_out = None
+        if dataset is None:
+            say(f"export: the run's clips are no longer in {run.info.source}; synthetic frames prove it: see --data")
+        else:
+            few = FEW_CLIPS if all(kind.precision != "int8" for kind in formats) else None
+            held_out = HeldOutClips(dataset, self._reference, options.store_root, options.clips or few)
+        self._prover = Prover(self._reference, held_out, options.clips)
+        self._sources = Sources(self._reference, scratch, self._prover.inputs, options)
+
+    def make(self, kind: Format) -> Proven:
+        """Writes and proves the stages of a format.
+
+        Raises:
+            DeployError: It cannot be written, is not what it promises, or does not compute what the run computes.
+            MissingExtraError: What writes or runs it is not installed.
+        """
+        pieces: dict[Stage, tuple[Path, Written, Parity]] = {}
+        runtimes: dict[Stage, Runtime] = {}
+        for stage in kind.stages:
+            path = self._staged / stage / kind.name / kind.file
+            path.parent.mkdir(parents=True)
+            say(f"export: {stage} in {kind.name}")
+            written = _writer(kind)(Job(stage, kind, path, self._reference, self._sources, self._options))
+            runtimes[stage] = self._prover.open(kind, path, written)
+            pieces[stage] = (path, written, self._prover.stage(kind, stage, runtimes[stage], written))
+        verdicts = self._prover.verdicts(kind, runtimes)
+        end_to_end = verdicts.pop("pipeline", None)
+        artifacts = tuple(self._artifact(stage, kind, *piece, verdicts.get(stage)) for stage, piece in pieces.items())
+        return Proven(artifacts, end_to_end)
+
+    def _artifact(
+        self, stage: Stage, kind: Format, path: Path, written: Written, parity: Parity, held_out: HeldOut | None
+    ) -> Artifact:
+        tensors = self._reference.tensors[stage]
+        return Artifact(
+            stage=stage,
+            format=kind.name,
+            precision=written.precision,
+            path=path.relative_to(self._staged).as_posix(),
+            sha256=digest_of(path),
+            bytes=size_of(path),
+            inputs=tensors[:1],
+            outputs=tensors[1:],
+            parity=parity,
+            toolchain={**toolchain(), **{name: metadata.version(name) for name in written.packages}},
+            details=dict(written.details),
+            calibration=written.calibration,
+            held_out=held_out,
+        )
+
+
+def _writer(kind: Format) -> Writer:
+    writer: Writer = importlib.import_module(f"vdeploy.export.writers.{kind.writer}").write
+    return writer
