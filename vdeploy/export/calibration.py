@@ -26,7 +26,7 @@ from vdeploy.errors import ExportError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CALIBRATION_CLIPS", "ClipSet", "calibration_clips", "held_out_clips"]
+__all__ = ["CALIBRATION_CLIPS", "ClipSet", "calibration_clips", "held_out_clips", "recorded_clips"]
 
 CALIBRATION_CLIPS = 200
 """Clips to calibrate on, where the training split has as many."""
@@ -95,7 +95,7 @@ class ClipSet:
         """
         store = FeatureStore(store_root, feature_key(self.spec, run.recipe.features.layer, weights))
         extraction = extract_dataset(self.dataset, self.spec, store, lambda: run.extractor(weights), strict=True)
-        return extraction.features.astype(np.float32)
+        return extraction.features[:].astype(np.float32)
 
 
 def calibration_clips(run: Run, *, data: Path | None = None, count: int = CALIBRATION_CLIPS, seed: int = 0) -> ClipSet:
@@ -134,12 +134,22 @@ def held_out_clips(run: Run, *, data: Path | None = None) -> ClipSet:
     return _checked(run, dataset, dataset.of("valid"))
 
 
+def recorded_clips(run: Run, source: Path) -> Dataset:
+    """The clips that a run remembers, with their splits and labels.
+
+    Args:
+        run: The run.
+        source: The folder that they lie in, or a CSV beside them.
+    """
+    root = source.parent if source.is_file() else source
+    return Dataset.read_csv(run.root / CLIPS, root=root, classes=run.info.classes)
+
+
 def _dataset(run: Run, data: Path | None) -> Dataset:
     source = data or Path(run.info.source)
     if not source.exists():
         raise ExportError(f"the clips of {run.root} are not at {source}", _HINT)
-    root = source if source.is_dir() else source.parent
-    return Dataset.read_csv(run.root / CLIPS, root=root, classes=run.info.classes)
+    return recorded_clips(run, source)
 
 
 def _draw(clips: Sequence[LabelledClip], count: int, seed: int) -> tuple[LabelledClip, ...]:

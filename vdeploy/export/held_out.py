@@ -16,9 +16,10 @@ from training.dataset import Dataset, LabelledClip
 from training.evaluation import evaluate
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
-from training.run import CLIPS, Run
+from training.run import Run
 from vdeploy.bundle.manifest import HeldOut
 from vdeploy.errors import ExportError, ParityError
+from vdeploy.export.calibration import recorded_clips
 from vdeploy.formats import Format
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def find_clips(run: Run, data: Path | None) -> Dataset | None:
     Raises:
         ExportError: They are not in ``data``.
     """
-    source = data or Path(run.info.source)
-    root = source.parent if source.is_file() else source
-    dataset = Dataset.read_csv(run.root / CLIPS, root=root, classes=run.info.classes)
+    dataset = recorded_clips(run, data or Path(run.info.source))
     if all(dataset.absolute(clip).is_file() for clip in dataset.clips):
         return dataset
     if data is None:
@@ -89,7 +88,7 @@ class HeldOutClips:
         self._spec = spec
         self.threshold = reference.run.info.threshold
         self.labels = np.array([clip.label for clip in self._dataset.clips], np.int64)
-        self.features: npt.NDArray[np.float32] = extraction.features.astype(np.float32)
+        self.features: npt.NDArray[np.float32] = extraction.features[:].astype(np.float32)
         self.probabilities: npt.NDArray[np.float32] = reference.compute("classifier", self.features)[:, 1]
 
     def __len__(self) -> int:
