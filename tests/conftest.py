@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 REAL_DATA = Path(os.environ.get("VDEPLOY_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """Where real clips are looked for; CONTRIBUTING.md says so."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, ignore it
 
 TINY = ("clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8", "features.weights=random")
 """Overrides of the default recipe with which a training takes seconds."""

@@ -20,7 +20,7 @@ from vdeploy.runtimes.tensorrt_plan import read_plan
 pytest.importorskip("tensorrt_rtx")
 
 TARGETS = (86, 89)
-LSTM = ("LSTM*",)
+LSTM = ("lstm*",)
 
 
 @pytest.mark.parametrize(("precision", "share"), [("fp32", 1.0), ("fp16", 0.5), ("int8", 0.25)])
@@ -48,11 +48,11 @@ def test_the_classifier_has_the_precision_of_its_network(networks, tmp_path, pre
 
 def test_an_lstm_stays_in_floating_point_only_where_that_is_allowed_and_then_it_is_said(networks, tmp_path):
     engine, network = tmp_path / "model.engine", networks["classifier-int8"]
-    with pytest.raises(ExportError, match="asked for int8, but 2 of 4 layers compute in fp32: LSTM"):
+    with pytest.raises(ExportError, match="asked for int8, but 2 of 4 layers compute in fp32: lstm"):
         build_engine(network, engine, EngineOptions(precision="int8", target_sm=TARGETS))
     options = EngineOptions(precision="int8", target_sm=TARGETS, float_layers=LSTM)
     report = build_engine(network, engine, options)
-    assert report.precision.startswith("mixed: int8 in 2 layers, fp32 in LSTM")
+    assert report.precision.startswith("mixed: int8 in 2 layers, fp32 in lstm")
     assert found_precision(engine) == report.precision
 
 
