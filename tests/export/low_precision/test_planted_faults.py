@@ -79,8 +79,8 @@ def check(request, tmp_path):
             lambda inputs: stage.expected[: len(inputs)],
             stage.inputs,
             tensors=(
-                TensorSpec(name=stage.source, dtype="float32", shape=()),
-                TensorSpec(name=stage.target, dtype="float32", shape=()),
+                TensorSpec(name=stage.source, dtype="float32", shape=stage.inputs.shape),
+                TensorSpec(name=stage.target, dtype="float32", shape=stage.expected.shape),
             ),
         )
 
