@@ -76,4 +76,4 @@ def tiny_bundle_dir(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> 
     from vdeploy.export.exporter import export_run
     from vdeploy.formats import parse_formats
 
-    return export_run(tiny_run, parse_formats("onnx-fp32"), tmp_path_factory.mktemp("bundles") / "tiny").root
+    return export_run(tiny_run, parse_formats("onnx-fp32"), tmp_path_factory.mktemp("bundles") / "tiny").bundle.root

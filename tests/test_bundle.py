@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
 from training.clips import ClipSpec
-from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle
+from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, digest_of, size_of
 from vdeploy.errors import BundleError
 
 
@@ -123,6 +123,48 @@ def test_a_newer_major_version_is_refused(folder):
     line = refusal(folder)
     assert f"has schema version 2.0, this vdeploy reads {SCHEMA_VERSION}" in line
     assert "use the vdeploy that wrote it" in line
+
+
+def test_a_bundle_of_version_1_0_is_read(folder):
+    def back(values):
+        values.update(schema_version="1.0")
+        for key in ("classifier_sha256", "source", "end_to_end", "documents"):
+            values.pop(key)
+        for artifact in values["artifacts"]:
+            for key in ("details", "calibration", "held_out"):
+                artifact.pop(key)
+            for key in ("measure", "cosine", "inputs", "executed"):
+                artifact["parity"].pop(key)
+
+    edit(folder, back)
+    bundle = Bundle(folder)
+    assert bundle.manifest.formats == ("onnx-fp32",)
+    assert bundle.manifest.artifacts[0].parity.measure == "values"
+
+
+def test_a_folder_is_an_artifact_by_its_paths_and_contents(tmp_path):
+    for name, text in (("a/one", "1"), ("b", "2")):
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text(text)
+    before = digest_of(tmp_path / "model")
+    assert size_of(tmp_path / "model") == 2
+    (tmp_path / "model" / "b").rename(tmp_path / "model" / "c")
+    moved = digest_of(tmp_path / "model")
+    (tmp_path / "model" / "c").write_text("3")
+    assert len({before, moved, digest_of(tmp_path / "model")}) == 3
+
+
+def test_a_changed_document_is_noticed(folder):
+    (folder / "notes.txt").write_text("good")
+    edit(folder, lambda values: values.update(documents={"notes.txt": digest_of(folder / "notes.txt")}))
+    assert Bundle(folder)
+    (folder / "notes.txt").write_text("bad")
+    assert "notes.txt is not the file that was exported" in refusal(folder)
+
+
+def test_only_formats_with_both_stages_are_whole(folder):
+    edit(folder, lambda values: values["artifacts"][0].update(format="onnx-int8"))
+    assert Bundle(folder).manifest.formats == ()
 
 
 def test_a_newer_minor_version_is_read(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -16,12 +17,14 @@ from typing import NamedTuple
 import pytest
 import typer
 
+from tests.test_signing import make_keys
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.videos import solid_frame, write_video
 from training.clips import ClipSpec, read_clip
 from vdeploy import __version__
 from vdeploy.cli import app as cli
 from vdeploy.errors import BundleError
+from vdeploy.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 BROKEN = ("non_violent/empty.mp4", "violent/corrupt.avi", "violent/text.mp4")
@@ -102,12 +105,13 @@ HELP = """
     import sys
     sys.argv = ["vdeploy", *sys.argv[1:], "--help"]
     from vdeploy.cli import main
-    heavy = "cv2 google grpc keras matplotlib numpy onnx onnxruntime sklearn tensorflow tf2onnx tritonclient"
+    heavy = "cryptography cv2 google grpc keras matplotlib numpy onnx onnxruntime sklearn tensorflow tf2onnx"
     pydantic = "training.recipe vdeploy.bundle"  # Typer imports pydantic itself, so look for those that build on it
     try:
         main()
     finally:
-        print("heavy:", *sorted({*heavy.split(), *pydantic.split()} & set(sys.modules)), file=sys.stderr)
+        found = {*heavy.split(), "tritonclient", *pydantic.split()} & set(sys.modules)
+        print("heavy:", *sorted(found), file=sys.stderr)
 """
 
 
@@ -158,6 +162,16 @@ def test_a_missing_bundle_is_one_line_and_code_1():
         (("predict", "pyproject.toml", "--url", "127.0.0.1:9"), "127.0.0.1:9"),
         (("benchmark", "nowhere"), "nowhere is no bundle"),
         (("serve", "nowhere"), "nowhere is no bundle"),
+        (("bundle", "show", "nowhere"), "nowhere is no bundle"),
+        (("bundle", "verify", "nowhere"), "nowhere is no bundle"),
+        (("bundle", "sign", "nowhere", "--key", "key.pem"), "nowhere is no bundle"),
+        (
+            ("export", "nowhere", "--batch", "1,16,64"),
+            "onnx-fp32 ignores --batch, did you mean --format tensorrt-fp16?",
+        ),
+        (("export", "nowhere", "--target-sm", "89"), "did you mean --format tensorrt-rtx-fp16?"),
+        (("export", "nowhere", "--calibration-clips", "9"), "did you mean --format onnx-int8?"),
+        (("predict", "pyproject.toml", "--url", "u:1", "--format", "onnx-int8"), "a server ignores --format"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -393,7 +407,42 @@ def test_export_prints_what_was_proven(vdeploy, tiny_run, tmp_path):
     assert done.code == 0
     values = json.loads(done.out)
     assert values.pop("bundle") == str(tmp_path / "bundle")
+    outcome = {key: values.pop(key) for key in ("made", "kept", "rejected", "left_out")}
+    assert outcome == {"made": ["onnx-fp32"], "kept": [], "rejected": {}, "left_out": {}}
     assert values == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+
+
+def test_export_says_what_it_kept_and_what_it_rejected(vdeploy, tiny_run, tmp_path, monkeypatch):
+    strict = dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-strict", tolerance=1e-12)
+    monkeypatch.setitem(FORMATS, "onnx-strict", strict)
+    monkeypatch.setitem(FORMATS, "onnx-other", dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-other"))
+    bundle, store = tmp_path / "bundle", ("--store", tmp_path / "store")
+    assert vdeploy("export", tiny_run.root, "--out", bundle, *store).code == 0
+    done = vdeploy("export", tiny_run.root, "--out", bundle, "--format", "onnx-strict,onnx-other", "--report", *store)
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert "kept from the earlier bundle of this run: onnx-fp32" in lines
+    (rejected,) = [line for line in lines if line.startswith("rejected: ")]
+    assert rejected.startswith("rejected: onnx-strict: features differs from Keras")
+    assert rejected.endswith(f"kept aside in {bundle}.rejected")
+    assert (bundle / "report.html").is_file()
+    shown = json.loads(vdeploy("bundle", "show", bundle, "--json").out)
+    assert {artifact["format"] for artifact in shown["artifacts"]} == {"onnx-fp32", "onnx-other"}
+
+
+def test_a_bundle_is_shown_verified_and_signed(vdeploy, tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "bundle").root
+    private, public = make_keys(tmp_path)
+    header, *rows = vdeploy("bundle", "show", bundle).out.splitlines()[1:]
+    assert header.split()[:3] == ["stage", "format", "found"]
+    assert [row.split()[0] for row in rows] == ["extractor", "classifier"]
+    assert vdeploy("bundle", "verify", bundle).out == f"{bundle}: 2 files are what was exported from tiny\n"
+    assert "is not signed" in one_line(vdeploy("bundle", "verify", bundle, "--key", public), 1)
+    assert vdeploy("bundle", "sign", bundle, "--key", private).code == 0
+    signer = json.loads(vdeploy("bundle", "verify", bundle, "--key", public, "--json").out)["signer"]
+    assert vdeploy("bundle", "verify", bundle, "--key", public).out.splitlines()[1] == f"signed by the key {signer}"
+    (bundle / "extractor" / "onnx-fp32" / "model.onnx").write_bytes(b"another")
+    assert "is not the file that was exported" in one_line(vdeploy("bundle", "verify", bundle), 1)
 
 
 def test_features_are_extracted_once(vdeploy, clips_dir, tmp_path, tiny_overrides):

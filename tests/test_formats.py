@@ -13,7 +13,7 @@ import pytest
 from vdeploy import formats
 from vdeploy.bundle import Stage
 from vdeploy.errors import ExportError
-from vdeploy.formats import FORMATS, parse_formats
+from vdeploy.formats import FORMATS, OPTIONS, parse_formats, refuse_ignored_options
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,6 +39,64 @@ def test_blanks_around_names_do_not_count():
     assert parse_formats("  onnx-fp32 ") == [FORMATS["onnx-fp32"]]
 
 
+def test_all_stands_for_the_whole_table_without_repetitions():
+    assert parse_formats("all") == list(FORMATS.values())
+    assert [entry.name for entry in parse_formats("onnx-int8,all")][:2] == ["onnx-int8", "onnx-fp32"]
+    assert len(parse_formats("onnx-int8,all")) == len(FORMATS)
+
+
+def test_an_option_that_a_format_takes_is_let_pass():
+    refuse_ignored_options(parse_formats("onnx-fp32,tensorrt-rtx-fp16"), ["batch", "target_sm"])
+    refuse_ignored_options(parse_formats("all"), OPTIONS)
+    refuse_ignored_options(parse_formats("onnx-fp32"), [])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "option", "line"),
+    [
+        ("onnx-fp32", "batch", "onnx-fp32 ignores --batch, did you mean --format tensorrt-fp16?; it is for "),
+        ("tensorrt-fp16", "target_sm", "tensorrt-fp16 ignores --target-sm, did you mean --format tensorrt-rtx-fp16?"),
+        ("onnx-fp16", "calibration_clips", "onnx-fp16 ignores --calibration-clips, did you mean --format onnx-int8?"),
+        ("onnx-fp32,savedmodel", "calibration_clips", "onnx-fp32, savedmodel ignores --calibration-clips"),
+    ],
+)
+def test_an_option_that_every_chosen_format_ignores_is_refused(chosen, option, line):
+    with pytest.raises(ExportError) as caught:
+        refuse_ignored_options(parse_formats(chosen), [option])
+    assert str(caught.value).startswith(line)
+
+
+@every_format
+def test_a_row_takes_options_that_exist(entry):
+    assert entry.options <= set(OPTIONS)
+
+
+@every_format
+def test_eight_bits_are_calibrated_on_data_and_judged_by_direction(entry):
+    is_int8 = entry.precision == "int8"
+    assert entry.needs_data is is_int8
+    assert entry.measure == ("direction" if is_int8 else "values")
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "precision", "accepted"),
+    [
+        ("onnx-int8", "extractor", "int8", True),
+        ("onnx-int8", "extractor", "fp32", False),
+        ("onnx-int8", "classifier", "fp32", False),
+        ("onnx-int8", "classifier", "mixed: fp32 90 %, int8 10 % of the operations", True),
+        ("onnx-fp16", "extractor", "mixed: fp32 90 %, int8 10 % of the operations", False),
+        ("tflite-int8", "classifier", "mixed (weights FLOAT32, INT8)", False),
+        ("tensorrt-int8", "classifier", "fp16", True),
+        ("onnx-fp16", "extractor", "fp32", False),
+        ("onnx-fp16", "classifier", "fp32", False),
+        ("onnx-fp32", "classifier", "fp16", False),
+    ],
+)
+def test_a_precision_other_than_the_promised_one_is_not_accepted(name, stage, precision, accepted):
+    assert FORMATS[name].accepts(stage, precision) is accepted
+
+
 def test_order_is_kept_and_repetitions_are_dropped(monkeypatch):
     other = dataclasses.replace(FORMATS["onnx-fp32"], name="other")
     monkeypatch.setitem(formats.FORMATS, "other", other)
@@ -52,7 +110,7 @@ def test_a_slip_of_the_finger_is_answered_with_a_guess(typed):
 
 def test_something_else_is_answered_with_what_there_is():
     line = refusal("onnx-fp32,caffe")
-    assert line == f"there is no format 'caffe'; known: {', '.join(FORMATS)}"
+    assert line == f"there is no format 'caffe'; known: {', '.join(FORMATS)}, all"
 
 
 @pytest.mark.parametrize("typed", ["", ",", "onnx-fp32,"])
@@ -76,7 +134,7 @@ def test_a_row_names_stages_that_exist(entry):
 
 @every_format
 def test_a_row_says_its_precision_in_its_name(entry):
-    assert entry.name.endswith(f"-{entry.precision}")
+    assert entry.name == "savedmodel" or entry.name.endswith(f"-{entry.precision}")
 
 
 @every_format
@@ -99,4 +157,4 @@ def test_a_row_allows_a_small_difference_and_says_why(entry):
 @every_format
 def test_a_row_names_a_file_not_a_path(entry):
     assert entry.file == Path(entry.file).name
-    assert Path(entry.file).suffix
+    assert Path(entry.file).suffix or entry.name == "savedmodel"

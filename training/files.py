@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 __all__ = [
     "atomic_write",
     "cache_dir",
+    "link_or_copy",
     "publish_folder",
     "remove_stale",
     "sha256_of",
@@ -87,6 +88,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON atomically; NaN and infinities are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Gives a file that is never changed in place a second name; copies it where links cannot be made.
+
+    Args:
+        source: The file.
+        target: Its second name, which does not exist yet.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "contact_sheet",
+    "drift_chart",
     "learning_rate_chart",
     "loss_chart",
     "precision_recall_chart",
@@ -267,6 +268,39 @@ def score_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, thresho
 
     alt = f"Histogram of probabilities by class, threshold at {threshold:.2f}"
     return _render("histogram", alt, _LARGE, draw)
+
+
+def drift_chart(name: str, reference: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
+    """Draws by how much a converted model's probabilities are off the reference's, a dot for each clip.
+
+    Dots in the second colour got another verdict.
+
+    Args:
+        name: A word for the chart, unique on its page.
+        reference: float[N] in [0, 1], the reference's probabilities of the violent class.
+        probabilities: float[N] in [0, 1], the converted model's.
+        threshold: The decision threshold, drawn as a line.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    x, found = np.asarray(reference, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    drift, flipped = found - x, (found >= threshold) != (x >= threshold)
+
+    def draw(axes: Any) -> None:
+        axes.axhline(0, color=_MUTED, linewidth=1)
+        axes.axvline(threshold, color=_INK, linewidth=1.5, linestyle=_DASHES)
+        for chosen, colour in ((~flipped, _CALM), (flipped, _ALARM)):
+            axes.scatter(x[chosen], drift[chosen], s=22, facecolor=colour, edgecolor=_PAPER, linewidth=0.5, zorder=3)
+        limit = 1.15 * max(float(np.abs(drift).max()), 1e-6)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-limit, limit)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.2g}" if value else "0")
+        axes.set_xlabel("Probability of violence, reference")
+        axes.set_ylabel("Difference")
+
+    alt = f"Difference of the probability by clip; {int(flipped.sum())} of {len(x)} clips get another verdict"
+    return _render(f"drift-{name}", alt, _LARGE, draw)
 
 
 def contact_sheet(frames: npt.NDArray[np.uint8]) -> str:

@@ -16,12 +16,15 @@ __all__ = ["open_scorer"]
 
 
 @contextlib.contextmanager
-def open_scorer(*, bundle: Path | None = None, url: str | None = None) -> Iterator[Scorer]:
+def open_scorer(
+    *, bundle: Path | None = None, url: str | None = None, format_name: str | None = None
+) -> Iterator[Scorer]:
     """Opens a scorer, and closes it when the block ends.
 
     Args:
         bundle: Folder of a bundle to run in this process.
         url: ``HOST:PORT`` of a Triton server's gRPC service.
+        format_name: Which of the bundle's formats to run; a server has made its choice.
 
     Yields:
         The scorer.
@@ -31,11 +34,13 @@ def open_scorer(*, bundle: Path | None = None, url: str | None = None) -> Iterat
     """
     if (bundle is None) == (url is None):
         raise UserError("give either a bundle or a server", "add --bundle BUNDLE or --url HOST:PORT")
+    if url is not None and format_name is not None:
+        raise UserError("a server ignores --format: it runs what it was given", "leave it out, or use --bundle BUNDLE")
     if bundle is not None:
         from vdeploy.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
         from vdeploy.runtimes.local import LocalScorer  # noqa: PLC0415
 
-        yield LocalScorer(Bundle(bundle))
+        yield LocalScorer(Bundle(bundle), format_name)
         return
     from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
 

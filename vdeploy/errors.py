@@ -13,6 +13,9 @@ UserError (training.errors)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from training.errors import (
     ClipError,
     DatasetError,
@@ -60,7 +63,17 @@ class ExportError(DeployError):
 
 
 class ParityError(ExportError):
-    """An artifact was made, but does not compute what the reference computes."""
+    """An artifact was made, but does not compute what the reference computes.
+
+    Args:
+        message: What was wrong and where, without a full stop.
+        hint: What to do about it, without a full stop; may be empty.
+        evidence: What was measured, JSON-ready, for the report that is kept beside the artifact.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, evidence: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, hint)
+        self.evidence = dict(evidence or {})
 
 
 class RepositoryError(DeployError):

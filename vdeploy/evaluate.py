@@ -11,7 +11,7 @@ import numpy as np
 
 from training.clips import read_clips
 from training.dataset import Dataset, LabelledClip, Problem, scan
-from training.errors import ClipError, DatasetError
+from training.errors import ClipError, DatasetError, RunError
 from training.evaluation import Evaluation
 from training.evaluation import evaluate as measure
 from training.pipeline import extract_source
@@ -52,9 +52,16 @@ class Result:
 
 
 def evaluate_on(
-    subject: Path, source: Path, *, split: str, positive: Sequence[str], store_root: Path, strict: bool = False
+    subject: Path,
+    source: Path,
+    *,
+    split: str,
+    positive: Sequence[str],
+    store_root: Path,
+    strict: bool = False,
+    format_name: str | None = None,
 ) -> Result:
-    """Evaluates a run in Keras, or a bundle in ONNX Runtime.
+    """Evaluates a run in Keras, or a bundle in the runtime of one of its formats.
 
     Args:
         subject: Folder of a run or of a bundle.
@@ -64,21 +71,26 @@ def evaluate_on(
         positive: Names of the class that means violence, where the run's recipe does not say.
         store_root: Folder of all feature stores; a bundle does not use it.
         strict: Refuse clips that cannot be used instead of leaving them out.
+        format_name: Which of a bundle's formats to run; left out, the first of the table that it holds.
 
     Raises:
         DatasetError: No clip of the split can be used.
-        RunError: The subject is no run.
-        BundleError: The subject is no bundle.
+        RunError: The subject is no run, or a run although a format was chosen.
+        BundleError: The subject is no bundle, or does not hold the format.
     """
     if split not in ("train", "valid", "test", "all"):
         raise DatasetError(f"there is no split {split!r}", "choose train, valid, test or all")
     if (subject / MANIFEST).is_file():
         bundle = Bundle(subject)
         dataset = _choose(scan(source, positive=positive), split, strict=strict)
-        labels, scores, clips, problems = _score_bundle(bundle, dataset, strict=strict)
+        labels, scores, clips, problems = _score_bundle(bundle, dataset, format_name, strict=strict)
         threshold = bundle.manifest.threshold
     else:
         run = Run.load(subject)
+        if format_name is not None:
+            raise RunError(
+                f"{subject} is a run, which ignores --format: Keras runs it", "give its bundle, or leave it out"
+            )
         recipe = run.recipe
         names = tuple(positive) or recipe.data.positive
         scanned = scan(source, positive=names, seed=recipe.training.seed, split=recipe.data.split)
@@ -110,8 +122,8 @@ def _score_run(run: Run, dataset: Dataset, recipe: Recipe, store_root: Path, *, 
     return _labels(clips), scores, clips, extraction.dataset.problems
 
 
-def _score_bundle(bundle: Bundle, dataset: Dataset, *, strict: bool) -> _Scored:
-    scorer = LocalScorer(bundle)
+def _score_bundle(bundle: Bundle, dataset: Dataset, format_name: str | None, *, strict: bool) -> _Scored:
+    scorer = LocalScorer(bundle, format_name)
     used: list[LabelledClip] = []
     scores: list[float] = []
     problems = list(dataset.problems)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +20,26 @@ import onnx
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
+from training import files
 from training.files import sha256_of
 from vdeploy.bundle import CLASSES, MANIFEST, Bundle
 from vdeploy.errors import BundleError, ExportError, ParityError
+from vdeploy.export import exporter
 from vdeploy.export.exporter import export_run
+from vdeploy.export.job import ExportOptions
 from vdeploy.formats import FORMATS, parse_formats
 
 FORMAT = parse_formats("onnx-fp32")
+STRICT = dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-strict", tolerance=1e-12)
+OTHER = dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-other")
 IMPOSSIBLE = [dataclasses.replace(FORMATS["onnx-fp32"], tolerance=1e-12)]
+
+
+@pytest.fixture(autouse=True)
+def _own_feature_store(tmp_path_factory, monkeypatch):
+    """The feature store of the default options; one for the module, so that features are extracted once."""
+    base = tmp_path_factory.getbasetemp() / "exporter-cache"
+    monkeypatch.setenv("VDEPLOY_CACHE", str(base))
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -101,6 +116,7 @@ def test_an_artifact_says_what_is_in_its_file(tiny_bundle_dir, stage):
 
 def test_a_bundle_holds_nothing_else(tiny_bundle_dir):
     assert sorted(snapshot(tiny_bundle_dir)) == [
+        "MODEL_CARD.md",
         MANIFEST,
         "classifier/onnx-fp32/model.onnx",
         "extractor/onnx-fp32/model.onnx",
@@ -121,31 +137,157 @@ def test_an_older_bundle_is_replaced_in_one_step(tiny_run, older):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        bundle = export_run(tiny_run, FORMAT, older)
+        exported = export_run(tiny_run, FORMAT, older)
     finally:
         stop.set()
         watcher.join()
     after = (older / MANIFEST).read_bytes()
     assert seen <= {before, after}
     assert before in seen
-    assert bundle.manifest.run == tiny_run.info.name
+    assert exported.kept == ()
+    assert exported.bundle.manifest.run == tiny_run.info.name
     assert names(older.parent) == [older.name]
 
 
 def test_an_empty_folder_is_taken(tiny_run, tmp_path):
     (tmp_path / "out").mkdir()
-    assert export_run(tiny_run, FORMAT, tmp_path / "out").artifact("extractor", "onnx-fp32")
+    assert export_run(tiny_run, FORMAT, tmp_path / "out").bundle.artifact("extractor", "onnx-fp32")
 
 
 def test_a_file_that_fails_parity_leaves_the_older_bundle(tiny_run, older):
-    with untouched(older), pytest.raises(ParityError, match="onnx-fp32: features differs from Keras"):
+    before = snapshot(older)
+    with pytest.raises(ParityError, match="onnx-fp32: features differs from Keras") as caught:
         export_run(tiny_run, IMPOSSIBLE, older)
+    assert str(caught.value).endswith(f"see {older}.rejected")
+    assert snapshot(older) == before
+    assert names(older.parent) == [older.name, f"{older.name}.rejected"]
 
 
-def test_a_file_that_fails_parity_leaves_nothing_where_nothing_was(tiny_run, tmp_path):
+def test_a_file_that_fails_parity_is_kept_aside_with_what_was_measured(tiny_run, tmp_path):
+    out = tmp_path / "bundles" / "tiny"
     with pytest.raises(ParityError):
-        export_run(tiny_run, IMPOSSIBLE, tmp_path / "bundles" / "tiny")
-    assert names(tmp_path / "bundles") == []
+        export_run(tiny_run, IMPOSSIBLE, out)
+    aside = out.with_name("tiny.rejected")
+    assert names(out.parent) == ["tiny.rejected"]
+    assert (aside / "extractor" / "onnx-fp32" / "model.onnx").is_file()
+    (rejection,) = json.loads((aside / "rejected.json").read_text())
+    assert rejection["format"] == "onnx-fp32"
+    assert rejection["reason"].startswith("onnx-fp32: features differs from Keras")
+    assert rejection["evidence"]["parity"]["tolerance"] == 1e-12 < rejection["evidence"]["parity"]["max_rel"]
+
+
+def test_the_others_ship_when_one_format_fails(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, "onnx-strict", STRICT)
+    out = tmp_path / "tiny"
+    exported = export_run(tiny_run, [STRICT, *FORMAT], out)
+    assert (exported.made, exported.kept) == (("onnx-fp32",), ())
+    assert [rejection.format for rejection in exported.rejected] == ["onnx-strict"]
+    assert {artifact.format for artifact in exported.bundle.manifest.artifacts} == {"onnx-fp32"}
+    assert not list(out.rglob("onnx-strict"))
+    assert (tmp_path / "tiny.rejected" / "extractor" / "onnx-strict" / "model.onnx").is_file()
+    export_run(tiny_run, FORMAT, out)
+    assert names(tmp_path) == ["tiny"]
+
+
+def test_a_folder_that_no_export_wrote_is_not_taken_for_rejected_files(tiny_run, tmp_path):
+    (tmp_path / "tiny.rejected").mkdir()
+    (tmp_path / "tiny.rejected" / "photo.jpg").write_text("smile")
+    with pytest.raises(BundleError, match=r"tiny\.rejected is in the way: no export has written it"):
+        export_run(tiny_run, FORMAT, tmp_path / "tiny")
+    assert (tmp_path / "tiny.rejected" / "photo.jpg").read_text() == "smile"
+
+
+def test_formats_are_added_one_at_a_time(tiny_run, tmp_path):
+    out = tmp_path / "tiny"
+    first = export_run(tiny_run, FORMAT, out).bundle.manifest
+    second = export_run(tiny_run, [OTHER], out)
+    assert (second.made, second.kept) == (("onnx-other",), ("onnx-fp32",))
+    manifest = second.bundle.manifest
+    assert manifest.formats == ("onnx-other", "onnx-fp32")
+    assert [a for a in manifest.artifacts if a.format == "onnx-fp32"] == list(first.artifacts)
+    assert manifest.end_to_end["onnx-fp32"] == first.end_to_end["onnx-fp32"]
+    assert set(manifest.end_to_end) == {"onnx-other", "onnx-fp32"}
+    alone = export_run(tiny_run, [OTHER], out, options=ExportOptions(keep=False))
+    assert (alone.kept, alone.bundle.manifest.formats) == ((), ("onnx-other",))
+
+
+def test_nothing_is_kept_of_another_run(tiny_run, older):
+    exported = export_run(tiny_run, [OTHER], older)
+    assert exported.kept == ()
+    assert exported.bundle.manifest.formats == ("onnx-other",)
+
+
+def test_nothing_is_kept_of_a_damaged_bundle(tiny_run, tmp_path):
+    out = tmp_path / "tiny"
+    export_run(tiny_run, FORMAT, out)
+    (out / "classifier" / "onnx-fp32" / "model.onnx").write_bytes(b"damaged")
+    exported = export_run(tiny_run, [OTHER], out)
+    assert (exported.kept, exported.bundle.manifest.formats) == ((), ("onnx-other",))
+
+
+def test_the_same_run_gives_the_same_files(tiny_run, tmp_path):
+    once, again = (export_run(tiny_run, FORMAT, tmp_path / name).bundle.manifest for name in ("a", "b"))
+    assert [a.sha256 for a in once.artifacts] == [a.sha256 for a in again.artifacts]
+
+
+def test_held_out_clips_are_judged_against_keras(tiny_run, tmp_path):
+    out = tmp_path / "tiny"
+    manifest = export_run(tiny_run, FORMAT, out, options=ExportOptions(clips=2)).bundle.manifest
+    whole = manifest.end_to_end["onnx-fp32"]
+    assert (whole.split, whole.clips) == ("test", 2)
+    assert (whole.agreement, whole.accuracy) == (1, whole.reference_accuracy)
+    assert whole.drift_max < 1e-3
+    for artifact in manifest.artifacts:
+        assert artifact.held_out is not None
+        assert artifact.held_out.agreement == 1
+        assert (artifact.parity.inputs, artifact.parity.executed) == ("real", "artifact")
+
+
+@pytest.fixture
+def orphan(tiny_run, tmp_path):
+    """The run, whose clips are no longer where they lay."""
+    return dataclasses.replace(tiny_run, info=dataclasses.replace(tiny_run.info, source=str(tmp_path / "gone")))
+
+
+def test_without_the_clips_synthetic_frames_prove_it(orphan, tmp_path):
+    manifest = export_run(orphan, FORMAT, tmp_path / "tiny").bundle.manifest
+    assert manifest.end_to_end == {}
+    assert {artifact.parity.inputs for artifact in manifest.artifacts} == {"synthetic"}
+
+
+def test_the_clips_are_found_where_the_user_says(orphan, clips_dir, tmp_path):
+    options = ExportOptions(data=clips_dir, clips=2)
+    assert export_run(orphan, FORMAT, tmp_path / "tiny", options=options).bundle.manifest.end_to_end
+
+
+def test_a_folder_without_the_clips_is_refused(orphan, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExportError, match=r"empty does not hold the clips of .*: .*\.mp4 is missing; check --data"):
+        export_run(orphan, FORMAT, tmp_path / "tiny", options=ExportOptions(data=tmp_path / "empty"))
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_writer_whose_file_is_of_another_precision_is_caught(tiny_run, tmp_path):
+    pretender = dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-pretender", precision="int8")
+    with pytest.raises(ExportError, match="onnx-pretender: the extractor is not int8 inside but fp32"):
+        export_run(tiny_run, [pretender], tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("damage", ["missing", "foreign"])
+def test_a_run_without_its_checkpoint_is_one_clear_line(tiny_run, older, tmp_path, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run.root, folder)
+    classifier = folder / "classifier.keras"
+    if damage == "missing":
+        classifier.unlink()
+        expected = f"{classifier} is missing; train again"
+    else:
+        classifier.write_bytes(b"the classifier of somebody else")
+        expected = f"{classifier} is not the classifier of this run: its SHA-256 differs from run.json; train again"
+    command = [sys.executable, "-m", "vdeploy", "export", str(folder), "--out", str(older)]
+    with untouched(older):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {expected}\n")
 
 
 def test_a_full_disk_leaves_the_older_bundle(tiny_run, older):
@@ -154,6 +296,24 @@ def test_a_full_disk_leaves_the_older_bundle(tiny_run, older):
     line = str(caught.value)
     assert line.startswith(f"cannot write the bundle {older} (")
     assert "an earlier bundle is intact" in line
+
+
+def test_a_full_disk_at_the_manifest_leaves_the_older_bundle(tiny_run, older, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(exporter, "write_json", full)
+    with untouched(older), pytest.raises(ExportError, match=r"cannot write the bundle .* \(No space left on device\)"):
+        export_run(tiny_run, FORMAT, older)
+
+
+def test_a_read_only_target_is_named(tiny_run, older, monkeypatch):
+    def refused(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", refused)
+    with untouched(older), pytest.raises(ExportError, match=r"cannot write the bundle .* \(Permission denied\)"):
+        export_run(tiny_run, FORMAT, older)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tiny_run, tmp_path):
@@ -189,5 +349,5 @@ def test_a_killed_export_leaves_the_older_bundle_and_the_next_one_succeeds(tiny_
         process.send_signal(signal.SIGKILL)
     assert snapshot(older) == before
     assert Bundle(older).manifest.run == "tiny"
-    assert export_run(tiny_run, FORMAT, older).manifest.run == tiny_run.info.name
+    assert export_run(tiny_run, FORMAT, older).bundle.manifest.run == tiny_run.info.name
     assert json.loads((older / MANIFEST).read_text())["run"] == tiny_run.info.name

@@ -60,7 +60,7 @@ class Row:
 
 
 def benchmark_bundle(
-    root: Path, *, url: str | None = None, batch: int = 1, seconds: float = 5.0, format_name: str = "onnx-fp32"
+    root: Path, *, url: str | None = None, batch: int = 1, seconds: float = 5.0, format_name: str | None = None
 ) -> dict[str, Any]:
     """Measures a bundle.
 
@@ -69,7 +69,7 @@ def benchmark_bundle(
         url: ``HOST:PORT`` of a server that serves it; left out, only this process is measured.
         batch: Clips a call.
         seconds: How long to measure each row.
-        format_name: The format to run in process.
+        format_name: The format to run in process; left out, the first of the table that the bundle holds.
 
     Returns:
         JSON-ready: machine, versions and rows.
@@ -91,7 +91,7 @@ def benchmark_bundle(
         ("pipeline", here, scorer.score, frames),
     ]
     if url is None:
-        rows = _measure(jobs, format_name, batch, seconds)
+        rows = _measure(jobs, scorer.format_name, batch, seconds)
     else:
         from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  only with a server
 
@@ -100,7 +100,7 @@ def benchmark_bundle(
                 raise ClientError(
                     f"{url} serves clips of {served.spec}, {root} takes {clip}", "start it on this bundle"
                 )
-            rows = _measure([*jobs, ("pipeline", url, served.score, frames)], format_name, batch, seconds)
+            rows = _measure([*jobs, ("pipeline", url, served.score, frames)], scorer.format_name, batch, seconds)
     return {
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "vdeploy": __version__,

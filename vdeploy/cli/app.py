@@ -13,6 +13,7 @@ from vdeploy import __version__
 from vdeploy.cli import (
     ablate,
     benchmark,
+    bundle,
     data,
     doctor,
     evaluate,
@@ -46,6 +47,7 @@ app.command("tune")(tune.tune)
 app.command("lr-find")(lr_find.lr_find)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.add_typer(bundle.app, name="bundle")
 app.command("serve")(serve.serve)
 app.command("predict")(predict.predict)
 app.command("benchmark")(benchmark.benchmark)

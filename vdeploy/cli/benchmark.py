@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
 
 
 def benchmark(
@@ -18,13 +18,14 @@ def benchmark(
     batch: Annotated[int, typer.Option(min=1, help="Clips a call.")] = 1,
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each row.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file as well.")] = None,
+    format_name: FormatOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure latency and throughput of each stage and of the whole, in process and served."""
     from training.files import write_json  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.latency import benchmark_bundle  # noqa: PLC0415  keeps --help fast
 
-    result = benchmark_bundle(bundle, url=url, batch=batch, seconds=seconds)
+    result = benchmark_bundle(bundle, url=url, batch=batch, seconds=seconds, format_name=format_name)
     if out:
         write_json(out, result)
     if json:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.options import (
+    FormatOption,
     JsonOption,
     PositiveOption,
     StoreOption,
@@ -25,13 +26,20 @@ def evaluate(
     positive: PositiveOption = None,
     store: StoreOption = None,
     strict: StrictOption = False,
+    format_name: FormatOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy on labelled clips: a run in Keras from stored features, a bundle from the video files."""
     from vdeploy.evaluate import evaluate_on  # noqa: PLC0415  keeps --help fast
 
     result = evaluate_on(
-        subject, source, split=split, positive=positive or (), store_root=store_root(store), strict=strict
+        subject,
+        source,
+        split=split,
+        positive=positive or (),
+        store_root=store_root(store),
+        strict=strict,
+        format_name=format_name,
     )
     if json:
         print_json(result.to_dict())

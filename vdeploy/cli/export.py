@@ -3,44 +3,111 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import JsonOption, StoreOption, print_json, print_table, store_root
+
+if TYPE_CHECKING:
+    from vdeploy.export.exporter import Exported
 
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    formats: Annotated[str, typer.Option("--format", help="Formats, separated by commas.")] = "onnx-fp32",
+    formats: Annotated[
+        str, typer.Option("--format", help="Formats, separated by commas; all makes what this machine can.")
+    ] = "onnx-fp32",
     out: Annotated[
         Path | None, typer.Option(help="Bundle folder. [default: bundles/NAME_OF_RUN]", show_default=False)
     ] = None,
     weights: Annotated[str | None, typer.Option(help="VGG19 weights of the run, where they lie elsewhere now.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The run's clips, where they lie elsewhere now.")] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=1, help="Held-out clips to judge on. [default: all for INT8, few else]", show_default=False),
+    ] = None,
+    calibration_clips: Annotated[
+        int | None, typer.Option(min=1, help="INT8: training clips to calibrate on.", show_default=False)
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="TensorRT: smallest, usual and largest batch, as in 1,16,64.", show_default=False)
+    ] = None,
+    target_sm: Annotated[
+        str | None, typer.Option(help="TensorRT for RTX: compute capabilities, as in 89,86.", show_default=False)
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep/--no-keep", help="Keep formats of the same run that the bundle holds already.")
+    ] = True,
+    report: Annotated[bool, typer.Option("--report", help="Write an HTML report into the bundle.")] = False,
+    store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Export both stages and prove them against Keras before they count."""
     from training.run import Run  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.availability import select_formats  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.exporter import export_run  # noqa: PLC0415  keeps --help fast
-    from vdeploy.formats import parse_formats  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.held_out import find_clips  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.job import ExportOptions  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.tensorrt import parse_batches, parse_targets  # noqa: PLC0415  keeps --help fast
+    from vdeploy.formats import parse_formats, refuse_ignored_options  # noqa: PLC0415  keeps --help fast
 
-    chosen = parse_formats(formats)
+    given = {"batch": batch, "target_sm": target_sm, "calibration_clips": calibration_clips}
+    refuse_ignored_options(parse_formats(formats), [name for name, value in given.items() if value is not None])
     opened = Run.load(run)
+    options = ExportOptions(
+        data=data,
+        store_root=store_root(store),
+        clips=clips,
+        batch=None if batch is None else parse_batches(batch),
+        target_sm=None if target_sm is None else parse_targets(target_sm),
+        calibration_clips=calibration_clips,
+        keep=keep,
+        report=report,
+    )
+    selection = select_formats(formats, has_data=find_clips(opened, data) is not None)
     folder = out or Path("bundles") / run.absolute().name
-    bundle = export_run(opened, chosen, folder, weights=opened.weights(weights))
+    exported = export_run(opened, selection.formats, folder, weights=opened.weights(weights), options=options)
     if json:
-        print_json({"bundle": str(folder), **bundle.manifest.model_dump(mode="json")})
-        return
-    rows = [
-        (
-            a.stage,
-            a.format,
-            f"{a.bytes / 1e6:.1f}",
-            f"{a.parity.max_abs:.1e}",
-            f"{a.parity.max_rel:.1e}",
-            f"{a.parity.tolerance:.0e}",
+        print_json(
+            {
+                "bundle": str(folder),
+                "made": list(exported.made),
+                "kept": list(exported.kept),
+                "rejected": {rejection.format: rejection.reason for rejection in exported.rejected},
+                "left_out": selection.left_out,
+                **exported.bundle.manifest.model_dump(mode="json"),
+            }
         )
-        for a in bundle.manifest.artifacts
-    ]
-    print_table(("stage", "format", "MB", "max abs diff", "relative", "allowed"), rows)
+    else:
+        _print(exported, folder, selection.left_out)
+    if exported.rejected:
+        raise typer.Exit(1)
+
+
+def _print(exported: Exported, folder: Path, left_out: dict[str, str]) -> None:
+    manifest = exported.bundle.manifest
+    rows = []
+    for artifact in manifest.artifacts:
+        parity, verdicts = artifact.parity, artifact.held_out
+        rows.append(
+            (
+                artifact.stage,
+                artifact.format,
+                artifact.precision,
+                f"{artifact.bytes / 1e6:.1f}",
+                f"{parity.max_rel:.1e}",
+                None if parity.cosine is None else f"{parity.cosine:.6f}",
+                None if verdicts is None else f"{verdicts.agreement:.1%}",
+                None if verdicts is None else f"{verdicts.accuracy:.1%}",
+            )
+        )
+    columns = ("stage", "format", "found", "MB", "relative diff", "cosine", "verdicts", "accuracy")
+    print_table(columns, rows)
+    if exported.kept:
+        typer.echo(f"kept from the earlier bundle of this run: {', '.join(exported.kept)}")
+    for name, reason in left_out.items():
+        typer.echo(f"left out: {name} {reason}")
+    for rejection in exported.rejected:
+        typer.echo(f"rejected: {rejection.reason}; kept aside in {rejection.folder}")
     typer.echo(f"bundle: {folder}\nnext: vdeploy serve {folder} --launch")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "FormatOption",
     "JsonOption",
     "PositiveOption",
     "RecipeOption",
@@ -23,6 +24,12 @@ __all__ = [
     "store_root",
 ]
 
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="Format of the bundle to run. [default: the first that it holds]", show_default=False
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 StoreOption = Annotated[
     Path | None,

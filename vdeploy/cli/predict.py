@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
 
 
 def predict(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Files, folders or glob patterns.")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
     url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
+    format_name: FormatOption = None,
     json: JsonOption = False,
 ) -> None:
     """Judge videos, in this process (--bundle) or on a server (--url)."""
@@ -24,7 +25,10 @@ def predict(
 
     paths = find_videos(videos)
     predictions = []
-    with open_scorer(bundle=bundle, url=url) as scorer, track("predict", len(paths), "clips") as step:
+    with (
+        open_scorer(bundle=bundle, url=url, format_name=format_name) as scorer,
+        track("predict", len(paths), "clips") as step,
+    ):
         for prediction in predict_videos(paths, scorer):
             predictions.append(prediction)
             step.advance()

@@ -1,138 +1,213 @@
-"""From a run to a bundle: write each artifact, load it again, prove it against Keras, and only then list it."""
+"""From a run to a bundle: write each format, load it again, prove it against Keras, and only then list it."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from training.files import publish_folder, sha256_of, staging_folder, write_json
-from training.progress import track
+from training.files import publish_folder, staging_folder, write_json
+from training.progress import say
 from training.run import Run, toolchain
-from training.trainer import predict
 from training.weights import Weights
 from vdeploy import __version__
-from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Artifact, Bundle, Extractor, Manifest, Stage, TensorSpec
-from vdeploy.errors import BundleError, ExportError
-from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
-from vdeploy.export.parity import check_parity, synthetic_frames
+from vdeploy.bundle import (
+    CLASSES,
+    MANIFEST,
+    SCHEMA_VERSION,
+    Artifact,
+    Bundle,
+    Extractor,
+    HeldOut,
+    Manifest,
+    Parity,
+    Stage,
+    digest_of,
+    size_of,
+)
+from vdeploy.errors import DeployError, ExportError, MissingExtraError
+from vdeploy.export.documents import write_documents
+from vdeploy.export.earlier import carry_over, open_earlier
+from vdeploy.export.held_out import HeldOutClips, find_clips
+from vdeploy.export.job import ExportOptions, Job, Writer, Written
+from vdeploy.export.prover import FEW_CLIPS, Prover
+from vdeploy.export.reference import Reference
+from vdeploy.export.rejected import RejectedFolder, Rejection
+from vdeploy.export.sources import Sources
 from vdeploy.formats import Format
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.runtimes.base import Runtime
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-__all__ = ["export_run"]
-
-PARITY_BATCHES = (1, 3)
+__all__ = ["Exported", "export_run"]
 
 
-class _Reference:
-    """The run in Keras, and inputs to compare on."""
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What became of an export.
 
-    def __init__(self, run: Run, weights: Weights) -> None:
-        self.extractor = run.extractor(weights)
-        self.classifier = run.classifier()
-        spec = run.recipe.clip_spec
-        frames: npt.NDArray[Any] = synthetic_frames(max(PARITY_BATCHES), spec.frames, spec.size)
-        self.inputs: dict[Stage, npt.NDArray[Any]] = {"extractor": frames, "classifier": self.extractor.extract(frames)}
-        self.functions: dict[Stage, Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]] = {
-            "extractor": self.extractor.extract,
-            "classifier": lambda features: predict(self.classifier, features),
-        }
-        pixels, dim = ("batch", "time", spec.size, spec.size, 3), run.dim
-        self.tensors: dict[Stage, tuple[TensorSpec, TensorSpec]] = {
-            "extractor": (
-                TensorSpec(name="frames", dtype="uint8", shape=pixels),
-                TensorSpec(name="features", dtype="float32", shape=("batch", "time", dim)),
-            ),
-            "classifier": (
-                TensorSpec(name="features", dtype="float32", shape=("batch", spec.frames, dim)),
-                TensorSpec(name="probabilities", dtype="float32", shape=("batch", 2)),
-            ),
-        }
+    Attributes:
+        bundle: The bundle.
+        made: Names of the formats that were made and proven now.
+        kept: Names of the formats that an earlier export of the same run had proven.
+        rejected: Formats that failed; their files lie beside the bundle.
+    """
 
-    def write(self, stage: Stage, path: Path) -> None:
-        model = extractor_to_onnx(self.extractor) if stage == "extractor" else classifier_to_onnx(self.classifier)
-        path.write_bytes(model.SerializeToString(deterministic=True))
+    bundle: Bundle
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    rejected: tuple[Rejection, ...]
 
 
-def export_run(run: Run, formats: Sequence[Format], out: Path, *, weights: Weights | None = None) -> Bundle:
+@dataclasses.dataclass(frozen=True)
+class _Proven:
+    artifacts: tuple[Artifact, ...]
+    end_to_end: HeldOut | None
+
+
+def export_run(
+    run: Run,
+    formats: Sequence[Format],
+    out: Path,
+    *,
+    weights: Weights | None = None,
+    options: ExportOptions | None = None,
+) -> Exported:
     """Exports a run.
 
-    The bundle takes the place of an older one in a single step, after every artifact has been proven.
+    The bundle takes the place of an older one in a single step, after every artifact in it has been proven. A format
+    that cannot be made or proven is kept aside in ``OUT.rejected``; the others still ship.
 
     Args:
         run: The run.
         formats: What to export.
         out: Folder of the bundle.
         weights: VGG19's weights, where they are not found as when the run was trained.
+        options: Further choices.
 
     Returns:
-        The bundle.
+        The bundle, and which formats are new, kept and rejected.
 
     Raises:
         BundleError: Something else than a bundle stands in the way.
-        ParityError: An artifact does not compute what the run computes.
-        ExportError: An artifact could not be written.
+        ParityError: Every format failed, the first because it does not compute what the run computes.
+        ExportError: Every format failed, or the bundle cannot be written.
     """
-    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} is in the way: it is no bundle", "choose another folder: --out BUNDLE")
+    options = options or ExportOptions()
+    earlier = open_earlier(out, run, keep=options.keep)
     weights = weights or run.weights()
-    jobs = [(stage, kind) for kind in formats for stage in kind.stages]
     try:
-        with staging_folder(out) as staged, track("export", 2 * len(jobs) + 1, "steps") as step:
-            step.advance(0, note="load the run")
-            reference = _Reference(run, weights)
-            step.advance()
-            artifacts = []
-            for stage, kind in jobs:
-                step.advance(0, note=f"write {stage} {kind.name}")
-                path = staged / stage / kind.name / kind.file
-                path.parent.mkdir(parents=True)
-                reference.write(stage, path)
-                step.advance(1, note=f"prove {stage} {kind.name}")
-                artifacts.append(_prove(reference, stage, kind, path, path.relative_to(staged).as_posix()))
-                step.advance(1)
-            write_json(staged / MANIFEST, _manifest(run, weights, artifacts).model_dump(mode="json"))
+        with (
+            staging_folder(out) as staged,
+            staging_folder(out.with_name(f"{out.name}.work")) as scratch,
+            RejectedFolder(out) as rejected,
+        ):
+            maker = _Maker(run, weights, formats, options, staged, scratch)
+            proven: dict[str, _Proven] = {}
+            for kind in formats:
+                try:
+                    proven[kind.name] = maker.make(kind)
+                except (DeployError, MissingExtraError) as error:
+                    rejected.take(kind, error, staged)
+            if not proven:
+                raise rejected.first
+            kept = _kept(earlier, proven)
+            if earlier is not None:
+                carry_over(earlier, kept, staged)
+            manifest = _manifest(run, weights, proven, earlier, kept)
+            manifest = write_documents(manifest, staged, report=options.report)
+            write_json(staged / MANIFEST, manifest.model_dump(mode="json"))
             publish_folder(staged, out)
     except OSError as error:
         raise ExportError(
             f"cannot write the bundle {out} ({error.strerror or error})",
             "free some space or choose another --out; an earlier bundle is intact",
         ) from error
-    return Bundle(out)
+    return Exported(Bundle(out), tuple(proven), kept, tuple(rejected.rejections))
 
 
-def _prove(reference: _Reference, stage: Stage, kind: Format, path: Path, relative: str) -> Artifact:
-    tensors = reference.tensors[stage]
-    parity = check_parity(
-        kind,
-        OnnxRuntime(path),
-        reference.functions[stage],
-        reference.inputs[stage],
-        tensors=tensors,
-        batches=PARITY_BATCHES,
-    )
-    return Artifact(
-        stage=stage,
-        format=kind.name,
-        precision=kind.precision,
-        path=relative,
-        sha256=sha256_of(path),
-        bytes=path.stat().st_size,
-        inputs=tensors[:1],
-        outputs=tensors[1:],
-        parity=parity,
-        toolchain={**toolchain(), **{name: metadata.version(name) for name in ("onnx", "onnxruntime", "tf2onnx")}},
-    )
+class _Maker:
+    """Writes and proves one format after the other."""
+
+    def __init__(
+        self,
+        run: Run,
+        weights: Weights,
+        formats: Sequence[Format],
+        options: ExportOptions,
+        staged: Path,
+        scratch: Path,
+    ) -> None:
+        say("export: load the run")
+        self._staged = staged
+        self._options = options
+        self._reference = Reference(run, weights)
+        dataset = find_clips(run, options.data)
+        held_out = None
+        if dataset is None:
+            say(f"export: the run's clips are no longer in {run.info.source}; synthetic frames prove it: see --data")
+        else:
+            few = FEW_CLIPS if all(kind.precision != "int8" for kind in formats) else None
+            held_out = HeldOutClips(dataset, self._reference, options.store_root, options.clips or few)
+        self._prover = Prover(self._reference, held_out, options.clips)
+        self._sources = Sources(self._reference, scratch, self._prover.inputs, options)
+
+    def make(self, kind: Format) -> _Proven:
+        """Writes and proves the stages of a format."""
+        pieces: dict[Stage, tuple[Path, Written, Parity]] = {}
+        runtimes: dict[Stage, Runtime] = {}
+        for stage in kind.stages:
+            path = self._staged / stage / kind.name / kind.file
+            path.parent.mkdir(parents=True)
+            say(f"export: {stage} in {kind.name}")
+            written = _writer(kind)(Job(stage, kind, path, self._reference, self._sources, self._options))
+            runtimes[stage] = self._prover.open(kind, path, written)
+            pieces[stage] = (path, written, self._prover.stage(kind, stage, runtimes[stage], written))
+        verdicts = self._prover.verdicts(kind, runtimes)
+        artifacts = tuple(self._artifact(stage, kind, *piece, verdicts.get(stage)) for stage, piece in pieces.items())
+        return _Proven(artifacts, verdicts.get("pipeline"))
+
+    def _artifact(
+        self, stage: Stage, kind: Format, path: Path, written: Written, parity: Parity, held_out: HeldOut | None
+    ) -> Artifact:
+        tensors = self._reference.tensors[stage]
+        return Artifact(
+            stage=stage,
+            format=kind.name,
+            precision=written.precision,
+            path=path.relative_to(self._staged).as_posix(),
+            sha256=digest_of(path),
+            bytes=size_of(path),
+            inputs=tensors[:1],
+            outputs=tensors[1:],
+            parity=parity,
+            toolchain={**toolchain(), **{name: metadata.version(name) for name in written.packages}},
+            details=dict(written.details),
+            calibration=written.calibration,
+            held_out=held_out,
+        )
 
 
-def _manifest(run: Run, weights: Weights, artifacts: Sequence[Artifact]) -> Manifest:
+def _writer(kind: Format) -> Writer:
+    writer: Writer = importlib.import_module(f"vdeploy.export.writers.{kind.writer}").write
+    return writer
+
+
+def _kept(earlier: Bundle | None, proven: Mapping[str, _Proven]) -> tuple[str, ...]:
+    if earlier is None:
+        return ()
+    return tuple(dict.fromkeys(a.format for a in earlier.manifest.artifacts if a.format not in proven))
+
+
+def _manifest(
+    run: Run, weights: Weights, proven: Mapping[str, _Proven], earlier: Bundle | None, kept: Sequence[str]
+) -> Manifest:
+    artifacts = [artifact for entry in proven.values() for artifact in entry.artifacts]
+    end_to_end = {name: entry.end_to_end for name, entry in proven.items() if entry.end_to_end is not None}
+    if earlier is not None:
+        artifacts += [artifact for artifact in earlier.manifest.artifacts if artifact.format in kept]
+        end_to_end |= {name: value for name, value in earlier.manifest.end_to_end.items() if name in kept}
     return Manifest(
         schema_version=SCHEMA_VERSION,
         vdeploy_version=__version__,
@@ -147,4 +222,7 @@ def _manifest(run: Run, weights: Weights, artifacts: Sequence[Artifact]) -> Mani
         ),
         metrics=run.metrics,
         artifacts=tuple(artifacts),
+        classifier_sha256=run.info.classifier_sha256,
+        source=Path(run.info.source).name,
+        end_to_end=end_to_end,
     )

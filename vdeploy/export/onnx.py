@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from training.extractor import FeatureExtractor
 from training.frameworks import load_tensorflow
 from vdeploy.errors import ExportError, require
+from vdeploy.export.onnx_graph import without_weights
+from vdeploy.export.onnx_names import rename_canonically
 from vdeploy.export.vgg19_graph import build_vgg19_graph
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ OPSET = 17
 
 IR_VERSION = 8
 """The IR version that belongs to the opset; older ONNX Runtimes refuse newer files."""
-
-_LARGE_BYTES = 1 << 16
 
 
 def extractor_to_onnx(extractor: FeatureExtractor) -> onnx.ModelProto:
@@ -51,6 +51,7 @@ def classifier_to_onnx(model: keras.Model) -> onnx.ModelProto:
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+    rename_canonically(converted)
     return _finish(converted)
 
 
@@ -67,20 +68,8 @@ def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     model.producer_name = "vdeploy"
     model.producer_version = ""
-    onnx.checker.check_model(_without_weights(onnx, model), full_check=True)
+    onnx.checker.check_model(without_weights(model), full_check=True)
     return model
-
-
-def _without_weights(onnx: Any, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model with large weights as inputs; protobuf takes four times their size to hand them to the checker."""
-    graph = model.graph
-    light = onnx.helper.make_graph(graph.node, graph.name, graph.input, graph.output)
-    for tensor in graph.initializer:
-        if tensor.ByteSize() > _LARGE_BYTES:
-            light.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        else:
-            light.initializer.append(tensor)
-    return onnx.helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 @contextlib.contextmanager

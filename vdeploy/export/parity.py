@@ -1,4 +1,4 @@
-"""Parity: does an exported file compute what the reference computes? Names, shapes, then values."""
+"""Parity: does an exported file compute what the reference computes? Names, axes, types, shapes, then values."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.bundle import Parity, TensorSpec
-from vdeploy.errors import ParityError
+from vdeploy.bundle.manifest import Parity, TensorSpec
+from vdeploy.errors import BundleError, ParityError
 from vdeploy.formats import Format
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from vdeploy.runtimes.base import Runtime
 
-__all__ = ["check_parity", "synthetic_frames"]
+__all__ = ["BATCHES", "check_parity", "synthetic_frames"]
+
+BATCHES = (1, 3, 16)
+"""Batch sizes to try: the smallest, an odd one, and one that a server gathers."""
 
 
 def synthetic_frames(clips: int, frames: int, size: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -57,47 +60,104 @@ def check_parity(
     inputs: npt.NDArray[Any],
     *,
     tensors: tuple[TensorSpec, TensorSpec],
-    batches: Sequence[int] = (1, 3),
+    batches: Sequence[int] = BATCHES,
 ) -> Parity:
     """Compares an exported file with the reference.
 
+    The reference runs once, on all inputs. A batch beyond them is made of the same frames, dealt to more and shorter
+    clips where the time axis is dynamic, else of the same clips again.
+
     Args:
-        kind: The format, whose tolerance applies.
+        kind: The format, whose measure and tolerance apply.
         runtime: The exported file, loaded from disk.
         reference: The same stage in Keras.
-        inputs: Input of the stage, at least as many rows as the largest batch.
+        inputs: Input of the stage.
         tensors: The stage's input and output.
-        batches: Batch sizes to try.
+        batches: Batch sizes to try, rising.
 
     Returns:
         The differences that were found.
 
     Raises:
-        ParityError: A name or shape is wrong, a value is not a number, or the difference is beyond the tolerance.
+        ParityError: A name, axis, type or shape is wrong, a value is not a number, or the difference is beyond the
+            tolerance.
     """
     source, target = tensors
-    max_abs, scale = 0.0, 0.0
-    for batch in batches:
-        expected = reference(inputs[:batch])
-        outputs = runtime.infer({source.name: inputs[:batch]})
-        if target.name not in outputs:
-            raise _refusal(kind, f"the output is called {', '.join(outputs)}, not {target.name}")
-        actual = outputs[target.name]
-        if actual.shape != expected.shape:
-            shapes = f"{list(actual.shape)}, not {list(expected.shape)}"
+    expected = reference(inputs)
+    pairs = [_case(inputs, expected, batch, regroup=isinstance(source.shape[1], str)) for batch in batches]
+    found = [_run(kind, runtime, source, target, given) for given, _ in pairs]
+    for batch, actual, (_, wanted) in zip(batches, found, pairs, strict=True):
+        if actual.dtype != np.float32:
+            raise _refusal(kind, f"{target.name} is {actual.dtype}, not float32")
+        if actual.shape != wanted.shape:
+            shapes = f"{list(actual.shape)}, not {list(wanted.shape)}"
             raise _refusal(kind, f"{target.name} has shape {shapes} at batch {batch}")
         if not np.isfinite(actual).all():
             raise _refusal(kind, f"{target.name} holds NaN or infinity at batch {batch}")
-        max_abs = max(max_abs, float(np.abs(actual - expected).max()))
-        scale = max(scale, float(np.abs(expected).max()))
-    max_rel = max_abs / scale if scale else max_abs
-    if max_rel > kind.tolerance:
-        off = f"by {max_rel:.2g} of its largest value, more than {kind.tolerance:g}"
-        raise _refusal(kind, f"{target.name} differs from Keras {off}")
-    return Parity(reference="keras", batches=tuple(batches), max_abs=max_abs, max_rel=max_rel, tolerance=kind.tolerance)
+    differences = [float(np.abs(actual - wanted).max()) for actual, (_, wanted) in zip(found, pairs, strict=True)]
+    scale = max(float(np.abs(wanted).max()) for _, wanted in pairs)
+    parity = Parity(
+        reference="keras",
+        batches=tuple(batches),
+        max_abs=max(differences),
+        max_rel=max(differences) / scale if scale else max(differences),
+        tolerance=kind.tolerance,
+        measure=kind.measure,
+        cosine=min(_worst_cosine(actual, wanted) for actual, (_, wanted) in zip(found, pairs, strict=True)),
+    )
+    _judge(kind, target.name, parity)
+    return parity
 
 
-def _refusal(kind: Format, what: str) -> ParityError:
+def _case(
+    inputs: npt.NDArray[Any], expected: npt.NDArray[np.float32], batch: int, *, regroup: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+    if batch <= len(inputs):
+        return inputs[:batch], expected[:batch]
+    if not regroup:
+        rows = np.arange(batch) % len(inputs)
+        return inputs[rows], expected[rows]
+    frames, features = (array.reshape(-1, *array.shape[2:]) for array in (inputs, expected))
+    time = max(1, len(frames) // batch)
+    chosen = np.arange(batch * time).reshape(batch, time) % len(frames)
+    return frames[chosen], features[chosen]
+
+
+def _run(
+    kind: Format, runtime: Runtime, source: TensorSpec, target: TensorSpec, inputs: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    try:
+        outputs = runtime.infer({source.name: inputs})
+    except BundleError as error:
+        shape = list(inputs.shape)
+        raise _refusal(kind, f"the input {source.name} of shape {shape} is not taken ({error.message})") from error
+    if target.name not in outputs:
+        raise _refusal(kind, f"the output is called {', '.join(outputs)}, not {target.name}")
+    return outputs[target.name]
+
+
+def _worst_cosine(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    """The lowest cosine of two rows along the last axis; 1 where both are zero, 0 where one is."""
+    one, other = actual.astype(np.float64), expected.astype(np.float64)
+    products, norms = (one * other).sum(-1), np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    both_zero = ~one.any(-1) & ~other.any(-1)
+    cosines = np.where(both_zero, 1.0, np.divide(products, norms, out=np.zeros_like(products), where=norms > 0))
+    return float(cosines.min())
+
+
+def _judge(kind: Format, name: str, parity: Parity) -> None:
+    if kind.measure == "values" and parity.max_rel > kind.tolerance:
+        off = f"by {parity.max_rel:.2g} of its largest value, more than {kind.tolerance:g}"
+        raise _refusal(kind, f"{name} differs from Keras {off}", parity)
+    if kind.measure == "direction" and parity.cosine is not None and 1 - parity.cosine > kind.tolerance:
+        off = f"the cosine of the worst row is {parity.cosine:.4g}, less than {1 - kind.tolerance:g}"
+        raise _refusal(kind, f"{name} differs from Keras: {off}", parity)
+
+
+def _refusal(kind: Format, what: str, parity: Parity | None = None) -> ParityError:
+    evidence = {} if parity is None else {"parity": parity.model_dump(mode="json")}
     return ParityError(
-        f"{kind.name}: {what}", "the artifact was not written; report this with the versions of vdeploy doctor"
+        f"{kind.name}: {what}",
+        "the artifact does not count; report this with the versions of vdeploy doctor",
+        evidence=evidence,
     )

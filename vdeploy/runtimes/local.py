@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vdeploy.bundle import Bundle, Stage
-from vdeploy.errors import BundleError
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.bundle import Bundle
+from vdeploy.runtimes.open import choose_format, open_artifact
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from vdeploy.runtimes.base import Runtime
 
 __all__ = ["LocalScorer"]
 
@@ -23,16 +20,24 @@ class LocalScorer:
 
     Args:
         bundle: The bundle.
-        format_name: The format to run.
+        format_name: The format to run; left out, the first of the table that the bundle holds.
         threads: Threads for one call; all available cores if left out.
+
+    Attributes:
+        format_name: The format that runs.
+
+    Raises:
+        BundleError: The bundle does not hold the format, or its runtime cannot load it.
+        MissingExtraError: The runtime is not installed.
     """
 
-    def __init__(self, bundle: Bundle, format_name: str = "onnx-fp32", threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, format_name: str | None = None, threads: int | None = None) -> None:
         self.spec = bundle.manifest.clip_spec
         self.classes = bundle.manifest.classes
         self.threshold = bundle.manifest.threshold
-        self._extractor = _load(bundle, "extractor", format_name, threads)
-        self._classifier = _load(bundle, "classifier", format_name, threads)
+        self.format_name = choose_format(bundle, format_name)
+        self._extractor = open_artifact(bundle, "extractor", self.format_name, threads)
+        self._classifier = open_artifact(bundle, "classifier", self.format_name, threads)
 
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features of clips, one clip after the other: a clip's frames fill a CPU, more only fill its memory.
@@ -59,10 +64,3 @@ class LocalScorer:
     def score(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities from frames; see `vdeploy.scoring.Scorer`."""
         return self.classify(self.extract(frames))
-
-
-def _load(bundle: Bundle, stage: Stage, format_name: str, threads: int | None) -> Runtime:
-    artifact = bundle.artifact(stage, format_name)
-    if not artifact.format.startswith("onnx"):
-        raise BundleError(f"{artifact.format} cannot be run in process", "choose an ONNX format")
-    return OnnxRuntime(bundle.path(artifact), threads)

@@ -1,0 +1,111 @@
+"""FP16: half the weights, the same numbers, and float32 where float16 ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from vdeploy.errors import ExportError
+from vdeploy.export.float16 import FLOAT16_MAX, MARGIN, find_wide_tensors, to_float16
+from vdeploy.export.onnx_inspection import found_precision, inspect_onnx
+
+LARGE = 70_000.0
+
+
+def scaled(model: onnx.ModelProto, layer: str, factor: float) -> onnx.ModelProto:
+    """A copy in which one layer gives larger numbers."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for tensor in result.graph.initializer:
+        if tensor.name in (f"{layer}/kernel", f"{layer}/bias"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name))
+    return result
+
+
+def nodes(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def signature(model: onnx.ModelProto) -> list[bytes]:
+    return [value.SerializeToString() for value in (*model.graph.input, *model.graph.output)]
+
+
+def test_it_computes_the_same_from_the_same_inputs(stage, unchanged):
+    half = to_float16(unchanged(stage.model))
+    onnx.checker.check_model(half, full_check=True)
+    assert signature(half) == signature(stage.model)
+    assert 0 < stage.relative_error(half) < 5e-3
+
+
+def test_the_file_says_so_and_is_half_as_large(stage, saved):
+    whole = saved(stage.model).stat().st_size
+    file = saved(to_float16(stage.model))
+    assert found_precision(file) == "fp16"
+    assert file.stat().st_size / whole == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_same_input_gives_the_same_bytes(stage):
+    one, other = (to_float16(stage.model).SerializeToString(deterministic=True) for _ in range(2))
+    assert one == other
+
+
+def test_the_first_node_of_the_extractor_casts_the_bytes(extractor_stage):
+    first = to_float16(extractor_stage.model).graph.node[0]
+    assert (first.op_type, list(first.input)) == ("Cast", ["frames"])
+
+
+def test_only_three_casts_are_needed_in_the_extractor(extractor_stage):
+    found = nodes(to_float16(extractor_stage.model))
+    assert Counter(found)["Cast"] == 3
+    assert found.index("Conv") == found.index("Sub") + 2
+    assert found[found.index("GlobalAveragePool") - 1] == "Cast"
+
+
+def test_normalisation_and_softmax_stay_in_float32(classifier_stage):
+    half = to_float16(classifier_stage.model)
+    values = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(half).graph.value_info}
+    kinds = {node.op_type: values.get(node.output[0]) for node in half.graph.node}
+    assert {kinds[name] for name in ("Reciprocal", "Sqrt", "Sub")} == {onnx.TensorProto.FLOAT}
+    assert {kinds[name] for name in ("LSTM", "MatMul")} == {onnx.TensorProto.FLOAT16}
+
+
+def test_ordinary_frames_find_no_wide_tensor(extractor_stage):
+    assert find_wide_tensors(extractor_stage.model, extractor_stage.feeds()) == {}
+
+
+def largest(stage) -> dict[str, float]:
+    """The largest value in each tensor on the calibration clips."""
+    return find_wide_tensors(stage.model, stage.feeds(), margin=1e9)
+
+
+def test_what_overflows_stays_in_float32_and_is_named(extractor_stage, saved):
+    layer = "block3_conv2"
+    factor = LARGE / largest(extractor_stage)[layer]
+    hot = scaled(extractor_stage.model, layer, factor)
+    wide = find_wide_tensors(hot, extractor_stage.feeds())
+    assert wide[layer] == pytest.approx(LARGE, rel=1e-3)
+    assert not [name for name in wide if name.startswith("block2")]
+    expected = extractor_stage.run(hot)
+    assert not np.isfinite(extractor_stage.run(to_float16(hot))).all()
+    kept = to_float16(hot, wide=wide)
+    np.testing.assert_allclose(extractor_stage.run(kept), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+    assert layer in inspect_onnx(saved(kept)).layers_in("fp32")
+    assert found_precision(saved(kept)).startswith("mixed: fp16 ")
+
+
+def test_what_comes_near_the_end_stays_in_float32_too(extractor_stage):
+    layer = "block3_conv2"
+    near = FLOAT16_MAX / MARGIN * 1.1
+    hot = scaled(extractor_stage.model, layer, near / largest(extractor_stage)[layer])
+    assert layer in find_wide_tensors(hot, extractor_stage.feeds())
+    assert layer not in find_wide_tensors(hot, extractor_stage.feeds(), margin=1.0)
+
+
+def test_a_weight_beyond_float16_is_refused(extractor_stage):
+    hot = scaled(extractor_stage.model, "block1_conv1", 1e7)
+    with pytest.raises(ExportError, match=r"the weight block1_conv1/kernel is beyond float16 \(65504\)"):
+        to_float16(hot)

@@ -1,0 +1,183 @@
+"""Q/DQ graphs: real 8-bit layers, float's numbers, and what each runtime asks of the nodes around them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vdeploy.errors import ExportError
+from vdeploy.export.activations import observe
+from vdeploy.export.onnx_inspection import inspect_onnx
+from vdeploy.export.quantization import CPU, FLAVOURS, TENSORRT
+from vdeploy.export.quantization.histograms import collect_histograms
+from vdeploy.export.quantization.qdq import quantizable_layers, tensors_to_calibrate, write_qdq
+from vdeploy.export.quantization.ranges import min_max
+
+each_flavour = pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=FLAVOURS)
+
+
+def ranges_of(stage, flavour=CPU):
+    histograms = collect_histograms(stage.model, tensors_to_calibrate(stage.model), stage.feeds())
+    return {name: min_max(histogram, flavour) for name, histogram in histograms.items()}
+
+
+@pytest.fixture(scope="session")
+def extractor_ranges(extractor_stage):
+    return ranges_of(extractor_stage)
+
+
+@pytest.fixture
+def ranges(stage, extractor_ranges):
+    return extractor_ranges if stage.name == "extractor" else ranges_of(stage)
+
+
+def weights(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@each_flavour
+def test_it_computes_nearly_the_same_from_the_same_inputs(stage, ranges, flavour, unchanged):
+    quantized = write_qdq(unchanged(stage.model), flavour, ranges)
+    onnx.checker.check_model(quantized, full_check=True)
+    assert list(quantized.graph.input) == list(stage.model.graph.input)
+    assert list(quantized.graph.output) == list(stage.model.graph.output)
+    assert 0 < stage.relative_error(quantized) < 0.1
+    actual, expected = stage.run(quantized).ravel(), stage.expected.ravel()
+    assert actual @ expected / np.linalg.norm(actual) / np.linalg.norm(expected) > 0.995
+
+
+@each_flavour
+def test_the_same_input_gives_the_same_bytes(stage, ranges, flavour):
+    one, other = (write_qdq(stage.model, flavour, ranges).SerializeToString(deterministic=True) for _ in range(2))
+    assert one == other
+
+
+@each_flavour
+def test_the_extractor_is_a_quarter_as_large(extractor_stage, extractor_ranges, flavour, saved):
+    whole = saved(extractor_stage.model).stat().st_size
+    assert saved(write_qdq(extractor_stage.model, flavour, extractor_ranges)).stat().st_size / whole < 0.26
+
+
+@each_flavour
+def test_weights_have_a_scale_per_output_channel(extractor_stage, extractor_ranges, flavour):
+    found = weights(write_qdq(extractor_stage.model, flavour, extractor_ranges))
+    kernel, scale = found["block2_conv1/kernel/quantized"], found["block2_conv1/kernel/scale"]
+    assert (kernel.dtype, kernel.shape, scale.shape) == (np.int8, (128, 64, 3, 3), (128,))
+    restored = kernel * scale[:, None, None, None]
+    error = np.abs(restored - weights(extractor_stage.model)["block2_conv1/kernel"])
+    assert (error.max(axis=(1, 2, 3)) <= scale * 0.5001).all()
+
+
+@each_flavour
+def test_the_first_node_casts_the_bytes(extractor_stage, extractor_ranges, flavour):
+    first = write_qdq(extractor_stage.model, flavour, extractor_ranges).graph.node[0]
+    assert (first.op_type, list(first.input)) == ("Cast", ["frames"])
+
+
+def test_for_tensorrt_only_what_layers_read_is_quantized(extractor_stage, extractor_ranges):
+    model = write_qdq(extractor_stage.model, TENSORRT, extractor_ranges)
+    found = Counter(node.op_type for node in model.graph.node)
+    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (16, 32)
+    stored = weights(model)
+    assert {value.dtype for name, value in stored.items() if name.endswith("/zero_point")} == {np.dtype(np.int8)}
+    assert not any(value.any() for name, value in stored.items() if name.endswith("/zero_point"))
+    assert all(stored[f"{layer}/bias"].dtype == np.float32 for layer in ("block1_conv1", "block5_conv4"))
+
+
+def operators_that_run(model: onnx.ModelProto, folder) -> Counter[str]:
+    """What ONNX Runtime makes of a model on this CPU."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
+
+
+def test_on_a_cpu_every_convolution_runs_in_eight_bits_with_its_relu(extractor_stage, extractor_ranges, tmp_path):
+    found = operators_that_run(write_qdq(extractor_stage.model, CPU, extractor_ranges), tmp_path)
+    assert found["QLinearConv"] == 16
+    assert not found["Conv"] + found["FusedConv"] + found["Relu"]
+    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
+
+
+def test_layers_to_keep_stay_in_float(extractor_stage, extractor_ranges, tmp_path, saved):
+    kept = ["block1_conv1", "block3_conv4"]
+    model = write_qdq(extractor_stage.model, CPU, extractor_ranges, keep=kept)
+    assert sorted(inspect_onnx(saved(model)).layers_in("fp32")) == kept
+    found = operators_that_run(model, tmp_path)
+    assert found["QLinearConv"] == 14
+    assert extractor_stage.relative_error(model) < 0.1
+
+
+@each_flavour
+def test_keeping_every_layer_is_the_float_model(stage, ranges, flavour):
+    keep = [node.name for node in quantizable_layers(stage.model)]
+    np.testing.assert_array_equal(stage.run(write_qdq(stage.model, flavour, ranges, keep=keep)), stage.run(stage.model))
+
+
+@each_flavour
+def test_a_tensor_left_out_of_the_calibration_is_refused(extractor_stage, extractor_ranges, flavour):
+    lacking = {name: value for name, value in extractor_ranges.items() if name != "block4_conv1/relu"}
+    with pytest.raises(ExportError, match="the tensor block4_conv1/relu was left out of the calibration"):
+        write_qdq(extractor_stage.model, flavour, lacking)
+
+
+def dense(kernel: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
+    nodes = [helper.make_node("Gemm", ["x", "kernel", "bias"], ["y"], name="dense")]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "xy"]
+    tensors = [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(bias, "bias")]
+    graph = helper.make_graph(nodes, "dense", values[:1], values[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def run_dense(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return next(observe(model, ["y"], [{"x": x}]))["y"]
+
+
+@each_flavour
+def test_a_bias_far_larger_than_its_weights_does_not_overflow(flavour):
+    kernel = np.array([[1.0, 1e-7], [0.5, -1e-7]], np.float32)
+    bias = np.array([0.25, 3000.0], np.float32)
+    x = np.array([[1.0, -1.0]], np.float32)
+    model = write_qdq(dense(kernel, bias), flavour, {"x": (-1.0, 1.0), "y": (0.0, 3000.0)})
+    assert run_dense(model, x)[0, 1] == pytest.approx(3000, rel=1e-3)
+
+
+@each_flavour
+def test_dead_channels_and_dead_tensors_give_zeros(flavour):
+    model = write_qdq(
+        dense(np.zeros((2, 2), np.float32), np.zeros(2, np.float32)), flavour, {"x": (0.0, 0.0), "y": (0.0, 0.0)}
+    )
+    np.testing.assert_array_equal(run_dense(model, np.zeros((1, 2), np.float32)), np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("name", ["extractor", "classifier"])
+@pytest.mark.parametrize("kind", ["int8", "fp16"])
+def test_tensorrt_parses_and_builds_it(request, name, kind):
+    trt = pytest.importorskip("tensorrt_rtx")
+    from vdeploy.export.float16 import to_float16
+
+    stage = request.getfixturevalue(f"{name}_stage")
+    model = write_qdq(stage.model, TENSORRT, ranges_of(stage)) if kind == "int8" else to_float16(stage.model)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    parsed = parser.parse(model.SerializeToString())
+    assert parsed, [str(parser.get_error(index)) for index in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
+    profile = builder.create_optimization_profile()
+    shapes = [(batch, *stage.inputs.shape[1:]) for batch in (1, 2, 4)]
+    profile.set_shape(stage.source, *shapes)
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    assert engine is not None
+    if name == "extractor":
+        assert engine.nbytes < {"int8": 30e6, "fp16": 45e6}[kind]

@@ -1,0 +1,123 @@
+"""The model card and the report: they say what the manifest says, and nothing in a name breaks them."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+
+import pytest
+
+from tests.export.test_held_out import verdicts
+from tests.tiny_bundle import make_tiny_bundle
+from training.files import sha256_of
+from vdeploy.bundle import Manifest
+from vdeploy.export.documents import MODEL_CARD, REPORT, render_model_card, render_report, write_documents
+
+METRICS = {
+    "clips": 100,
+    "violent": 50,
+    "accuracy": 0.875,
+    "accuracy_violent": 0.9,
+    "accuracy_non_violent": None,
+    "roc_auc": 0.97,
+    "intervals": {"accuracy": [0.81, 0.93]},
+}
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Manifest:
+    plain = make_tiny_bundle(tmp_path / "bundle").manifest
+    judged = verdicts(4, flips=1).model_copy(
+        update={"reference": (0.1, 0.4, 0.6, 0.9), "probabilities": (0.1, 0.55, 0.6, 0.9)}
+    )
+    artifacts = tuple(artifact.model_copy(update={"held_out": judged}) for artifact in plain.artifacts)
+    return plain.model_copy(
+        update={"metrics": {"valid": METRICS}, "end_to_end": {"onnx-fp32": judged}, "artifacts": artifacts}
+    )
+
+
+def test_the_card_says_what_was_measured(manifest):
+    card = render_model_card(manifest)
+    assert "On 100 validation clips" in card
+    assert "| accuracy | 87.5% | 81.0% to 93.0% |" in card
+    assert "| ROC AUC | 0.97 | \N{EN DASH} |" in card
+    assert "were chosen on these same clips" in card
+    assert "| extractor | onnx-fp32 | fp32 |" in card
+    assert "75.0% of 4" in card
+    assert not re.search(r"\n{3,}", card)
+
+
+def test_the_card_of_a_test_split_makes_no_excuse(manifest):
+    card = render_model_card(manifest.model_copy(update={"metrics": {"test": METRICS}}))
+    assert "On 100 test clips" in card
+    assert "were chosen on these same clips" not in card
+
+
+def test_a_card_without_figures_says_so(manifest):
+    assert "The run holds no figures." in render_model_card(manifest.model_copy(update={"metrics": {}}))
+
+
+def test_a_name_cannot_break_the_card(manifest):
+    card = render_model_card(manifest.model_copy(update={"run": "a|b\nc"}))
+    assert card.startswith("# Violence detector a\\|b c\n")
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what could be fetched or run, and checks that tags are closed."""
+
+    VOID = frozenset({"meta", "br", "path", "use"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        assert not {"src", "onload", "onclick"} & {name for name, _ in attributes}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, _):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_report_has_a_row_for_each_artifact_and_a_chart_for_each_format(manifest):
+    page = Page(render_report(manifest))
+    assert page.open == []
+    assert page.tags.count("svg") == 1
+    assert "script" not in page.tags
+    assert "1 of 4 clips get another verdict" in render_report(manifest)
+    for word in ("extractor", "classifier", "onnx-fp32", "75.0%"):
+        assert word in page.text
+
+
+def test_a_report_without_held_out_clips_has_no_charts(manifest):
+    bare = manifest.model_copy(update={"end_to_end": {}})
+    assert "svg" not in Page(render_report(bare)).tags
+
+
+def test_a_name_cannot_break_the_report(manifest):
+    page = Page(render_report(manifest.model_copy(update={"run": "<script>alert(1)</script>"})))
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_every_further_file_is_listed_with_its_hash(manifest, tmp_path, report):
+    folder = tmp_path / "bundle"
+    log = folder / "extractor" / "onnx-fp32" / "build.log"
+    log.write_text("a builder's log")
+    written = write_documents(manifest, folder, report=report)
+    expected = {MODEL_CARD, "extractor/onnx-fp32/build.log"} | ({REPORT} if report else set())
+    assert set(written.documents) == expected
+    assert all(sha256 == sha256_of(folder / path) for path, sha256 in written.documents.items())

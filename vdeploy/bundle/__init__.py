@@ -1,0 +1,36 @@
+"""The bundle: what was exported from a run, what was found in it, and that it still is what the manifest says."""
+
+from __future__ import annotations
+
+from vdeploy.bundle.folder import MANIFEST, Bundle, digest_of, size_of
+from vdeploy.bundle.manifest import (
+    CLASSES,
+    SCHEMA_VERSION,
+    Artifact,
+    Calibration,
+    Extractor,
+    HeldOut,
+    Manifest,
+    Measure,
+    Parity,
+    Stage,
+    TensorSpec,
+)
+
+__all__ = [
+    "CLASSES",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Artifact",
+    "Bundle",
+    "Calibration",
+    "Extractor",
+    "HeldOut",
+    "Manifest",
+    "Measure",
+    "Parity",
+    "Stage",
+    "TensorSpec",
+    "digest_of",
+    "size_of",
+]

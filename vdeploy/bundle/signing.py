@@ -1,0 +1,144 @@
+"""Signed bundles: an Ed25519 signature of the manifest, which holds the hash of every other file.
+
+A pair of keys is made once:
+
+    openssl genpkey -algorithm ed25519 -out key.pem
+    openssl pkey -in key.pem -pubout -out public.pem
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.files import write_json
+from vdeploy.bundle.folder import MANIFEST, Bundle
+from vdeploy.errors import BundleError, require
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+__all__ = ["SIGNATURE", "check_signature", "sign_bundle"]
+
+SIGNATURE = f"{MANIFEST}.sig"
+
+_MAKE_KEY = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
+_MAKE_PUBLIC = "make it with: openssl pkey -in key.pem -pubout -out public.pem"
+
+
+def sign_bundle(bundle: Bundle, key: Path) -> Path:
+    """Signs a bundle's manifest.
+
+    Args:
+        bundle: The bundle, all of whose files have just been checked.
+        key: PEM file of an Ed25519 private key, not encrypted.
+
+    Returns:
+        The signature's file, beside the manifest.
+
+    Raises:
+        BundleError: The key cannot be used, or the bundle's folder cannot be written.
+        MissingExtraError: The library for signatures is not installed.
+    """
+    private = _private_key(key)
+    signature = private.sign((bundle.root / MANIFEST).read_bytes())
+    file = bundle.root / SIGNATURE
+    value = {
+        "algorithm": "ed25519",
+        "key": _fingerprint(private.public_key()),
+        "signature": base64.b64encode(signature).decode("ascii"),
+    }
+    try:
+        write_json(file, value)
+    except OSError as error:
+        raise BundleError(
+            f"cannot write {file} ({error.strerror or error})", "make the bundle's folder writable"
+        ) from error
+    return file
+
+
+def check_signature(bundle: Bundle, key: Path) -> str:
+    """Checks that a bundle's manifest is what the owner of a key has signed.
+
+    Args:
+        bundle: The bundle, all of whose files have just been checked.
+        key: PEM file of the Ed25519 public key.
+
+    Returns:
+        The key's fingerprint: SHA-256 of its raw bytes, in hex.
+
+    Raises:
+        BundleError: There is no signature, it is another key's, or the manifest has changed since.
+        MissingExtraError: The library for signatures is not installed.
+    """
+    public = _public_key(key)
+    exceptions: Any = _cryptography("cryptography.exceptions")
+    file = bundle.root / SIGNATURE
+    if not file.is_file():
+        raise BundleError(
+            f"{bundle.root} is not signed: it holds no {SIGNATURE}", "sign it: vdeploy bundle sign BUNDLE"
+        )
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        signer, signature = str(values["key"]), base64.b64decode(values["signature"], validate=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{file} cannot be read as a signature ({error})", "sign the bundle again") from error
+    fingerprint = _fingerprint(public)
+    if signer != fingerprint:
+        raise BundleError(
+            f"{bundle.root} was signed with another key ({signer[:16]}) than {key} ({fingerprint[:16]})",
+            "ask for the signer's public key, and do not trust this bundle before",
+        )
+    try:
+        public.verify(signature, (bundle.root / MANIFEST).read_bytes())
+    except exceptions.InvalidSignature as error:
+        raise BundleError(
+            f"{bundle.root / MANIFEST} has changed since it was signed", "do not trust this bundle"
+        ) from error
+    return fingerprint
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    serialization: Any = _cryptography("cryptography.hazmat.primitives.serialization")
+    ed25519: Any = _cryptography("cryptography.hazmat.primitives.asymmetric.ed25519")
+    try:
+        key = serialization.load_pem_private_key(_read(path, _MAKE_KEY), password=None)
+    except TypeError as error:
+        raise BundleError(f"the key {path} is encrypted", "decrypt it: openssl pkey -in KEY -out key.pem") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is no private key in PEM format", _MAKE_KEY) from error
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise BundleError(f"the key {path} is not an Ed25519 key", _MAKE_KEY)
+    private: Ed25519PrivateKey = key
+    return private
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    serialization: Any = _cryptography("cryptography.hazmat.primitives.serialization")
+    ed25519: Any = _cryptography("cryptography.hazmat.primitives.asymmetric.ed25519")
+    try:
+        key = serialization.load_pem_public_key(_read(path, _MAKE_PUBLIC))
+    except ValueError as error:
+        raise BundleError(f"{path} is no public key in PEM format", _MAKE_PUBLIC) from error
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise BundleError(f"the key {path} is not an Ed25519 key", _MAKE_PUBLIC)
+    public: Ed25519PublicKey = key
+    return public
+
+
+def _read(path: Path, hint: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"the key {path} cannot be read ({error.strerror})", hint) from error
+
+
+def _fingerprint(key: Ed25519PublicKey) -> str:
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()
+
+
+def _cryptography(module: str) -> Any:
+    return require(module, extra="sign", purpose="signing bundles")

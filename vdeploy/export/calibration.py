@@ -1,0 +1,161 @@
+"""Which real clips an export is calibrated on, and which it is judged by: those of the run, and no others.
+
+Quantization ranges come from clips of the training split, verdicts are compared on the validation split. A clip counts
+only while its bytes are those that the run was trained with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.clips import ClipSpec, frame_indices, read_clips
+from training.dataset import Dataset, LabelledClip
+from training.errors import ClipError
+from training.feature_store import FeatureStore
+from training.features import extract_dataset, feature_key
+from training.files import sha256_of
+from training.run import CLIPS, Run
+from training.weights import Weights
+from vdeploy.errors import ExportError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["CALIBRATION_CLIPS", "ClipSet", "calibration_clips", "held_out_clips"]
+
+CALIBRATION_CLIPS = 200
+"""Clips to calibrate on, where the training split has as many."""
+
+_HINT = "say where the clips of the run are: --data DIR"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSet:
+    """Some of the clips that a run was trained or validated on.
+
+    Attributes:
+        dataset: The clips, each with its path, label and SHA-256, and the folder that the paths are relative to.
+        spec: How a clip becomes frames.
+    """
+
+    dataset: Dataset
+    spec: ClipSpec
+
+    def __len__(self) -> int:
+        return len(self.dataset.clips)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the clips by path."""
+        return {clip.path: clip.sha256 for clip in self.dataset.clips}
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """``int64[N]``: 1 for violent."""
+        return np.array([clip.label for clip in self.dataset.clips], np.int64)
+
+    def at(self, indices: Sequence[int]) -> ClipSet:
+        """The clips with these numbers."""
+        clips = tuple(self.dataset.clips[index] for index in indices)
+        return dataclasses.replace(self, dataset=dataclasses.replace(self.dataset, clips=clips))
+
+    def frames(self, per_clip: int | None = None) -> Iterator[npt.NDArray[np.uint8]]:
+        """Decodes one clip after the other; only a few are in memory at a time.
+
+        Args:
+            per_clip: How many of a clip's T frames to hand out, evenly spaced; all if left out.
+
+        Yields:
+            ``uint8[1, per_clip, H, W, 3]``, RGB.
+
+        Raises:
+            ExportError: A clip cannot be decoded.
+        """
+        wanted = frame_indices(self.spec.frames, per_clip or self.spec.frames)
+        for path, outcome in read_clips(map(self.dataset.absolute, self.dataset.clips), self.spec):
+            if isinstance(outcome, ClipError):
+                raise ExportError(f"the clip {path} {outcome.reason}", _HINT) from outcome
+            yield outcome.frames[np.newaxis, wanted]
+
+    def features(self, run: Run, weights: Weights, store_root: Path) -> npt.NDArray[np.float32]:
+        """The run's features of the clips, from the feature store; what it lacks is extracted and added to it.
+
+        Args:
+            run: The run.
+            weights: VGG19's weights.
+            store_root: Folder of all feature stores.
+
+        Returns:
+            ``float32[N, T, F]``.
+        """
+        store = FeatureStore(store_root, feature_key(self.spec, run.recipe.features.layer, weights))
+        extraction = extract_dataset(self.dataset, self.spec, store, lambda: run.extractor(weights), strict=True)
+        return extraction.features.astype(np.float32)
+
+
+def calibration_clips(run: Run, *, data: Path | None = None, count: int = CALIBRATION_CLIPS, seed: int = 0) -> ClipSet:
+    """Chooses clips of the training split, both classes in the shares that they have there.
+
+    Args:
+        run: The run.
+        data: Where its clips lie, if no longer where they were at training.
+        count: How many to choose; all where there are fewer.
+        seed: Another seed chooses other clips.
+
+    Returns:
+        The clips, in the order of the data set.
+
+    Raises:
+        ExportError: A clip is missing, or has changed since the training.
+    """
+    dataset = _dataset(run, data)
+    clips = dataset.of("train")
+    if len(clips) > count:
+        clips = _draw(clips, count, seed)
+    return _checked(run, dataset, clips)
+
+
+def held_out_clips(run: Run, *, data: Path | None = None) -> ClipSet:
+    """The clips of the validation split.
+
+    Args:
+        run: The run.
+        data: Where its clips lie, if no longer where they were at training.
+
+    Raises:
+        ExportError: A clip is missing, or has changed since the training.
+    """
+    dataset = _dataset(run, data)
+    return _checked(run, dataset, dataset.of("valid"))
+
+
+def _dataset(run: Run, data: Path | None) -> Dataset:
+    source = data or Path(run.info.source)
+    if not source.exists():
+        raise ExportError(f"the clips of {run.root} are not at {source}", _HINT)
+    root = source if source.is_dir() else source.parent
+    return Dataset.read_csv(run.root / CLIPS, root=root, classes=run.info.classes)
+
+
+def _draw(clips: Sequence[LabelledClip], count: int, seed: int) -> tuple[LabelledClip, ...]:
+    random = np.random.default_rng(seed)
+    violent = [index for index, clip in enumerate(clips) if clip.label]
+    others = [index for index, clip in enumerate(clips) if not clip.label]
+    share = min(max(round(count * len(violent) / len(clips)), 1), count - 1)
+    drawn = [*random.choice(violent, share, replace=False), *random.choice(others, count - share, replace=False)]
+    return tuple(clips[index] for index in sorted(drawn))
+
+
+def _checked(run: Run, dataset: Dataset, clips: Sequence[LabelledClip]) -> ClipSet:
+    for clip in clips:
+        file = dataset.absolute(clip)
+        if not file.is_file():
+            raise ExportError(f"the clip {file} of {run.root} is missing", _HINT)
+        if sha256_of(file) != clip.sha256:
+            raise ExportError(f"{file} is not the clip that {run.root} was trained with", _HINT)
+    return ClipSet(dataclasses.replace(dataset, clips=tuple(clips)), run.recipe.clip_spec)

@@ -1,0 +1,127 @@
+"""What a bundle tells people: a model card always, a report on request, both rendered from the manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from training import plots
+from training.errors import require
+from training.files import sha256_of, write_text
+from vdeploy.bundle.folder import MANIFEST
+from vdeploy.bundle.manifest import Artifact, HeldOut, Manifest
+from vdeploy.formats import FORMATS
+
+__all__ = ["MODEL_CARD", "REPORT", "render_model_card", "render_report", "write_documents"]
+
+MODEL_CARD = "MODEL_CARD.md"
+REPORT = "report.html"
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_documents(manifest: Manifest, folder: Path, *, report: bool) -> Manifest:
+    """Writes the model card and, if wanted, the report, and lists every file beside the artifacts.
+
+    Args:
+        manifest: What the bundle holds.
+        folder: The bundle, still without its manifest.
+        report: Whether to write the report.
+
+    Returns:
+        The manifest with the hashes of all further files.
+
+    Raises:
+        MissingExtraError: Jinja2, or for the report Matplotlib, is not installed.
+    """
+    write_text(folder / MODEL_CARD, render_model_card(manifest))
+    if report:
+        write_text(folder / REPORT, render_report(manifest))
+    known = [folder / artifact.path for artifact in manifest.artifacts]
+    further = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST and not any(file.is_relative_to(path) for path in known)
+    ]
+    documents = {file.relative_to(folder).as_posix(): sha256_of(file) for file in further}
+    return manifest.model_copy(update={"documents": documents})
+
+
+def render_model_card(manifest: Manifest) -> str:
+    """What the model was trained on, how good it is, what it is for and what it is not for, as Markdown."""
+    split = "test" if "test" in manifest.metrics else "valid"
+    return _render(
+        "MODEL_CARD.md.j2",
+        manifest=manifest,
+        split=split,
+        split_name=_split_name(split),
+        metrics=manifest.metrics.get(split),
+        rows=_rows(manifest),
+    )
+
+
+def render_report(manifest: Manifest) -> str:
+    """A row for each artifact and a chart of drift for each format: one HTML page without scripts or outside assets."""
+    charts = {
+        name: plots.drift_chart(name, held_out.reference, held_out.probabilities, held_out.threshold)
+        for name, held_out in manifest.end_to_end.items()
+    }
+    return _render("report.html.j2", manifest=manifest, rows=_rows(manifest), charts=charts, formats=FORMATS)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """An artifact, and how it did on held-out clips with the rest of its format."""
+
+    artifact: Artifact
+    held_out: HeldOut | None
+
+
+def _rows(manifest: Manifest) -> list[_Row]:
+    return [
+        _Row(artifact, manifest.end_to_end.get(artifact.format) if artifact.stage == "pipeline" else artifact.held_out)
+        for artifact in manifest.artifacts
+    ]
+
+
+def _render(template: str, **values: Any) -> str:
+    jinja2: Any = require("jinja2", extra="report", purpose="the model card")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=template.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        percent=_percent, number=_number, interval=_interval, megabytes=_megabytes, split=_split_name, cell=_cell
+    )
+    text: str = environment.get_template(template).render(**values)
+    return text
+
+
+def _percent(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{100 * value:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.3g}"
+
+
+def _interval(bounds: tuple[float, float] | list[float] | None) -> str:
+    return "\N{EN DASH}" if bounds is None else f"{_percent(bounds[0])} to {_percent(bounds[1])}"
+
+
+def _megabytes(value: int) -> str:
+    return f"{value / 1e6:.1f} MB"
+
+
+def _split_name(split: str) -> str:
+    return {"valid": "validation", "train": "training"}.get(split, split)
+
+
+def _cell(text: object) -> str:
+    """Text that cannot end a cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|")

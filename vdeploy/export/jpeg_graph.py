@@ -1,0 +1,41 @@
+"""JPEG bytes to frames inside a TensorFlow graph, resized by the rule of `training.clips`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from training.frameworks import load_tensorflow
+
+__all__ = ["decode_jpegs"]
+
+
+def decode_jpegs(jpegs: Any, size: int) -> Any:
+    """Decodes and resizes images.
+
+    Axes that are too long are shrunk by averaging areas, then axes that are too short are enlarged bilinearly, as
+    `training.clips` does with OpenCV; TensorFlow rounds its sums elsewhere, so a few values differ by 1.
+
+    Args:
+        jpegs: ``string[N]``, JPEG files of any size, grey or in colour.
+        size: Height and width of a frame in pixels.
+
+    Returns:
+        ``uint8[N, size, size, 3]``, RGB.
+    """
+    tf = load_tensorflow()
+    return tf.map_fn(
+        lambda jpeg: _decode(tf, jpeg, size), jpegs, fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8)
+    )
+
+
+def _decode(tf: Any, jpeg: Any, size: int) -> Any:
+    # OpenCV decodes with the slow integer transform; TensorFlow's default is a faster, less exact one.
+    image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
+    smaller = tf.minimum(tf.shape(image)[:2], size)
+    averaged = _to_bytes(tf, tf.raw_ops.ResizeArea(images=image[tf.newaxis], size=smaller))
+    enlarged = tf.raw_ops.ResizeBilinear(images=averaged, size=(size, size), half_pixel_centers=True)
+    return tf.ensure_shape(_to_bytes(tf, enlarged)[0], (size, size, 3))
+
+
+def _to_bytes(tf: Any, values: Any) -> Any:
+    return tf.saturate_cast(tf.round(values), tf.uint8)

@@ -1,0 +1,131 @@
+"""Proving what was written: each stage against Keras, then both stages together on held-out clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.progress import track
+from vdeploy.bundle.manifest import HeldOut, Parity, Stage
+from vdeploy.errors import ExportError
+from vdeploy.export.held_out import HeldOutClips, check_verdicts
+from vdeploy.export.parity import check_parity, synthetic_frames
+from vdeploy.formats import FORMATS, Format
+from vdeploy.runtimes.open import open_runtime
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from vdeploy.export.job import Written
+    from vdeploy.export.reference import Reference
+    from vdeploy.runtimes.base import Runtime
+
+__all__ = ["FEW_CLIPS", "Prover"]
+
+FEW_CLIPS = 8
+"""Held-out clips for a format in floating point: its parity is exact enough to leave little for them to find."""
+
+_PARITY_CLIPS = 3
+
+
+class Prover:
+    """Everything that a format is compared with, made once for all formats.
+
+    Args:
+        reference: The run in Keras.
+        held_out: Held-out clips; ``None`` for synthetic frames and no verdicts.
+        clips: How many of them to judge on; ``None`` for all for INT8, and few for the others.
+
+    Attributes:
+        inputs: Inputs of each stage that parity is checked on.
+    """
+
+    def __init__(self, reference: Reference, held_out: HeldOutClips | None, clips: int | None) -> None:
+        self._reference = reference
+        self._held_out = held_out
+        self._clips = clips
+        spec = reference.spec
+        frames = (
+            synthetic_frames(_PARITY_CLIPS, spec.frames, spec.size)
+            if held_out is None
+            else np.stack(list(held_out.frames(_PARITY_CLIPS)))
+        )
+        features = reference.compute("extractor", frames)
+        self.inputs: dict[Stage, npt.NDArray[Any]] = {"extractor": frames, "classifier": features, "pipeline": frames}
+        probabilities = reference.compute("classifier", features)
+        self._expected: dict[Stage, npt.NDArray[np.float32]] = {
+            "extractor": features,
+            "classifier": probabilities,
+            "pipeline": probabilities,
+        }
+
+    def open(self, kind: Format, path: Path, written: Written) -> Runtime:
+        """Loads what was written, or the ONNX file that stands in for it where it cannot be run here."""
+        if written.stand_in is None:
+            return open_runtime(kind, path)
+        return open_runtime(FORMATS["onnx-fp32"], written.stand_in)
+
+    def stage(self, kind: Format, stage: Stage, runtime: Runtime, written: Written) -> Parity:
+        """Checks the precision that was found in a stage, and its numbers.
+
+        Raises:
+            ExportError: It has another precision than the format promises.
+            ParityError: It does not compute what Keras computes.
+        """
+        if not kind.accepts(stage, written.precision):
+            raise ExportError(
+                f"{kind.name}: the {stage} is not {kind.precision} inside but {written.precision}",
+                "report this with the versions of vdeploy doctor",
+            )
+        taken, given = self._reference.tensors[stage]
+        if kind.fixed_time and written.stand_in is None:
+            taken = taken.model_copy(update={"shape": self.inputs[stage].shape})
+        parity = check_parity(
+            kind, runtime, lambda _: self._expected[stage], self.inputs[stage], tensors=(taken, given)
+        )
+        return parity.model_copy(
+            update={
+                "inputs": "synthetic" if self._held_out is None else "real",
+                "executed": "artifact" if written.stand_in is None else "the ONNX file that it was built from",
+            }
+        )
+
+    def verdicts(self, kind: Format, runtimes: Mapping[Stage, Runtime]) -> dict[Stage, HeldOut]:
+        """Judges the two stages, each with the other one in Keras, and both together (``"pipeline"``).
+
+        Returns:
+            What was found; nothing where there are no held-out clips.
+
+        Raises:
+            ParityError: Verdicts flip, or accuracy is lost, beyond the format's limits.
+        """
+        held_out = self._held_out
+        if held_out is None:
+            return {}
+        count = min(len(held_out), self.clips_for(kind) or len(held_out))
+        extractor, classifier = runtimes["extractor"], runtimes["classifier"]
+        features = []
+        with track(f"judge {kind.name}", count, "clips") as step:
+            for frames in held_out.frames(count):
+                features.append(extractor.infer({"frames": frames[np.newaxis]})["features"])
+                step.advance()
+        extracted = np.concatenate(features)
+        probabilities: dict[Stage, npt.NDArray[np.float32]] = {
+            "extractor": self._reference.compute("classifier", extracted),
+            "classifier": classifier.infer({"features": held_out.features})["probabilities"],
+            "pipeline": classifier.infer({"features": extracted})["probabilities"],
+        }
+        names = {"extractor": "the extractor", "classifier": "the classifier", "pipeline": "the whole"}
+        verdicts = {stage: held_out.judge(values[:, 1]) for stage, values in probabilities.items()}
+        for stage, verdict in verdicts.items():
+            check_verdicts(kind, names[stage], verdict)
+        return verdicts
+
+    def clips_for(self, kind: Format) -> int | None:
+        """How many held-out clips a format is judged on; ``None`` for all."""
+        if self._clips is not None or kind.precision == "int8":
+            return self._clips
+        return FEW_CLIPS

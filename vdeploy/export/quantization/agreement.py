@@ -1,0 +1,95 @@
+"""Does a candidate still say what the reference says? Features and verdicts on clips that it was not calibrated on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["MAX_ACCURACY_LOSS", "MIN_TOP1", "Agreement", "measure_agreement"]
+
+MIN_TOP1 = 0.99
+"""The share of verdicts that must be the reference's."""
+
+MAX_ACCURACY_LOSS = 0.005
+"""How much of its accuracy a quantized model may lose."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """A candidate beside the reference, on labelled clips.
+
+    Attributes:
+        clips: How many.
+        cosine: Mean cosine between the candidate's and the reference's outputs of the stage.
+        top1: Share of equal verdicts.
+        drift_mean: Mean difference of the probability of violence, without sign.
+        drift_max: The largest.
+        accuracy: Share of right verdicts of the candidate.
+        reference_accuracy: The same of the reference.
+    """
+
+    clips: int
+    cosine: float
+    top1: float
+    drift_mean: float
+    drift_max: float
+    accuracy: float
+    reference_accuracy: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it agrees on `MIN_TOP1` and loses at most `MAX_ACCURACY_LOSS`."""
+        return self.top1 >= MIN_TOP1 and self.reference_accuracy - self.accuracy <= MAX_ACCURACY_LOSS
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """The better candidate's is larger: equal verdicts first, then drift, then the cosine."""
+        return self.top1, -self.drift_mean, self.cosine
+
+    def to_dict(self) -> Mapping[str, float]:
+        """JSON-ready values."""
+        return dataclasses.asdict(self)
+
+
+def measure_agreement(
+    outputs: npt.NDArray[np.floating],
+    expected: npt.NDArray[np.floating],
+    probabilities: npt.NDArray[np.floating],
+    expected_probabilities: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.int64],
+    *,
+    threshold: float = 0.5,
+) -> Agreement:
+    """Compares outputs of a stage and what follows from them.
+
+    Args:
+        outputs: What the candidate gives, ``[N, ...]``: features or probabilities.
+        expected: What the reference gives, of the same shape.
+        probabilities: From the candidate's outputs, ``[N, 2]``.
+        expected_probabilities: From the reference's, ``[N, 2]``.
+        labels: ``int64[N]``.
+        threshold: Probability from which a clip counts as violent.
+    """
+    actual, wanted = (
+        values.reshape(-1, values.shape[-1]).astype(np.float64, copy=False) for values in (outputs, expected)
+    )
+    norms = np.linalg.norm(actual, axis=1) * np.linalg.norm(wanted, axis=1)
+    cosine = (actual * wanted).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    scores, reference = probabilities[:, 1], expected_probabilities[:, 1]
+    drift = np.abs(scores - reference)
+    verdicts, expected_verdicts = scores >= threshold, reference >= threshold
+    return Agreement(
+        clips=len(labels),
+        cosine=float(cosine.mean()),
+        top1=float((verdicts == expected_verdicts).mean()),
+        drift_mean=float(drift.mean()),
+        drift_max=float(drift.max()),
+        accuracy=float((verdicts == labels).mean()),
+        reference_accuracy=float((expected_verdicts == labels).mean()),
+    )

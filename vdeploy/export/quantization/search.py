@@ -1,0 +1,114 @@
+"""The search for an INT8 model that agrees with the float one: first over calibration methods, then over layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from training.progress import say
+from vdeploy.errors import ExportError
+from vdeploy.export.quantization.agreement import Agreement
+from vdeploy.export.quantization.flavours import Flavour
+from vdeploy.export.quantization.histograms import collect_histograms
+from vdeploy.export.quantization.qdq import Range, quantizable_layers, tensors_to_calibrate, write_qdq
+from vdeploy.export.quantization.ranges import METHODS
+from vdeploy.export.quantization.sensitivity import rank_layers
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx
+
+__all__ = ["Judge", "Quantization", "quantize"]
+
+_SENSITIVITY_SAMPLES = 4
+
+Feeds = Callable[[], "Iterable[Mapping[str, npt.NDArray[Any]]]"]
+
+Judge = Callable[["onnx.ModelProto", bool], Agreement]
+"""Measures a candidate: on some of the held-out clips if the second argument is true, else on all of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantization:
+    """An INT8 model, and how it came about.
+
+    Attributes:
+        model: The model.
+        flavour: Name of its flavour.
+        method: The calibration method that was chosen.
+        tried: What each method reached, by name; on some of the held-out clips.
+        agreement: What the model reaches on all held-out clips.
+        kept: Layers that could be quantized but stay in float, because the verdicts need it; most sensitive first.
+        float_only: Layers that no runtime has in eight bits.
+    """
+
+    model: onnx.ModelProto
+    flavour: str
+    method: str
+    tried: dict[str, Agreement]
+    agreement: Agreement
+    kept: tuple[str, ...]
+    float_only: tuple[str, ...]
+
+
+def quantize(model: onnx.ModelProto, flavour: Flavour, feeds: Feeds, judge: Judge) -> Quantization:
+    """Quantizes a float model so that its verdicts stay.
+
+    The calibration method is chosen by agreement on some held-out clips. Where the best one is not good enough on all
+    of them, the most sensitive layers go back to float, twice as many each time, until it is.
+
+    Args:
+        model: The float model; it stays as it is.
+        flavour: For which runtime.
+        feeds: Gives the calibration inputs, by name; called more than once.
+        judge: Measures a candidate.
+
+    Returns:
+        The model that agrees, and what was tried.
+
+    Raises:
+        ExportError: There is nothing to calibrate on, nothing to quantize, or no quantized model agrees.
+    """
+    layers = [node.name for node in quantizable_layers(model)]
+    if not layers:
+        raise ExportError(f"the graph {model.graph.name} has no layer to quantize", "export it in fp16")
+    histograms = collect_histograms(model, tensors_to_calibrate(model), feeds())
+    if not histograms:
+        raise ExportError("there are no clips to calibrate on", "give the clips of the run: --data DIR")
+    ranges = {
+        method: {name: find(histogram, flavour) for name, histogram in histograms.items()}
+        for method, find in METHODS.items()
+    }
+    tried = {method: judge(write_qdq(model, flavour, ranges[method]), True) for method in METHODS}
+    method = max(tried, key=lambda name: tried[name].rank)
+    say(f"quantize: {model.graph.name}, {flavour.name}: {method} agrees best of {', '.join(tried)}")
+    candidate = write_qdq(model, flavour, ranges[method])
+    agreement = judge(candidate, False)
+    kept: tuple[str, ...] = ()
+    order = [] if agreement.is_good else _by_sensitivity(model, flavour, ranges[method], feeds)
+    while not agreement.is_good:
+        kept = tuple(order[: 2 * len(kept) or 1])
+        if len(kept) == len(layers):
+            raise ExportError(
+                f"{model.graph.name} does not agree with the reference in INT8 ({flavour.name}), whichever layers stay "
+                f"in float: {100 * agreement.top1:.1f} % equal verdicts on {agreement.clips} clips",
+                "export it in fp16",
+            )
+        say(f"quantize: {model.graph.name}, {flavour.name}: {', '.join(kept)} stay in float")
+        candidate = write_qdq(model, flavour, ranges[method], keep=kept)
+        agreement = judge(candidate, False)
+    return Quantization(
+        model=candidate,
+        flavour=flavour.name,
+        method=method,
+        tried=tried,
+        agreement=agreement,
+        kept=kept,
+        float_only=tuple(node.name for node in model.graph.node if node.op_type == "LSTM"),
+    )
+
+
+def _by_sensitivity(model: onnx.ModelProto, flavour: Flavour, ranges: Mapping[str, Range], feeds: Feeds) -> list[str]:
+    return list(rank_layers(model, flavour, ranges, list(itertools.islice(feeds(), _SENSITIVITY_SAMPLES))))

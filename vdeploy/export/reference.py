@@ -1,0 +1,110 @@
+"""The reference of every export: the run's Keras models in float32, whatever precision it was trained in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from training.clips import ClipSpec
+from training.frameworks import load_keras
+from training.run import Run
+from training.trainer import predict
+from training.weights import Weights
+from vdeploy.bundle.manifest import Stage, TensorSpec
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import numpy.typing as npt
+
+    from training.extractor import FeatureExtractor
+
+__all__ = ["Reference", "in_float32"]
+
+
+class Reference:
+    """Both stages of a run in Keras.
+
+    Args:
+        run: The run.
+        weights: VGG19's weights.
+
+    Attributes:
+        run: The run.
+        weights: VGG19's weights.
+        spec: The frames of a clip.
+        extractor: VGG19.
+        classifier: The classifier, rebuilt under a float32 policy with the run's weights.
+        tensors: Input and output of each stage.
+    """
+
+    def __init__(self, run: Run, weights: Weights) -> None:
+        self.run = run
+        self.weights = weights
+        self.spec: ClipSpec = run.recipe.clip_spec
+        with _float32_policy():
+            self.extractor: FeatureExtractor = run.extractor(weights)
+        self.classifier: keras.Model = in_float32(run.classifier())
+        self.tensors: dict[Stage, tuple[TensorSpec, TensorSpec]] = _tensors(self.spec, run.dim)
+
+    def compute(self, stage: Stage, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Runs a stage, or both.
+
+        Args:
+            stage: The stage; ``"pipeline"`` for both.
+            inputs: ``uint8[B, T, H, W, 3]`` frames, for the classifier ``float32[B, T, F]`` features.
+
+        Returns:
+            ``float32[B, T, F]`` features of the extractor, else ``float32[B, 2]`` probabilities.
+        """
+        if stage == "extractor":
+            return self.extractor.extract(inputs)
+        features = inputs if stage == "classifier" else self.extractor.extract(inputs)
+        return predict(self.classifier, features)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same model, every layer of which computes in float32.
+
+    A layer brings the policy along that it was trained under; TensorFlow's converters then see casts where the LSTM
+    kernel was, and half the precision.
+    """
+    keras: Any = load_keras()
+    twin = keras.Model.from_config(_with_float32(model.get_config()))
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _with_float32(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {key: "float32" if key == "dtype" else _with_float32(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(_with_float32(value) for value in config)
+    return config
+
+
+def _tensors(spec: ClipSpec, dim: int) -> dict[Stage, tuple[TensorSpec, TensorSpec]]:
+    pixels = (spec.size, spec.size, 3)
+    frames = TensorSpec(name="frames", dtype="uint8", shape=("batch", "time", *pixels))
+    clips = TensorSpec(name="frames", dtype="uint8", shape=("batch", spec.frames, *pixels))
+    probabilities = TensorSpec(name="probabilities", dtype="float32", shape=("batch", 2))
+    return {
+        "extractor": (frames, TensorSpec(name="features", dtype="float32", shape=("batch", "time", dim))),
+        "classifier": (
+            TensorSpec(name="features", dtype="float32", shape=("batch", spec.frames, dim)),
+            probabilities,
+        ),
+        "pipeline": (clips, probabilities),
+    }
+
+
+@contextlib.contextmanager
+def _float32_policy() -> Iterator[None]:
+    config = load_keras().config
+    before = config.dtype_policy()
+    config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        config.set_dtype_policy(before)

@@ -1,0 +1,135 @@
+"""What formats are made from: ONNX files, each written once however many formats need it, and calibration clips."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vdeploy.bundle.manifest import Calibration, Stage
+from vdeploy.errors import require
+from vdeploy.export.calibration import CALIBRATION_CLIPS, ClipSet, calibration_clips, held_out_clips
+from vdeploy.export.float16 import find_wide_tensors, to_float16
+from vdeploy.export.job import ExportOptions
+from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
+from vdeploy.export.onnx_file import write_onnx
+from vdeploy.export.quantization import FLAVOURS, HeldOut, Quantization, quantize
+from vdeploy.export.reference import Reference
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from onnx import ModelProto
+
+__all__ = ["Flavour", "Sources"]
+
+Flavour = Literal["fp32", "fp16", "cpu", "tensorrt"]
+"""A precision in floating point, or the INT8 flavour of `vdeploy.export.quantization`."""
+
+_FRAMES_PER_CLIP = 1
+"""Frames of a clip alike one another; more clips tell more about the range of a tensor."""
+
+
+class Sources:
+    """A folder of ONNX files, filled on demand, and the clips to calibrate on, looked for on demand.
+
+    Args:
+        reference: The run in Keras.
+        folder: An empty folder that lives as long as the export.
+        samples: Inputs of each stage, to find the tensors that float16 cannot hold.
+        options: The user's choices.
+    """
+
+    def __init__(
+        self, reference: Reference, folder: Path, samples: Mapping[Stage, npt.NDArray[Any]], options: ExportOptions
+    ) -> None:
+        self._reference = reference
+        self._folder = folder
+        self._samples = samples
+        self._options = options
+        self._details: dict[tuple[Stage, Flavour], dict[str, Any]] = {}
+
+    def onnx(self, stage: Stage, flavour: Flavour) -> Path:
+        """The ONNX file of a stage.
+
+        Args:
+            stage: ``"extractor"`` or ``"classifier"``.
+            flavour: What it computes in.
+
+        Raises:
+            ExportError: It cannot be quantized, or there are no clips to calibrate on.
+        """
+        path = self._folder / f"{stage}-{flavour}.onnx"
+        if not path.exists():
+            model, self._details[stage, flavour] = self._make(stage, flavour)
+            write_onnx(model, path)
+        return path
+
+    def details(self, stage: Stage, flavour: Flavour) -> dict[str, Any]:
+        """What is to be told of an ONNX file that `onnx` has made, JSON-ready."""
+        return self._details[stage, flavour]
+
+    def calibration_inputs(self, stage: Stage) -> Iterator[npt.NDArray[Any]]:
+        """Inputs of a stage from training clips: ``uint8[1, 1, H, W, 3]`` frames or ``float32[1, T, F]`` features.
+
+        Raises:
+            ExportError: The clips of the run are not where they should be.
+        """
+        if stage == "extractor":
+            return self._calibration_clips.frames(_FRAMES_PER_CLIP)
+        return (features[None] for features in self._calibration_features)
+
+    @property
+    def calibration(self) -> Calibration:
+        """The clips that quantization is calibrated on."""
+        clips = self._calibration_clips
+        return Calibration(clips=len(clips), sha256=tuple(clips.hashes.values()))
+
+    @functools.cached_property
+    def _calibration_clips(self) -> ClipSet:
+        count = self._options.calibration_clips or CALIBRATION_CLIPS
+        return calibration_clips(self._reference.run, data=self._options.data, count=count)
+
+    @functools.cached_property
+    def _calibration_features(self) -> npt.NDArray[np.float32]:
+        return self._features(self._calibration_clips)
+
+    @functools.cached_property
+    def _judge(self) -> HeldOut:
+        """Held-out clips to choose among quantized models by; of the validation split, for it is a choice."""
+        clips = held_out_clips(self._reference.run, data=self._options.data)
+        threshold = self._reference.run.info.threshold
+        return HeldOut(
+            clips, self._features(clips), functools.partial(self._reference.compute, "classifier"), threshold
+        )
+
+    def _features(self, clips: ClipSet) -> npt.NDArray[np.float32]:
+        return clips.features(self._reference.run, self._reference.weights, self._options.store_root)
+
+    def _make(self, stage: Stage, flavour: Flavour) -> tuple[ModelProto, dict[str, Any]]:
+        if flavour == "fp32":
+            if stage == "extractor":
+                return extractor_to_onnx(self._reference.extractor), {}
+            return classifier_to_onnx(self._reference.classifier), {}
+        loader: Any = require("onnx", extra="export", purpose="export to ONNX")
+        model: ModelProto = loader.load(self.onnx(stage, "fp32"))
+        if flavour == "fp16":
+            name = "frames" if stage == "extractor" else "features"
+            wide = find_wide_tensors(model, ({name: row[None]} for row in self._samples[stage]))
+            return to_float16(model, wide=wide), {"kept_in_float32": sorted(wide)}
+        result = self._quantize(stage, model, flavour)
+        return result.model, {
+            "flavour": result.flavour,
+            "calibration_method": result.method,
+            "tried": {method: agreement.to_dict() for method, agreement in result.tried.items()},
+            "kept_in_float": list(result.kept),
+            "float_only": list(result.float_only),
+        }
+
+    def _quantize(self, stage: Stage, model: ModelProto, flavour: Flavour) -> Quantization:
+        name = "frames" if stage == "extractor" else "features"
+        judge = self._judge.judge_extractor if stage == "extractor" else self._judge.judge_classifier
+        return quantize(
+            model, FLAVOURS[flavour], lambda: ({name: inputs} for inputs in self.calibration_inputs(stage)), judge
+        )

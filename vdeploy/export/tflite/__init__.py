@@ -1,0 +1,16 @@
+"""TFLite: both stages in float32 and in full-integer INT8, with what they are written inside the file."""
+
+from __future__ import annotations
+
+from vdeploy.export.tflite.metadata import Metadata, read_metadata
+from vdeploy.export.tflite.precision import found_precision
+from vdeploy.export.tflite.writer import Quantization, classifier_to_tflite, extractor_to_tflite
+
+__all__ = [
+    "Metadata",
+    "Quantization",
+    "classifier_to_tflite",
+    "extractor_to_tflite",
+    "found_precision",
+    "read_metadata",
+]

@@ -1,0 +1,93 @@
+"""A TensorFlow function to the bytes of a TFLite file, by a converter that may crash without taking us along."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.frameworks import load_tensorflow
+from vdeploy.errors import ExportError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["convert"]
+
+_CHILD = Path(__file__).with_name("child.py")
+"""Run by its path: importing it would bring TensorFlow along."""
+
+
+def convert(
+    folder: Path,
+    function: Any,
+    variables: Iterable[Any],
+    *,
+    samples: Iterable[npt.NDArray[Any]] | None = None,
+    types: tuple[str, str] = ("float32", "float32"),
+) -> bytes:
+    """Converts a function of one input to TFLite with builtin operators only.
+
+    Args:
+        folder: An empty folder to work in, on a disk with room for the weights twice.
+        function: A `tf.function` with an input signature.
+        variables: The variables that the function reads.
+        samples: Calibration inputs, for full-integer quantization; they are read one by one. float32 if left out.
+        types: Types of a quantized file's input and output: ``"uint8"``, ``"int8"`` or ``"float32"``.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        ExportError: The converter fails or crashes, or there is no sample.
+    """
+    if samples is not None:
+        _write_samples(folder / "calibration.npy", samples)
+        (folder / "types.json").write_text(json.dumps(types), encoding="utf-8")
+    tf = load_tensorflow()
+    root = tf.Module()
+    root.weights = list(variables)
+    tf.saved_model.save(root, str(folder / "model"), signatures={"serving_default": function})
+    done = subprocess.run(
+        [sys.executable, "-I", str(_CHILD), str(folder)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise ExportError(f"the TFLite converter {_fate(done)}", "report this with the versions of vdeploy doctor")
+    written = folder / "model.tflite"
+    if not written.is_file():
+        raise ExportError("the TFLite converter wrote nothing", "report this with the versions of vdeploy doctor")
+    return written.read_bytes()
+
+
+def _write_samples(file: Path, samples: Iterable[npt.NDArray[Any]]) -> None:
+    count = 0
+    with file.open("wb") as arrays:
+        for sample in samples:
+            np.save(arrays, sample)
+            count += 1
+    if not count:
+        raise ExportError("INT8 quantization has no calibration data", "give it real clips: --data CLIPS")
+
+
+def _fate(done: subprocess.CompletedProcess[str]) -> str:
+    """How a child process ended, in words."""
+    if done.returncode < 0:
+        number = -done.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return f"crashed ({name})"
+    lines = done.stderr.strip().splitlines()
+    return f"failed ({lines[-1].strip() if lines else f'exit code {done.returncode}'})"

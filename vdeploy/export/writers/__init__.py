@@ -1,0 +1,1 @@
+"""Writers: one module a family of formats, each with a function ``write``; see `vdeploy.export.job.Writer`."""

@@ -1,0 +1,31 @@
+"""The TFLite formats, in float32 and in full-integer INT8."""
+
+from __future__ import annotations
+
+from vdeploy.bundle.manifest import CLASSES
+from vdeploy.export.job import Job, Written
+from vdeploy.export.tflite import (
+    Metadata,
+    Quantization,
+    classifier_to_tflite,
+    extractor_to_tflite,
+    found_precision,
+)
+
+__all__ = ["write"]
+
+
+def write(job: Job) -> Written:
+    """Writes a TFLite file; see `vdeploy.export.job.Writer`."""
+    metadata = Metadata(labels=CLASSES, clip=job.reference.spec)
+    quantized = job.kind.precision == "int8"
+    quantization = Quantization(job.sources.calibration_inputs(job.stage)) if quantized else None
+    if job.stage == "extractor":
+        extractor_to_tflite(job.reference.extractor, job.path, metadata, quantization)
+    else:
+        classifier_to_tflite(job.reference.classifier, job.path, metadata, quantization)
+    return Written(
+        precision=found_precision(job.path),
+        packages=("ai-edge-litert",),
+        calibration=job.sources.calibration if quantized else None,
+    )
