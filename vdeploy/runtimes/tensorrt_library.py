@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from vdeploy.errors import DeployError, MissingExtraError, require
 
-__all__ = ["LIBRARIES", "Library", "LibraryName", "MessageLog", "load_library", "message_logger"]
+__all__ = ["Library", "LibraryName", "MessageLog", "load_library", "message_logger"]
 
 LibraryName = Literal["tensorrt", "tensorrt_rtx"]
-
-LIBRARIES: tuple[LibraryName, ...] = get_args(LibraryName)
 
 _OLDEST: dict[LibraryName, tuple[int, int]] = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 1)}
 _EXTRAS: dict[LibraryName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}

@@ -145,3 +145,24 @@ def test_the_timing_cache_lies_in_the_cache_by_version(monkeypatch, tmp_path):
     monkeypatch.setenv("VDEPLOY_CACHE", str(tmp_path))
     assert timing_cache_file(ON_A_GPU) == cache_dir() / "tensorrt" / "timing-tensorrt-10.13.3.9.cache"
     assert cache_dir() == tmp_path
+
+
+@pytest.fixture
+def disguised(monkeypatch, tmp_path):
+    """`tensorrt_rtx` under the name of `tensorrt`, without what only `tensorrt_rtx` has."""
+    rtx = pytest.importorskip("tensorrt_rtx")
+    names = {name: getattr(rtx, name) for name in dir(rtx) if name not in {"ComputeCapability", "__version__"}}
+    monkeypatch.setitem(sys.modules, "tensorrt", types.SimpleNamespace(**names, __version__="10.13.3.9"))
+    monkeypatch.setenv("VDEPLOY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("vdeploy.export.tensorrt.builder.Cuda", lambda **_: types.SimpleNamespace(capability=89))
+
+
+@pytest.mark.usefixtures("disguised")
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
+def test_what_tensorrt_is_asked_for_is_understood_by_the_library_that_has_its_api(products, tmp_path):
+    wanted = options(hardware_compatibility="ampere+", workspace_bytes=1 << 28, optimization_level=2)
+    first, second = (build_engine(products["fp16"], tmp_path / "model.engine", wanted) for _ in range(2))
+    assert (first.library, first.version, first.precision) == ("tensorrt", "10.13.3.9", "fp16")
+    assert (first.flags["hardware_compatibility"], first.flags["optimization_level"]) == ("ampere+", 2)
+    assert (first.timing_cache, second.timing_cache) == ("filled", "hit")
+    assert list((tmp_path / "cache" / "tensorrt").iterdir())

@@ -1,7 +1,7 @@
 """What TensorRT measured in earlier builds on this GPU, kept for the next one.
 
 Only `tensorrt` measures kernels while it builds. `tensorrt_rtx` compiles for a GPU that need not be there; its timing
-cache does nothing, and touching it makes it look for a GPU.
+cache does nothing.
 """
 
 from __future__ import annotations
