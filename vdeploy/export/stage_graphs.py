@@ -61,18 +61,18 @@ class ExtractorGraph:
 
     def _layer(self, layer: Any, inputs: list[Any]) -> Any:
         tf, kind, x = load_tensorflow(), type(layer).__name__, inputs[0]
-        if kind == "Conv2D":
+        if layer.name in self._weights:
             kernel, bias = self._weights[layer.name]
-            return tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias))
+            product = tf.nn.conv2d(x, kernel, 1, "SAME") if kind == "Conv2D" else tf.matmul(x, kernel)
+            return tf.nn.relu(tf.nn.bias_add(product, bias))
         if kind == "MaxPooling2D":
             return tf.nn.max_pool2d(x, 2, 2, "VALID")
         if kind == "GlobalAveragePooling2D":
             return tf.reduce_mean(x, axis=(1, 2))
         if kind == "Flatten":
             return tf.reshape(x, (-1, x.shape[1] * x.shape[2] * x.shape[3]))
-        if kind == "Dense":
-            kernel, bias = self._weights[layer.name]
-            return tf.nn.relu(tf.nn.bias_add(tf.matmul(x, kernel), bias))
+        if kind == "Rescaling":
+            return x * layer.scale
         if kind == "Concatenate":
             return tf.concat(inputs, axis=-1)
         raise AssertionError(f"VGG19 has no layer of kind {kind}")
