@@ -220,16 +220,17 @@ class TritonServer:
 
     def _prepare(self, install: TritonInstall) -> tuple[Path, dict[str, str]]:
         """The folder of backends and the environment; a complete install is taken as it is."""
-        backend = self._repository.backend
-        if not install.has_backend(backend):
-            raise ServerError(
-                f"the Triton server of {install.origin} has no {backend} backend",
-                "choose another with --backend, or another server",
-            )
+        backends = self._repository.backends
+        for backend in backends:
+            if not install.has_backend(backend):
+                raise ServerError(
+                    f"the Triton server of {install.origin} has no {backend} backend",
+                    "choose another with --backend, or another server",
+                )
         environment = dict(os.environ)
         if self._threads is not None:
             environment[THREADS_VARIABLE] = str(self._threads)
-        if backend != "python" or not install.stubs:
+        if "python" not in backends or not install.stubs:
             return install.backends, environment
         folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
         return folder / "backends", environment | assemble_python_backend(install, folder)
@@ -245,6 +246,8 @@ class TritonServer:
             f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
         ]
+        if self._repository.takes_turns:
+            command.append("--rate-limit=execution_count")
         for name, port in self._ports.items():
             if port:
                 command += [f"--{name}-address={self._host}", f"--{name}-port={port}"]
