@@ -27,6 +27,7 @@ FLOORS = {
     "evaluate": 4,
     "export": 4,
     "inspection": 4,
+    "serving": 4,
     "gateway": 5,
     "cli": 6,
     "demo": 7,

@@ -6,7 +6,7 @@ import dataclasses
 
 from vdeploy.errors import RepositoryError
 
-__all__ = ["ServingOptions"]
+__all__ = ["ServingOptions", "parse_numbers"]
 
 EXTRACTOR_DELAY_MICROSECONDS = 5_000
 """How long the extractor waits for a fuller batch where there is no budget; nothing beside a second of VGG19."""
@@ -74,3 +74,21 @@ class ServingOptions:
 
     def _share(self, part: float, otherwise: int) -> int:
         return otherwise if self.latency_budget_ms is None else round(self.latency_budget_ms * 1000 * part)
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Reads whole numbers that are separated by commas.
+
+    Args:
+        text: `"0,1"`, or `None` for none.
+        option: What the user typed them after.
+
+    Raises:
+        RepositoryError: A part of the text is no number.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise RepositoryError(f"{option} {text!r} is no list of numbers", f"separate them by commas: {option} 1,2")
+    return tuple(int(part) for part in parts)

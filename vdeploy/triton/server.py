@@ -18,6 +18,7 @@ from vdeploy.triton.guardian import remove_regions
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall, find_install
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT, THREADS_VARIABLE
+from vdeploy.triton.ports import check_ports
 from vdeploy.triton.processes import end_group, new_region_prefix, remove_stale_regions, spawn
 from vdeploy.triton.python_backend import assemble_python_backend
 from vdeploy.triton.repository import Repository
@@ -117,7 +118,7 @@ class TritonServer:
         """
         self._repository.check()
         install = self._install or find_install()
-        self._check_ports()
+        check_ports(self._host, self._ports)
         remove_stale_regions()
         try:
             self._stopping = False
@@ -188,21 +189,6 @@ class TritonServer:
         if self._process.poll() is not None:
             raise self._ended(self._process)
         return self._process
-
-    def _check_ports(self) -> None:
-        for name, port in self._ports.items():
-            if not port:
-                continue
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            try:
-                with socket.socket(family, socket.SOCK_STREAM) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((self._host, port))
-            except OSError as error:
-                raise ServerError(
-                    f"port {port} of {self._host} cannot be taken for {name} ({error.strerror or error})",
-                    f"stop what listens there, or choose another with --{name}-port",
-                ) from error
 
     def _spawn(self, install: TritonInstall) -> subprocess.Popen[bytes]:
         try:
