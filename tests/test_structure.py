@@ -22,6 +22,7 @@ FLOORS = {
     "triton": 3,
     "benchmark": 4,
     "connect": 4,
+    "contents": 5,
     "detector": 4,
     "doctor": 4,
     "evaluate": 4,
