@@ -29,10 +29,12 @@ def lowered(bundle: Bundle, precision: str) -> Bundle:
     """The bundle with its classifier in another precision too."""
     values = bundle.manifest.model_dump(mode="json")
     model = onnx.load(bundle.root / "classifier" / "onnx-fp32" / "model.onnx")
+    for node in model.graph.node:
+        node.name = node.output[0]
     if precision == "fp16":
         model = to_float16(model)
     else:
-        model = write_qdq(model, CPU, dict.fromkeys(("features", *tensors_to_calibrate(model)), (-16.0, 16.0)))
+        model = write_qdq(model, CPU, dict.fromkeys(tensors_to_calibrate(model), (-16.0, 16.0)))
     file = bundle.root / "classifier" / f"onnx-{precision}" / "model.onnx"
     file.parent.mkdir()
     file.write_bytes(model.SerializeToString())

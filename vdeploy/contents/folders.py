@@ -100,11 +100,11 @@ def _service(config: Any) -> str:
 
 
 def _model(config: Any, version: Path) -> Part:
-    tensors = {"inputs": tuple(map(_of_config, config.input)), "outputs": tuple(map(_of_config, config.output))}
+    taken, given = tuple(map(_of_config, config.input)), tuple(map(_of_config, config.output))
     backend = config.backend or config.platform
     file = next((version / name for name in _MODEL_FILES if (version / name).is_file()), None)
     if file is None:
-        return Part(config.name, backend, **tensors)
+        return Part(config.name, backend, inputs=taken, outputs=given)
     can_tell = file.suffix == ".plan" or importlib.util.find_spec("onnx") is not None
     found = (engine_part if file.suffix == ".plan" else onnx_part)(file) if can_tell else None
     return Part(
@@ -113,9 +113,10 @@ def _model(config: Any, version: Path) -> Part:
         precision=found.precision if found else "",
         bytes=file.stat().st_size,
         sha256=sha256_of(file),
+        inputs=taken,
+        outputs=given,
         versions=found.versions if found else {},
         refused=found.refused if found else of_onnx(read_onnx_head(file), ""),
-        **tensors,
     )
 
 

@@ -45,9 +45,7 @@ def of_onnx(head: OnnxHead, precision: str) -> tuple[Refusal, ...]:
         found.append(Refusal(f"ONNX Runtime before {version_text(needed)}", versions, "use a newer server"))
     if "int8" in precision:
         found.append(
-            Refusal(
-                "vdeploy serve --accelerate", "it is quantized for CPUs", "choose onnx-fp16, or a tensorrt-* format"
-            )
+            Refusal("vdeploy serve --accelerate", "it is quantized for CPUs", "choose onnx-fp16 or tensorrt-int8")
         )
     return tuple(found)
 
