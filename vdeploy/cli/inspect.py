@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vdeploy.cli.options import JsonOption, print_json, print_table
+
+if TYPE_CHECKING:
+    from vdeploy.contents.description import Description
 
 
 def inspect(
@@ -24,16 +27,30 @@ def inspect(
     typer.echo(f"{found.kind} {found.path}")
     for name, fact in found.facts.items():
         typer.echo(f"  {name}: {fact}")
+    shared = _shared_versions(found)
+    if shared:
+        typer.echo(f"  made with: {_versions(shared)}")
     rows = [
         (part.name, part.format, part.precision or None, f"{part.bytes / 1e6:.2f}", part.sha256[:16] or None)
         for part in found.parts
     ]
     print_table(("part", "format", "found", "MB", "sha256"), rows)
     for part in found.parts:
-        typer.echo(f"{part.name} in {part.format}")
-        typer.echo(f"  takes {', '.join(map(str, part.inputs)) or 'what is not told'}")
-        typer.echo(f"  gives {', '.join(map(str, part.outputs)) or 'what is not told'}")
-        if part.versions:
-            typer.echo(f"  made with {', '.join(f'{name} {version}' for name, version in part.versions.items())}")
+        own = {name: version for name, version in part.versions.items() if name not in shared}
+        typer.echo(f"{part.name} in {part.format}{f', {_versions(own)}' if own else ''}")
+        typer.echo(f"  takes {', '.join(map(str, part.inputs)) or 'what only its library can tell'}")
+        typer.echo(f"  gives {', '.join(map(str, part.outputs)) or 'what only its library can tell'}")
         for refusal in part.refused:
             typer.echo(f"  refused by {refusal.where}: {refusal.why}; {refusal.instead}")
+
+
+def _shared_versions(found: Description) -> dict[str, str]:
+    """What all parts were made with, where there are several."""
+    if len(found.parts) < 2:
+        return {}
+    first, *others = (part.versions for part in found.parts)
+    return {name: version for name, version in first.items() if all(other.get(name) == version for other in others)}
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}".strip() for name, version in versions.items())

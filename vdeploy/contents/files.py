@@ -11,13 +11,13 @@ from vdeploy.contents.refusals import of_engine, of_onnx
 from vdeploy.errors import ExportError, require
 from vdeploy.export.onnx_inspection import inspect_onnx
 from vdeploy.export.tensorrt.report import found_precision, read_report, report_file
-from vdeploy.runtimes.onnx_head import read_onnx_head
+from vdeploy.runtimes.onnx_head import OnnxHead, read_onnx_head
 from vdeploy.runtimes.tensorrt_plan import read_plan
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["engine_part", "onnx_part"]
+__all__ = ["engine_part", "onnx_part", "onnx_versions"]
 
 
 def onnx_part(path: Path, name: str = "") -> Part:
@@ -34,9 +34,6 @@ def onnx_part(path: Path, name: str = "") -> Part:
     head, found = read_onnx_head(path), inspect_onnx(path)
     package = require("onnx", extra="export", purpose="inspecting ONNX files")
     model = package.load(path)
-    versions = {"IR": str(head.ir_version), "opset": str(head.opset)}
-    if model.producer_name:
-        versions[model.producer_name] = model.producer_version
     return Part(
         name=name or path.name,
         format="onnx",
@@ -45,9 +42,14 @@ def onnx_part(path: Path, name: str = "") -> Part:
         sha256=sha256_of(path),
         inputs=tuple(_tensor(value) for value in model.graph.input),
         outputs=tuple(_tensor(value) for value in model.graph.output),
-        versions=versions,
+        versions=onnx_versions(head) | ({model.producer_name: model.producer_version} if model.producer_name else {}),
         refused=of_onnx(head, found.precision),
     )
+
+
+def onnx_versions(head: OnnxHead) -> dict[str, str]:
+    """The versions of an ONNX file by name."""
+    return {"IR": str(head.ir_version), "opset": str(head.opset)}
 
 
 def engine_part(path: Path, name: str = "") -> Part:

@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 from training.files import sha256_of
 from vdeploy.bundle import Artifact, Bundle, TensorSpec
 from vdeploy.contents.description import Description, Part, Tensor
-from vdeploy.contents.files import engine_part, onnx_part
+from vdeploy.contents.files import engine_part, onnx_part, onnx_versions
 from vdeploy.contents.refusals import Refusal, of_engine, of_format, of_onnx
 from vdeploy.errors import RepositoryError
 from vdeploy.runtimes.onnx_head import read_onnx_head
@@ -40,20 +40,7 @@ def describe_bundle(root: Path) -> Description:
         f"weights {manifest.extractor.weights}",
         "threshold": f"{manifest.threshold:.3g}",
     }
-    parts = tuple(
-        Part(
-            name=artifact.stage,
-            format=artifact.format,
-            precision=artifact.precision,
-            bytes=artifact.bytes,
-            sha256=artifact.sha256,
-            inputs=tuple(map(_of_manifest, artifact.inputs)),
-            outputs=tuple(map(_of_manifest, artifact.outputs)),
-            versions=artifact.toolchain,
-            refused=_refused(artifact, bundle.path(artifact)),
-        )
-        for artifact in manifest.artifacts
-    )
+    parts = tuple(_artifact(artifact, bundle.path(artifact)) for artifact in manifest.artifacts)
     return Description("bundle", str(root), facts, parts)
 
 
@@ -81,14 +68,31 @@ def _of_manifest(spec: TensorSpec) -> Tensor:
     return Tensor(spec.name, spec.dtype, spec.shape)
 
 
-def _refused(artifact: Artifact, path: Path) -> tuple[Refusal, ...]:
+def _artifact(artifact: Artifact, path: Path) -> Part:
+    versions, refused = _versions_and_refusals(artifact, path)
+    return Part(
+        name=artifact.stage,
+        format=artifact.format,
+        precision=artifact.precision,
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        inputs=tuple(map(_of_manifest, artifact.inputs)),
+        outputs=tuple(map(_of_manifest, artifact.outputs)),
+        versions=artifact.toolchain | versions,
+        refused=refused,
+    )
+
+
+def _versions_and_refusals(artifact: Artifact, path: Path) -> tuple[dict[str, str], tuple[Refusal, ...]]:
     if artifact.format.startswith("onnx-"):
-        return of_onnx(read_onnx_head(path), artifact.precision)
+        head = read_onnx_head(path)
+        return onnx_versions(head), of_onnx(head, artifact.precision)
     if artifact.format.startswith("tensorrt-"):
         plan, flags = read_plan(path), artifact.details.get("engine", {}).get("flags", {})
         compatible = bool(flags.get("version_compatible"))
-        return of_engine(plan, engine_needs(artifact, plan), version_compatible=compatible)
-    return of_format(artifact.format)
+        needs = engine_needs(artifact, plan)
+        return {plan.library: plan.version_text}, of_engine(plan, needs, version_compatible=compatible)
+    return {}, of_format(artifact.format)
 
 
 def _service(config: Any) -> str:

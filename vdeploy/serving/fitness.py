@@ -12,6 +12,7 @@ from vdeploy.serving.target import Version, version_text
 __all__ = ["NEWEST_KNOWN", "engine_misfit", "engine_needs", "onnx_misfit", "onnxruntime_needed"]
 
 _LIMITS: tuple[tuple[Version, int, int], ...] = (
+    ((1, 12), 17, 8),
     ((1, 14), 18, 8),
     ((1, 15), 19, 9),
     ((1, 17), 20, 9),
@@ -27,10 +28,8 @@ _AMPERE = 80
 
 
 def onnx_misfit(head: OnnxHead, onnxruntime: Version) -> str | None:
-    """Why a version of ONNX Runtime refuses a file, or `None` where it reads it, or may do so."""
+    """Why a version of ONNX Runtime refuses a file, or `None` where it reads it; a newer one than known may yet."""
     held = [limit for limit in _LIMITS if limit[0] <= onnxruntime]
-    if onnxruntime[:2] > NEWEST_KNOWN:
-        return None
     if not held:
         return f"ONNX Runtime {version_text(onnxruntime)} is older than {version_text(_LIMITS[0][0])}"
     _, opset, ir_version = held[-1]

@@ -136,11 +136,12 @@ def _onnx(artifact: Artifact, path: Path, runtime: Version | None) -> Check:
     held = f"IR version {head.ir_version}, opset {head.opset}"
     if runtime is None:
         return Check(subject, True, f"{held}; the server's ONNX Runtime is not known, name it with --target-ort")
-    if misfit := onnx_misfit(head, runtime):
-        return Check(subject, False, f"{path} has {misfit}", "use a newer server, or --backend python")
+    misfit = onnx_misfit(head, runtime)
+    if misfit is None:
+        return Check(subject, True, f"{held}, which ONNX Runtime {version_text(runtime)} reads")
     if runtime[:2] > NEWEST_KNOWN:
-        return Check(subject, True, f"{held}, for ONNX Runtime {version_text(runtime)}, newer than what is known here")
-    return Check(subject, True, f"{held}, which ONNX Runtime {version_text(runtime)} reads")
+        return Check(subject, True, f"{held}; what ONNX Runtime {version_text(runtime)} reads is not known")
+    return Check(subject, False, f"{path} has {misfit}", "use a newer server, or --backend python")
 
 
 def _engine(artifact: Artifact, path: Path, target: Target) -> Check:
