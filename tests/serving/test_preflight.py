@@ -82,7 +82,7 @@ def test_onnx_that_the_server_does_not_read(
 def test_an_unknown_onnx_runtime_refuses_nothing(
     bundle: Bundle, tmp_path: Path, runtime: tuple[int, ...] | None
 ) -> None:
-    changed = reversioned(bundle, ir_version=11)
+    changed = reversioned(bundle, ir_version=12)
     published = publish(changed, tmp_path / "r", Wish("onnxruntime"), target=Target(onnxruntime=runtime))
     assert any("known" in check.detail for check in published.checks if check.subject == "extractor's ONNX version")
 

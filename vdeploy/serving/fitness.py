@@ -18,6 +18,7 @@ _LIMITS: tuple[tuple[Version, int, int], ...] = (
     ((1, 17), 20, 9),
     ((1, 18), 21, 10),
     ((1, 21), 22, 10),
+    ((1, 23), 23, 11),
 )
 """From which version on ONNX Runtime reads which opset and which version of the format at most."""
 
