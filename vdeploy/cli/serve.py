@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -151,7 +150,7 @@ def serve(
         "backend": repository.backend,
         "backends": list(repository.backends),
         "formats": {"extractor": formats.extractor, "classifier": formats.classifier},
-        "checks": [dataclasses.asdict(check) for check in published.checks],
+        "checks": [str(check) for check in published.checks],
     }
     say(
         f"repository: {repo}, version {repository.version}, backend {', '.join(repository.backends)}, "

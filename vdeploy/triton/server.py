@@ -258,7 +258,10 @@ class TritonServer:
             raise self._late() from error
 
     def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((self._near, self._ports["grpc"]), timeout=1):
+        """Whether all of its ports answer; gRPC's is the first of them."""
+        with contextlib.suppress(OSError):
+            for port in filter(None, self._ports.values()):
+                socket.create_connection((self._near, port), timeout=1).close()
             return True
         return False
 
