@@ -31,7 +31,7 @@ from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.stages import FILES, Backend, BackendChoice, ServedStage, served_stage
 
-__all__ = ["CONFIG", "Repository", "read_config", "write_repository"]
+__all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "write_repository"]
 
 CONFIG = "config.pbtxt"
 CODE_FILE = "model.py"
