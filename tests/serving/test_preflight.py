@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import socket
 from collections import namedtuple
@@ -145,6 +146,23 @@ def test_an_engine_for_smaller_batches_than_asked_for(bundle: Bundle, tmp_path: 
 def test_a_backend_that_the_server_lacks(bundle: Bundle, tmp_path: Path) -> None:
     install = fake_install(tmp_path / "b", "python")
     refused(bundle, tmp_path, Wish("onnxruntime"), r"has no onnxruntime backend \(and 1 more\)", install=install)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("2.51.0", "this Triton, 2.51.0, stalls by up to half a second per batch: leave --max-queue out"),
+        ("", "Triton 2.51 would stall"),
+        ("2.60.0", "at most 9 requests wait for a stage"),
+    ],
+)
+def test_a_bounded_queue_is_warned_of_where_it_stalls(bundle: Bundle, tmp_path: Path, version: str, said: str) -> None:
+    install = dataclasses.replace(fake_install(tmp_path / "b", "python"), version=version)
+    published = publish(bundle, tmp_path / "r", Wish("python", options=ServingOptions(max_queue=9)), install=install)
+    (queue,) = (check for check in published.checks if check.subject == "queue")
+    assert queue.passed
+    assert said in queue.detail
+    assert ("stall" in queue.detail) == (version != "2.60.0")
 
 
 def test_a_port_that_is_taken(bundle: Bundle, tmp_path: Path) -> None:

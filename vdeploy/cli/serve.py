@@ -73,7 +73,12 @@ def serve(
         typer.Option(help="Batch sizes to try before a stage is ready: 1,8. [default: 1; on GPUs the largest too]"),
     ] = None,
     accelerate: Annotated[
-        bool, typer.Option("--accelerate", help="Let ONNX Runtime hand over to TensorRT on the GPUs.")
+        bool,
+        typer.Option(
+            "--accelerate",
+            help="Let ONNX Runtime hand over to TensorRT on the GPUs. It builds engines at the start: allow time for it "
+            "with --startup-timeout.",
+        ),
     ] = False,
     target_sm: Annotated[
         str | None, typer.Option(help="Compute capability or name of the GPU that serves. [default: what is here]")

@@ -24,6 +24,9 @@ __all__ = ["Check", "Plans", "preflight", "refuse_failures"]
 SPARE_BYTES = 16 * 2**20
 """What must stay free beside the models: configurations, logs and the server's own files."""
 
+_STALLING = "2.51"
+"""A version of Triton whose dynamic batcher misses that a model has become idle once its queue is bounded."""
+
 _OLD_ENGINE = "export it again inside the image that serves, on the machine with the GPU, or serve ONNX"
 
 
@@ -90,6 +93,8 @@ def preflight(plans: Plans) -> tuple[Check, ...]:
             runtime = plans.target.python_onnxruntime if is_python else plans.target.onnxruntime
             checks.append(_onnx(artifact, path, runtime))
     checks += [_batches(plans.stages, plans.options), _folder(plans.root), _disk(plans.root, plans.bundle, artifacts)]
+    if plans.options.max_queue is not None:
+        checks.append(_queue(plans.options.max_queue, plans.install))
     if plans.ports:
         checks.append(_ports(plans.host, plans.ports))
     return tuple(checks)
@@ -168,6 +173,15 @@ def _batches(stages: tuple[ServedStage, ...], options: ServingOptions) -> Check:
     except RepositoryError as error:
         return Check("batch", False, error.message, error.hint)
     return Check("batch", True, f"all three models take {batch} clips at most")
+
+
+def _queue(limit: int, install: TritonInstall | None) -> Check:
+    detail = f"at most {limit} requests wait for a stage"
+    if install is None or not install.version:
+        detail += f"; Triton {_STALLING} would stall by up to half a second per batch"
+    elif install.version.startswith(_STALLING):
+        detail += f"; this Triton, {install.version}, stalls by up to half a second per batch: leave --max-queue out"
+    return Check("queue", True, detail)
 
 
 def _folder(root: Path) -> Check:
