@@ -76,8 +76,8 @@ def serve(
         bool,
         typer.Option(
             "--accelerate",
-            help="Let ONNX Runtime hand over to TensorRT on the GPUs. It builds engines at the start: allow time for it "
-            "with --startup-timeout.",
+            help="Let ONNX Runtime hand over to TensorRT on the GPUs. It builds engines at the start: allow for it by "
+            "a longer --startup-timeout.",
         ),
     ] = False,
     target_sm: Annotated[
