@@ -84,7 +84,7 @@ class TestInTriton:
         self, repository: Repository, install: TritonInstall, ports: Ports
     ) -> None:
         config = repository.root / EXTRACTOR_MODEL / "config.pbtxt"
-        config.write_text(config.read_text().replace("dims: 32", "dims: -1"))
+        config.write_text(config.read_text().replace("dims: 32", "dims: -1", 2))
         with (
             TritonServer(
                 repository, install=install, log_file=repository.root / "log", **ports.as_arguments()

@@ -1,32 +1,21 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
 
 from tests.tiny_bundle import make_tiny_bundle
 from training.files import sha256_of, write_json
 from vdeploy.bundle import Bundle
 from vdeploy.errors import BundleError, RepositoryError
-from vdeploy.triton.configs import render_configs
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import MODELS
-from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.repository import Repository, read_config, write_repository
+from vdeploy.triton.stages import BackendChoice
 
 EXTRACTOR, CLASSIFIER, ENSEMBLE = MODELS
-
-
-def parsed(text: str) -> model_config_pb2.ModelConfig:
-    return text_format.Parse(text, model_config_pb2.ModelConfig())
-
-
-def parameters(config: model_config_pb2.ModelConfig) -> dict[str, str]:
-    return {name: entry.string_value for name, entry in config.parameters.items()}
 
 
 def files_of(root: Path) -> dict[str, tuple[int, int]]:
@@ -41,6 +30,13 @@ def rewritten(bundle: Bundle, **changes: object) -> Bundle:
     return Bundle(bundle.root)
 
 
+def with_format(bundle: Bundle, stage: str, name: str) -> Bundle:
+    """The bundle with the ONNX file of a stage once more, under the name of another format."""
+    artifacts = bundle.manifest.model_dump(mode="json")["artifacts"]
+    (again,) = (dict(artifact) for artifact in artifacts if artifact["stage"] == stage)
+    return rewritten(bundle, artifacts=[*artifacts, again | {"format": name}])
+
+
 def fake_install(folder: Path, *backends: str) -> TritonInstall:
     for name in backends:
         (folder / name).mkdir(parents=True)
@@ -48,84 +44,11 @@ def fake_install(folder: Path, *backends: str) -> TritonInstall:
     return TritonInstall(folder / "tritonserver", folder, {}, folder / "lib", "2.51.0", "a test")
 
 
-class TestConfigs:
-    def test_tensors_of_the_three_models_fit_together(self, bundle: Bundle) -> None:
-        configs = {name: parsed(text) for name, text in render_configs(bundle.manifest, "python").items()}
-        assert tuple(configs) == MODELS
-        extractor, classifier, ensemble = configs.values()
-        assert (extractor.input[0].name, list(extractor.input[0].dims)) == ("frames", [-1, 32, 32, 3])
-        assert extractor.input[0].data_type == ensemble.input[0].data_type == model_config_pb2.TYPE_UINT8
-        assert (extractor.output[0].name, list(extractor.output[0].dims)) == ("features", [-1, 8])
-        assert (classifier.input[0].name, list(classifier.input[0].dims)) == ("features", [4, 8])
-        assert list(ensemble.input[0].dims) == [4, 32, 32, 3]
-        for config in (classifier, ensemble):
-            assert (config.output[0].name, list(config.output[0].dims)) == ("probabilities", [2])
-            assert config.output[0].label_filename == "labels.txt"
-        assert [
-            (step.model_name, step.model_version, dict(step.input_map), dict(step.output_map))
-            for step in ensemble.ensemble_scheduling.step
-        ] == [
-            (EXTRACTOR, -1, {"frames": "frames"}, {"features": "features"}),
-            (CLASSIFIER, -1, {"features": "features"}, {"probabilities": "probabilities"}),
-        ]
-
-    def test_every_model_serves_its_newest_version_in_batches_of_eight(self, bundle: Bundle) -> None:
-        for text in render_configs(bundle.manifest, "python").values():
-            assert parsed(text).max_batch_size == 8
-            assert parsed(text).version_policy.latest.num_versions == 1
-
-    def test_stages_run_on_the_cpu_and_merge_requests(self, bundle: Bundle) -> None:
-        configs = render_configs(bundle.manifest, "python", instances=3)
-        for name in (EXTRACTOR, CLASSIFIER):
-            config = parsed(configs[name])
-            assert [(group.kind, group.count) for group in config.instance_group] == [
-                (model_config_pb2.ModelInstanceGroup.KIND_CPU, 3)
-            ]
-            assert not config.dynamic_batching.HasField("default_queue_policy"), "it stalls Triton 2.51"
-            assert 0 < config.dynamic_batching.max_queue_delay_microseconds <= 5000
-        assert not parsed(configs[ENSEMBLE]).instance_group
-
-    def test_threads_are_the_servers_business_unless_told(self, bundle: Bundle) -> None:
-        def threads(backend: str, **more: int) -> list[dict[str, str]]:
-            configs = render_configs(bundle.manifest, backend, **more)
-            return [parameters(parsed(configs[name])) for name in (EXTRACTOR, CLASSIFIER)]
-
-        assert threads("python") == [
-            {"intra_op_num_threads": "0", "max_clips_per_run": "1"},
-            {"intra_op_num_threads": "1", "max_clips_per_run": "0"},
-        ]
-        assert threads("python", threads=6)[0]["intra_op_num_threads"] == "6"
-        assert threads("onnxruntime", threads=6) == [
-            {"intra_op_thread_count": "6", "inter_op_thread_count": "1"},
-            {"intra_op_thread_count": "1", "inter_op_thread_count": "1"},
-        ]
-
-    def test_ensemble_tells_clients_what_they_must_know(self, bundle: Bundle) -> None:
-        config = parsed(render_configs(bundle.manifest, "python")[ENSEMBLE])
-        told = {name: json.loads(value) for name, value in parameters(config).items()}
-        digest = told.pop("bundle_sha256")
-        assert told == {
-            "classes": ["non-violent", "violent"],
-            "clip": {"frames": 4, "size": 32, "sampling": "uniform", "interpolation": "area"},
-            "extractor_dim": 8,
-            "run": "tiny",
-            "temperature": 1.0,
-            "threshold": 0.5,
-        }
-        assert len(digest) == 64
-        other = bundle.manifest.model_copy(update={"threshold": 0.6})
-        assert json.loads(parameters(parsed(render_configs(other, "python")[ENSEMBLE]))["bundle_sha256"]) != digest
-
-    def test_same_manifest_gives_the_same_text(self, bundle: Bundle) -> None:
-        again = Bundle(bundle.root).manifest
-        assert render_configs(bundle.manifest, "python") == render_configs(again, "python")
-
-
 class TestWriting:
     def test_a_new_repository(self, bundle: Bundle, tmp_path: Path) -> None:
         root = tmp_path / "deep" / "triton_repo"
         repository = write_repository(bundle, root)
-        assert repository == Repository(root, 1, MODELS, "python")
+        assert repository == Repository(root, 1, MODELS, "python", "python")
         assert {name for name in files_of(root) if (root / name).is_file()} == {
             *(f"{name}/config.pbtxt" for name in MODELS),
             f"{CLASSIFIER}/labels.txt",
@@ -142,7 +65,7 @@ class TestWriting:
     def test_onnxruntime_backend_needs_no_code(self, bundle: Bundle, tmp_path: Path) -> None:
         repository = write_repository(bundle, tmp_path, backend="onnxruntime")
         assert [file.name for file in (tmp_path / EXTRACTOR / "1").iterdir()] == ["model.onnx"]
-        assert parsed((tmp_path / EXTRACTOR / "config.pbtxt").read_text()).backend == "onnxruntime"
+        assert read_config(tmp_path / EXTRACTOR / "config.pbtxt").backend == "onnxruntime"
         repository.check()
 
     @pytest.mark.parametrize(
@@ -153,6 +76,17 @@ class TestWriting:
     ) -> None:
         install = fake_install(tmp_path / "backends", *backends)
         assert write_repository(bundle, tmp_path / "r", backend="auto", install=install).backend == chosen
+
+    def test_each_stage_may_have_its_own_backend(self, tmp_path: Path) -> None:
+        bundle = with_format(make_tiny_bundle(tmp_path / "bundle"), "extractor", "tensorrt-fp16")
+        repository = write_repository(bundle, tmp_path / "r", backend="auto", extractor="tensorrt-fp16")
+        assert repository.backends == ("tensorrt", "python")
+        assert repository.takes_turns
+        assert [file.name for file in (tmp_path / "r" / EXTRACTOR / "1").iterdir()] == ["model.plan"]
+        repository.check()
+        (tmp_path / "r" / EXTRACTOR / "1" / "model.plan").unlink()
+        with pytest.raises(RepositoryError, match=r"model.plan is missing"):
+            repository.check()
 
     def test_same_bundle_again_touches_nothing(self, bundle: Bundle, tmp_path: Path) -> None:
         write_repository(bundle, tmp_path)
@@ -173,8 +107,8 @@ class TestWriting:
         bundle = make_tiny_bundle(tmp_path / "bundle")
         write_repository(bundle, tmp_path / "r")
         assert write_repository(rewritten(bundle, threshold=0.75), tmp_path / "r").version == 1
-        config = parsed((tmp_path / "r" / ENSEMBLE / "config.pbtxt").read_text())
-        assert parameters(config)["threshold"] == "0.75"
+        config = read_config(tmp_path / "r" / ENSEMBLE / "config.pbtxt")
+        assert config.parameters["threshold"].string_value == "0.75"
 
     def test_what_a_killed_writer_left_out_is_filled_in(self, bundle: Bundle, tmp_path: Path) -> None:
         repository = write_repository(bundle, tmp_path)
@@ -217,14 +151,33 @@ class TestRefusals:
             write_repository(bundle, tmp_path, extractor="onnx-int8")
         assert not list(tmp_path.iterdir())
 
-    def test_a_format_that_triton_cannot_run(self, tmp_path: Path) -> None:
-        bundle = make_tiny_bundle(tmp_path / "bundle")
-        values = bundle.manifest.model_dump(mode="json")
-        (bundle.root / "classifier" / "onnx-fp32" / "model.onnx").rename(bundle.root / "classifier" / "model.tflite")
-        values["artifacts"][1] |= {"format": "tflite-fp32", "path": "classifier/model.tflite"}
-        bundle = rewritten(bundle, artifacts=values["artifacts"])
-        with pytest.raises(RepositoryError, match="tflite-fp32 is not an ONNX format"):
-            write_repository(bundle, tmp_path / "r", classifier="tflite-fp32")
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("tflite-fp32", "Triton never had a TFLite backend; export to an onnx"),
+            ("savedmodel", "Triton has dropped its TensorFlow backend .*; export to an onnx"),
+            ("tensorrt-rtx-fp16", "runs engines of the library tensorrt, not of tensorrt_rtx; export to tensorrt-fp16"),
+        ],
+    )
+    def test_a_format_that_triton_cannot_run(self, tmp_path: Path, name: str, reason: str) -> None:
+        bundle = with_format(make_tiny_bundle(tmp_path / "bundle"), "classifier", name)
+        with pytest.raises(RepositoryError, match=f"cannot serve the classifier in {name}: .*{reason}"):
+            write_repository(bundle, tmp_path / "r", classifier=name)
+        assert not (tmp_path / "r").exists()
+
+    @pytest.mark.parametrize(
+        ("backend", "extractor", "message"),
+        [
+            ("tensorrt", "onnx-fp32", "the tensorrt backend cannot run the extractor in onnx-fp32"),
+            ("python", "tensorrt-fp16", "the python backend cannot run the extractor in tensorrt-fp16"),
+        ],
+    )
+    def test_a_backend_that_cannot_run_a_format(
+        self, tmp_path: Path, backend: BackendChoice, extractor: str, message: str
+    ) -> None:
+        bundle = with_format(make_tiny_bundle(tmp_path / "bundle"), "extractor", "tensorrt-fp16")
+        with pytest.raises(RepositoryError, match=message):
+            write_repository(bundle, tmp_path / "r", backend=backend, extractor=extractor)
         assert not (tmp_path / "r").exists()
 
     @pytest.mark.parametrize("in_the_way", ["r", f"r/{EXTRACTOR}", f"r/{CLASSIFIER}"])

@@ -19,6 +19,7 @@ from vdeploy.cli import (
     evaluate,
     export,
     features,
+    inspect,
     lr_find,
     predict,
     serve,
@@ -48,6 +49,7 @@ app.command("lr-find")(lr_find.lr_find)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.add_typer(bundle.app, name="bundle")
+app.command("inspect")(inspect.inspect)
 app.command("serve")(serve.serve)
 app.command("predict")(predict.predict)
 app.command("benchmark")(benchmark.benchmark)

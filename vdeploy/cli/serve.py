@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vdeploy.cli.options import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from vdeploy.triton.server import TritonServer
 
 
 class BackendName(str, enum.Enum):
@@ -18,6 +21,15 @@ class BackendName(str, enum.Enum):
     AUTO = "auto"
     PYTHON = "python"
     ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+
+
+class PrecisionName(str, enum.Enum):
+    """What the stages compute in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
 
 
 def serve(
@@ -27,8 +39,53 @@ def serve(
         bool, typer.Option("--launch", help="Start a Triton server on it and watch over it until Ctrl-C.")
     ] = False,
     backend: Annotated[
-        BackendName, typer.Option(help="auto takes Triton's own ONNX Runtime where the server has it.")
+        BackendName,
+        typer.Option(help="auto takes what the server has: TensorRT for engines, its own ONNX Runtime, or Python."),
     ] = BackendName.AUTO,
+    precision: Annotated[
+        PrecisionName | None,
+        typer.Option(help="Precision of both stages. [default: fp32; fp16 for engines]", show_default=False),
+    ] = None,
+    extractor_format: Annotated[
+        str | None, typer.Option(help="Format of the extractor, where the stages differ: onnx-int8, …")
+    ] = None,
+    classifier_format: Annotated[str | None, typer.Option(help="Format of the classifier.")] = None,
+    instances: Annotated[int, typer.Option(help="Copies of each stage, on each GPU if there are any.")] = 1,
+    gpus: Annotated[
+        str | None, typer.Option(help="Numbers of the GPUs to place both stages on: 0,1. [default: the CPU]")
+    ] = None,
+    latency_budget_ms: Annotated[
+        float | None,
+        typer.Option(help="What a request may take; a tenth of it may be spent waiting for a fuller batch."),
+    ] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Clips in a request at most.")] = None,
+    max_queue: Annotated[
+        int | None,
+        typer.Option(
+            help="Bound each stage's queue to this many requests, none older than the latency budget. Off unless asked "
+            "for: with any bound, Triton 2.51 stalls for up to half a second per batch."
+        ),
+    ] = None,
+    loaded_versions: Annotated[
+        int, typer.Option(help="Versions that stay in memory; older ones stay on disk in any case.")
+    ] = 1,
+    warmup: Annotated[
+        str | None,
+        typer.Option(help="Batch sizes to try before a stage is ready: 1,8. [default: 1; on GPUs the largest too]"),
+    ] = None,
+    accelerate: Annotated[
+        bool,
+        typer.Option(
+            "--accelerate",
+            help="Let ONNX Runtime hand over to TensorRT on the GPUs. It builds engines at the start: allow for it by "
+            "a longer --startup-timeout.",
+        ),
+    ] = False,
+    target_sm: Annotated[
+        str | None, typer.Option(help="Compute capability or name of the GPU that serves. [default: what is here]")
+    ] = None,
+    target_trt: Annotated[str | None, typer.Option(help="TensorRT of the server. [default: what is here]")] = None,
+    target_ort: Annotated[str | None, typer.Option(help="ONNX Runtime of the server. [default: what is here]")] = None,
     triton: Annotated[
         Path | None,
         typer.Option(help="tritonserver to start. [default: from PATH, else NVIDIA's wheel]", show_default=False),
@@ -42,24 +99,67 @@ def serve(
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Fill a Triton model repository from a bundle; with --launch, serve it on this machine."""
+    """Fill a Triton model repository from a bundle; with --launch, serve it on this machine.
+
+    Before anything changes, everything that is known to go wrong is looked for, and said in a line each.
+    """
     from training.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.tensorrt.targets import parse_targets  # noqa: PLC0415  keeps --help fast
+    from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
+    from vdeploy.serving.target import find_target, parse_version  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.install import find_install  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.repository import write_repository  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.options import ServingOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.server import TritonServer  # noqa: PLC0415  keeps --help fast
 
+    options = ServingOptions(
+        instances=instances,
+        gpus=parse_numbers(gpus, "--gpus") or (),
+        max_batch=max_batch,
+        latency_budget_ms=latency_budget_ms,
+        max_queue=max_queue,
+        loaded_versions=loaded_versions,
+        warmup_batches=parse_numbers(warmup, "--warmup"),
+        accelerate=accelerate,
+    )
     opened = Bundle(bundle)
     install = find_install(triton) if launch or triton or backend is BackendName.AUTO else None
-    repository = write_repository(opened, repo, backend=backend.value, install=install)
-    summary = {
+    target = find_target(
+        install,
+        capabilities=() if target_sm is None else parse_targets(target_sm),
+        tensorrt=None if target_trt is None else parse_version(target_trt),
+        onnxruntime=None if target_ort is None else parse_version(target_ort),
+    )
+    ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    wish = Wish(
+        backend=backend.value,
+        precision=precision.value if precision else None,
+        extractor=extractor_format,
+        classifier=classifier_format,
+        options=options,
+    )
+    published = publish(
+        opened,
+        repo,
+        wish,
+        install=install,
+        target=target,
+        host=host,
+        ports=ports if launch else {},
+        on_check=lambda check: say(f"preflight: {check}"),
+    )
+    repository, formats = published.repository, published.formats
+    summary: dict[str, Any] = {
         "repository": str(repository.root),
         "version": repository.version,
         "models": list(repository.models),
         "backend": repository.backend,
+        "backends": list(repository.backends),
+        "formats": {"extractor": formats.extractor, "classifier": formats.classifier},
+        "checks": [str(check) for check in published.checks],
     }
     say(
-        f"repository: {repo}, version {repository.version}, backend {repository.backend}, "
+        f"repository: {repo}, version {repository.version}, backend {', '.join(repository.backends)}, "
         f"models {', '.join(repository.models)}"
     )
     if not launch:
@@ -80,12 +180,18 @@ def serve(
         threads=threads,
     )
     say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
+    _watch(server, summary if json else None, f"{host}:{http_port}")
+
+
+def _watch(server: TritonServer, summary: dict[str, Any] | None, http: str) -> None:
+    from training.progress import say  # noqa: PLC0415  keeps --help fast
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send is Ctrl-C to us
     with server:
-        if json:
-            print_json({**summary, "grpc": server.url, "http": f"{host}:{http_port}", "log": str(server.log_file)})
+        if summary is not None:
+            print_json({**summary, "grpc": server.url, "http": http, "log": str(server.log_file)})
         else:
-            typer.echo(f"ready: gRPC {server.url}, HTTP {host}:{http_port}, log {server.log_file}")
+            typer.echo(f"ready: gRPC {server.url}, HTTP {http}, log {server.log_file}")
             typer.echo(f"next: vdeploy predict VIDEO --url {server.url}; Ctrl-C ends the server")
         try:
             server.watch()

@@ -14,6 +14,7 @@ from vdeploy.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
 from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.names import EXTRACTOR_MODEL
 from vdeploy.triton.repository import CONFIG
+from vdeploy.triton.stages import ServedStage
 
 __all__ = ["example_files", "main"]
 
@@ -34,7 +35,9 @@ def example_files() -> dict[str, str]:
         artifacts=(),
     )
     files = {}
-    for model, text in render_configs(manifest, "python").items():
+    extractor = ServedStage("extractor", "onnx-fp32", "python")
+    classifier = ServedStage("classifier", "onnx-fp32", "python")
+    for model, text in render_configs(manifest, extractor, classifier).items():
         files[f"{model}/{CONFIG}"] = text
         if model != EXTRACTOR_MODEL:
             files[f"{model}/{LABELS}"] = "".join(f"{name}\n" for name in CLASSES)

@@ -1,6 +1,6 @@
 """The Triton model repository of a bundle: two stages and the ensemble of them.
 
-    <root>/vgg19_features/      config.pbtxt, 1/model.onnx (and 1/model.py for the Python backend)
+    <root>/vgg19_features/      config.pbtxt, 1/model.onnx (and 1/model.py for the Python backend), or 1/model.plan
     <root>/lstm_classifier/     config.pbtxt, labels.txt, 1/...
     <root>/violence_detector/   config.pbtxt, labels.txt, 1/
 
@@ -17,24 +17,23 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
 from training.files import publish_folder, sha256_of, staging_folder, write_text
-from vdeploy.bundle import Bundle, Stage
+from vdeploy.bundle import Bundle
 from vdeploy.errors import RepositoryError
-from vdeploy.triton.configs import LABELS, Backend, render_configs
+from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.options import ServingOptions
+from vdeploy.triton.stages import FILES, Backend, BackendChoice, ServedStage, served_stage
 
-__all__ = ["BackendChoice", "Repository", "write_repository"]
-
-BackendChoice = Literal["auto", "python", "onnxruntime"]
+__all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "write_repository"]
 
 CONFIG = "config.pbtxt"
-MODEL_FILE = "model.onnx"
 CODE_FILE = "model.py"
 
 _CODE = Path(__file__).with_name("onnx_model.py")
@@ -60,13 +59,22 @@ class Repository:
         root: Its folder.
         version: The version that Triton serves, the newest.
         models: Names of its models, the ensemble last.
-        backend: The backend that runs both stages.
+        backend: The backend that runs the extractor.
+        classifier_backend: The backend that runs the classifier; `None` for the same.
+        takes_turns: Whether stages share a GPU and take turns on it, which the server must be told.
     """
 
     root: Path
     version: int
     models: tuple[str, ...]
     backend: Backend
+    classifier_backend: Backend | None = None
+    takes_turns: bool = False
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The backends that the server must have, each once."""
+        return tuple(dict.fromkeys((self.backend, self.classifier_backend or self.backend)))
 
     def check(self) -> None:
         """Looks at every file that Triton needs; it hangs for ever over some that are missing.
@@ -80,7 +88,8 @@ class Repository:
             if model != EXTRACTOR_MODEL:
                 wanted.append(folder / LABELS)
             if model != ENSEMBLE_MODEL:
-                wanted += [folder / str(self.version) / name for name in _files_of(self.backend)]
+                backend = self.backend if model == EXTRACTOR_MODEL else self.classifier_backend or self.backend
+                wanted += [folder / str(self.version) / name for name in FILES[backend]]
             for file in wanted:
                 if not file.is_file():
                     raise RepositoryError(f"{file} is missing from the model repository", "write the repository again")
@@ -96,14 +105,8 @@ class Repository:
         Raises:
             RepositoryError: The configuration cannot be read.
         """
-        file = self.root / model / CONFIG
-        try:
-            config = text_format.Parse(file.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-            return (1, *(max(1, size) for size in config.input[0].dims))
-        except (OSError, UnicodeDecodeError, text_format.ParseError, IndexError) as error:
-            raise RepositoryError(
-                f"{file} cannot be read as a Triton configuration ({error})", "write the repository again"
-            ) from error
+        config = read_config(self.root / model / CONFIG)
+        return (1, *(max(1, size) for size in config.input[0].dims))
 
 
 def write_repository(
@@ -114,8 +117,7 @@ def write_repository(
     install: TritonInstall | None = None,
     extractor: str = "onnx-fp32",
     classifier: str = "onnx-fp32",
-    instances: int = 1,
-    threads: int | None = None,
+    options: ServingOptions | None = None,
 ) -> Repository:
     """Writes or brings up to date the three models of a bundle.
 
@@ -124,27 +126,27 @@ def write_repository(
     Args:
         bundle: What to serve.
         root: The repository's folder; it may hold other models.
-        backend: What runs the stages; `"auto"` takes ONNX Runtime's own backend where `install` has it.
+        backend: What runs the stages; `"auto"` takes TensorRT for engines and ONNX Runtime's own backend for ONNX files
+            where `install` has it.
         install: The server that will read the repository; only `"auto"` looks at it.
-        extractor: The extractor's format in the bundle, an ONNX one.
-        classifier: The classifier's format in the bundle, an ONNX one.
-        instances: Copies of each stage that run at the same time.
-        threads: Cores of one extractor instance; `None` for all that the server may use.
+        extractor: The extractor's format in the bundle.
+        classifier: The classifier's format in the bundle.
+        options: How the models are to be run; `None` for the defaults.
 
     Returns:
         What was written.
 
     Raises:
         BundleError: The bundle does not hold a format.
-        RepositoryError: A format is not ONNX, or the repository cannot be written.
+        RepositoryError: Triton cannot serve a format so, or the repository cannot be written.
     """
-    chosen = _choose_backend(backend, install)
+    artifacts = bundle.artifact("extractor", extractor), bundle.artifact("classifier", classifier)
+    first, second = (served_stage(artifact, backend, install) for artifact in artifacts)
+    configs = render_configs(bundle.manifest, first, second, options)
     contents = {
-        EXTRACTOR_MODEL: _stage_files(bundle, "extractor", extractor, chosen),
-        CLASSIFIER_MODEL: _stage_files(bundle, "classifier", classifier, chosen),
-        ENSEMBLE_MODEL: {},
-    }
-    configs = render_configs(bundle.manifest, chosen, instances=instances, threads=threads)
+        served.model: _stage_files(served, _File(bundle.path(artifact), artifact.sha256))
+        for served, artifact in zip((first, second), artifacts, strict=True)
+    } | {ENSEMBLE_MODEL: {}}
     with _one_line_errors(root):
         version = _version_for(root, contents)
         for model in MODELS:
@@ -153,29 +155,31 @@ def write_repository(
             if model != EXTRACTOR_MODEL:
                 _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in bundle.manifest.classes))
             _write_if_new(root / model / CONFIG, text)
-    return Repository(root, version, MODELS, chosen)
+    return Repository(root, version, MODELS, first.backend, second.backend, "rate_limiter" in configs[first.model])
 
 
-def _choose_backend(wanted: BackendChoice, install: TritonInstall | None) -> Backend:
-    if wanted != "auto":
-        return wanted
-    return "onnxruntime" if install is not None and install.has_backend("onnxruntime") else "python"
+def read_config(file: Path) -> Any:
+    """Reads a `config.pbtxt` with an input.
 
+    Returns:
+        A `ModelConfig`.
 
-def _files_of(backend: Backend) -> tuple[str, ...]:
-    return (MODEL_FILE, CODE_FILE) if backend == "python" else (MODEL_FILE,)
-
-
-def _stage_files(bundle: Bundle, stage: Stage, format_name: str, backend: Backend) -> dict[str, _File]:
-    artifact = bundle.artifact(stage, format_name)
-    if not artifact.path.endswith(".onnx"):
+    Raises:
+        RepositoryError: It cannot be read.
+    """
+    try:
+        config = text_format.Parse(file.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        config.input[0]
+    except (OSError, UnicodeDecodeError, text_format.ParseError, IndexError) as error:
         raise RepositoryError(
-            f"{format_name} is not an ONNX format, and Triton serves the {stage} from ONNX", "choose an onnx-* format"
-        )
-    files = {MODEL_FILE: _File(bundle.path(artifact), artifact.sha256)}
-    if backend == "python":
-        files[CODE_FILE] = _File(_CODE, sha256_of(_CODE))
-    return files
+            f"{file} cannot be read as a Triton configuration ({error})", "write the repository again"
+        ) from error
+    return config
+
+
+def _stage_files(served: ServedStage, model: _File) -> dict[str, _File]:
+    *code, file = served.files
+    return {file: model} | {name: _File(_CODE, sha256_of(_CODE)) for name in code}
 
 
 def _version_for(root: Path, contents: dict[str, dict[str, _File]]) -> int:
@@ -209,7 +213,7 @@ def _publish(final: Path, content: dict[str, _File]) -> None:
 
 def _link_or_copy(source: Path, target: Path) -> None:
     """Links a model, which is never changed in place and may be large; copies where links cannot be made."""
-    if target.name == MODEL_FILE:
+    if target.name != CODE_FILE:
         with contextlib.suppress(OSError):
             os.link(source, target)
             return

@@ -18,6 +18,7 @@ from vdeploy.triton.guardian import remove_regions
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall, find_install
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT, THREADS_VARIABLE
+from vdeploy.triton.ports import check_ports
 from vdeploy.triton.processes import end_group, new_region_prefix, remove_stale_regions, spawn
 from vdeploy.triton.python_backend import assemble_python_backend
 from vdeploy.triton.repository import Repository
@@ -117,7 +118,7 @@ class TritonServer:
         """
         self._repository.check()
         install = self._install or find_install()
-        self._check_ports()
+        check_ports(self._host, self._ports)
         remove_stale_regions()
         try:
             self._stopping = False
@@ -189,21 +190,6 @@ class TritonServer:
             raise self._ended(self._process)
         return self._process
 
-    def _check_ports(self) -> None:
-        for name, port in self._ports.items():
-            if not port:
-                continue
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            try:
-                with socket.socket(family, socket.SOCK_STREAM) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((self._host, port))
-            except OSError as error:
-                raise ServerError(
-                    f"port {port} of {self._host} cannot be taken for {name} ({error.strerror or error})",
-                    f"stop what listens there, or choose another with --{name}-port",
-                ) from error
-
     def _spawn(self, install: TritonInstall) -> subprocess.Popen[bytes]:
         try:
             backends, environment = self._prepare(install)
@@ -220,16 +206,17 @@ class TritonServer:
 
     def _prepare(self, install: TritonInstall) -> tuple[Path, dict[str, str]]:
         """The folder of backends and the environment; a complete install is taken as it is."""
-        backend = self._repository.backend
-        if not install.has_backend(backend):
-            raise ServerError(
-                f"the Triton server of {install.origin} has no {backend} backend",
-                "choose another with --backend, or another server",
-            )
+        backends = self._repository.backends
+        for backend in backends:
+            if not install.has_backend(backend):
+                raise ServerError(
+                    f"the Triton server of {install.origin} has no {backend} backend",
+                    "choose another with --backend, or another server",
+                )
         environment = dict(os.environ)
         if self._threads is not None:
             environment[THREADS_VARIABLE] = str(self._threads)
-        if backend != "python" or not install.stubs:
+        if "python" not in backends or not install.stubs:
             return install.backends, environment
         folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
         return folder / "backends", environment | assemble_python_backend(install, folder)
@@ -245,6 +232,8 @@ class TritonServer:
             f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
         ]
+        if self._repository.takes_turns:
+            command.append("--rate-limit=execution_count")
         for name, port in self._ports.items():
             if port:
                 command += [f"--{name}-address={self._host}", f"--{name}-port={port}"]
@@ -269,7 +258,10 @@ class TritonServer:
             raise self._late() from error
 
     def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((self._near, self._ports["grpc"]), timeout=1):
+        """Whether all of its ports answer; gRPC's is the first of them."""
+        with contextlib.suppress(OSError):
+            for port in filter(None, self._ports.values()):
+                socket.create_connection((self._near, port), timeout=1).close()
             return True
         return False
 

@@ -1,0 +1,56 @@
+"""`vdeploy inspect`: what a bundle, a repository, an engine or an ONNX file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vdeploy.cli.options import JsonOption, print_json, print_table
+
+if TYPE_CHECKING:
+    from vdeploy.contents.description import Description
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Bundle, model repository, engine or ONNX file.")],
+    json: JsonOption = False,
+) -> None:
+    """Print what is in a model: tensors, precision found, sizes, hashes, versions, and who would refuse it."""
+    from vdeploy.contents.describe import describe  # noqa: PLC0415  keeps --help fast
+
+    found = describe(path)
+    if json:
+        print_json(found.to_dict())
+        return
+    typer.echo(f"{found.kind} {found.path}")
+    for name, fact in found.facts.items():
+        typer.echo(f"  {name}: {fact}")
+    shared = _shared_versions(found)
+    if shared:
+        typer.echo(f"  made with: {_versions(shared)}")
+    rows = [
+        (part.name, part.format, part.precision or None, f"{part.bytes / 1e6:.2f}", part.sha256[:16] or None)
+        for part in found.parts
+    ]
+    print_table(("part", "format", "found", "MB", "sha256"), rows)
+    for part in found.parts:
+        own = {name: version for name, version in part.versions.items() if name not in shared}
+        typer.echo(f"{part.name} in {part.format}{f', {_versions(own)}' if own else ''}")
+        typer.echo(f"  takes {', '.join(map(str, part.inputs)) or 'what only its library can tell'}")
+        typer.echo(f"  gives {', '.join(map(str, part.outputs)) or 'what only its library can tell'}")
+        for refusal in part.refused:
+            typer.echo(f"  refused by {refusal.where}: {refusal.why}; {refusal.instead}")
+
+
+def _shared_versions(found: Description) -> dict[str, str]:
+    """What all parts were made with, where there are several."""
+    if len(found.parts) < 2:
+        return {}
+    first, *others = (part.versions for part in found.parts)
+    return {name: version for name, version in first.items() if all(other.get(name) == version for other in others)}
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}".strip() for name, version in versions.items())

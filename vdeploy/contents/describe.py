@@ -1,0 +1,35 @@
+"""Finds out what a path is, and describes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vdeploy.bundle import MANIFEST
+from vdeploy.contents.description import Description
+from vdeploy.contents.files import engine_part, onnx_part
+from vdeploy.contents.folders import describe_bundle, describe_repository
+from vdeploy.errors import DeployError
+from vdeploy.triton.repository import CONFIG
+
+__all__ = ["describe"]
+
+_ENGINES = {".engine", ".plan"}
+
+
+def describe(path: Path) -> Description:
+    """Describes a bundle, a model repository, an engine or an ONNX file.
+
+    Raises:
+        DeployError: It is none of these, or not what it seems.
+        MissingExtraError: The package that reads it is not installed.
+    """
+    if (path / MANIFEST).is_file():
+        return describe_bundle(path)
+    if path.is_dir() and next(path.glob(f"*/{CONFIG}"), None):
+        return describe_repository(path)
+    if path.is_file() and path.suffix in _ENGINES:
+        return Description("engine", str(path), {}, (engine_part(path),))
+    if path.is_file() and path.suffix == ".onnx":
+        return Description("onnx", str(path), {}, (onnx_part(path),))
+    missing = "does not exist" if not path.exists() else "is no bundle, model repository, .engine, .plan or .onnx file"
+    raise DeployError(f"{path} {missing}", "give one of these: BUNDLE, REPO, ENGINE or MODEL.onnx")

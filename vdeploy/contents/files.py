@@ -1,0 +1,101 @@
+"""What single files hold: ONNX models and TensorRT engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.files import sha256_of
+from vdeploy.contents.description import Part, Tensor
+from vdeploy.contents.refusals import of_engine, of_onnx
+from vdeploy.errors import ExportError, require
+from vdeploy.export.onnx_inspection import inspect_onnx
+from vdeploy.export.tensorrt.report import found_precision, read_report, report_file
+from vdeploy.runtimes.onnx_head import OnnxHead, read_onnx_head
+from vdeploy.runtimes.tensorrt_plan import read_plan
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["engine_part", "onnx_part", "onnx_versions"]
+
+
+def onnx_part(path: Path, name: str = "") -> Part:
+    """Looks into an ONNX file.
+
+    Args:
+        path: The file.
+        name: What to call it; its own name if left out.
+
+    Raises:
+        MissingExtraError: The package onnx is not installed.
+        BundleError: It is no ONNX model, or holds no layer with weights.
+    """
+    head, found = read_onnx_head(path), inspect_onnx(path)
+    package = require("onnx", extra="export", purpose="inspecting ONNX files")
+    model = package.load(path)
+    return Part(
+        name=name or path.name,
+        format="onnx",
+        precision=found.precision,
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        inputs=tuple(_tensor(value) for value in model.graph.input),
+        outputs=tuple(_tensor(value) for value in model.graph.output),
+        versions=onnx_versions(head) | ({model.producer_name: model.producer_version} if model.producer_name else {}),
+        refused=of_onnx(head, found.precision),
+    )
+
+
+def onnx_versions(head: OnnxHead) -> dict[str, str]:
+    """The versions of an ONNX file by name."""
+    return {"IR": str(head.ir_version), "opset": str(head.opset)}
+
+
+def engine_part(path: Path, name: str = "") -> Part:
+    """Looks at the first bytes of an engine, and into its papers where they lie beside it.
+
+    Args:
+        path: The file.
+        name: What to call it; its own name if left out.
+
+    Raises:
+        BundleError: It is no engine, or damaged.
+        ExportError: Its papers belong to another engine, or cannot be read.
+    """
+    plan = read_plan(path)
+    report = read_report(path) if report_file(path).is_file() else None
+    inputs: tuple[Tensor, ...] = ()
+    if report is not None:
+        inputs = tuple(
+            Tensor(tensor, "", (f"{smallest[0]}..{largest[0]}", *largest[1:]))
+            for tensor, (smallest, _, largest) in report.shapes.items()
+        )
+    return Part(
+        name=name or path.name,
+        format=plan.library,
+        precision=_precision(path) if report else "",
+        bytes=plan.bytes,
+        sha256=sha256_of(path),
+        inputs=inputs,
+        versions={plan.library: plan.version_text},
+        refused=of_engine(
+            plan,
+            plan.capabilities or (report.capabilities if report else ()),
+            version_compatible=bool(report and report.flags.get("version_compatible")),
+        ),
+    )
+
+
+def _precision(path: Path) -> str:
+    try:
+        return found_precision(path)
+    except ExportError as error:
+        return f"in doubt: {error.message}"
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    package = require("onnx", extra="export", purpose="inspecting ONNX files")
+    kind = value.type.tensor_type
+    shape = tuple(axis.dim_param or int(axis.dim_value) for axis in kind.shape.dim)
+    return Tensor(value.name, str(package.helper.tensor_dtype_to_np_dtype(kind.elem_type)), shape)

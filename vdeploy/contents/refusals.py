@@ -1,0 +1,74 @@
+"""Who would refuse to run a file, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vdeploy.runtimes.onnx_head import OnnxHead
+from vdeploy.runtimes.tensorrt_plan import Plan
+from vdeploy.serving.fitness import onnxruntime_needed
+from vdeploy.serving.target import version_text
+from vdeploy.triton.stages import refusal
+
+__all__ = ["Refusal", "of_engine", "of_format", "of_onnx"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """One refusal.
+
+    Attributes:
+        where: Who refuses.
+        why: The reason.
+        instead: What to do.
+    """
+
+    where: str
+    why: str
+    instead: str = ""
+
+
+def of_format(format_name: str) -> tuple[Refusal, ...]:
+    """What a format alone tells."""
+    reason = refusal(format_name)
+    return (Refusal("Triton", *reason),) if reason else ()
+
+
+def of_onnx(head: OnnxHead, precision: str) -> tuple[Refusal, ...]:
+    """What the versions of an ONNX file and its precision tell."""
+    needed = onnxruntime_needed(head)
+    versions = f"it has IR version {head.ir_version} and opset {head.opset}"
+    found = [Refusal("Triton's tensorrt backend", "it runs engines only", "export to tensorrt-fp16 or tensorrt-int8")]
+    if needed is None:
+        found.append(Refusal("every ONNX Runtime whose limits are known here", versions, "export the run again"))
+    else:
+        found.append(Refusal(f"ONNX Runtime before {version_text(needed)}", versions, "use a newer server"))
+    if "int8" in precision:
+        found.append(
+            Refusal("vdeploy serve --accelerate", "it is quantized for CPUs", "choose onnx-fp16 or tensorrt-int8")
+        )
+    return tuple(found)
+
+
+def of_engine(plan: Plan, capabilities: tuple[int, ...], *, version_compatible: bool = False) -> tuple[Refusal, ...]:
+    """What the first bytes of an engine tell, and the compute capabilities that it was built for."""
+    later = " or a later one of the same major version" if version_compatible else ""
+    found = [
+        Refusal(
+            f"every {plan.library} but {plan.version_text}{later}",
+            "an engine runs on the version that built it",
+            "export it again where it is to run",
+        )
+    ]
+    if capabilities:
+        names = ", ".join(f"{value // 10}.{value % 10}" for value in capabilities)
+        found.append(
+            Refusal(
+                f"GPUs of another compute capability than {names}",
+                "an engine runs on the GPUs that it was built for",
+                "export it again where it is to run",
+            )
+        )
+    if plan.library == "tensorrt_rtx":
+        found += of_format("tensorrt-rtx-")
+    return tuple(found)

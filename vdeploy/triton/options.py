@@ -1,0 +1,94 @@
+"""How the models of a repository are to be run, whatever the bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vdeploy.errors import RepositoryError
+
+__all__ = ["ServingOptions", "parse_numbers"]
+
+EXTRACTOR_DELAY_MICROSECONDS = 5_000
+"""How long the extractor waits for a fuller batch where there is no budget; nothing beside a second of VGG19."""
+CLASSIFIER_DELAY_MICROSECONDS = 500
+
+EXTRACTOR_SHARE = 0.09
+"""Part of a latency budget that the extractor may spend waiting; most of the budget is for computing."""
+CLASSIFIER_SHARE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingOptions:
+    """Everything about serving that a bundle does not say.
+
+    Attributes:
+        instances: Copies of each stage; on GPUs, on each of them.
+        threads: Cores of one extractor instance; `None` leaves it to the server's environment.
+        gpus: Numbers of the GPUs that both stages are placed on; empty for the CPU, or for the first GPU where a stage
+            is a TensorRT engine.
+        max_batch: Clips in one request at most; `None` for 8, or what an engine takes if that is less.
+        latency_budget_ms: What a request may take; a tenth of it may be spent waiting for a fuller batch.
+        max_queue: Requests that may wait for a stage, each no longer than the budget if there is one; `None` does not
+            bound the queue. With any bound, Triton 2.51 misses that a model has become idle and lets what waits sit for
+            up to half a second per batch: bound the load in front of such a server instead.
+        loaded_versions: Versions that stay in memory. With 2, the way back to the version before loads nothing.
+        warmup_batches: Batch sizes that each stage is tried with before it counts as ready; `None` for 1, and on GPUs
+            the largest too, because kernels are chosen for a shape.
+        accelerate: Whether ONNX Runtime hands its graph to TensorRT, which builds an engine at the first start.
+
+    Raises:
+        RepositoryError: A value is out of its range.
+    """
+
+    instances: int = 1
+    threads: int | None = None
+    gpus: tuple[int, ...] = ()
+    max_batch: int | None = None
+    latency_budget_ms: float | None = None
+    max_queue: int | None = None
+    loaded_versions: int = 1
+    warmup_batches: tuple[int, ...] | None = None
+    accelerate: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("instances", "threads", "max_batch", "latency_budget_ms", "max_queue", "loaded_versions"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise RepositoryError(f"--{name.replace('_', '-')} is {value}", "give a number above 0")
+        if len(set(self.gpus)) < len(self.gpus) or any(gpu < 0 for gpu in self.gpus):
+            raise RepositoryError(
+                f"--gpus {','.join(map(str, self.gpus))} does not name GPUs", "give each number once: --gpus 0,1"
+            )
+        if any(batch < 1 for batch in self.warmup_batches or ()):
+            raise RepositoryError(f"a warm-up with {min(self.warmup_batches or ())} clips is none", "give 1 or more")
+
+    @property
+    def extractor_delay_microseconds(self) -> int:
+        """How long the extractor waits for a fuller batch."""
+        return self._share(EXTRACTOR_SHARE, EXTRACTOR_DELAY_MICROSECONDS)
+
+    @property
+    def classifier_delay_microseconds(self) -> int:
+        """How long the classifier waits for a fuller batch."""
+        return self._share(CLASSIFIER_SHARE, CLASSIFIER_DELAY_MICROSECONDS)
+
+    def _share(self, part: float, otherwise: int) -> int:
+        return otherwise if self.latency_budget_ms is None else round(self.latency_budget_ms * 1000 * part)
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Reads whole numbers that are separated by commas.
+
+    Args:
+        text: `"0,1"`, or `None` for none.
+        option: What the user typed them after.
+
+    Raises:
+        RepositoryError: A part of the text is no number.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise RepositoryError(f"{option} {text!r} is no list of numbers", f"separate them by commas: {option} 1,2")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,141 @@
+"""Which formats Triton serves, by which backend, and why not the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from vdeploy.bundle import Artifact, Stage
+from vdeploy.errors import RepositoryError
+from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
+
+__all__ = [
+    "FILES",
+    "Backend",
+    "BackendChoice",
+    "ServedStage",
+    "common_batch",
+    "largest_batch",
+    "refusal",
+    "served_stage",
+]
+
+Backend = Literal["python", "onnxruntime", "tensorrt"]
+BackendChoice = Literal["auto", "python", "onnxruntime", "tensorrt"]
+
+FILES: dict[Backend, tuple[str, ...]] = {
+    "python": ("model.py", "model.onnx"),
+    "onnxruntime": ("model.onnx",),
+    "tensorrt": ("model.plan",),
+}
+"""What a version folder holds; the first is what Triton opens, the last what comes out of the bundle."""
+
+_REFUSALS = {
+    "tensorrt-rtx-": (
+        "Triton's TensorRT backend runs engines of the library tensorrt, not of tensorrt_rtx",
+        "export to tensorrt-fp16 on the machine with the GPU, or serve ONNX with --backend onnxruntime --accelerate",
+    ),
+    "savedmodel": (
+        "Triton has dropped its TensorFlow backend (release 25.03)",
+        "export to an onnx-* format and serve that",
+    ),
+    "tflite-": ("Triton never had a TFLite backend", "export to an onnx-* format and serve that"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedStage:
+    """A stage as Triton is to run it.
+
+    Attributes:
+        stage: Which of the two.
+        format: Its format in the bundle.
+        backend: What runs it.
+        largest_batch: Clips that it takes at once, or `None` where it takes any number.
+    """
+
+    stage: Stage
+    format: str
+    backend: Backend
+    largest_batch: int | None = None
+
+    @property
+    def model(self) -> str:
+        """The name of its model."""
+        return EXTRACTOR_MODEL if self.stage == "extractor" else CLASSIFIER_MODEL
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What its version folders hold, as in `FILES`."""
+        return FILES[self.backend]
+
+
+def served_stage(artifact: Artifact, wanted: BackendChoice, install: TritonInstall | None) -> ServedStage:
+    """Decides what runs an artifact: an engine is TensorRT's, an ONNX file the wanted backend's.
+
+    Args:
+        artifact: The extractor or the classifier in some format.
+        wanted: `"auto"` takes Triton's own ONNX Runtime for an ONNX file where `install` has it.
+        install: The server that will read the repository; only `"auto"` looks at it.
+
+    Raises:
+        RepositoryError: Triton cannot serve the format, or not with that backend.
+    """
+    if reason := refusal(artifact.format):
+        raise RepositoryError(f"Triton cannot serve the {artifact.stage} in {artifact.format}: {reason[0]}", reason[1])
+    is_engine = artifact.format.startswith("tensorrt-")
+    if wanted == "tensorrt" and not is_engine:
+        raise RepositoryError(
+            f"the tensorrt backend cannot run the {artifact.stage} in {artifact.format}",
+            "choose a tensorrt-* format, or --backend auto for stages of different kinds",
+        )
+    if wanted in {"python", "onnxruntime"} and is_engine:
+        raise RepositoryError(
+            f"the {wanted} backend cannot run the {artifact.stage} in {artifact.format}",
+            "choose an onnx-* format, or --backend auto for stages of different kinds",
+        )
+    return ServedStage(
+        artifact.stage,
+        artifact.format,
+        "tensorrt" if is_engine else _onnx_backend(wanted, install),
+        largest_batch(artifact),
+    )
+
+
+def refusal(format_name: str) -> tuple[str, str] | None:
+    """Why Triton cannot serve a format and what to do instead, or `None` where it can."""
+    return next((reason for begin, reason in _REFUSALS.items() if format_name.startswith(begin)), None)
+
+
+def largest_batch(artifact: Artifact) -> int | None:
+    """Clips that an engine was built for at most, or `None` for what takes any number."""
+    shapes = artifact.details.get("engine", {}).get("shapes", {})
+    return min((int(largest[0]) for _, _, largest in shapes.values()), default=None)
+
+
+def common_batch(stages: tuple[ServedStage, ...], wanted: int | None) -> int:
+    """The largest request that all models of an ensemble take; Triton wants one number in all of them.
+
+    Args:
+        stages: What the ensemble is made of.
+        wanted: What was asked for, or `None`.
+
+    Raises:
+        RepositoryError: A stage does not take as many.
+    """
+    for stage in stages:
+        if wanted is not None and stage.largest_batch is not None and stage.largest_batch < wanted:
+            raise RepositoryError(
+                f"the {stage.stage} in {stage.format} takes {stage.largest_batch} clips at most, not {wanted}, and all "
+                "models of an ensemble must take the same number",
+                f"leave --max-batch out, or export with --batch 1,{wanted},{wanted}",
+            )
+    limits = [stage.largest_batch for stage in stages if stage.largest_batch is not None]
+    return wanted or min((MAX_BATCH_SIZE, *limits))
+
+
+def _onnx_backend(wanted: BackendChoice, install: TritonInstall | None) -> Backend:
+    if wanted in {"python", "onnxruntime"}:
+        return "python" if wanted == "python" else "onnxruntime"
+    return "onnxruntime" if install is not None and install.has_backend("onnxruntime") else "python"
