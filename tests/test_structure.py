@@ -26,6 +26,7 @@ FLOORS = {
     "doctor": 4,
     "evaluate": 4,
     "export": 4,
+    "golden": 4,
     "inspection": 4,
     "gateway": 5,
     "cli": 6,

@@ -15,6 +15,7 @@ from vdeploy.cli import (
     benchmark,
     bundle,
     data,
+    deploy,
     doctor,
     evaluate,
     export,
@@ -49,6 +50,9 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.add_typer(bundle.app, name="bundle")
 app.command("serve")(serve.serve)
+app.command("deploy")(deploy.deploy)
+app.command("rollback")(deploy.rollback)
+app.command("status")(deploy.status)
 app.command("predict")(predict.predict)
 app.command("benchmark")(benchmark.benchmark)
 app.command("doctor")(doctor.doctor)

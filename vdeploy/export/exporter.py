@@ -28,6 +28,7 @@ from vdeploy.bundle import (
     digest_of,
     size_of,
 )
+from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.export.documents import write_documents
 from vdeploy.export.earlier import carry_over, open_earlier
@@ -115,6 +116,7 @@ def export_run(
             kept = _kept(earlier, proven)
             if earlier is not None:
                 carry_over(earlier, kept, staged)
+            maker.golden().save(staged / GOLDEN)
             manifest = _manifest(run, weights, proven, earlier, kept)
             manifest = write_documents(manifest, staged, report=options.report)
             write_json(staged / MANIFEST, manifest.model_dump(mode="json"))
@@ -152,6 +154,10 @@ class _Maker:
             held_out = HeldOutClips(dataset, self._reference, options.store_root, options.clips or few)
         self._prover = Prover(self._reference, held_out, options.clips)
         self._sources = Sources(self._reference, scratch, self._prover.inputs, options)
+
+    def golden(self) -> GoldenClips:
+        """The clips that a deployment is proven with."""
+        return self._prover.golden()
 
     def make(self, kind: Format) -> _Proven:
         """Writes and proves the stages of a format."""
