@@ -88,11 +88,14 @@ def deploy(
                 _adopt(control, deployments, previous, golden)
             record = _record_of(configs, deployments.next_version())
             pending = deployments.begin(record.version, previous)
-            with _Undo(control, deployments, pending):
+            rollout = Rollout(control, deployments)
+            with _Undo(rollout, pending):
+                if previous is not None:
+                    rollout.secure(previous)
                 deployments.add(record, golden, configs)
                 deployments.take_in(repository.root, repository.version, record.version)
                 say(f"rollout: version {record.version} is on disk")
-                proof = Rollout(control, deployments).activate(pending)
+                proof = rollout.activate(pending)
         deployments.end()
     return Deployed(record.version, previous, undone, proof, time.monotonic() - started)
 
@@ -125,8 +128,9 @@ def rollback(control: Control, root: Path) -> Deployed:
         if record.previous not in deployments.versions():
             raise RolloutError(f"version {record.previous} is no longer in {root}", "deploy its bundle again")
         pending = deployments.begin(record.previous, active)
-        with _Undo(control, deployments, pending):
-            proof = Rollout(control, deployments).activate(pending)
+        rollout = Rollout(control, deployments)
+        with _Undo(rollout, pending):
+            proof = rollout.activate(pending)
         deployments.end()
     return Deployed(proof.version, active, None, proof, time.monotonic() - started)
 
@@ -134,8 +138,8 @@ def rollback(control: Control, root: Path) -> Deployed:
 class _Undo:
     """Goes back when the block fails, and says in the error what serves then."""
 
-    def __init__(self, control: Control, deployments: Deployments, pending: Pending) -> None:
-        self._rollout = Rollout(control, deployments)
+    def __init__(self, rollout: Rollout, pending: Pending) -> None:
+        self._rollout = rollout
         self._pending = pending
 
     def __enter__(self) -> None:

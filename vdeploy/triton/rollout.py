@@ -37,6 +37,24 @@ class Rollout:
         self._control = control
         self._deployments = deployments
 
+    def secure(self, version: int) -> None:
+        """Ties a repository that was only written to the version that serves.
+
+        Until then Triton would load the newest version of each stage by itself, whenever it looks.
+
+        Raises:
+            RolloutError: The ensemble serves, but cannot be loaded again.
+        """
+        if self._deployments.is_pinned():
+            return
+        for stage in STAGES:
+            self._deployments.pin_stage(stage, version, {version})
+        try:
+            self._switch(version)
+        except RolloutError:
+            if self._serves(version):
+                raise
+
     def activate(self, pending: Pending) -> Proof:
         """Has a version take over, once it has proven itself.
 
@@ -47,9 +65,9 @@ class Rollout:
             RolloutError: It cannot be loaded, or answers wrongly or not in time. Use `go_back` then.
         """
         target, previous = pending.target, pending.previous
-        serving = set() if previous is None else self._pin(previous)
+        beside = {target, previous} if previous is not None and self._serves(previous) else {target}
         for stage in STAGES:
-            self._load(stage, target, serving | {target})
+            self._load(stage, target, beside)
         say(f"rollout: version {target} is loaded")
         prove_stages(self._control, target, self._deployments.golden(target), self._control.timeout_seconds)
         say(f"rollout: version {target} is proven")
@@ -61,6 +79,8 @@ class Rollout:
             self._drain(previous)
             for stage in STAGES:
                 self._load(stage, target, {target})
+            for stage in STAGES:
+                self._drain(previous, stage)
             say(f"rollout: version {previous} is retired")
         return self._prove(target)
 
@@ -98,19 +118,13 @@ class Rollout:
         self._deployments.end()
         return proof
 
-    def _pin(self, version: int) -> set[int]:
-        """Ties the ensemble to the version that serves; `{}` where it does not answer, so that nothing keeps it."""
-        pinned = self._deployments.is_pinned()
-        if not pinned:
-            self._deployments.pin_ensemble(version)
+    def _serves(self, version: int) -> bool:
         try:
-            if not pinned:
-                self._control.load(ENSEMBLE_MODEL)
             prove_ensemble(self._control, version, self._deployments.golden(version), FIRST_LOOK_SECONDS)
         except RolloutError as error:
             say(f"rollout: version {version} does not serve any more: {error.message}")
-            return set()
-        return {version}
+            return False
+        return True
 
     def _load(self, stage: str, version: int, versions: set[int]) -> None:
         self._deployments.pin_stage(stage, version, versions)
@@ -130,12 +144,14 @@ class Rollout:
         golden = self._deployments.golden(version)
         return prove_ensemble(self._control, version, golden, self._control.timeout_seconds)
 
-    def _drain(self, version: int) -> None:
-        """Waits until an ensemble that was replaced has answered its last request, and Triton has dropped it."""
+    def _drain(self, version: int, model: str = ENSEMBLE_MODEL) -> None:
+        """Waits until a version that was replaced has answered its last request, and Triton has let go of it."""
         deadline = time.monotonic() + self._control.timeout_seconds
-        while self._control.states(ENSEMBLE_MODEL).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
+        while self._control.states(model).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
             if time.monotonic() > deadline:
-                raise RolloutError(f"version {version} still has requests after {self._control.timeout_seconds:g} s")
+                raise RolloutError(
+                    f"version {version} of {model} is still busy after {self._control.timeout_seconds:g} s"
+                )
             time.sleep(POLL_SECONDS)
 
     def _bring_back(self, stage: str, previous: int, target: int) -> None:
@@ -174,5 +190,6 @@ class Rollout:
         self._deployments.pin_stage(stage, previous, {previous})
         if state in {"UNAVAILABLE", "READY"}:
             self._control.load(stage)
+            self._drain(target, stage)
         elif state == "LOADING":
             say(f"rollout: Triton still tries to load version {target} of {stage}; start it anew when that suits you")
