@@ -21,6 +21,7 @@ from vdeploy.triton.proof import Proof, prove_ensemble, prove_stages
 __all__ = ["Rollout"]
 
 POLL_SECONDS = 0.1
+DRAIN_SECONDS = 15.0
 FIRST_LOOK_SECONDS = 5.0
 """How long a version that should be serving may take to answer before it is given up or loaded again."""
 
@@ -145,13 +146,16 @@ class Rollout:
         return prove_ensemble(self._control, version, golden, self._control.timeout_seconds)
 
     def _drain(self, version: int, model: str = ENSEMBLE_MODEL) -> None:
-        """Waits until a version that was replaced has answered its last request, and Triton has let go of it."""
-        deadline = time.monotonic() + self._control.timeout_seconds
+        """Waits until a version that was replaced has answered its last request, and Triton has let go of it.
+
+        No request is lost where that takes too long: what runs already keeps its version. It does where a process of
+        that version has died, for then Triton waits for ever.
+        """
+        deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
         while self._control.states(model).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
             if time.monotonic() > deadline:
-                raise RolloutError(
-                    f"version {version} of {model} is still busy after {self._control.timeout_seconds:g} s"
-                )
+                say(f"rollout: Triton does not let go of version {version} of {model}, which nobody calls any more")
+                return
             time.sleep(POLL_SECONDS)
 
     def _bring_back(self, stage: str, previous: int, target: int) -> None:
