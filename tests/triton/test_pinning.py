@@ -44,7 +44,7 @@ def test_another_interface_is_seen(old: str, new: str) -> None:
 
 
 def test_a_broken_configuration_is_one_line() -> None:
-    with pytest.raises(RepositoryError, match="cannot be read .*write the repository again"):
+    with pytest.raises(RepositoryError, match=r"cannot be read .*write the repository again"):
         pin_versions("max_batch_size: many", {1})
 
 
