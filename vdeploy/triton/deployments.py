@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from training.files import publish_folder, staging_folder, write_json, write_text
+from training.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
@@ -116,7 +116,9 @@ class Deployments:
         return pending
 
     def end(self) -> None:
-        """Notes that nothing is going on any more."""
+        """Notes that nothing is going on any more, and removes what killed processes have left."""
+        for folder in (self._folder, *(self.root / model for model in MODELS)):
+            remove_stale(folder)
         (self._folder / "pending.json").unlink(missing_ok=True)
 
     def versions(self) -> list[int]:

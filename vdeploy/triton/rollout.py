@@ -109,7 +109,9 @@ class Rollout:
             return None
         for stage in STAGES:
             self._bring_back(stage, previous, target)
-        self._switch(previous)
+        self._deployments.pin_ensemble(previous)
+        if self._control.states(ENSEMBLE_MODEL).get(previous) != "READY":
+            self._control.load(ENSEMBLE_MODEL)
         proof = self._revive(previous)
         self._drain(target)
         for stage in STAGES:
