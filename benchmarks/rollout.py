@@ -94,6 +94,7 @@ class Changes:
         kills: Processes of stages that were killed.
         seconds: How long each rollout took.
         reasons: Why rollouts went back.
+        ready: Whether Triton calls itself ready in the end.
     """
 
     done: int = 0
@@ -101,6 +102,7 @@ class Changes:
     kills: int = 0
     seconds: list[float] = dataclasses.field(default_factory=list)
     reasons: list[str] = dataclasses.field(default_factory=list)
+    ready: bool = False
 
 
 def answers_of(bundles: dict[str, Bundle], clips: npt.NDArray[np.uint8]) -> dict[str, Array]:
@@ -243,7 +245,7 @@ def change_versions(
             serving = other
         if timer is not None:
             timer.join()
-    result.kills = killer.kills
+    result.kills, result.ready = killer.kills, control.is_ready()
     return result
 
 
@@ -261,6 +263,7 @@ def report(tally: Tally, changes: Changes, seconds: float) -> dict[str, object]:
         "versions_changed": changes.done,
         "rollouts_that_went_back": changes.refused,
         "stages_killed": changes.kills,
+        "triton_ready_in_the_end": changes.ready,
         "seconds_a_change": round(float(np.median(changes.seconds)), 2),
         "ms_p50": round(float(p50), 1),
         "ms_p99": round(float(p99), 1),

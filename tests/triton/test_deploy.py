@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -331,6 +333,24 @@ class TestServersThatBreak:
                 assert site.answers(1 if moment == "answers" else 0)
             own_site.rollback()
             assert own_site.serving()[0] == 1
+
+    def test_killed_at_random_moments(self, own_site: Site) -> None:
+        chooser = random.Random(0)
+        expected = answers_of(dict(zip("01", own_site.bundles, strict=True)), CLIPS)
+        undone = 0
+        with Clients(own_site.server.url, CLIPS, expected, 2) as clients:
+            for _ in range(8):
+                arguments = command("deploy", own_site.bundles[1].root, own_site)
+                with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+                    time.sleep(chooser.uniform(0.8, 4.0))
+                    process.kill()
+                if Deployments(own_site.root).pending():
+                    undone += 1
+                    own_site.rollback()
+                own_site.serving()
+        tally = sum(clients.tallies, Tally())
+        assert (tally.wrong, tally.lost, tally.failures) == (0, [], {})
+        assert undone
 
     def test_a_request_of_a_hundred_megabytes_is_refused_and_the_server_lives(self, own_site: Site) -> None:
         with own_site.control() as control, pytest.raises(InferenceServerException, match="batch-size"):
