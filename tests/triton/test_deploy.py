@@ -366,12 +366,16 @@ def test_a_repository_that_cannot_be_written() -> None:
         pass
 
 
-def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
-    file = tmp_path / ENSEMBLE_MODEL / "deployments" / "1" / "record.json"
+@pytest.mark.parametrize("name", ["1/record.json", "pending.json"])
+def test_a_damaged_note_is_one_line(tmp_path: Path, name: str) -> None:
+    file = tmp_path / ENSEMBLE_MODEL / "deployments" / name
     file.parent.mkdir(parents=True)
     file.write_text('{"version": "many"}')
-    with pytest.raises(RepositoryError, match=r"record.json cannot be read .*deploy again"):
-        Deployments(tmp_path).record(1)
+    deployments = Deployments(tmp_path)
+    read = deployments.pending if name == "pending.json" else lambda: deployments.record(1)
+    with pytest.raises(RepositoryError, match=rf"{name} cannot be read .*to another repository") as caught:
+        read()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

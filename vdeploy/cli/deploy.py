@@ -101,7 +101,7 @@ def status(
         since = f" since {found.since}" if found.since else ""
         took = "" if found.milliseconds is None else f", {found.milliseconds:.0f} ms a clip"
         health = "healthy" if found.healthy else f"NOT healthy: {found.problem}"
-        ready = "" if found.ready else "; Triton calls itself not ready, a load has failed"
+        ready = "" if found.ready else "; Triton calls itself not ready: a version is on its way, or a load has failed"
         rows = [
             (
                 entry.version,

@@ -73,8 +73,15 @@ class Control:
         self._client.close()
 
     def is_ready(self) -> bool:
-        """Whether Triton calls itself ready: no model's latest load has failed."""
-        return bool(self._client.is_server_ready(client_timeout=CALL_TIMEOUT_SECONDS))
+        """Whether Triton calls itself ready: no version is being loaded or dropped, and no latest load has failed.
+
+        Raises:
+            ClientError: The server does not answer.
+        """
+        try:
+            return bool(self._client.is_server_ready(client_timeout=CALL_TIMEOUT_SECONDS))
+        except triton.InferenceServerException as error:
+            raise self._silence(error) from error
 
     def load(self, model: str) -> None:
         """Has Triton read a model's folder again; the versions that serve go on until the new ones are there.
@@ -109,7 +116,7 @@ class Control:
         try:
             index = self._client.get_model_repository_index(client_timeout=CALL_TIMEOUT_SECONDS)
         except triton.InferenceServerException as error:
-            raise ClientError(f"{self.url} does not answer ({error.message()})", "look at the server's log") from error
+            raise self._silence(error) from error
         return {
             int(entry.version): "UNLOADED" if entry.reason == "unloaded" else str(entry.state)
             for entry in index.models
@@ -139,6 +146,9 @@ class Control:
             client_timeout=self.timeout_seconds,
         )
         return Answer(np.asarray(result.as_numpy(output), np.float32), int(result.get_response().model_version))
+
+    def _silence(self, error: Any) -> ClientError:
+        return ClientError(f"{self.url} does not answer ({error.message()})", "look at the server's log")
 
     def _reason(self, error: Any) -> str:
         if error.status() == "StatusCode.DEADLINE_EXCEEDED":

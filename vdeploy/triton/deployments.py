@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -32,6 +33,9 @@ CONFIG = "config.pbtxt"
 STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
 
 _RECORD = "record.json"
+_PENDING = "pending.json"
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class _Model(BaseModel):
@@ -106,20 +110,20 @@ class Deployments:
 
     def pending(self) -> Pending | None:
         """What is going on, or was interrupted."""
-        file = self._folder / "pending.json"
-        return Pending.model_validate_json(_read(file)) if file.is_file() else None
+        file = self._folder / _PENDING
+        return _parse(Pending, file) if file.is_file() else None
 
     def begin(self, target: int, previous: int | None) -> Pending:
         """Notes that a version is about to take over from another."""
         pending = Pending(target=target, previous=previous, process=os.getpid())
-        write_json(self._folder / "pending.json", pending.model_dump())
+        write_json(self._folder / _PENDING, pending.model_dump())
         return pending
 
     def end(self) -> None:
         """Notes that nothing is going on any more, and removes what killed processes have left."""
         for folder in (self._folder, *(self.root / model for model in MODELS)):
             remove_stale(folder)
-        (self._folder / "pending.json").unlink(missing_ok=True)
+        (self._folder / _PENDING).unlink(missing_ok=True)
 
     def versions(self) -> list[int]:
         """Versions that all three models have on disk, rising."""
@@ -148,12 +152,7 @@ class Deployments:
             RepositoryError: The record cannot be read.
         """
         file = self._folder / str(version) / _RECORD
-        if not file.is_file():
-            return None
-        try:
-            return Record.model_validate_json(_read(file))
-        except ValidationError as error:
-            raise RepositoryError(f"{file} cannot be read ({error.errors()[0]['msg']})", "deploy again") from error
+        return _parse(Record, file) if file.is_file() else None
 
     def golden(self, version: int) -> GoldenClips:
         """The clips that a recorded version is proven with."""
@@ -242,6 +241,14 @@ class Deployments:
 def now() -> str:
     """The time, ISO 8601, in whole seconds."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _parse(kind: type[Kind], file: Path) -> Kind:
+    try:
+        return kind.model_validate_json(_read(file))
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise RepositoryError(f"{file} cannot be read ({why})", "deploy the bundle to another repository") from error
 
 
 def _read(file: Path) -> str:
