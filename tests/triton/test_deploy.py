@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +123,16 @@ def damaged(bundle: Bundle, folder: Path, content: bytes) -> Bundle:
     return Bundle(folder)
 
 
+def tampered_with(bundle: Path) -> None:
+    file = next(bundle.rglob("model.onnx"))
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+
+def of_a_newer_version(bundle: Path) -> None:
+    values = json.loads((bundle / MANIFEST).read_text())
+    write_json(bundle / MANIFEST, values | {"schema_version": "2.0"})
+
+
 @pytest.mark.triton
 class TestOneServer:
     def test_there_and_back_under_load(self, site: Site) -> None:
@@ -185,6 +195,24 @@ class TestOneServer:
         golden = golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
         with site.control() as control, pytest.raises(RolloutError, match=f"{EXTRACTOR_MODEL} has other tensors"):
             deploy(bundle, control, site.root, golden)
+        assert site.serving() == before
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (tampered_with, "is not the file that was exported"),
+            (of_a_newer_version, "has schema version 2.0, this vdeploy reads"),
+        ],
+    )
+    def test_a_bundle_that_is_not_what_it_should_be(
+        self, site: Site, tmp_path: Path, change: Callable[[Path], None], told: str
+    ) -> None:
+        before = site.serving()
+        shutil.copytree(site.bundles[1].root, tmp_path / "bundle")
+        change(tmp_path / "bundle")
+        done = subprocess.run(command("deploy", tmp_path / "bundle", site), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert told in done.stderr
         assert site.serving() == before
 
     def test_one_at_a_time(self, site: Site) -> None:
