@@ -151,7 +151,7 @@ class Rollout:
         """Waits until a version that was replaced has answered its last request, and Triton has let go of it.
 
         No request is lost where that takes too long: what runs already keeps its version. It does where a process of
-        that version has died, for then Triton waits for ever.
+        that version has died, for then Triton waits for it long.
         """
         deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
         while self._control.states(model).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
