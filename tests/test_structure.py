@@ -27,6 +27,7 @@ FLOORS = {
     "doctor": 4,
     "evaluate": 4,
     "export": 4,
+    "golden": 4,
     "inspection": 4,
     "serving": 4,
     "gateway": 5,

@@ -7,6 +7,7 @@ UserError (training.errors)
     ├── ExportError      an artifact could not be made
     │   └── ParityError  an artifact was made, but does not compute what the reference computes
     ├── RepositoryError  a Triton model repository cannot be written or is not right for the server
+    ├── RolloutError     a new version was not taken into service, and which one serves now
     ├── ServerError      a Triton server cannot be found, started or kept alive
     └── ClientError      a server does not answer, or not with what was asked for
 """
@@ -41,6 +42,7 @@ __all__ = [
     "ParityError",
     "RecipeError",
     "RepositoryError",
+    "RolloutError",
     "RunError",
     "ServerError",
     "StudyError",
@@ -78,6 +80,10 @@ class ParityError(ExportError):
 
 class RepositoryError(DeployError):
     """A Triton model repository cannot be written, or is not right for the server."""
+
+
+class RolloutError(DeployError):
+    """A version could not be taken into service; the message ends with what serves instead."""
 
 
 class ServerError(DeployError):

@@ -23,6 +23,7 @@ from tests.tiny_bundle import make_tiny_bundle
 from training import files
 from training.files import sha256_of
 from vdeploy.bundle import CLASSES, MANIFEST, Bundle
+from vdeploy.bundle.golden import GOLDEN
 from vdeploy.errors import BundleError, ExportError, ParityError
 from vdeploy.export import exporter
 from vdeploy.export.exporter import export_run
@@ -120,6 +121,7 @@ def test_a_bundle_holds_nothing_else(tiny_bundle_dir):
         MANIFEST,
         "classifier/onnx-fp32/model.onnx",
         "extractor/onnx-fp32/model.onnx",
+        GOLDEN,
     ]
     assert names(tiny_bundle_dir.parent) == [tiny_bundle_dir.name]
 

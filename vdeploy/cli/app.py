@@ -15,6 +15,7 @@ from vdeploy.cli import (
     benchmark,
     bundle,
     data,
+    deploy,
     doctor,
     evaluate,
     export,
@@ -51,6 +52,9 @@ app.command("export")(export.export)
 app.add_typer(bundle.app, name="bundle")
 app.command("inspect")(inspect.inspect)
 app.command("serve")(serve.serve)
+app.command("deploy")(deploy.deploy)
+app.command("rollback")(deploy.rollback)
+app.command("status")(deploy.status)
 app.command("predict")(predict.predict)
 app.command("benchmark")(benchmark.benchmark)
 app.command("doctor")(doctor.doctor)

@@ -12,6 +12,7 @@ from training.run import Run
 from training.weights import Weights
 from vdeploy import __version__
 from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Extractor, Manifest
+from vdeploy.bundle.golden import GOLDEN
 from vdeploy.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.export.documents import write_documents
 from vdeploy.export.earlier import carry_over, open_earlier
@@ -89,6 +90,7 @@ def export_run(
             kept = _kept(earlier, proven)
             if earlier is not None:
                 carry_over(earlier, kept, staged)
+            maker.golden().save(staged / GOLDEN)
             manifest = _manifest(run, weights, proven, earlier, kept)
             manifest = write_documents(manifest, staged, report=options.report)
             write_json(staged / MANIFEST, manifest.model_dump(mode="json"))

@@ -12,6 +12,7 @@ from training.progress import say
 from training.run import Run, toolchain
 from training.weights import Weights
 from vdeploy.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
+from vdeploy.bundle.golden import GoldenClips
 from vdeploy.export.held_out import HeldOutClips, find_clips
 from vdeploy.export.job import ExportOptions, Job, Writer, Written
 from vdeploy.export.prover import FEW_CLIPS, Prover
@@ -70,6 +71,10 @@ class Maker:
             held_out = HeldOutClips(dataset, self._reference, options.store_root, options.clips or few)
         self._prover = Prover(self._reference, held_out, options.clips)
         self._sources = Sources(self._reference, scratch, self._prover.inputs, options)
+
+    def golden(self) -> GoldenClips:
+        """The clips that a deployment is proven with."""
+        return self._prover.golden()
 
     def make(self, kind: Format) -> Proven:
         """Writes and proves the stages of a format.

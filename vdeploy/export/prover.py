@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.progress import track
+from vdeploy.bundle.golden import GoldenClips
 from vdeploy.bundle.manifest import HeldOut, Parity, Stage
 from vdeploy.errors import ExportError
 from vdeploy.export.held_out import HeldOutClips, check_verdicts
@@ -61,6 +62,11 @@ class Prover:
             "classifier": probabilities,
             "pipeline": probabilities,
         }
+
+    def golden(self) -> GoldenClips:
+        """The clips that a deployment is proven with, and what Keras says of them."""
+        source = "synthetic frames" if self._held_out is None else f"held-out clips ({self._held_out.split} split)"
+        return GoldenClips(self.inputs["pipeline"], self._expected["pipeline"], source)
 
     def open(self, kind: Format, path: Path, written: Written) -> Runtime:
         """Loads what was written, or the ONNX file that stands in for it where it cannot be run here."""

@@ -1,0 +1,346 @@
+"""Are requests lost or answered by halves of two versions while versions change and stages die? On a real Triton.
+
+    python -m benchmarks.rollout [--requests 10000] [--clients 8] [--changes 20] [--kills 5] [--seed 0]
+
+Two tiny bundles whose answers differ take over from each other, every fourth time by a rollback, while clients send
+clips and the process of a stage is killed now and then. Run it from the root of the repository: the bundles are those
+of the tests. It fails if an answer is neither bundle's, or a request could not be answered in the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton
+from rich.console import Console
+from rich.table import Table
+
+from tests.tiny_bundle import make_tiny_bundle
+from vdeploy.bundle import Bundle
+from vdeploy.bundle.golden import GoldenClips
+from vdeploy.errors import RolloutError
+from vdeploy.golden import golden_clips_of
+from vdeploy.runtimes.open import open_artifact
+from vdeploy.triton.control import Control
+from vdeploy.triton.deploy import deploy, rollback
+from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
+from vdeploy.triton.repository import write_repository
+from vdeploy.triton.server import TritonServer
+from vdeploy.triton.transient import is_transient
+
+FORMAT = "onnx-fp32"
+CLIPS = 16
+TOLERANCE = 1e-5
+GIVE_UP_SECONDS = 60.0
+RETRY_SECONDS = 0.05
+WATCH_SECONDS = 0.5
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the requests.
+
+    Attributes:
+        answers: Right answers by bundle.
+        wrong: Answers that are neither bundle's.
+        failures: Failed attempts by gRPC status, each followed by another attempt.
+        retried: Requests that failed at first, and were answered in the end.
+        lost: Requests that never were, with the reason.
+        milliseconds: Time from the first attempt to the answer.
+    """
+
+    answers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    wrong: int = 0
+    failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    retried: int = 0
+    lost: list[str] = dataclasses.field(default_factory=list)
+    milliseconds: list[float] = dataclasses.field(default_factory=list)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.answers + other.answers,
+            self.wrong + other.wrong,
+            self.failures + other.failures,
+            self.retried + other.retried,
+            self.lost + other.lost,
+            self.milliseconds + other.milliseconds,
+        )
+
+
+@dataclasses.dataclass
+class Changes:
+    """What became of the versions.
+
+    Attributes:
+        done: Versions that took over.
+        refused: Rollouts that went back to the version before.
+        kills: Processes of stages that were killed.
+        seconds: How long each rollout took.
+        reasons: Why rollouts went back.
+        ready: Whether Triton calls itself ready in the end.
+    """
+
+    done: int = 0
+    refused: int = 0
+    kills: int = 0
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    reasons: list[str] = dataclasses.field(default_factory=list)
+    ready: bool = False
+
+
+def answers_of(bundles: dict[str, Bundle], clips: npt.NDArray[np.uint8]) -> dict[str, Array]:
+    """What each bundle answers, computed in this process.
+
+    Raises:
+        SystemExit: The answers could be mistaken for each other, or for those of one's extractor before the other's
+            classifier; then the test would show nothing.
+    """
+    runtimes = {
+        name: (open_artifact(bundle, "extractor", FORMAT), open_artifact(bundle, "classifier", FORMAT))
+        for name, bundle in bundles.items()
+    }
+    features = {name: extractor.infer({"frames": clips})["features"] for name, (extractor, _) in runtimes.items()}
+    every = {
+        (one, other): runtimes[other][1].infer({"features": features[one]})["probabilities"]
+        for one in bundles
+        for other in bundles
+    }
+    values = list(every.values())
+    if any(np.abs(a - b).max(axis=1).min() < 10 * TOLERANCE for i, a in enumerate(values) for b in values[:i]):
+        sys.exit("error: the bundles answer alike; choose another --seed")
+    return {name: every[name, name] for name in bundles}
+
+
+class Clients:
+    """Threads that send clips until they are stopped and have sent enough; each waits for its answer."""
+
+    def __init__(self, url: str, clips: npt.NDArray[np.uint8], expected: dict[str, Array], count: int) -> None:
+        self._url = url
+        self._clips = clips
+        self._expected = expected
+        self._stopping = threading.Event()
+        self.tallies = [Tally() for _ in range(count)]
+        self._threads = [threading.Thread(target=self._send, args=(tally,)) for tally in self.tallies]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def sent(self) -> int:
+        """Requests that have ended."""
+        return sum(len(tally.milliseconds) + len(tally.lost) for tally in self.tallies)
+
+    def _send(self, tally: Tally) -> None:
+        chooser = random.Random(id(tally))  # noqa: S311  nothing secret
+        with contextlib.closing(triton.InferenceServerClient(self._url)) as client:
+            while not self._stopping.is_set():
+                self._ask(client, chooser.randrange(len(self._clips)), tally)
+
+    def _ask(self, client: triton.InferenceServerClient, index: int, tally: Tally) -> None:
+        clip = self._clips[index : index + 1]
+        tensor = triton.InferInput(FRAMES, clip.shape, "UINT8")
+        tensor.set_data_from_numpy(clip)
+        started, failed = time.monotonic(), False
+        while True:
+            try:
+                answer = client.infer(ENSEMBLE_MODEL, [tensor], client_timeout=GIVE_UP_SECONDS)
+                break
+            except triton.InferenceServerException as error:
+                tally.failures[str(error.status()).removeprefix("StatusCode.")] += 1
+                if not is_transient(error) or time.monotonic() - started > GIVE_UP_SECONDS:
+                    tally.lost.append(str(error.message()))
+                    return
+                failed = True
+                time.sleep(RETRY_SECONDS)
+        tally.milliseconds.append(1000 * (time.monotonic() - started))
+        tally.retried += failed
+        given = answer.as_numpy(PROBABILITIES)[0]
+        for name, rows in self._expected.items():
+            if np.abs(rows[index] - given).max() <= TOLERANCE:
+                tally.answers[name] += 1
+                return
+        tally.wrong += 1
+
+
+class Killer:
+    """Kills processes of stages while versions change."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self._root = root
+        self._random = random.Random(seed)  # noqa: S311  nothing secret
+        self.kills = 0
+
+    def kill_soon(self) -> threading.Timer:
+        """Kills one within two seconds."""
+        timer = threading.Timer(self._random.uniform(0.0, 2.0), self._kill)
+        timer.start()
+        return timer
+
+    def _kill(self) -> None:
+        stages = [EXTRACTOR_MODEL, CLASSIFIER_MODEL]
+        self._random.shuffle(stages)
+        for stage in stages:
+            for process in self._stubs(stage):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+                    self.kills += 1
+                    return
+
+    def _stubs(self, stage: str) -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if b"stub" in words[0] and any(f"{self._root}/{stage}/".encode() in word for word in words):
+                    found.append(int(entry.name))
+        return sorted(found)
+
+
+def change_versions(
+    bundles: dict[str, Bundle], control: Control, root: Path, killer: Killer, *, changes: int, kills: int
+) -> Changes:
+    """Has the bundles take over from each other, and stages die on the way."""
+    golden: dict[str, GoldenClips] = {name: golden_clips_of(each, FORMAT, FORMAT) for name, each in bundles.items()}
+    names, result = list(bundles), Changes()
+    serving = names[0]
+    kill_at = {round((index + 0.5) * changes / kills) for index in range(kills)} if kills else set()
+    while result.done < changes:
+        timer = killer.kill_soon() if result.done in kill_at else None
+        kill_at.discard(result.done)
+        other = names[1 - names.index(serving)]
+        try:
+            if result.done % 4 == 3:
+                result.seconds.append(rollback(control, root).seconds)
+            else:
+                result.seconds.append(deploy(bundles[other], control, root, golden[other]).seconds)
+        except RolloutError as error:
+            result.refused += 1
+            result.reasons.append(error.message)
+        else:
+            result.done += 1
+            serving = other
+        if timer is not None:
+            timer.join()
+    result.kills, result.ready = killer.kills, control.is_ready()
+    return result
+
+
+def report(tally: Tally, changes: Changes, seconds: float) -> dict[str, object]:
+    """The figures."""
+    p50, p99 = np.percentile(tally.milliseconds, [50, 99])
+    return {
+        "seconds": round(seconds, 1),
+        "requests": sum(tally.answers.values()) + tally.wrong + len(tally.lost),
+        "answered_by": dict(tally.answers),
+        "wrong_answers": tally.wrong,
+        "requests_lost": len(tally.lost),
+        "requests_retried": tally.retried,
+        "failed_attempts": dict(tally.failures),
+        "versions_changed": changes.done,
+        "rollouts_that_went_back": changes.refused,
+        "stages_killed": changes.kills,
+        "triton_ready_in_the_end": changes.ready,
+        "seconds_a_change": round(float(np.median(changes.seconds)), 2),
+        "ms_p50": round(float(p50), 1),
+        "ms_p99": round(float(p99), 1),
+        "ms_max": round(max(tally.milliseconds), 1),
+    }
+
+
+def measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
+    """Runs it all.
+
+    Returns:
+        The figures, and the reasons of what failed.
+    """
+    bundles = {name: make_tiny_bundle(folder / name, seed=options.seed + index) for index, name in enumerate("AB")}
+    clips = np.random.default_rng(options.seed).integers(0, 256, (CLIPS, 4, 32, 32, 3), dtype=np.uint8)
+    expected = answers_of(bundles, clips)
+    repository = write_repository(bundles["A"], folder / "repository")
+    http, grpc = free_ports(2)
+    started = time.monotonic()
+    with TritonServer(
+        repository, http_port=http, grpc_port=grpc, metrics_port=0, log_file=folder / "triton.log"
+    ) as server:
+        watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": WATCH_SECONDS})
+        watcher.start()
+        try:
+            with Control(server.url, timeout_seconds=30.0) as control:
+                with Clients(server.url, clips, expected, options.clients) as clients:
+                    changes = change_versions(
+                        bundles,
+                        control,
+                        repository.root,
+                        Killer(repository.root, options.seed),
+                        changes=options.changes,
+                        kills=options.kills,
+                    )
+                    while clients.sent < options.requests:
+                        time.sleep(0.1)
+                tally = sum(clients.tallies, Tally())
+        finally:
+            server.stop()
+            watcher.join()
+    return report(tally, changes, time.monotonic() - started), changes.reasons + tally.lost
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def main() -> None:
+    """Measures and prints; exits with 1 if an answer was wrong or a request was lost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=10_000, help="at least (default: 10000)")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--changes", type=int, default=20, help="versions that take over (default: 20)")
+    parser.add_argument("--kills", type=int, default=5, help="processes of stages that are killed (default: 5)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="vdeploy-rollout-") as folder:
+        figures, reasons = measure(Path(folder), options)
+    for reason in reasons:
+        sys.stderr.write(f"{reason}\n")
+    if options.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        table = Table("figure", "value", box=None, pad_edge=False)
+        for name, value in figures.items():
+            table.add_row(name.replace("_", " "), str(value))
+        Console(width=160, highlight=False).print(table)
+    if figures["wrong_answers"] or figures["requests_lost"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

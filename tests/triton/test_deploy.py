@@ -1,0 +1,457 @@
+"""Deployments on a real Triton: proven before they serve, undone where they fail or are killed, and nothing lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from benchmarks.rollout import Clients, Tally, answers_of
+from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from tests.triton.conftest import Ports, free_ports, kill_stub
+from training.files import sha256_of, write_json
+from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.bundle.golden import GoldenClips
+from vdeploy.errors import ClientError, RepositoryError, RolloutError
+from vdeploy.golden import golden_clips_of
+from vdeploy.triton import repository as repository_module
+from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.control import Control
+from vdeploy.triton.deploy import Deployed, deploy, rollback
+from vdeploy.triton.deployments import Deployments
+from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.server import TritonServer
+from vdeploy.triton.status import read_status
+
+CLIPS = np.random.default_rng(3).integers(0, 256, (4, 4, 32, 32, 3), dtype=np.uint8)
+
+
+@dataclasses.dataclass
+class Site:
+    """A running server, its repository, and the bundles 0 and 1."""
+
+    server: TritonServer
+    repository: Repository
+    bundles: tuple[Bundle, Bundle]
+    timeout: float = 30.0
+
+    @property
+    def root(self) -> Path:
+        return self.repository.root
+
+    def control(self) -> Control:
+        return Control(self.server.url, timeout_seconds=self.timeout, log_file=self.server.log_file)
+
+    def deploy(self, seed: int, golden: GoldenClips | None = None, root: Path | None = None) -> Deployed:
+        bundle = self.bundles[seed]
+        golden = golden or golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
+        with self.control() as control:
+            return deploy(bundle, control, root or self.root, golden)
+
+    def rollback(self) -> Deployed:
+        with self.control() as control:
+            return rollback(control, self.root)
+
+    def serving(self) -> tuple[int | None, list[int]]:
+        """The version that answers, and the versions that the three models have on disk."""
+        with self.control() as control:
+            found = read_status(control, self.root)
+            assert found.healthy, found.problem
+            assert found.ready
+            assert found.pending is None
+        for model in MODELS:
+            assert sorted(int(entry.name) for entry in (self.root / model).iterdir() if entry.name.isdecimal()) == (
+                Deployments(self.root).versions()
+            )
+        assert not list(self.root.rglob("*.tmp"))
+        return found.answering, Deployments(self.root).versions()
+
+    def answers(self, seed: int) -> bool:
+        with TritonScorer(self.server.url) as scorer:
+            return bool(np.allclose(scorer.score(CLIPS), tiny_probabilities(CLIPS, seed=seed), rtol=0, atol=1e-6))
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
+    folder = tmp_path_factory.mktemp("bundles")
+    return make_tiny_bundle(folder / "0", seed=0), make_tiny_bundle(folder / "1", seed=1)
+
+
+def start(bundles: tuple[Bundle, Bundle], folder: Path, install: TritonInstall, ports: Ports) -> Iterator[Site]:
+    repository = write_repository(bundles[0], folder / "triton_repo")
+    with TritonServer(repository, install=install, log_file=folder / "log", **ports.as_arguments()) as server:
+        yield Site(server, repository, bundles)
+
+
+@pytest.fixture(scope="module")
+def site(
+    bundles: tuple[Bundle, Bundle], install: TritonInstall, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A server that serves bundle 0 before and after each test that fails to deploy bundle 1."""
+    yield from start(bundles, tmp_path_factory.mktemp("site"), install, free_ports())
+
+
+@pytest.fixture
+def own_site(bundles: tuple[Bundle, Bundle], install: TritonInstall, tmp_path: Path, ports: Ports) -> Iterator[Site]:
+    """A server that a test may break."""
+    yield from start(bundles, tmp_path, install, ports)
+
+
+def damaged(bundle: Bundle, folder: Path, content: bytes) -> Bundle:
+    """A bundle whose classifier is what it says it is, but no model."""
+    shutil.copytree(bundle.root, folder)
+    values = json.loads((folder / MANIFEST).read_text())
+    file = folder / values["artifacts"][1]["path"]
+    file.write_bytes(content)
+    values["artifacts"][1]["sha256"] = sha256_of(file)
+    write_json(folder / MANIFEST, values)
+    return Bundle(folder)
+
+
+def tampered_with(bundle: Path) -> None:
+    file = next(bundle.rglob("model.onnx"))
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+
+def of_a_newer_version(bundle: Path) -> None:
+    values = json.loads((bundle / MANIFEST).read_text())
+    write_json(bundle / MANIFEST, values | {"schema_version": "2.0"})
+
+
+@pytest.mark.triton
+class TestOneServer:
+    def test_there_and_back_under_load(self, site: Site) -> None:
+        expected = answers_of(dict(zip("01", site.bundles, strict=True)), CLIPS)
+        with Clients(site.server.url, CLIPS, expected, 4) as clients:
+            there = site.deploy(1)
+            assert site.serving() == (there.version, [*range(1, there.version + 1)])
+            assert site.answers(1)
+            back = site.rollback()
+        tally = sum(clients.tallies, Tally())
+        assert (back.version, back.previous) == (there.previous, there.version)
+        assert site.serving()[0] == back.version
+        assert site.answers(0)
+        assert min(tally.answers["0"], tally.answers["1"]) > 20
+        assert (tally.wrong, tally.lost, tally.failures) == (0, [], {})
+        assert there.proof is not None
+        assert there.proof.deviation < 1e-6
+
+    def test_wrong_answers_never_serve(self, site: Site) -> None:
+        before = site.serving()
+        wrong = golden_clips_of(site.bundles[0], "onnx-fp32", "onnx-fp32")
+        expected = answers_of(dict(zip("01", site.bundles, strict=True)), CLIPS)
+        with (
+            Clients(site.server.url, CLIPS, expected, 2) as clients,
+            pytest.raises(
+                RolloutError, match=r"a golden clip wrongly: .* 0.001 is allowed; version 1 serves as before"
+            ),
+        ):
+            site.deploy(1, wrong)
+        tally = sum(clients.tallies, Tally())
+        assert (tally.answers["1"], tally.wrong, tally.failures) == (0, 0, {})
+        assert site.serving() == before
+
+    def test_a_model_that_cannot_be_loaded(self, site: Site, tmp_path: Path) -> None:
+        before = site.serving()
+        bundle = damaged(site.bundles[1], tmp_path / "bundle", b"junk")
+        golden = golden_clips_of(site.bundles[1], "onnx-fp32", "onnx-fp32")
+        with (
+            site.control() as control,
+            pytest.raises(
+                RolloutError, match=rf"{CLASSIFIER_MODEL} cannot be loaded: .*INVALID_PROTOBUF.*; version 1 serves"
+            ) as caught,
+        ):
+            deploy(bundle, control, site.root, golden)
+        assert "\n" not in str(caught.value)
+        assert site.serving() == before
+        assert site.answers(0)
+
+    def test_a_server_that_reads_another_repository(self, site: Site, tmp_path: Path) -> None:
+        before = site.serving()
+        write_repository(site.bundles[0], tmp_path / "other")
+        with pytest.raises(RolloutError, match=rf"it does not read {tmp_path}/other"):
+            site.deploy(1, root=tmp_path / "other")
+        assert Deployments(tmp_path / "other").versions() == [1]
+        assert site.serving() == before
+
+    def test_other_tensors_are_refused_before_anything_changes(self, site: Site, tmp_path: Path) -> None:
+        before = site.serving()
+        bundle = make_tiny_bundle(tmp_path / "wide", dim=16)
+        golden = golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
+        with site.control() as control, pytest.raises(RolloutError, match=f"{EXTRACTOR_MODEL} has other tensors"):
+            deploy(bundle, control, site.root, golden)
+        assert site.serving() == before
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (tampered_with, "is not the file that was exported"),
+            (of_a_newer_version, "has schema version 2.0, this vdeploy reads"),
+        ],
+    )
+    def test_a_bundle_that_is_not_what_it_should_be(
+        self, site: Site, tmp_path: Path, change: Callable[[Path], None], told: str
+    ) -> None:
+        before = site.serving()
+        shutil.copytree(site.bundles[1].root, tmp_path / "bundle")
+        change(tmp_path / "bundle")
+        done = subprocess.run(command("deploy", tmp_path / "bundle", site), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert told in done.stderr
+        assert site.serving() == before
+
+    def test_one_at_a_time(self, site: Site) -> None:
+        with (
+            Deployments(site.root).exclusive(),
+            pytest.raises(RepositoryError, match="is being deployed to; wait until that is done"),
+        ):
+            site.deploy(1)
+
+    def test_a_full_disk(self, site: Site) -> None:
+        before = site.serving()
+        done = subprocess.run(
+            command("deploy", site.bundles[1].root, site),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)),
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+        assert "File too large" in done.stderr
+        assert site.serving() == before
+
+    def test_the_reason_that_only_the_log_tells(self, site: Site) -> None:
+        config = site.root / EXTRACTOR_MODEL / "config.pbtxt"
+        text = config.read_text()
+        try:
+            config.write_text("max_batch_size: many")
+            with site.control() as control, pytest.raises(RolloutError, match=r"config.pbtxt.*Expected integer"):
+                control.load(EXTRACTOR_MODEL)
+        finally:
+            config.write_text(text)
+            with site.control() as control:
+                control.load(EXTRACTOR_MODEL)
+        assert site.answers(0)
+
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            "is loaded",
+            "answers",
+            *(pytest.param(late, marks=pytest.mark.slow) for late in ("is on disk", "is proven", "is retired")),
+        ],
+    )
+    def test_killed_at_any_moment(self, site: Site, moment: str) -> None:
+        answering, on_disk = site.serving()
+        expected = answers_of(dict(zip("01", site.bundles, strict=True)), CLIPS)
+        with Clients(site.server.url, CLIPS, expected, 2) as clients:
+            kill_at(moment, command("deploy", site.bundles[1].root, site))
+            undone = json.loads(vdeploy("rollback", "--url", site.server.url, "--repo", site.root, "--json"))
+        tally = sum(clients.tallies, Tally())
+        assert (tally.wrong, tally.lost, tally.failures) == (0, [], {})
+        assert (undone["version"], undone["undone"]) == (answering, max(on_disk) + 1)
+        now, kept = site.serving()
+        assert now == answering
+        assert set(on_disk) <= set(kept)
+        assert site.answers(0)
+
+
+@pytest.mark.triton
+class TestStatus:
+    def test_of_a_repository(self, site: Site) -> None:
+        shown = json.loads(vdeploy("status", "--url", site.server.url, "--repo", site.root, "--json"))
+        assert (shown["answering"], shown["healthy"], shown["run"]) == (1, True, "tiny")
+        assert shown["versions"][0]["answers"]
+        table = vdeploy("status", "--url", site.server.url, "--repo", site.root)
+        assert "version 1 (tiny) answers" in table
+        assert "healthy" in table
+
+    def test_of_a_server_alone(self, site: Site) -> None:
+        with site.control() as control:
+            found = read_status(control)
+        assert (found.answering, found.healthy) == (1, True)
+        assert {entry.on_disk for entry in found.versions} == {None}
+
+    def test_of_a_repository_that_is_not_there(self, site: Site, tmp_path: Path) -> None:
+        with site.control() as control, pytest.raises(RepositoryError, match="there is no model repository"):
+            read_status(control, tmp_path / "nowhere")
+
+    def test_no_server(self, ports: Ports) -> None:
+        with pytest.raises(ClientError, match=r"no Triton answers at 127.0.0.1"):
+            Control(f"127.0.0.1:{ports.grpc}")
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+class TestServersThatBreak:
+    def test_a_stage_that_has_died_is_replaced(self, own_site: Site) -> None:
+        kill_stub(own_site.repository, EXTRACTOR_MODEL)
+        with own_site.control() as control:
+            found = read_status(control, own_site.root)
+            assert not found.healthy
+            assert "is not healthy" in found.problem
+        assert "NOT healthy" in vdeploy("status", "--url", own_site.server.url, code=1)
+        assert own_site.deploy(1).version == 2
+        assert own_site.answers(1)
+
+    def test_the_version_before_is_revived(self, own_site: Site) -> None:
+        own_site.deploy(1)
+        kill_stub(own_site.repository, EXTRACTOR_MODEL)
+        golden = golden_clips_of(own_site.bundles[1], "onnx-fp32", "onnx-fp32")
+        with pytest.raises(RolloutError, match=r"version 3 was not taken into service: .*version 2 serves as before"):
+            own_site.deploy(0, golden)
+        assert own_site.answers(1)
+        assert own_site.serving()[0] == 2
+
+    def test_a_load_that_hangs(self, own_site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        code = tmp_path / "model.py"
+        code.write_text("import time\ntime.sleep(1000)\n")
+        monkeypatch.setattr(repository_module, "_CODE", code)
+        own_site.timeout = 3.0
+        with pytest.raises(RolloutError, match=r"Triton was not done after 3 s; version 1 serves as before"):
+            own_site.deploy(1)
+        assert Deployments(own_site.root).versions() == [1]
+        assert own_site.answers(0)
+
+    def test_an_empty_server(self, own_site: Site) -> None:
+        with own_site.control() as control:
+            for model in reversed(MODELS):
+                control.unload(model)
+            shutil.rmtree(own_site.root)
+            wrong = golden_clips_of(own_site.bundles[0], "onnx-fp32", "onnx-fp32")
+            with pytest.raises(RolloutError, match=r"a golden clip wrongly: .*; nothing serves, as before"):
+                own_site.deploy(1, wrong)
+            assert Deployments(own_site.root).active() is None
+            assert Deployments(own_site.root).versions() == []
+            assert read_status(control, own_site.root).answering is None
+        first = own_site.deploy(1)
+        assert (first.version, first.previous) == (1, None)
+        assert own_site.serving() == (1, [1])
+        with pytest.raises(RolloutError, match="there is nothing to go back to: version 1, which took over from none"):
+            own_site.rollback()
+
+    def test_a_server_started_after_a_kill_serves_one_version(
+        self, own_site: Site, install: TritonInstall, tmp_path: Path
+    ) -> None:
+        for moment in ("is loaded", "answers"):
+            kill_at(moment, command("deploy", own_site.bundles[1].root, own_site))
+            root = tmp_path / moment.replace(" ", "-")
+            shutil.copytree(own_site.root, root)
+            copy = dataclasses.replace(own_site.repository, root=root)
+            arguments = free_ports().as_arguments() | {"log_file": root / "log"}
+            with TritonServer(copy, install=install, **arguments) as server:
+                site = dataclasses.replace(own_site, server=server, repository=copy)
+                assert site.answers(1 if moment == "answers" else 0)
+            own_site.rollback()
+            assert own_site.serving()[0] == 1
+
+    def test_killed_at_random_moments(self, own_site: Site) -> None:
+        chooser = random.Random(0)
+        expected = answers_of(dict(zip("01", own_site.bundles, strict=True)), CLIPS)
+        undone = 0
+        with Clients(own_site.server.url, CLIPS, expected, 2) as clients:
+            for _ in range(8):
+                arguments = command("deploy", own_site.bundles[1].root, own_site)
+                with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+                    time.sleep(chooser.uniform(0.8, 4.0))
+                    process.kill()
+                if Deployments(own_site.root).pending():
+                    undone += 1
+                    own_site.rollback()
+                own_site.serving()
+        tally = sum(clients.tallies, Tally())
+        assert (tally.wrong, tally.lost, tally.failures) == (0, [], {})
+        assert undone
+
+    def test_a_request_of_a_hundred_megabytes_is_refused_and_the_server_lives(self, own_site: Site) -> None:
+        with own_site.control() as control, pytest.raises(InferenceServerException, match="batch-size"):
+            control.infer(ENSEMBLE_MODEL, ("frames", np.zeros((8192, 4, 32, 32, 3), np.uint8)), "probabilities", None)
+        assert own_site.answers(0)
+
+
+def test_a_repository_that_cannot_be_written() -> None:
+    with (
+        pytest.raises(RepositoryError, match="the model repository /sys/vdeploy cannot be written"),
+        Deployments(Path("/sys/vdeploy")).exclusive(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["1/record.json", "pending.json"])
+def test_a_damaged_note_is_one_line(tmp_path: Path, name: str) -> None:
+    file = tmp_path / ENSEMBLE_MODEL / "deployments" / name
+    file.parent.mkdir(parents=True)
+    file.write_text('{"version": "many"}')
+    deployments = Deployments(tmp_path)
+    read = deployments.pending if name == "pending.json" else lambda: deployments.record(1)
+    with pytest.raises(RepositoryError, match=rf"{name} cannot be read .*to another repository") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+@pytest.mark.timeout(600)
+def test_versions_change_and_stages_die_under_load() -> None:
+    """The committed figures' script: no answer is wrong and no request is lost."""
+    arguments = ["--changes", "20", "--kills", "5", "--requests", "10000", "--clients", "8", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.rollout", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["wrong_answers"], figures["requests_lost"]) == (0, 0)
+    assert (figures["versions_changed"], figures["stages_killed"]) == (20, 5)
+    assert figures["requests"] >= 10_000
+    assert min(figures["answered_by"].values()) > 1000
+
+
+def command(verb: str, *parts: object) -> list[str]:
+    """A command on a site, which comes last."""
+    *arguments, site = parts
+    assert isinstance(site, Site)
+    target = ("--url", site.server.url, "--repo", site.root)
+    return [sys.executable, "-m", "vdeploy", verb, *map(str, (*arguments, *target))]
+
+
+def kill_at(moment: str, arguments: list[str]) -> None:
+    """Starts a deployment and kills it when it says so."""
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            if line.startswith("rollout: ") and line.rstrip().endswith(moment):
+                process.kill()
+                break
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, told
+
+
+def vdeploy(*arguments: object, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "vdeploy", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout

@@ -1,0 +1,148 @@
+"""`vdeploy deploy`, `vdeploy rollback` and `vdeploy status`: change what a running Triton serves, and look at it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vdeploy.cli.options import JsonOption, print_json, print_table
+
+if TYPE_CHECKING:
+    from vdeploy.triton.deploy import Deployed
+
+UrlOption = Annotated[str, typer.Option(metavar="HOST:PORT", help="gRPC address of the running Triton.")]
+RepoOption = Annotated[Path, typer.Option(help="Model repository that this Triton reads.")]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds that a load, or an answer, may take.")]
+LogOption = Annotated[
+    Path | None, typer.Option(help="Log file of the server, where it can be read; it tells why a load failed.")
+]
+
+_DEFAULT_URL = "localhost:8001"
+_DEFAULT_REPO = Path("triton_repo")
+
+
+class BackendName(str, enum.Enum):
+    """What runs the stages inside Triton."""
+
+    PYTHON = "python"
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+
+
+def deploy(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
+    url: UrlOption = _DEFAULT_URL,
+    repo: RepoOption = _DEFAULT_REPO,
+    extractor_format: Annotated[str, typer.Option(help="Format of the extractor.")] = "onnx-fp32",
+    classifier_format: Annotated[str, typer.Option(help="Format of the classifier.")] = "onnx-fp32",
+    backend: Annotated[
+        BackendName | None,
+        typer.Option(help="What runs the stages. [default: what runs them now]", show_default=False),
+    ] = None,
+    timeout: TimeoutOption = 120.0,
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
+    from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.golden import golden_clips_of  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
+
+    opened = Bundle(bundle)
+    with Control(url, timeout_seconds=timeout, log_file=log) as control:
+        golden = golden_clips_of(opened, extractor_format, classifier_format)
+        result = deploy_bundle(
+            opened,
+            control,
+            repo,
+            golden,
+            extractor=extractor_format,
+            classifier=classifier_format,
+            backend=backend.value if backend else None,
+        )
+    _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
+
+
+def rollback(
+    url: UrlOption = _DEFAULT_URL,
+    repo: RepoOption = _DEFAULT_REPO,
+    timeout: TimeoutOption = 120.0,
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Go back to the version before, by the same proof; an interrupted deployment is undone."""
+    from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deploy import rollback as roll_back  # noqa: PLC0415  keeps --help fast
+
+    with Control(url, timeout_seconds=timeout, log_file=log) as control:
+        result = roll_back(control, repo)
+    _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
+
+
+def status(
+    url: UrlOption = _DEFAULT_URL,
+    repo: Annotated[Path | None, typer.Option(help="Model repository that this Triton reads.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print which versions there are, which one answers, since when, and whether it answers rightly."""
+    from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.status import read_status  # noqa: PLC0415  keeps --help fast
+
+    with Control(url) as control:
+        found = read_status(control, repo)
+    if json:
+        print_json(found.to_dict())
+    else:
+        which = "no version answers" if found.answering is None else f"version {found.answering} ({found.run}) answers"
+        since = f" since {found.since}" if found.since else ""
+        took = "" if found.milliseconds is None else f", {found.milliseconds:.0f} ms a clip"
+        health = "healthy" if found.healthy else f"NOT healthy: {found.problem}"
+        ready = "" if found.ready else "; Triton calls itself not ready: a version is on its way, or a load has failed"
+        rows = [
+            (
+                entry.version,
+                "answers" if entry.answers else "",
+                {None: None, True: "yes", False: "no"}[entry.on_disk],
+                ", ".join(f"{model} {state}" for model, state in entry.loaded.items()) or None,
+                entry.record.run if entry.record else None,
+                entry.record.bundle_sha256[:16] if entry.record else None,
+                (entry.record.activated if entry.record else "") or None,
+            )
+            for entry in found.versions
+        ]
+        columns = ("version", "", "on disk", "loaded", "run", "bundle", "taken into service")
+        print_table(columns, rows, title=f"{found.url}: {which}{since}{took}; {health}{ready}")
+        if found.pending is not None:
+            typer.echo(
+                f"the deployment of version {found.pending.target} by process {found.pending.process} is going on or "
+                f"was interrupted; vdeploy rollback --url {url} --repo {repo} undoes it"
+            )
+    if not found.healthy:
+        raise typer.Exit(1)
+
+
+def _print(result: Deployed, *, json: bool, next_step: str) -> None:
+    if json:
+        print_json(dataclasses.asdict(result))
+        return
+    proof = result.proof
+    rows = [
+        ("answers", None if result.version is None else f"version {result.version}"),
+        ("took over from", None if result.previous is None else f"version {result.previous}"),
+        ("undone", None if result.undone is None else f"version {result.undone}, which had been interrupted"),
+        (
+            "proof",
+            None
+            if proof is None
+            else f"{proof.clips} clips ({proof.source}), off by {proof.deviation:.1e} at most, "
+            f"{proof.tolerance:.1e} allowed, {proof.milliseconds:.0f} ms a clip",
+        ),
+        ("took", f"{result.seconds:.1f} s"),
+    ]
+    print_table(("deployment", ""), rows)
+    typer.echo(f"next: {next_step}")

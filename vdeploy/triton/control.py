@@ -1,0 +1,160 @@
+"""Triton's model control interface, with time limits and with the reasons of failures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton
+
+from vdeploy.errors import ClientError, RolloutError
+from vdeploy.triton.server_log import reason_in
+
+__all__ = ["Answer", "Control"]
+
+CALL_TIMEOUT_SECONDS = 10.0
+
+_TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.float32): "FP32"}
+_REASON = re.compile(r"version \d+ is at \w+ state: (?:\w+: )?(?P<why>.+)")
+_LITTLE_SAID = "failed to poll"
+
+
+class Answer(NamedTuple):
+    """What a model has answered.
+
+    Attributes:
+        output: Its output.
+        version: The version that has answered.
+    """
+
+    output: npt.NDArray[np.float32]
+    version: int
+
+
+class Control:
+    """One server, over gRPC.
+
+    Args:
+        url: `HOST:PORT`.
+        timeout_seconds: How long a load may take.
+        log_file: The server's log, where it can be read; it tells reasons that Triton's answers leave out.
+
+    Raises:
+        ClientError: No Triton answers there.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float = 120.0, log_file: Path | None = None) -> None:
+        self.url = url
+        self.timeout_seconds = timeout_seconds
+        self._log_file = log_file
+        self._client = triton.InferenceServerClient(url)
+        try:
+            self._client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
+        except triton.InferenceServerException as error:
+            self.close()
+            raise ClientError(
+                f"no Triton answers at {url} ({error.message()})", "start a server there, or give its gRPC port"
+            ) from error
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def is_ready(self) -> bool:
+        """Whether Triton calls itself ready: no version is being loaded or dropped, and no latest load has failed.
+
+        Raises:
+            ClientError: The server does not answer.
+        """
+        try:
+            return bool(self._client.is_server_ready(client_timeout=CALL_TIMEOUT_SECONDS))
+        except triton.InferenceServerException as error:
+            raise self._silence(error) from error
+
+    def load(self, model: str) -> None:
+        """Has Triton read a model's folder again; the versions that serve go on until the new ones are there.
+
+        Raises:
+            RolloutError: It fails, or takes too long; what served before still serves.
+        """
+        try:
+            self._client.load_model(model, client_timeout=self.timeout_seconds)
+        except triton.InferenceServerException as error:
+            raise RolloutError(f"{model} cannot be loaded: {self._reason(error)}") from error
+
+    def unload(self, model: str) -> None:
+        """Has Triton drop all versions of a model.
+
+        Raises:
+            RolloutError: It fails, or takes too long.
+        """
+        try:
+            self._client.unload_model(model, client_timeout=CALL_TIMEOUT_SECONDS)
+        except triton.InferenceServerException as error:
+            raise RolloutError(f"{model} cannot be unloaded: {self._reason(error)}") from error
+
+    def states(self, model: str) -> dict[int, str]:
+        """Triton's word for the state of each version that it has ever seen: `READY`, `UNLOADING`, ...
+
+        A version that was dropped on purpose is `UNLOADED`, which Triton calls unavailable, as one that has failed.
+
+        Raises:
+            ClientError: The server does not answer.
+        """
+        try:
+            index = self._client.get_model_repository_index(client_timeout=CALL_TIMEOUT_SECONDS)
+        except triton.InferenceServerException as error:
+            raise self._silence(error) from error
+        return {
+            int(entry.version): "UNLOADED" if entry.reason == "unloaded" else str(entry.state)
+            for entry in index.models
+            if entry.name == model and entry.version
+        }
+
+    def infer(self, model: str, inputs: tuple[str, npt.NDArray[Any]], output: str, version: int | None) -> Answer:
+        """Runs one request.
+
+        Args:
+            model: The model.
+            inputs: Name and content of its input.
+            output: Name of its output.
+            version: Which version is to answer; `None` for whichever everybody gets.
+
+        Raises:
+            tritonclient.utils.InferenceServerException: It fails.
+        """
+        name, array = inputs
+        tensor = triton.InferInput(name, array.shape, _TYPES[array.dtype])
+        tensor.set_data_from_numpy(np.ascontiguousarray(array))
+        result = self._client.infer(
+            model,
+            [tensor],
+            model_version="" if version is None else str(version),
+            outputs=[triton.InferRequestedOutput(output)],
+            client_timeout=self.timeout_seconds,
+        )
+        return Answer(np.asarray(result.as_numpy(output), np.float32), int(result.get_response().model_version))
+
+    def _silence(self, error: Any) -> ClientError:
+        return ClientError(f"{self.url} does not answer ({error.message()})", "look at the server's log")
+
+    def _reason(self, error: Any) -> str:
+        if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+            return f"Triton was not done after {self.timeout_seconds:g} s"
+        message = str(error.message() or error)
+        if _LITTLE_SAID in message and self._log_file is not None and (told := reason_in(self._log_file)):
+            return told
+        found = _REASON.search(message)
+        return (found["why"] if found else message).splitlines()[0].strip().rstrip(";. ")

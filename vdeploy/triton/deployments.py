@@ -1,0 +1,258 @@
+"""What a model repository remembers of its deployments, so that one can be undone, even after a `kill -9`.
+
+    <root>/violence_detector/deployments/
+        lock                one deployment or rollback at a time
+        pending.json        while one is going on: what it is about to bring, and what served before
+        <version>/          record.json, golden.npz, and the configuration of each model
+
+Triton takes no notice of it: of a model's folders it reads only those with a number for a name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from training.files import publish_folder, remove_stale, staging_folder, write_json, write_text
+from vdeploy.bundle.golden import GOLDEN, GoldenClips
+from vdeploy.errors import RepositoryError
+from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.pinning import pin_ensemble, pin_versions, pinned_version
+
+__all__ = ["CONFIG", "STAGES", "Deployments", "Pending", "Record"]
+
+CONFIG = "config.pbtxt"
+STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
+
+_RECORD = "record.json"
+_PENDING = "pending.json"
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Record(_Model):
+    """One version.
+
+    Attributes:
+        version: Its number.
+        run: Name of the run that was exported.
+        bundle_sha256: SHA-256 of the bundle's manifest.
+        written: When it was put into the repository, ISO 8601.
+        activated: When it was last taken into service, ISO 8601; empty while it never was.
+        previous: The version that it took over from.
+    """
+
+    version: int
+    run: str
+    bundle_sha256: str
+    written: str
+    activated: str = ""
+    previous: int | None = None
+
+
+class Pending(_Model):
+    """A deployment or rollback that is going on, or was killed.
+
+    Attributes:
+        target: The version that it brings.
+        previous: The version that served before; `None` if none did.
+        process: Id of the process.
+    """
+
+    target: int
+    previous: int | None
+    process: int
+
+
+class Deployments:
+    """The deployments of one repository.
+
+    Args:
+        root: The repository's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folder = root / ENSEMBLE_MODEL / "deployments"
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps every other deployment out; a killed process holds nothing.
+
+        Raises:
+            RepositoryError: Another one is going on, or the repository cannot be written.
+        """
+        with self._one_line_errors():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._folder / "lock").open("a")
+        with lock, self._one_line_errors():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                pending = self.pending()
+                by = f" by process {pending.process}" if pending else ""
+                raise RepositoryError(
+                    f"{self.root} is being deployed to{by}", "wait until that is done, then try again"
+                ) from error
+            yield
+
+    def pending(self) -> Pending | None:
+        """What is going on, or was interrupted."""
+        file = self._folder / _PENDING
+        return _parse(Pending, file) if file.is_file() else None
+
+    def begin(self, target: int, previous: int | None) -> Pending:
+        """Notes that a version is about to take over from another."""
+        pending = Pending(target=target, previous=previous, process=os.getpid())
+        write_json(self._folder / _PENDING, pending.model_dump())
+        return pending
+
+    def end(self) -> None:
+        """Notes that nothing is going on any more, and removes what killed processes have left."""
+        for folder in (self._folder, *(self.root / model for model in MODELS)):
+            remove_stale(folder)
+        (self._folder / _PENDING).unlink(missing_ok=True)
+
+    def versions(self) -> list[int]:
+        """Versions that all three models have on disk, rising."""
+        return sorted(set.intersection(*(set(self._on_disk(model)) for model in MODELS)))
+
+    def next_version(self) -> int:
+        """A number that no model has used yet."""
+        return max((number for model in MODELS for number in self._on_disk(model)), default=0) + 1
+
+    def active(self) -> int | None:
+        """The version that a server serves which starts now: the pinned one, else the newest."""
+        file = self.root / ENSEMBLE_MODEL / CONFIG
+        if not file.is_file():
+            return None
+        pinned = pinned_version(_read(file))
+        return pinned if pinned is not None else max(self.versions(), default=None)
+
+    def is_pinned(self) -> bool:
+        """Whether the ensemble names the versions that it calls."""
+        return pinned_version(_read(self.root / ENSEMBLE_MODEL / CONFIG)) is not None
+
+    def record(self, version: int) -> Record | None:
+        """What is known of a version; nothing of one that was not deployed but only written.
+
+        Raises:
+            RepositoryError: The record cannot be read.
+        """
+        file = self._folder / str(version) / _RECORD
+        return _parse(Record, file) if file.is_file() else None
+
+    def golden(self, version: int) -> GoldenClips:
+        """The clips that a recorded version is proven with."""
+        return GoldenClips.load(self._folder / str(version) / GOLDEN)
+
+    def current_configs(self) -> dict[str, str]:
+        """The configuration of each model as Triton would read it now."""
+        return {model: _read(self.root / model / CONFIG) for model in MODELS}
+
+    def configs(self, version: int) -> dict[str, str]:
+        """The configuration of each model that belongs to a recorded version, nothing pinned."""
+        return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in MODELS}
+
+    def add(self, record: Record, golden: GoldenClips, configs: Mapping[str, str]) -> None:
+        """Records a version, in one step."""
+        final = self._folder / str(record.version)
+        with staging_folder(final) as staged:
+            golden.save(staged / GOLDEN)
+            for model, text in configs.items():
+                write_text(staged / f"{model}.pbtxt", text)
+            write_json(staged / _RECORD, record.model_dump())
+            publish_folder(staged, final)
+
+    def take_in(self, staged: Path, staged_version: int, version: int) -> None:
+        """Moves the models of a repository of one version in here, where nothing refers to them yet.
+
+        Args:
+            staged: That repository, on the same file system.
+            staged_version: Its version.
+            version: The version's number here.
+        """
+        for model in MODELS:
+            (self.root / model).mkdir(exist_ok=True)
+            (staged / model / str(staged_version)).rename(self.root / model / str(version))
+            for entry in (staged / model).iterdir():
+                if entry.name != CONFIG and not (self.root / model / entry.name).exists():
+                    entry.rename(self.root / model / entry.name)
+
+    def activated(self, version: int, *, previous: int | None) -> None:
+        """Notes that a version has been taken into service, and from which one it took over."""
+        record = self.record(version)
+        if record is not None:
+            changes = {"activated": now(), "previous": record.previous if record.activated else previous}
+            write_json(self._folder / str(version) / _RECORD, record.model_copy(update=changes).model_dump())
+
+    def pin_stage(self, model: str, version: int, versions: set[int]) -> None:
+        """Has a stage, configured as a version wants it, load some versions the next time that Triton looks."""
+        write_text(self.root / model / CONFIG, pin_versions(self.configs(version)[model], versions))
+
+    def pin_ensemble(self, version: int) -> None:
+        """Has the ensemble call a version the next time that Triton looks."""
+        write_text(self.root / ENSEMBLE_MODEL / CONFIG, pin_ensemble(self.configs(version)[ENSEMBLE_MODEL], version))
+
+    def remove(self, version: int) -> None:
+        """Removes a version with its record, the record last."""
+        for model in MODELS:
+            shutil.rmtree(self.root / model / str(version), ignore_errors=True)
+        shutil.rmtree(self._folder / str(version), ignore_errors=True)
+
+    def remove_configs(self) -> None:
+        """Leaves the repository without anything to load."""
+        for model in MODELS:
+            (self.root / model / CONFIG).unlink(missing_ok=True)
+
+    def staging(self) -> contextlib.AbstractContextManager[Path]:
+        """A temporary folder on the repository's file system, which a killed process's successor removes."""
+        return staging_folder(self._folder / "incoming")
+
+    def _on_disk(self, model: str) -> list[int]:
+        folder = self.root / model
+        entries = folder.iterdir() if folder.is_dir() else ()
+        return [int(entry.name) for entry in entries if entry.is_dir() and entry.name.isdecimal()]
+
+    @contextlib.contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self.root
+            raise RepositoryError(
+                f"the model repository {self.root} cannot be written: {where}: {error.strerror or error}",
+                "make the folder writable and free some space",
+            ) from error
+
+
+def now() -> str:
+    """The time, ISO 8601, in whole seconds."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _parse(kind: type[Kind], file: Path) -> Kind:
+    try:
+        return kind.model_validate_json(_read(file))
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise RepositoryError(f"{file} cannot be read ({why})", "deploy the bundle to another repository") from error
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RepositoryError(f"{file} cannot be read ({error})", "deploy the bundle to another repository") from error

@@ -1,0 +1,201 @@
+"""The order of steps in which one version takes over from another, and the way back.
+
+Both versions of both stages are loaded before the ensemble is switched, and the old ones stay until the old ensemble
+has answered its last request. So at every moment, and after a kill at any moment, each request runs through stages of
+one version, and a server that is started on the repository serves the old version or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+
+from training.progress import say
+from vdeploy.errors import RolloutError
+from vdeploy.triton.control import Control
+from vdeploy.triton.deployments import STAGES, Deployments, Pending
+from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
+from vdeploy.triton.proof import Proof, prove_ensemble, prove_stages
+
+__all__ = ["Rollout"]
+
+POLL_SECONDS = 0.1
+DRAIN_SECONDS = 15.0
+FIRST_LOOK_SECONDS = 5.0
+"""How long a version that should be serving may take to answer before it is given up or loaded again."""
+
+
+class Rollout:
+    """Takes versions into service on one server.
+
+    Args:
+        control: The server.
+        deployments: The repository that it reads; locked.
+    """
+
+    def __init__(self, control: Control, deployments: Deployments) -> None:
+        self._control = control
+        self._deployments = deployments
+
+    def secure(self, version: int) -> None:
+        """Ties a repository that was only written to the version that serves.
+
+        Until then Triton would load the newest version of each stage by itself, whenever it looks.
+
+        Raises:
+            RolloutError: The ensemble serves, but cannot be loaded again.
+        """
+        if self._deployments.is_pinned():
+            return
+        for stage in STAGES:
+            self._deployments.pin_stage(stage, version, {version})
+        try:
+            self._switch(version)
+        except RolloutError:
+            if self._serves(version):
+                raise
+
+    def activate(self, pending: Pending) -> Proof:
+        """Has a version take over, once it has proven itself.
+
+        Args:
+            pending: The version, recorded and on disk, and the one that serves.
+
+        Raises:
+            RolloutError: It cannot be loaded, or answers wrongly or not in time. Use `go_back` then.
+        """
+        target, previous = pending.target, pending.previous
+        beside = {target, previous} if previous is not None and self._serves(previous) else {target}
+        for stage in STAGES:
+            self._load(stage, target, beside)
+        say(f"rollout: version {target} is loaded")
+        prove_stages(self._control, target, self._deployments.golden(target), self._control.timeout_seconds)
+        say(f"rollout: version {target} is proven")
+        self._switch(target)
+        self._prove(target)
+        self._deployments.activated(target, previous=previous)
+        say(f"rollout: version {target} answers")
+        if previous is not None:
+            self._drain(previous)
+            for stage in STAGES:
+                self._load(stage, target, {target})
+            for stage in STAGES:
+                self._drain(previous, stage)
+            say(f"rollout: version {previous} is retired")
+        return self._prove(target)
+
+    def go_back(self, pending: Pending) -> Proof | None:
+        """Undoes a rollout that has failed or was killed, however far it had come.
+
+        Args:
+            pending: What it was about to do.
+
+        Returns:
+            Proof that the version before serves; `None` where there was none.
+
+        Raises:
+            RolloutError: It cannot be taken back into service.
+        """
+        target, previous = pending.target, pending.previous
+        record = self._deployments.record(target)
+        if previous is None:
+            for model in reversed(MODELS):
+                with contextlib.suppress(RolloutError):
+                    self._control.unload(model)
+            self._deployments.remove_configs()
+            self._deployments.remove(target)
+            self._deployments.end()
+            return None
+        for stage in STAGES:
+            self._bring_back(stage, previous, target)
+        self._deployments.pin_ensemble(previous)
+        if self._control.states(ENSEMBLE_MODEL).get(previous) != "READY":
+            self._control.load(ENSEMBLE_MODEL)
+        proof = self._revive(previous)
+        self._drain(target)
+        for stage in STAGES:
+            self._drop(stage, previous, target)
+        if record is None or not record.activated:
+            self._deployments.remove(target)
+        self._deployments.end()
+        return proof
+
+    def _serves(self, version: int) -> bool:
+        try:
+            prove_ensemble(self._control, version, self._deployments.golden(version), FIRST_LOOK_SECONDS)
+        except RolloutError as error:
+            say(f"rollout: version {version} does not serve any more: {error.message}")
+            return False
+        return True
+
+    def _load(self, stage: str, version: int, versions: set[int]) -> None:
+        self._deployments.pin_stage(stage, version, versions)
+        self._control.load(stage)
+        states = self._control.states(stage)
+        if states.get(version) != "READY":
+            raise RolloutError(
+                f"the server at {self._control.url} did not find version {version} of {stage}: "
+                f"it does not read {self._deployments.root}"
+            )
+
+    def _switch(self, version: int) -> None:
+        self._deployments.pin_ensemble(version)
+        self._control.load(ENSEMBLE_MODEL)
+
+    def _prove(self, version: int) -> Proof:
+        golden = self._deployments.golden(version)
+        return prove_ensemble(self._control, version, golden, self._control.timeout_seconds)
+
+    def _drain(self, version: int, model: str = ENSEMBLE_MODEL) -> None:
+        """Waits until a version that was replaced has answered its last request, and Triton has let go of it.
+
+        No request is lost where that takes too long: what runs already keeps its version. It does where a process of
+        that version has died, for then Triton waits for it long.
+        """
+        deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
+        while self._control.states(model).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
+            if time.monotonic() > deadline:
+                say(f"rollout: Triton does not let go of version {version} of {model}, which nobody calls any more")
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _bring_back(self, stage: str, previous: int, target: int) -> None:
+        """Makes sure that the stage of the version before is loaded, beside the one that may be answering."""
+        states = self._control.states(stage)
+        beside = {target} if states.get(target) == "READY" else set()
+        self._deployments.pin_stage(stage, previous, beside | {previous})
+        if states.get(previous) != "READY":
+            self._control.load(stage)
+
+    def _revive(self, version: int) -> Proof:
+        """Proves a version; one whose process has died is loaded anew, for Triton does not do that by itself."""
+        golden = self._deployments.golden(version)
+        try:
+            return prove_ensemble(self._control, version, golden, FIRST_LOOK_SECONDS)
+        except RolloutError:
+            for model in reversed(MODELS):
+                with contextlib.suppress(RolloutError):
+                    self._control.unload(model)
+            for model in MODELS:
+                self._control.load(model)
+            return self._prove(version)
+
+    def _drop(self, stage: str, previous: int, target: int) -> None:
+        """Drops a version of a stage, and has Triton forget that it failed, for it stays unready over that.
+
+        Triton forgets when that number is loaded without an error, so it gets to load the files of the version before
+        under that number, which nothing calls.
+        """
+        state = self._control.states(stage).get(target, "UNLOADED")
+        if state == "UNAVAILABLE":
+            stand_in = self._deployments.root / stage / str(target)
+            shutil.rmtree(stand_in, ignore_errors=True)
+            shutil.copytree(stand_in.with_name(str(previous)), stand_in)
+            self._load(stage, previous, {previous, target})
+        self._deployments.pin_stage(stage, previous, {previous})
+        if state in {"UNAVAILABLE", "READY"}:
+            self._control.load(stage)
+            self._drain(target, stage)
+        elif state == "LOADING":
+            say(f"rollout: Triton still tries to load version {target} of {stage}; start it anew when that suits you")
