@@ -133,7 +133,7 @@ def test_every_format_that_this_machine_can_make_is_proven(whole):
 @pytest.mark.timeout(1800)
 def test_sizes_show_the_precision(whole):
     for artifact in whole.bundle.manifest.artifacts:
-        if artifact.stage == "extractor":
+        if artifact.stage == "extractor" and not artifact.precision.startswith("mixed"):
             expected = EXTRACTOR_MB[FORMATS[artifact.format].precision]
             assert expected * 0.98 < artifact.bytes / 1e6 < expected * 1.2, artifact.format
 
@@ -170,8 +170,8 @@ def test_a_bundle_is_evaluated_in_any_format(whole, tiny_run, clips_dir, store, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_same_run_gives_the_same_files_in_onnx_tflite_and_savedmodel(whole, tiny_run, store, tmp_path):
-    formats = parse_formats("onnx-fp32,onnx-fp16,onnx-int8,tflite-fp32,tflite-int8,savedmodel")
+def test_the_same_run_gives_the_same_files_in_onnx_and_tflite(whole, tiny_run, store, tmp_path):
+    formats = parse_formats("onnx-fp32,onnx-fp16,onnx-int8,tflite-fp32,tflite-int8")
     again = export_run(tiny_run, formats, tmp_path / "again", options=ExportOptions(store_root=store)).bundle
     first = {(a.stage, a.format): a.sha256 for a in whole.bundle.manifest.artifacts}
     for artifact in again.manifest.artifacts:

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -122,8 +123,10 @@ def test_a_server_in_trouble(repository: Repository, install: TritonInstall, por
         kill_stub(repository, EXTRACTOR_MODEL, signal.SIGSTOP)
         tensor = triton.InferInput("frames", frames.shape, "UINT8")
         tensor.set_data_from_numpy(frames)
-        for _ in range(20):
-            admin.async_infer(ENSEMBLE_MODEL, [tensor], lambda *_: None)
+        for _ in range(4):  # the first requests go on to the stage, which stands still; later ones wait in its queue
+            for _ in range(5):
+                admin.async_infer(ENSEMBLE_MODEL, [tensor], lambda **_: None)
+            time.sleep(0.03)
         with pytest.raises(ClientError, match="is overloaded, its queue is full; send less"):
             scorer.score(frames)
         kill_stub(repository, EXTRACTOR_MODEL, signal.SIGCONT)
