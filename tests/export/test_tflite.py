@@ -33,6 +33,8 @@ from vdeploy.export.tflite.flatbuffer import load_schema, open_model
 from vdeploy.formats import FORMATS
 from vdeploy.runtimes.litert import LiteRtRuntime
 
+pytestmark = pytest.mark.slow
+
 SIZE, FRAMES, DIM, UNITS = 32, 4, 512, 32
 METADATA = Metadata(("non-violent", "violent"), ClipSpec(frames=FRAMES, size=SIZE))
 TOLERANCES = {"fp32": 1e-4, "int8": 0.1}

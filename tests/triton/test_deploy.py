@@ -246,9 +246,11 @@ class TestOneServer:
     @pytest.mark.parametrize(
         "moment",
         [
-            "is loaded",
             "answers",
-            *(pytest.param(late, marks=pytest.mark.slow) for late in ("is on disk", "is proven", "is retired")),
+            *(
+                pytest.param(moment, marks=pytest.mark.slow)
+                for moment in ("is on disk", "is loaded", "is proven", "is retired")
+            ),
         ],
     )
     def test_killed_at_any_moment(self, site: Site, moment: str) -> None:

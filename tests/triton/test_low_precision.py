@@ -22,6 +22,8 @@ from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.repository import write_repository
 from vdeploy.triton.server import TritonServer
 
+pytestmark = pytest.mark.slow
+
 CLIPS = np.random.default_rng(1).integers(0, 256, (9, 4, 32, 32, 3), dtype=np.uint8)
 
 

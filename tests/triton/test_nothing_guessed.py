@@ -24,6 +24,8 @@ from vdeploy.triton.repository import read_config, write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.stage_config import GPU_RESOURCE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.triton
 @pytest.mark.parametrize(

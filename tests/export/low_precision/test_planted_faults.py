@@ -21,6 +21,8 @@ from vdeploy.export.quantization.ranges import min_max
 from vdeploy.formats import FORMATS
 from vdeploy.runtimes.onnxruntime import OnnxRuntime
 
+pytestmark = pytest.mark.slow
+
 TOLERANCES = {"onnx-fp16": 5e-3, "onnx-int8": 0.1, "tensorrt-int8": 0.1}
 
 
