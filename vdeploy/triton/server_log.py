@@ -13,6 +13,7 @@ _BROKEN_CONFIG = re.compile(
     r"Error parsing text-format inference\.ModelConfig: (?P<why>.+)\n"
     r".*failed to read text proto from (?P<file>[^\"\n]+)"
 )
+_NOBODYS_REQUEST = "[request id: <id_unknown>] "
 _REASONS = (
     re.compile(r"error while loading shared libraries: .+"),
     re.compile(r"failed to load '.+' version \d+: (?:Internal: |Invalid argument: )?(?P<why>.+)"),
@@ -41,5 +42,6 @@ def reason_in(log: Path) -> str:
         if found := list(pattern.finditer(text)):
             last = found[-1]
             line: str = last["why"] if "why" in pattern.groupindex else last[0]
-            return line.split(r"\n", maxsplit=1)[0].strip().rstrip('";.')[:MAX_LENGTH]
+            line = line.removeprefix(_NOBODYS_REQUEST).split(r"\n", maxsplit=1)[0].split(" NOTE: ", maxsplit=1)[0]
+            return line.strip().rstrip('";.')[:MAX_LENGTH]
     return ""
