@@ -21,6 +21,7 @@ from tests.test_signing import make_keys
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.videos import solid_frame, write_video
 from training.clips import ClipSpec, read_clip
+from training.layers import DIMENSIONS
 from vdeploy import __version__
 from vdeploy.cli import app as cli
 from vdeploy.errors import BundleError
@@ -133,6 +134,13 @@ def test_every_option_and_argument_is_explained(verb):
     assert command.help
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{' '.join(verb)} {parameter.name}"
+
+
+@pytest.mark.parametrize("verb", ["ablate", "features", "lr-find", "train", "tune"])
+def test_every_layer_is_offered_by_name(verb):
+    parameters = typer.main.get_command(cli.app).commands[verb].params
+    (option,) = (parameter for parameter in parameters if "--features" in parameter.opts)
+    assert [f"{layer} ({size})" in option.help for layer, size in DIMENSIONS.items()] == [True] * len(DIMENSIONS)
 
 
 def test_the_module_runs_as_the_command_does():

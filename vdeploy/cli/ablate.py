@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.options import (
+    DataArgument,
     JsonOption,
+    LayerOption,
     PositiveOption,
     RecipeOption,
     SetOption,
     StoreOption,
     StrictOption,
+    WeightsOption,
     load,
     print_json,
     print_table,
@@ -22,7 +25,7 @@ from vdeploy.cli.options import (
 
 
 def ablate(
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    source: DataArgument,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row; seeds 0, 1, 2, ...")] = 3,
     imbalance: Annotated[
         str | None,
@@ -36,8 +39,8 @@ def ablate(
         typer.Option(help="Finished trainings are kept here. [default: studies/NAME_OF_DATA.json]", show_default=False),
     ] = None,
     recipe: RecipeOption = "default",
-    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    layer: LayerOption = None,
+    weights: WeightsOption = None,
     positive: PositiveOption = None,
     overrides: SetOption = None,
     store: StoreOption = None,

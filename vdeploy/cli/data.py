@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, PositiveOption, StrictOption, print_json, print_table
+from vdeploy.cli.options import DataArgument, JsonOption, PositiveOption, StrictOption, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set, or make a synthetic one.", rich_markup_mode=None)
 
 
 @app.command()
 def scan(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or CSV of labelled clips.")],
+    source: DataArgument,
     positive: PositiveOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the splits, where the data set has none.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the clips with label, split and hash to this CSV.")] = None,

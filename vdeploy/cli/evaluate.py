@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.options import (
+    DataArgument,
     FormatOption,
     JsonOption,
     PositiveOption,
@@ -21,7 +22,7 @@ from vdeploy.cli.options import (
 
 def evaluate(
     subject: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="What to evaluate.")],
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    source: DataArgument,
     split: Annotated[str, typer.Option(help="train, valid, test or all.")] = "all",
     positive: PositiveOption = None,
     store: StoreOption = None,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vdeploy.cli.options import (
+    DataArgument,
     JsonOption,
+    LayerOption,
     PositiveOption,
     RecipeOption,
     SetOption,
     StoreOption,
     StrictOption,
+    WeightsOption,
     load,
     print_json,
     store_root,
@@ -23,12 +25,10 @@ _WORKERS = 2
 
 
 def features(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or CSV of labelled clips.")],
+    source: DataArgument,
     recipe: RecipeOption = "default",
-    layer: Annotated[
-        str | None, typer.Option("--features", help="avg (512 a frame), avg45 (1024) or fc2 (4096).")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    layer: LayerOption = None,
+    weights: WeightsOption = None,
     positive: PositiveOption = None,
     overrides: SetOption = None,
     store: StoreOption = None,

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.options import (
+    DataArgument,
     JsonOption,
+    LayerOption,
     PositiveOption,
     RecipeOption,
     SetOption,
     StoreOption,
     StrictOption,
+    WeightsOption,
     load,
     print_json,
     store_root,
@@ -21,14 +24,14 @@ from vdeploy.cli.options import (
 
 
 def lr_find(
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    source: DataArgument,
     low: Annotated[float, typer.Option(help="The rate to begin with.")] = 1e-6,
     high: Annotated[float, typer.Option(help="The rate to end with.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Batches from the one to the other.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Write the curve to this .png, .svg or .json file.")] = None,
     recipe: RecipeOption = "default",
-    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    layer: LayerOption = None,
+    weights: WeightsOption = None,
     positive: PositiveOption = None,
     overrides: SetOption = None,
     store: StoreOption = None,

@@ -10,20 +10,39 @@ from typing import Annotated, Any
 
 import typer
 
+from training.layers import DIMENSIONS
+
 __all__ = [
+    "DataArgument",
     "FormatOption",
     "JsonOption",
+    "LayerOption",
     "PositiveOption",
     "RecipeOption",
     "SetOption",
     "StoreOption",
     "StrictOption",
+    "WeightsOption",
     "load",
     "print_json",
     "print_table",
     "store_root",
 ]
 
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        help="Layer of VGG19, with its features a frame: "
+        + ", ".join(f"{layer} ({size})" for layer, size in DIMENSIONS.items())
+        + ". [default: the recipe's]",
+        show_default=False,
+    ),
+]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="imagenet, random, or a path. [default: the recipe's]", show_default=False)
+]
 FormatOption = Annotated[
     str | None,
     typer.Option(

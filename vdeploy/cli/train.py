@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.options import (
+    DataArgument,
     JsonOption,
+    LayerOption,
     PositiveOption,
     RecipeOption,
     SetOption,
     StoreOption,
     StrictOption,
+    WeightsOption,
     load,
     print_json,
     print_table,
@@ -22,15 +25,13 @@ from vdeploy.cli.options import (
 
 
 def train(
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    source: DataArgument,
     out: Annotated[
         Path | None, typer.Option(help="Run folder. [default: runs/NAME_OF_DATA]", show_default=False)
     ] = None,
     recipe: RecipeOption = "default",
-    layer: Annotated[
-        str | None, typer.Option("--features", help="avg (512 a frame), avg45 (1024) or fc2 (4096).")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    layer: LayerOption = None,
+    weights: WeightsOption = None,
     positive: PositiveOption = None,
     overrides: SetOption = None,
     store: StoreOption = None,

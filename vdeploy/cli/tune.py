@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.options import (
+    DataArgument,
     JsonOption,
+    LayerOption,
     PositiveOption,
     RecipeOption,
     SetOption,
     StoreOption,
     StrictOption,
+    WeightsOption,
     load,
     print_json,
     print_table,
@@ -22,7 +25,7 @@ from vdeploy.cli.options import (
 
 
 def tune(
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")],
+    source: DataArgument,
     trials: Annotated[int, typer.Option(min=1, help="Finished trials that the study is to hold in the end.")] = 30,
     study: Annotated[
         Path | None,
@@ -33,8 +36,8 @@ def tune(
         typer.Option(help="The best recipe is written here. [default: the study's name, as .toml]", show_default=False),
     ] = None,
     recipe: RecipeOption = "default",
-    layer: Annotated[str | None, typer.Option("--features", help="avg (512 a frame) or fc2 (4096).")] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, random, or a path.")] = None,
+    layer: LayerOption = None,
+    weights: WeightsOption = None,
     positive: PositiveOption = None,
     overrides: SetOption = None,
     store: StoreOption = None,
