@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
-from training.files import publish_folder, sha256_of, staging_folder, write_text
+from training.files import link_or_copy, publish_folder, sha256_of, staging_folder, write_text
 from vdeploy.bundle import Bundle
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.configs import LABELS, render_configs
@@ -207,17 +206,11 @@ def _publish(final: Path, content: dict[str, _File]) -> None:
         return
     with staging_folder(final) as staged:
         for name, file in content.items():
-            _link_or_copy(file.source, staged / name)
+            if name == CODE_FILE:
+                shutil.copyfile(file.source, staged / name)
+            else:
+                link_or_copy(file.source, staged / name)
         publish_folder(staged, final)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Links a model, which is never changed in place and may be large; copies where links cannot be made."""
-    if target.name != CODE_FILE:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)
 
 
 def _write_if_new(file: Path, text: str) -> None:
