@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from tests.limits import largest_file
 from tests.tiny_bundle import make_tiny_bundle
 from training import files
 from training.files import sha256_of
@@ -63,17 +63,6 @@ def untouched(folder: Path):
     yield
     assert snapshot(folder) == before
     assert names(folder.parent) == [folder.name]
-
-
-@contextlib.contextmanager
-def largest_file(limit: int):
-    """Makes every write beyond a file size fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_bundle_is_verified_and_says_what_is_in_it(tiny_run, tiny_bundle_dir):

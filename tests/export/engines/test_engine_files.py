@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.limits import largest_file
 from training.files import sha256_of
 from vdeploy.errors import BundleError, ExportError
 from vdeploy.export.tensorrt import EngineOptions, build_engine, found_precision, read_report, report_file
@@ -37,17 +37,6 @@ def engine(products, tmp_path):
     path = tmp_path / "engines" / "model.engine"
     build_engine(products["fp16"], path, OPTIONS)
     return path
-
-
-@contextlib.contextmanager
-def largest_file(limit: int):
-    """Makes every write beyond a file size fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("capability", load_library("tensorrt_rtx").capabilities)

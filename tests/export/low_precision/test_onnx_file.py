@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import signal
-
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from tests.limits import largest_file
 from vdeploy.export.onnx_file import write_onnx
 from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
@@ -48,13 +46,6 @@ def test_an_empty_model_is_written(tmp_path):
 def test_a_full_disk_leaves_the_older_file(extractor_stage, tmp_path):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"older")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-    try:
-        with pytest.raises(OSError, match="large"):
-            write_onnx(extractor_stage.model, file)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
+    with largest_file(1 << 20), pytest.raises(OSError, match="large"):
+        write_onnx(extractor_stage.model, file)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]
