@@ -17,7 +17,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -39,6 +38,7 @@ from vdeploy.runtimes.open import open_artifact
 from vdeploy.triton.control import Control
 from vdeploy.triton.deploy import deploy, rollback
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
+from vdeploy.triton.ports import free_ports
 from vdeploy.triton.repository import write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.transient import is_transient
@@ -306,15 +306,6 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, object
             server.stop()
             watcher.join()
     return report(tally, changes, time.monotonic() - started), changes.reasons + tally.lost
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def main() -> None:

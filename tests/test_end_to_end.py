@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from vdeploy.triton.ports import free_ports
+
 SHARED_MEMORY = Path("/dev/shm")
 
 TINY = ("--weights", "random", "--set", "clip.size=32", "--set", "clip.frames=4", "--set", "training.epochs=2")
@@ -26,14 +28,6 @@ def vdeploy(*arguments: object, code: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 from vdeploy.cli.options import print_table
 from vdeploy.errors import ServerError, UserError
+from vdeploy.triton.ports import free_ports
 
 __all__ = ["main"]
 
@@ -71,7 +71,7 @@ def _predict(truth: dict[str, int], *where: object) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _server(bundle: Path, repository: Path) -> Iterator[str]:
-    http, grpc = _free_ports(2)
+    http, grpc = free_ports(2)
     command = _command(
         "serve", bundle, "--repo", repository, "--launch", "--http-port", http, "--grpc-port", grpc, "--metrics-port", 0
     )
@@ -99,14 +99,6 @@ def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
             if time.monotonic() > deadline:
                 raise ServerError(f"the server is not ready after {SERVER_SECONDS:.0f} s", "see its log") from error
             time.sleep(0.5)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _command(*arguments: object) -> list[str]:

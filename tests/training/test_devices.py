@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from training.devices import is_chief, open_strategy
 from training.errors import RecipeError
 from training.recipe import load_recipe
 from training.trainer import FeatureSplit, Trainer
+from vdeploy.triton.ports import free_ports
 
 PROGRAM = Path(__file__).with_name("training_processes.py")
 
@@ -48,16 +48,6 @@ def result(process: subprocess.Popen[str], out: Path) -> dict[str, Any]:
 def curve(tmp_path: Path, name: str, *overrides: str) -> dict[str, Any]:
     out = tmp_path / f"{name}.json"
     return result(start(out, tmp_path / name, *overrides), out)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.mark.slow

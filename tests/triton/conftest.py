@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.bundle import Bundle
 from vdeploy.errors import ServerError
 from vdeploy.triton.install import TritonInstall, find_install
+from vdeploy.triton.ports import free_ports
 from vdeploy.triton.repository import Repository, write_repository
 from vdeploy.triton.server import TritonServer
 
@@ -47,17 +47,13 @@ class Ports:
         return {"http_port": self.http, "grpc_port": self.grpc, "metrics_port": self.metrics}
 
 
-def free_ports() -> Ports:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return Ports(*(one.getsockname()[1] for one in sockets))
+def own_ports() -> Ports:
+    return Ports(*free_ports(3))
 
 
 @pytest.fixture
 def ports() -> Ports:
-    return free_ports()
+    return own_ports()
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +62,7 @@ def server(install: TritonInstall, bundle: Bundle, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("server")
     repository = write_repository(bundle, folder / "triton_repo")
     with TritonServer(
-        repository, install=install, log_file=folder / "server.log", **free_ports().as_arguments()
+        repository, install=install, log_file=folder / "server.log", **own_ports().as_arguments()
     ) as running:
         yield running
 

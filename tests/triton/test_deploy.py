@@ -22,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from benchmarks.rollout import Clients, Tally, answers_of
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from tests.triton.conftest import Ports, free_ports, kill_stub, processes_with
+from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with
 from training.files import sha256_of, write_json
 from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.bundle.golden import GoldenClips
@@ -350,7 +350,7 @@ class TestServersThatBreak:
             root = tmp_path / moment.replace(" ", "-")
             shutil.copytree(site.root, root)
             copy = dataclasses.replace(site.repository, root=root)
-            arguments = free_ports().as_arguments() | {"log_file": root / "log"}
+            arguments = own_ports().as_arguments() | {"log_file": root / "log"}
             with TritonServer(copy, install=install, **arguments) as server:
                 copied = dataclasses.replace(site, server=server, repository=copy)
                 assert copied.answers(1 if moment == "answers" else 0)

@@ -1,0 +1,24 @@
+"""Ports to listen on: free ones are found, and one that is taken is refused."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from vdeploy.errors import ServerError
+from vdeploy.triton.ports import check_ports, free_ports
+
+
+def test_free_ports_differ_and_can_be_taken() -> None:
+    found = free_ports(8)
+    assert len(set(found)) == 8
+    check_ports("127.0.0.1", {str(index): port for index, port in enumerate(found)})
+
+
+def test_a_port_that_is_taken_is_refused_by_its_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match=f"port {port} of 127.0.0.1 cannot be taken for grpc") as caught:
+            check_ports("127.0.0.1", {"http": 0, "grpc": port})
+    assert caught.value.hint.endswith("--grpc-port")
