@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from vdeploy.bundle.manifest import Measure, Stage
 from vdeploy.errors import ExportError
 
-__all__ = ["ALL", "FORMATS", "OPTIONS", "Format", "parse_formats", "refuse_ignored_options"]
+__all__ = [
+    "ALL",
+    "FORMATS",
+    "MAX_ACCURACY_LOSS",
+    "MIN_AGREEMENT",
+    "OPTIONS",
+    "Format",
+    "parse_formats",
+    "refuse_ignored_options",
+]
 
 ALL = "all"
 """What a user types for every format that this machine can make."""
@@ -20,6 +29,12 @@ OPTIONS = {
     "calibration_clips": "--calibration-clips",
 }
 """Options that only some formats take, and what the user types for them."""
+
+MIN_AGREEMENT = 0.99
+"""Share of held-out clips that must get the reference's verdict, in every format."""
+
+MAX_ACCURACY_LOSS = 0.005
+"""Share of held-out clips by which the accuracy may fall behind the reference's, in every format."""
 
 _BOTH: tuple[Stage, ...] = ("extractor", "classifier")
 
@@ -64,16 +79,6 @@ class Format:
     options: frozenset[str] = frozenset()
     needs_data: bool = False
     needs_gpu: bool = False
-
-    @property
-    def agreement(self) -> float:
-        """Share of held-out clips that must get the reference's verdict."""
-        return 0.99
-
-    @property
-    def accuracy_loss(self) -> float:
-        """Share of held-out clips by which the accuracy may fall behind the reference's."""
-        return 0.005
 
     def accepts(self, stage: Stage, precision: str) -> bool:
         """Whether a precision that was found in a file is one that this format promises.

@@ -20,7 +20,7 @@ from training.run import Run
 from vdeploy.bundle.manifest import HeldOut
 from vdeploy.errors import ExportError, ParityError
 from vdeploy.export.calibration import recorded_clips
-from vdeploy.formats import Format
+from vdeploy.formats import MAX_ACCURACY_LOSS, MIN_AGREEMENT, Format
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -134,7 +134,7 @@ def check_verdicts(kind: Format, what: str, held_out: HeldOut) -> None:
     """Refuses an artifact that flips verdicts or loses accuracy.
 
     Args:
-        kind: The format, whose limits apply.
+        kind: The format, for the message.
         what: What was judged, for the message.
         held_out: Its verdicts.
 
@@ -145,17 +145,17 @@ def check_verdicts(kind: Format, what: str, held_out: HeldOut) -> None:
     flips = round((1 - held_out.agreement) * clips)
     lost = round((held_out.reference_accuracy - held_out.accuracy) * clips)
     evidence = {"held_out": held_out.model_dump(mode="json")}
-    if flips > _allowed(1 - kind.agreement, clips):
+    if flips > _allowed(1 - MIN_AGREEMENT, clips):
         raise ParityError(
             f"{kind.name}: {what} gives {flips} of {clips} held-out clips another verdict than Keras, "
-            f"agreement {held_out.agreement:.1%}, less than {kind.agreement:.0%}",
+            f"agreement {held_out.agreement:.1%}, less than {MIN_AGREEMENT:.0%}",
             "try more calibration clips, or another format",
             evidence=evidence,
         )
-    if lost > _allowed(kind.accuracy_loss, clips):
+    if lost > _allowed(MAX_ACCURACY_LOSS, clips):
         raise ParityError(
             f"{kind.name}: {what} has accuracy {held_out.accuracy:.1%} on {clips} held-out clips, "
-            f"Keras {held_out.reference_accuracy:.1%}, and {kind.accuracy_loss:.1%} may be lost",
+            f"Keras {held_out.reference_accuracy:.1%}, and {MAX_ACCURACY_LOSS:.1%} may be lost",
             "try more calibration clips, or another format",
             evidence=evidence,
         )

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vdeploy.formats import MAX_ACCURACY_LOSS, MIN_AGREEMENT
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["MAX_ACCURACY_LOSS", "MIN_TOP1", "Agreement", "measure_agreement"]
-
-MIN_TOP1 = 0.99
-"""The share of verdicts that must be the reference's."""
-
-MAX_ACCURACY_LOSS = 0.005
-"""How much of its accuracy a quantized model may lose."""
+__all__ = ["Agreement", "measure_agreement"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +39,8 @@ class Agreement:
 
     @property
     def is_good(self) -> bool:
-        """Whether it agrees on `MIN_TOP1` and loses at most `MAX_ACCURACY_LOSS`."""
-        return self.top1 >= MIN_TOP1 and self.reference_accuracy - self.accuracy <= MAX_ACCURACY_LOSS
+        """Whether it agrees on `MIN_AGREEMENT` and loses at most `MAX_ACCURACY_LOSS`."""
+        return self.top1 >= MIN_AGREEMENT and self.reference_accuracy - self.accuracy <= MAX_ACCURACY_LOSS
 
     @property
     def rank(self) -> tuple[float, float, float]:
