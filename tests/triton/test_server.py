@@ -16,14 +16,16 @@ import tritonclient.grpc as triton
 
 from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports, eventually, kill_stub, processes_with
+from vdeploy.bundle import Bundle
 from vdeploy.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.guardian import SHARED_MEMORY
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
+from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.processes import remove_stale_regions
-from vdeploy.triton.repository import Repository
+from vdeploy.triton.repository import Repository, write_repository
 from vdeploy.triton.server import TritonServer
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), dtype=np.uint8)
@@ -58,8 +60,9 @@ def a_server(repository: Repository, install: TritonInstall, ports: Ports, **mor
     return TritonServer(repository, install=install, **arguments)
 
 
+@pytest.mark.parametrize("max_batch", [MAX_BATCH_SIZE, 32])
 def test_a_slow_machine_gets_the_time_that_full_batches_take(
-    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int
 ) -> None:
     """A probe that waits behind full batches must not be taken for a stage that is dead."""
     asked: list[float] = []
@@ -69,11 +72,12 @@ def test_a_slow_machine_gets_the_time_that_full_batches_take(
         time.sleep(0.05)
 
     monkeypatch.setattr(Health, "_infer", infer)
+    repository = write_repository(bundle, tmp_path, options=ServingOptions(max_batch=max_batch))
     health = Health(repository, "127.0.0.1:1", tmp_path / "log", 0.1)
     health.check_ensemble(1.0)
     health.check_ensemble(health._timeout)
     assert asked[0] == 1.0
-    assert asked[1] >= 4 * MAX_BATCH_SIZE * 0.05
+    assert asked[1] >= 4 * max_batch * 0.05
 
 
 @pytest.mark.triton

@@ -22,7 +22,6 @@ from vdeploy.triton.names import (
     EXTRACTOR_MODEL,
     FEATURES,
     FRAMES,
-    MAX_BATCH_SIZE,
     PROBABILITIES,
 )
 from vdeploy.triton.repository import Repository
@@ -78,7 +77,7 @@ class Health:
         with self._client() as client:
             try:
                 self._infer(client, ENSEMBLE_MODEL, timeout_seconds)
-                patience = FULL_BATCHES * MAX_BATCH_SIZE * (time.monotonic() - started)
+                patience = FULL_BATCHES * self._repository.max_batch_size() * (time.monotonic() - started)
                 self._timeout = max(self._timeout, patience)
             except triton.InferenceServerException as error:
                 if error.status() == "StatusCode.DEADLINE_EXCEEDED":

@@ -107,6 +107,14 @@ class Repository:
         config = read_config(self.root / model / CONFIG)
         return (1, *(max(1, size) for size in config.input[0].dims))
 
+    def max_batch_size(self) -> int:
+        """Clips in one request at most, from the configuration of the ensemble.
+
+        Raises:
+            RepositoryError: The configuration cannot be read.
+        """
+        return int(read_config(self.root / ENSEMBLE_MODEL / CONFIG).max_batch_size)
+
 
 def write_repository(
     bundle: Bundle,
