@@ -17,7 +17,7 @@ from vdeploy.errors import RepositoryError
 from vdeploy.runtimes.onnx_head import read_onnx_head
 from vdeploy.runtimes.tensorrt_plan import read_plan
 from vdeploy.serving.fitness import engine_needs
-from vdeploy.triton.repository import CONFIG, read_config
+from vdeploy.triton.repository import CONFIG, read_config, versions_of
 
 __all__ = ["describe_bundle", "describe_repository"]
 
@@ -56,7 +56,7 @@ def describe_repository(root: Path) -> Description:
     parts = []
     for folder in folders:
         config = read_config(folder / CONFIG)
-        versions = sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
+        versions = versions_of(folder)
         if not versions:
             raise RepositoryError(f"{folder} holds no version", "write the repository again: vdeploy serve BUNDLE")
         facts[config.name] = f"{_service(config)}, versions {', '.join(map(str, versions))}"

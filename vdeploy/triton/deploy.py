@@ -13,11 +13,11 @@ from vdeploy.bundle import Bundle
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.errors import RolloutError, UserError
 from vdeploy.triton.control import Control
-from vdeploy.triton.deployments import CONFIG, Deployments, Pending, Record, now
+from vdeploy.triton.deployments import Deployments, Pending, Record, now
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.pinning import backend_of, inherit_settings, interface_of, parameters_of
 from vdeploy.triton.proof import Proof, ask_ensemble
-from vdeploy.triton.repository import BackendChoice, write_repository
+from vdeploy.triton.repository import CONFIG, BackendChoice, write_repository
 from vdeploy.triton.rollout import FIRST_LOOK_SECONDS, Rollout
 
 __all__ = ["Deployed", "deploy", "rollback"]

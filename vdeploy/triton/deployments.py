@@ -26,10 +26,10 @@ from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.pinning import pin_ensemble, pin_versions, pinned_version
+from vdeploy.triton.repository import CONFIG, versions_of
 
-__all__ = ["CONFIG", "STAGES", "Deployments", "Pending", "Record"]
+__all__ = ["STAGES", "Deployments", "Pending", "Record"]
 
-CONFIG = "config.pbtxt"
 STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
 
 _RECORD = "record.json"
@@ -127,11 +127,11 @@ class Deployments:
 
     def versions(self) -> list[int]:
         """Versions that all three models have on disk, rising."""
-        return sorted(set.intersection(*(set(self._on_disk(model)) for model in MODELS)))
+        return sorted(set.intersection(*(set(versions_of(self.root / model)) for model in MODELS)))
 
     def next_version(self) -> int:
         """A number that no model has used yet."""
-        return max((number for model in MODELS for number in self._on_disk(model)), default=0) + 1
+        return max((number for model in MODELS for number in versions_of(self.root / model)), default=0) + 1
 
     def active(self) -> int | None:
         """The version that a server serves which starts now: the pinned one, else the newest."""
@@ -220,11 +220,6 @@ class Deployments:
     def staging(self) -> contextlib.AbstractContextManager[Path]:
         """A temporary folder on the repository's file system, which a killed process's successor removes."""
         return staging_folder(self._folder / "incoming")
-
-    def _on_disk(self, model: str) -> list[int]:
-        folder = self.root / model
-        entries = folder.iterdir() if folder.is_dir() else ()
-        return [int(entry.name) for entry in entries if entry.is_dir() and entry.name.isdecimal()]
 
     @contextlib.contextmanager
     def _one_line_errors(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.stages import FILES, Backend, BackendChoice, ServedStage, served_stage
 
-__all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "write_repository"]
+__all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "versions_of", "write_repository"]
 
 CONFIG = "config.pbtxt"
 CODE_FILE = "model.py"
@@ -184,6 +184,12 @@ def read_config(file: Path) -> Any:
     return config
 
 
+def versions_of(model: Path) -> list[int]:
+    """The versions in a model's folder, rising; none where there is no such folder."""
+    entries = model.iterdir() if model.is_dir() else ()
+    return sorted(int(entry.name) for entry in entries if entry.is_dir() and entry.name.isdecimal())
+
+
 def _stage_files(served: ServedStage, model: _File) -> dict[str, _File]:
     *code, file = served.files
     return {file: model} | {name: _File(_CODE, sha256_of(_CODE)) for name in code}
@@ -191,18 +197,12 @@ def _stage_files(served: ServedStage, model: _File) -> dict[str, _File]:
 
 def _version_for(root: Path, contents: dict[str, dict[str, _File]]) -> int:
     """The newest version if what it holds is wanted (a killed writer may have left some models out), else the next."""
-    newest = max((number for model in MODELS for number in _versions(root / model)), default=0)
+    newest = max((number for model in MODELS for number in versions_of(root / model)), default=0)
     held = {model: folder for model in MODELS if (folder := root / model / str(newest)).is_dir()}
     wanted = {model: {name: file.sha256 for name, file in files.items()} for model, files in contents.items()}
     if newest and all(_digests_of(folder) == wanted[model] for model, folder in held.items()):
         return newest
     return newest + 1
-
-
-def _versions(folder: Path) -> list[int]:
-    if not folder.exists():
-        return []
-    return [int(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name.isdecimal()]
 
 
 def _digests_of(folder: Path) -> dict[str, str]:
