@@ -24,13 +24,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
 from vdeploy.triton.pinning import pin_ensemble, pin_versions, pinned_version
 from vdeploy.triton.repository import CONFIG, versions_of
 
-__all__ = ["STAGES", "Deployments", "Pending", "Record"]
-
-STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
+__all__ = ["Deployments", "Pending", "Record"]
 
 _RECORD = "record.json"
 _PENDING = "pending.json"

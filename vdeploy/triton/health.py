@@ -23,6 +23,7 @@ from vdeploy.triton.names import (
     FEATURES,
     FRAMES,
     PROBABILITIES,
+    STAGES,
 )
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server_log import reason_in
@@ -35,7 +36,6 @@ POLL_SECONDS = 0.05
 FULL_BATCHES = 4
 """How many full batches may be in front of an inference before a stage that answers nobody counts as dead."""
 
-_STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
 _TENSORS: dict[str, tuple[str, type[np.generic], str]] = {
     EXTRACTOR_MODEL: (FRAMES, np.uint8, FEATURES),
     CLASSIFIER_MODEL: (FEATURES, np.float32, PROBABILITIES),
@@ -98,7 +98,7 @@ class Health:
         with self._client() as client:
             try:
                 client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
-                dead = tuple(model for model in _STAGES if not self._is_alive(client, model))
+                dead = tuple(model for model in STAGES if not self._is_alive(client, model))
                 for model in dead:
                     self._reload(client, model)
                 if not client.is_model_ready(ENSEMBLE_MODEL, client_timeout=CALL_TIMEOUT_SECONDS):

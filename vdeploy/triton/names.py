@@ -14,13 +14,15 @@ __all__ = [
     "MAX_BATCH_SIZE",
     "MODELS",
     "PROBABILITIES",
+    "STAGES",
     "THREADS_VARIABLE",
 ]
 
 EXTRACTOR_MODEL = "vgg19_features"
 CLASSIFIER_MODEL = "lstm_classifier"
 ENSEMBLE_MODEL = "violence_detector"
-MODELS = (EXTRACTOR_MODEL, CLASSIFIER_MODEL, ENSEMBLE_MODEL)
+STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
+MODELS = (*STAGES, ENSEMBLE_MODEL)
 """All models of a repository; the ensemble comes after what it is made of."""
 
 FRAMES = "frames"

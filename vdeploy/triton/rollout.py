@@ -14,8 +14,8 @@ import time
 from training.progress import say
 from vdeploy.errors import RolloutError
 from vdeploy.triton.control import Control
-from vdeploy.triton.deployments import STAGES, Deployments, Pending
-from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
+from vdeploy.triton.deployments import Deployments, Pending
+from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS, STAGES
 from vdeploy.triton.proof import Proof, prove_ensemble, prove_stages
 
 __all__ = ["Rollout"]
