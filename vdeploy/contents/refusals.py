@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from vdeploy.runtimes.onnx_head import OnnxHead
-from vdeploy.runtimes.tensorrt_plan import Plan
+from vdeploy.runtimes.tensorrt_plan import Plan, capability_text
 from vdeploy.serving.fitness import onnxruntime_needed
 from vdeploy.serving.target import version_text
 from vdeploy.triton.stages import refusal
@@ -61,10 +61,9 @@ def of_engine(plan: Plan, capabilities: tuple[int, ...], *, version_compatible: 
         )
     ]
     if capabilities:
-        names = ", ".join(f"{value // 10}.{value % 10}" for value in capabilities)
         found.append(
             Refusal(
-                f"GPUs of another compute capability than {names}",
+                f"GPUs of another compute capability than {capability_text(*capabilities)}",
                 "an engine runs on the GPUs that it was built for",
                 "export it again where it is to run",
             )

@@ -16,7 +16,7 @@ from vdeploy.errors import BundleError
 from vdeploy.runtimes.cuda import Cuda
 from vdeploy.runtimes.tensorrt_context import EngineContext, EngineTensor
 from vdeploy.runtimes.tensorrt_library import Library, load_library, message_logger
-from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, Plan, read_plan
+from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, Plan, capability_text, read_plan
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -115,10 +115,9 @@ def refuse_other_gpu(plan: Plan, capability: int, path: Path) -> None:
         BundleError: It is such an engine.
     """
     if plan.capabilities and capability not in plan.capabilities:
-        built_for = ", ".join(f"{value // 10}.{value % 10}" for value in plan.capabilities)
         raise BundleError(
-            f"{path} was built for compute capability {built_for}; the GPU here has "
-            f"{capability // 10}.{capability % 10}",
+            f"{path} was built for compute capability {capability_text(*plan.capabilities)}; the GPU here has "
+            f"{capability_text(capability)}",
             _REMEDY,
         )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from vdeploy.errors import BundleError
 from vdeploy.runtimes.tensorrt_library import LibraryName
 
-__all__ = ["HEAD_BYTES", "Plan", "parse_plan", "read_plan"]
+__all__ = ["HEAD_BYTES", "Plan", "capability_text", "parse_plan", "read_plan"]
 
 _TAGS: dict[bytes, LibraryName] = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
 _HEADER = struct.Struct("<4sIIIQ4B")
@@ -53,6 +53,11 @@ class Plan:
     def version_text(self) -> str:
         """The version, with dots."""
         return ".".join(map(str, self.version))
+
+
+def capability_text(*capabilities: int) -> str:
+    """``"8.6"`` for 86, and ``"8.6, 8.9"`` for 86 and 89."""
+    return ", ".join(f"{value // 10}.{value % 10}" for value in capabilities)
 
 
 def read_plan(path: Path) -> Plan:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vdeploy.bundle import Artifact
 from vdeploy.runtimes.onnx_head import OnnxHead
-from vdeploy.runtimes.tensorrt_plan import Plan, read_plan
+from vdeploy.runtimes.tensorrt_plan import Plan, capability_text, read_plan
 from vdeploy.serving.target import Version, version_text
 
 __all__ = ["NEWEST_KNOWN", "engine_misfit", "engine_needs", "onnx_misfit", "onnxruntime_needed"]
@@ -94,8 +94,4 @@ def _capability_misfit(built_for: tuple[int, ...], capabilities: tuple[int, ...]
         others = [value for value in capabilities if value not in built_for]
     if not others:
         return None
-    return f"built for compute capability {_names(built_for)}, the GPU has {_names(others)}"
-
-
-def _names(capabilities: tuple[int, ...] | list[int]) -> str:
-    return ", ".join(f"{value // 10}.{value % 10}" for value in capabilities)
+    return f"built for compute capability {capability_text(*built_for)}, the GPU has {capability_text(*others)}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vdeploy.errors import ExportError
-from vdeploy.export.tensorrt import EngineOptions, capability_text, parse_batches, parse_targets
+from vdeploy.export.tensorrt import EngineOptions, parse_batches, parse_targets
 from vdeploy.export.tensorrt.targets import choose_targets
+from vdeploy.runtimes.tensorrt_plan import capability_text
 
 RTX = (75, 80, 86, 89, 120, 121)
 
@@ -54,7 +55,7 @@ def test_a_target_that_is_not_available_is_refused_with_the_list():
 
 
 def test_a_capability_is_written_with_a_point():
-    assert [capability_text(value) for value in (75, 120)] == ["7.5", "12.0"]
+    assert (capability_text(75), capability_text(86, 120)) == ("7.5", "8.6, 12.0")
 
 
 def test_batches_are_one_number_or_three():

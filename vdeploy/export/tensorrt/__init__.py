@@ -19,7 +19,7 @@ from vdeploy.export.tensorrt.builder import build_engine, log_file
 from vdeploy.export.tensorrt.layers import ComputeLayer
 from vdeploy.export.tensorrt.options import EngineOptions, HardwareCompatibility, Precision, parse_batches
 from vdeploy.export.tensorrt.report import EngineReport, found_precision, read_report, report_file
-from vdeploy.export.tensorrt.targets import capability_text, parse_targets
+from vdeploy.export.tensorrt.targets import parse_targets
 
 __all__ = [
     "ComputeLayer",
@@ -28,7 +28,6 @@ __all__ = [
     "HardwareCompatibility",
     "Precision",
     "build_engine",
-    "capability_text",
     "found_precision",
     "log_file",
     "parse_batches",

@@ -18,11 +18,11 @@ from vdeploy.export.tensorrt.monitor import Progress, interruption, progress_mon
 from vdeploy.export.tensorrt.network import Shapes, input_shapes, optimization_profile, parse_network
 from vdeploy.export.tensorrt.options import EngineOptions
 from vdeploy.export.tensorrt.report import EngineReport, report_file
-from vdeploy.export.tensorrt.targets import capability_text, choose_targets
+from vdeploy.export.tensorrt.targets import choose_targets
 from vdeploy.export.tensorrt.timing_cache import TimingCache, TimingCacheUse
 from vdeploy.runtimes.cuda import Cuda
 from vdeploy.runtimes.tensorrt_library import Library, MessageLog, load_library, message_logger
-from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, parse_plan
+from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, capability_text, parse_plan
 
 __all__ = ["build_engine", "log_file"]
 
@@ -89,9 +89,9 @@ def _targets(library: Library, options: EngineOptions) -> tuple[int, ...]:
         return choose_targets(options.target_sm, library.capabilities)
     here = Cuda().capability
     if options.target_sm and set(options.target_sm) != {here}:
-        wanted = ", ".join(capability_text(value) for value in options.target_sm)
         raise ExportError(
-            f"tensorrt builds for the GPU at hand, compute capability {capability_text(here)}, not for {wanted}",
+            f"tensorrt builds for the GPU at hand, compute capability {capability_text(here)}, "
+            f"not for {capability_text(*options.target_sm)}",
             "export on the machine with that GPU, or for RTX cards to tensorrt-rtx-fp16 or tensorrt-rtx-int8",
         )
     return (here,)

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 
 from vdeploy.errors import ExportError
+from vdeploy.runtimes.tensorrt_plan import capability_text
 
-__all__ = ["capability_text", "choose_targets", "parse_targets"]
+__all__ = ["choose_targets", "parse_targets"]
 
 _NUMBER = re.compile(r"(?:sm[ _]?)?(\d{1,2})\.?(\d)", re.IGNORECASE)
 
@@ -68,17 +69,12 @@ def choose_targets(wanted: Iterable[int], available: Iterable[int]) -> tuple[int
     chosen = sorted(set(wanted)) or [value for value in able if value >= _OLDEST_DEFAULT]
     for value in chosen:
         if value not in able:
-            known = ", ".join(capability_text(each) for each in able)
             raise ExportError(
-                f"tensorrt-rtx does not build for compute capability {capability_text(value)}, only for {known}",
+                f"tensorrt-rtx does not build for compute capability {capability_text(value)}, "
+                f"only for {capability_text(*able)}",
                 "for another GPU, export to tensorrt-fp16 or tensorrt-int8 on the machine that has it",
             )
     return tuple(chosen)
-
-
-def capability_text(capability: int) -> str:
-    """``"8.6"`` for 86."""
-    return f"{capability // 10}.{capability % 10}"
 
 
 def _bare(name: str) -> str:
