@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.connect import open_scorer
 from vdeploy.errors import BundleError, RunError, UserError
@@ -53,6 +53,16 @@ def test_the_first_of_the_table_that_is_held_is_chosen(folder):
     assert choose_format(Bundle(folder), None) == "onnx-fp32"
     assert choose_format(Bundle(folder), "onnx-int8") == "onnx-int8"
     assert LocalScorer(renamed(folder, "onnx-fp16")).format_name == "onnx-fp16"
+
+
+def test_the_classifier_may_have_a_format_of_its_own(folder):
+    values = json.loads((folder / MANIFEST).read_text())
+    values["artifacts"][1]["format"] = "onnx-fp16"
+    (folder / MANIFEST).write_text(json.dumps(values))
+    scorer = LocalScorer(Bundle(folder), "onnx-fp32", classifier_format="onnx-fp16")
+    frames = np.zeros((1, 4, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(scorer.score(frames), tiny_probabilities(frames), atol=1e-6)
+    assert scorer.format_name == "onnx-fp32"
 
 
 def test_a_format_that_is_not_held_is_told(folder):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from vdeploy.bundle import Artifact, Bundle
 from vdeploy.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
 from vdeploy.errors import BundleError
 from vdeploy.export.parity import synthetic_frames
-from vdeploy.runtimes.open import open_artifact
+from vdeploy.runtimes.local import LocalScorer
 
 __all__ = ["golden_clips_of"]
 
@@ -53,11 +51,8 @@ def golden_clips_of(bundle: Bundle, extractor: str, classifier: str) -> GoldenCl
 def _scored_here(bundle: Bundle, extractor: str, classifier: str) -> GoldenClips:
     spec = bundle.manifest.clip_spec
     frames = synthetic_frames(_SYNTHETIC_CLIPS, spec.frames, spec.size)
-    first, second = open_artifact(bundle, "extractor", extractor), open_artifact(bundle, "classifier", classifier)
-    features = np.concatenate([first.infer({"frames": clip[np.newaxis]})["features"] for clip in frames])
-    return GoldenClips(
-        frames, second.infer({"features": features})["probabilities"], "synthetic frames, scored in process"
-    )
+    scorer = LocalScorer(bundle, extractor, classifier_format=classifier)
+    return GoldenClips(frames, scorer.score(frames), "synthetic frames, scored in process")
 
 
 def _tolerance(artifacts: tuple[Artifact, ...]) -> float:
