@@ -9,9 +9,9 @@ from training.files import sha256_of
 from vdeploy.contents.description import Part, Tensor
 from vdeploy.contents.refusals import of_engine, of_onnx
 from vdeploy.errors import ExportError, require
-from vdeploy.export.onnx_inspection import inspect_onnx
+from vdeploy.export.onnx_inspection import inspect_model, read_onnx
 from vdeploy.export.tensorrt.report import found_precision, read_report, report_file
-from vdeploy.runtimes.onnx_head import OnnxHead, read_onnx_head
+from vdeploy.runtimes.onnx_head import OnnxHead
 from vdeploy.runtimes.tensorrt_plan import read_plan
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def onnx_part(path: Path, name: str = "") -> Part:
         MissingExtraError: The package onnx is not installed.
         BundleError: It is no ONNX model, or holds no layer with weights.
     """
-    head, found = read_onnx_head(path), inspect_onnx(path)
-    package = require("onnx", extra="export", purpose="inspecting ONNX files")
-    model = package.load(path)
+    model = read_onnx(path)
+    found = inspect_model(model, path)
+    head = OnnxHead(found.ir_version, found.opset)
     return Part(
         name=name or path.name,
         format="onnx",

@@ -7,9 +7,10 @@ to 8 bits; it is FP16 only if the tensor that it gives is of that type.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from vdeploy.export.onnx_graph import LAYERS, Value, infer_values, weight_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["LayerPrecision", "OnnxInspection", "found_precision", "inspect_onnx"]
+__all__ = ["LayerPrecision", "OnnxInspection", "found_precision", "inspect_model", "inspect_onnx", "read_onnx"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +99,35 @@ def inspect_onnx(path: Path) -> OnnxInspection:
         MissingExtraError: The package onnx is not installed.
         BundleError: The file is no ONNX model, or holds no layer with weights.
     """
+    return inspect_model(read_onnx(path), path)
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Reads an ONNX file, weights included.
+
+    Raises:
+        MissingExtraError: The package onnx is not installed.
+        BundleError: The file is no ONNX model.
+    """
+    package = require("onnx", extra="export", purpose="inspecting ONNX files")
+    with _one_line_errors(path):
+        model: onnx.ModelProto = package.load(path)
+    return model
+
+
+def inspect_model(model: onnx.ModelProto, path: Path) -> OnnxInspection:
+    """Says what is in a model.
+
+    Args:
+        model: The model, as `read_onnx` reads it.
+        path: Its file, for errors.
+
+    Raises:
+        BundleError: Its tensors contradict each other, or it holds no layer with weights.
+    """
     onnx = require("onnx", extra="export", purpose="inspecting ONNX files")
-    try:
-        model = onnx.load(path)
+    with _one_line_errors(path):
         values = infer_values(model)
-    except Exception as error:  # protobuf's and onnx's exceptions share no base class
-        reason = str(error).strip().partition("\n")[0]
-        raise BundleError(f"{path} is no ONNX model ({reason})", "export the run again") from error
     layers = tuple(_layers(model, values))
     if not layers:
         raise BundleError(f"{path} holds no layer with weights", "export the run again")
@@ -119,6 +142,15 @@ def inspect_onnx(path: Path) -> OnnxInspection:
         opset=next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")),
         ir_version=model.ir_version,
     )
+
+
+@contextlib.contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # protobuf's and onnx's exceptions share no base class
+        reason = str(error).strip().partition("\n")[0]
+        raise BundleError(f"{path} is no ONNX model ({reason})", "export the run again") from error
 
 
 def _layers(model: onnx.ModelProto, values: Mapping[str, Value]) -> list[LayerPrecision]:
