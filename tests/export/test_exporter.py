@@ -69,7 +69,8 @@ def test_a_bundle_is_verified_and_says_what_is_in_it(tiny_run, tiny_bundle_dir):
     manifest = Bundle(tiny_bundle_dir).manifest
     assert manifest.run == tiny_run.info.name
     assert manifest.classes == CLASSES
-    assert (manifest.threshold, manifest.temperature) == (tiny_run.info.threshold, tiny_run.info.temperature)
+    info = tiny_run.info
+    assert (manifest.threshold, manifest.temperature, manifest.bias) == (info.threshold, info.temperature, info.bias)
     assert manifest.clip_spec == tiny_run.recipe.clip_spec
     assert manifest.metrics == tiny_run.metrics
     assert manifest.extractor.model_dump() == {

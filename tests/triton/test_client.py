@@ -39,7 +39,7 @@ class TestAgainstAServer:
         assert as_any_scorer.spec == ClipSpec(frames=4, size=32)
         assert as_any_scorer.classes == ("non-violent", "violent")
         assert as_any_scorer.threshold == 0.5
-        assert (scorer.temperature, scorer.run, scorer.max_batch_size) == (1.0, "tiny", 8)
+        assert (scorer.temperature, scorer.bias, scorer.run, scorer.max_batch_size) == (1.0, 0.0, "tiny", 8)
         assert len(scorer.bundle_digest) == 64
 
     @pytest.mark.parametrize("count", [1, 8, 9, 20])

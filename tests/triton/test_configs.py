@@ -121,6 +121,7 @@ class TestConfigs:
         told = {name: json.loads(value) for name, value in parameters(config).items()}
         digest = told.pop("bundle_sha256")
         assert told == {
+            "bias": 0.0,
             "classes": ["non-violent", "violent"],
             "clip": {"frames": 4, "size": 32, "sampling": "uniform", "interpolation": "area"},
             "extractor_dim": 8,
@@ -129,10 +130,11 @@ class TestConfigs:
             "threshold": 0.5,
         }
         assert len(digest) == 64
-        other = bundle.manifest.model_copy(update={"threshold": 0.6})
+        other = bundle.manifest.model_copy(update={"threshold": 0.6, "bias": -0.25})
         stages = ServedStage("extractor", "onnx-fp32", "python"), ServedStage("classifier", "onnx-fp32", "python")
         config = parsed(render_configs(other, *stages)[ENSEMBLE])
         assert json.loads(parameters(config)["bundle_sha256"]) != digest
+        assert json.loads(parameters(config)["bias"]) == -0.25
 
     def test_same_manifest_gives_the_same_text(self, bundle: Bundle) -> None:
         stages = ServedStage("extractor", "onnx-fp32", "python"), ServedStage("classifier", "onnx-fp32", "python")

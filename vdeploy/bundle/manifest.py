@@ -1,4 +1,4 @@
-"""What `bundle.json` holds. Version 1.1 added nothing without a default: manifests of version 1.0 are read too."""
+"""What `bundle.json` holds. Versions after 1.0 added nothing without a default: manifests of 1.0 are read too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "TensorSpec",
 ]
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 CLASSES = ("non-violent", "violent")
 """Names of the two probabilities, in order."""
 
@@ -121,7 +121,8 @@ class Manifest(_Model):
     run: str
     classes: tuple[str, str]
     threshold: float = Field(ge=0, le=1)
-    temperature: float = Field(gt=0)
+    temperature: float = Field(gt=0, description="what the classifier's logits were divided by; inside it already")
+    bias: float = Field(0.0, description="what the violent class's logit was raised by before that; inside as well")
     clip: dict[str, Any]
     extractor: Extractor
     metrics: dict[str, Any]

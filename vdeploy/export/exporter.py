@@ -125,6 +125,7 @@ def _manifest(
         classes=CLASSES,
         threshold=run.info.threshold,
         temperature=run.info.temperature,
+        bias=run.info.bias,
         clip=run.recipe.clip_spec.to_dict(),
         extractor=Extractor(
             layer=run.recipe.features.layer, dim=run.dim, weights=weights.source, weights_sha256=weights.sha256

@@ -38,6 +38,7 @@ class TritonScorer:
         classes: Names of the two probabilities, in order.
         threshold: Probability of the second class from which a clip counts as violent.
         temperature: What the classifier's logits were divided by.
+        bias: What the violent class's logit was raised by before that.
         run: Name of the run that is served.
         bundle_digest: SHA-256 of the served bundle's manifest.
         max_batch_size: Clips in one request at most.
@@ -125,6 +126,7 @@ class TritonScorer:
             self.classes: tuple[str, str] = (str(values["classes"][0]), str(values["classes"][1]))
             self.threshold = float(values["threshold"])
             self.temperature = float(values["temperature"])
+            self.bias = float(values.get("bias", 0.0))
             self.run = str(values["run"])
             self.bundle_digest = str(values["bundle_sha256"])
         except (KeyError, IndexError, TypeError, ValueError) as error:

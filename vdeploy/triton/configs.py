@@ -83,6 +83,7 @@ def render_configs(
 def _client_parameters(manifest: Manifest) -> dict[str, Any]:
     canonical = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return {
+        "bias": manifest.bias,
         "bundle_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
         "classes": manifest.classes,
         "clip": manifest.clip,
