@@ -1,4 +1,4 @@
-"""`vdeploy serve` without a server, and `vdeploy inspect`, as a user types them."""
+"""`vdeploy serve` and `deploy` without a server, and `vdeploy inspect`, as a user types them."""
 
 from __future__ import annotations
 
@@ -80,6 +80,26 @@ def test_what_would_go_wrong_is_said_before_anything_is_written(
     last = err.splitlines()[-1]
     assert last.startswith("error: ")
     assert line in last
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--target-ort", "1.14"), "has IR version 9, ONNX Runtime 1.14 reads 8 at most (and 1 more)"),
+        (
+            ("--extractor-format", "tensorrt-fp16"),
+            "the python backend cannot run the extractor in tensorrt-fp16",
+        ),
+        (("--backend", "tensorrt"), "error: the tensorrt backend cannot run the extractor in onnx-fp32"),
+    ],
+)
+def test_a_deployment_that_would_fail_is_refused_before_the_server_is_asked(
+    bundle: Path, tmp_path: Path, arguments: tuple[str, ...], line: str
+) -> None:
+    out, err = vdeploy("deploy", bundle, "--url", "127.0.0.1:9", "--repo", tmp_path / "r", *arguments, code=1)
+    assert out == ""
+    assert line in err.splitlines()[-1]
     assert not (tmp_path / "r").exists()
 
 

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import (
+    JsonOption,
+    TargetOrtOption,
+    TargetSmOption,
+    TargetTrtOption,
+    parse_target,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from vdeploy.triton.deploy import Deployed
+    from vdeploy.triton.stages import BackendChoice
 
 UrlOption = Annotated[str, typer.Option(metavar="HOST:PORT", help="gRPC address of the running Triton.")]
 RepoOption = Annotated[Path, typer.Option(help="Model repository that this Triton reads.")]
@@ -43,17 +52,32 @@ def deploy(
         BackendName | None,
         typer.Option(help="What runs the stages. [default: what runs them now]", show_default=False),
     ] = None,
+    target_sm: TargetSmOption = None,
+    target_trt: TargetTrtOption = None,
+    target_ort: TargetOrtOption = None,
     timeout: TimeoutOption = 120.0,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
+    from training.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.golden import golden_clips_of  # noqa: PLC0415  keeps --help fast
+    from vdeploy.serving.deployment import check_deployment  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
 
     opened = Bundle(bundle)
+    chosen: BackendChoice | None = backend.value if backend else None
+    check_deployment(
+        opened,
+        repo,
+        extractor=extractor_format,
+        classifier=classifier_format,
+        backend=chosen,
+        target=parse_target(None, target_sm, target_trt, target_ort),
+        on_check=lambda check: say(f"preflight: {check}"),
+    )
     with Control(url, timeout_seconds=timeout, log_file=log) as control:
         golden = golden_clips_of(opened, extractor_format, classifier_format)
         result = deploy_bundle(
@@ -63,7 +87,7 @@ def deploy(
             golden,
             extractor=extractor_format,
             classifier=classifier_format,
-            backend=backend.value if backend else None,
+            backend=chosen,
         )
     _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
 

@@ -6,11 +6,15 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from training.layers import DIMENSIONS
+
+if TYPE_CHECKING:
+    from vdeploy.serving.target import Target
+    from vdeploy.triton.install import TritonInstall
 
 __all__ = [
     "DataArgument",
@@ -22,8 +26,12 @@ __all__ = [
     "SetOption",
     "StoreOption",
     "StrictOption",
+    "TargetOrtOption",
+    "TargetSmOption",
+    "TargetTrtOption",
     "WeightsOption",
     "load",
+    "parse_target",
     "print_json",
     "print_table",
     "store_root",
@@ -68,6 +76,16 @@ PositiveOption = Annotated[
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with clips that cannot be used.")]
 
+TargetSmOption = Annotated[
+    str | None, typer.Option(help="Compute capability or name of the GPU that serves, where it cannot be read here.")
+]
+TargetTrtOption = Annotated[
+    str | None, typer.Option(help="TensorRT of the server, such as 10.13.2, where it cannot be read here.")
+]
+TargetOrtOption = Annotated[
+    str | None, typer.Option(help="ONNX Runtime of the server, such as 1.20.1, where it cannot be read here.")
+]
+
 
 def store_root(store: Path | None) -> Path:
     """The folder of all feature stores."""
@@ -95,6 +113,21 @@ def load(
     if layer:
         assignments.append(f"features.layer={json.dumps(layer)}")
     return load_recipe(recipe, [*assignments, *(overrides or ())])
+
+
+def parse_target(
+    install: TritonInstall | None, capabilities: str | None, tensorrt: str | None, onnxruntime: str | None
+) -> Target:
+    """What is known of a server: what the command line tells, and the rest from its installation, if there is one."""
+    from vdeploy.export.tensorrt.targets import parse_targets  # noqa: PLC0415  keeps --help fast
+    from vdeploy.serving.target import find_target, parse_version  # noqa: PLC0415  keeps --help fast
+
+    return find_target(
+        install,
+        capabilities=() if capabilities is None else parse_targets(capabilities),
+        tensorrt=None if tensorrt is None else parse_version(tensorrt),
+        onnxruntime=None if onnxruntime is None else parse_version(onnxruntime),
+    )
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json
+from vdeploy.cli.options import JsonOption, TargetOrtOption, TargetSmOption, TargetTrtOption, parse_target, print_json
 
 if TYPE_CHECKING:
     from vdeploy.triton.server import TritonServer
@@ -81,11 +81,9 @@ def serve(
             "a longer --startup-timeout.",
         ),
     ] = False,
-    target_sm: Annotated[
-        str | None, typer.Option(help="Compute capability or name of the GPU that serves. [default: what is here]")
-    ] = None,
-    target_trt: Annotated[str | None, typer.Option(help="TensorRT of the server. [default: what is here]")] = None,
-    target_ort: Annotated[str | None, typer.Option(help="ONNX Runtime of the server. [default: what is here]")] = None,
+    target_sm: TargetSmOption = None,
+    target_trt: TargetTrtOption = None,
+    target_ort: TargetOrtOption = None,
     triton: Annotated[
         Path | None,
         typer.Option(help="tritonserver to start. [default: from PATH, else NVIDIA's wheel]", show_default=False),
@@ -105,9 +103,7 @@ def serve(
     """
     from training.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.export.tensorrt.targets import parse_targets  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
-    from vdeploy.serving.target import find_target, parse_version  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.install import find_install  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.options import ServingOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.server import TritonServer  # noqa: PLC0415  keeps --help fast
@@ -124,12 +120,7 @@ def serve(
     )
     opened = Bundle(bundle)
     install = find_install(triton) if launch or triton or backend is BackendName.AUTO else None
-    target = find_target(
-        install,
-        capabilities=() if target_sm is None else parse_targets(target_sm),
-        tensorrt=None if target_trt is None else parse_version(target_trt),
-        onnxruntime=None if target_ort is None else parse_version(target_ort),
-    )
+    target = parse_target(install, target_sm, target_trt, target_ort)
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     wish = Wish(
         backend=backend.value,

@@ -14,8 +14,8 @@ from vdeploy.bundle.golden import GoldenClips
 from vdeploy.errors import RolloutError, UserError
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending, Record, now
-from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
-from vdeploy.triton.pinning import backend_of, inherit_settings, interface_of, parameters_of
+from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
+from vdeploy.triton.pinning import inherit_settings, interface_of, parameters_of
 from vdeploy.triton.proof import Proof, ask_ensemble
 from vdeploy.triton.repository import CONFIG, BackendChoice, write_repository
 from vdeploy.triton.rollout import FIRST_LOOK_SECONDS, Rollout
@@ -79,9 +79,12 @@ def deploy(
         undone = _undo_interrupted(control, deployments)
         previous = deployments.active()
         with deployments.staging() as staged:
-            chosen = backend or ("python" if previous is None else _backend_now(deployments))
             repository = write_repository(
-                bundle, staged / "repository", backend=chosen, extractor=extractor, classifier=classifier
+                bundle,
+                staged / "repository",
+                backend=backend or deployments.backend(),
+                extractor=extractor,
+                classifier=classifier,
             )
             repository.check()
             configs = {model: (repository.root / model / CONFIG).read_text(encoding="utf-8") for model in MODELS}
@@ -175,11 +178,6 @@ def _undo_interrupted(control: Control, deployments: Deployments) -> int | None:
     say(f"rollout: the deployment of version {pending.target} was interrupted; it is undone first")
     Rollout(control, deployments).go_back(pending)
     return pending.target
-
-
-def _backend_now(deployments: Deployments) -> BackendChoice:
-    found = backend_of(deployments.current_configs()[EXTRACTOR_MODEL])
-    return next((choice for choice in ("onnxruntime", "tensorrt") if choice == found), "python")
 
 
 def _check_compatible(old: Mapping[str, str], new: Mapping[str, str]) -> None:

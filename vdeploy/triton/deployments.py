@@ -24,9 +24,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
-from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
-from vdeploy.triton.pinning import pin_ensemble, pin_versions, pinned_version
+from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.pinning import backend_of, pin_ensemble, pin_versions, pinned_version
 from vdeploy.triton.repository import CONFIG, versions_of
+from vdeploy.triton.stages import FILES, Backend
 
 __all__ = ["Deployments", "Pending", "Record"]
 
@@ -138,6 +139,11 @@ class Deployments:
             return None
         pinned = pinned_version(_read(file))
         return pinned if pinned is not None else max(self.versions(), default=None)
+
+    def backend(self) -> Backend:
+        """What runs the extractor now; the Python backend where nothing serves."""
+        found = "" if self.active() is None else backend_of(self.current_configs()[EXTRACTOR_MODEL])
+        return next((choice for choice in FILES if choice == found), "python")
 
     def is_pinned(self) -> bool:
         """Whether the ensemble names the versions that it calls."""

@@ -1,0 +1,76 @@
+"""A deployment that is known to fail is refused in a line, before the server is asked and anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from tests.serving.conftest import with_engines
+from vdeploy.bundle import Bundle
+from vdeploy.errors import BundleError, RepositoryError
+from vdeploy.serving.deployment import check_deployment
+from vdeploy.serving.target import Target
+from vdeploy.triton.deployments import Deployments
+from vdeploy.triton.repository import write_repository
+from vdeploy.triton.stages import BackendChoice
+
+ONNX = {"extractor": "onnx-fp32", "classifier": "onnx-fp32"}
+ENGINES = {"extractor": "tensorrt-fp16", "classifier": "tensorrt-fp16"}
+
+
+def snapshot(root: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*"))
+
+
+def test_a_first_deployment_is_pythons(bundle: Bundle, tmp_path: Path) -> None:
+    seen: list[str] = []
+    check_deployment(bundle, tmp_path / "r", **ONNX, on_check=lambda check: seen.append(str(check)))
+    assert "ok: extractor in onnx-fp32: needs a server with the python backend" in seen
+    assert all(line.startswith("ok: ") for line in seen)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("backend", ["python", "onnxruntime"])
+def test_the_backend_is_the_one_that_runs_the_stages_now(
+    bundle: Bundle, tmp_path: Path, backend: BackendChoice
+) -> None:
+    write_repository(bundle, tmp_path, backend=backend)
+    before = snapshot(tmp_path)
+    seen: list[str] = []
+    check_deployment(bundle, tmp_path, **ONNX, on_check=lambda check: seen.append(str(check)))
+    assert Deployments(tmp_path).backend() == backend
+    assert f"ok: classifier in onnx-fp32: needs a server with the {backend} backend" in seen
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("backend", ["python", "onnxruntime"])
+def test_an_older_onnx_runtime(bundle: Bundle, tmp_path: Path, backend: BackendChoice) -> None:
+    target = Target(onnxruntime=(1, 9), python_onnxruntime=(1, 9))
+    with pytest.raises(RepositoryError, match=r"ONNX Runtime 1.9 is older than 1.12 \(and 1 more\)"):
+        check_deployment(bundle, tmp_path, **ONNX, backend=backend, target=target)
+
+
+def test_an_engine_for_another_server(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"built for compute capability 8.9, the GPU has 8.6"):
+        check_deployment(with_engines(bundle), tmp_path, **ENGINES, backend="tensorrt", target=Target((86,)))
+
+
+def test_engines_where_python_serves(bundle: Bundle, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path)
+    with pytest.raises(RepositoryError, match="the python backend cannot run the extractor in tensorrt-fp16"):
+        check_deployment(with_engines(bundle), tmp_path, **ENGINES)
+
+
+def test_a_format_that_is_not_held(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="holds no extractor in onnx-int8"):
+        check_deployment(bundle, tmp_path, extractor="onnx-int8", classifier="onnx-fp32")
+
+
+def test_a_full_disk(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", ("total", "used", "free"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    with pytest.raises(RepositoryError, match=r"disk: 0 MB free at .*; free some space, or choose another folder"):
+        check_deployment(bundle, tmp_path, **ONNX)
