@@ -180,6 +180,14 @@ def test_a_full_disk(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyP
     refused(bundle, tmp_path, Wish("python"), "disk: 0 MB free at .*; free some space, or choose another folder")
 
 
+def test_a_folder_that_the_python_backend_cannot_work_in(bundle: Bundle, tmp_path: Path) -> None:
+    message = r"repository: .* cannot work in '.*/my models': there is a space in it; choose another folder with --repo"
+    with pytest.raises(RepositoryError, match=message):
+        publish(bundle, tmp_path / "my models", Wish("python"))
+    assert not (tmp_path / "my models").exists()
+    assert publish(bundle, tmp_path / "my models", Wish("onnxruntime")).repository.backends == ("onnxruntime",)
+
+
 def test_a_file_where_the_repository_is_to_be(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "r").write_text("precious")
     with pytest.raises(RepositoryError, match=r"repository: .*r cannot be written; make it a writable folder"):

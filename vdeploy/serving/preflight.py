@@ -16,6 +16,7 @@ from vdeploy.serving.fitness import NEWEST_KNOWN, engine_misfit, onnx_misfit
 from vdeploy.serving.target import Target, Version, version_text
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.options import ServingOptions
+from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
 from vdeploy.triton.ports import check_ports
 from vdeploy.triton.stages import ServedStage, common_batch
 
@@ -92,7 +93,11 @@ def preflight(plans: Plans) -> tuple[Check, ...]:
             is_python = served.backend == "python"
             runtime = plans.target.python_onnxruntime if is_python else plans.target.onnxruntime
             checks.append(_onnx(artifact, path, runtime))
-    checks += [_batches(plans.stages, plans.options), _folder(plans.root), _disk(plans.root, plans.bundle, artifacts)]
+    checks += [
+        _batches(plans.stages, plans.options),
+        _folder(plans.root, plans.stages),
+        _disk(plans.root, plans.bundle, artifacts),
+    ]
     if plans.options.max_queue is not None:
         checks.append(_queue(plans.options.max_queue, plans.install))
     if plans.ports:
@@ -184,7 +189,12 @@ def _queue(limit: int, install: TritonInstall | None) -> Check:
     return Check("queue", True, detail)
 
 
-def _folder(root: Path) -> Check:
+def _folder(root: Path, stages: tuple[ServedStage, ...]) -> Check:
+    if any(served.backend == "python" for served in stages):
+        try:
+            refuse_unusable_path(root, OTHER_FOLDER)
+        except RepositoryError as error:
+            return Check("repository", False, error.message, error.hint)
     there = _existing(root)
     if there.is_dir() and os.access(there, os.W_OK):
         return Check("repository", True, f"{root} can be written")

@@ -28,6 +28,7 @@ from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.options import ServingOptions
+from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
 from vdeploy.triton.stages import FILES, Backend, BackendChoice, ServedStage, served_stage
 
 __all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "versions_of", "write_repository"]
@@ -76,11 +77,14 @@ class Repository:
         return tuple(dict.fromkeys((self.backend, self.classifier_backend or self.backend)))
 
     def check(self) -> None:
-        """Looks at every file that Triton needs; it hangs for ever over some that are missing.
+        """Looks at the path and every file that Triton needs; it hangs for ever over some that are missing.
 
         Raises:
-            RepositoryError: One is missing, or a configuration cannot be read.
+            RepositoryError: The Python backend cannot take the path, a file is missing, or a configuration cannot be
+                read.
         """
+        if "python" in self.backends:
+            refuse_unusable_path(self.root, OTHER_FOLDER)
         for model in self.models:
             folder = self.root / model
             wanted = [folder / CONFIG]

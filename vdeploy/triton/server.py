@@ -18,6 +18,7 @@ from vdeploy.triton.guardian import remove_regions
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall, find_install
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT, THREADS_VARIABLE
+from vdeploy.triton.paths import refuse_unusable_path
 from vdeploy.triton.ports import check_ports
 from vdeploy.triton.processes import end_group, new_region_prefix, remove_stale_regions, spawn
 from vdeploy.triton.python_backend import assemble_python_backend
@@ -112,7 +113,7 @@ class TritonServer:
         """Starts the server and waits for the ensemble's first answer.
 
         Raises:
-            RepositoryError: A file of the repository is missing.
+            RepositoryError: A file of the repository is missing, or the Python backend cannot take a path.
             ServerError: There is no server, a port is taken, or it did not become ready; nothing is left running then.
             MissingExtraError: The Python backend's packages are not installed.
         """
@@ -219,6 +220,7 @@ class TritonServer:
         if "python" not in backends or not install.stubs:
             return install.backends, environment
         folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
+        refuse_unusable_path(folder, "set TMPDIR to another folder")
         return folder / "backends", environment | assemble_python_backend(install, folder)
 
     def _command(self, install: TritonInstall, backends: Path) -> list[str]:
