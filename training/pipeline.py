@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import json
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from training.clock import now
 from training.dataset import Dataset, scan
 from training.devices import is_chief, meet, open_strategy
 from training.errors import DatasetError, RunError
@@ -169,7 +169,7 @@ def _finish(
     trainer.model.save(folder / CLASSIFIER)
     info = RunInfo(
         name=name,
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        created=now(),
         source=str(source.absolute()),
         classes=dataset.classes,
         weights_sha256=weights.sha256,

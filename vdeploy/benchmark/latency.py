@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import platform
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.clock import now
 from training.progress import track
 from vdeploy import __version__
 from vdeploy.bundle import Bundle
@@ -102,7 +102,7 @@ def benchmark_bundle(
                 )
             rows = _measure([*jobs, ("pipeline", url, served.score, frames)], scorer.format_name, batch, seconds)
     return {
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "created": now(),
         "vdeploy": __version__,
         "machine": {"cpu": cpu_name(), "cores": available_cores(), "system": platform.platform()},
         "bundle": str(root),

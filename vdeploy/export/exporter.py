@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from training.clock import now
 from training.files import publish_folder, staging_folder, write_json
 from training.run import Run
 from training.weights import Weights
@@ -120,7 +120,7 @@ def _manifest(
     return Manifest(
         schema_version=SCHEMA_VERSION,
         vdeploy_version=__version__,
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        created=now(),
         run=run.info.name,
         classes=CLASSES,
         threshold=run.info.threshold,

@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from training.clock import now
 from training.progress import say
 from vdeploy.bundle import Bundle
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.errors import RolloutError, UserError
 from vdeploy.triton.control import Control
-from vdeploy.triton.deployments import Deployments, Pending, Record, now
+from vdeploy.triton.deployments import Deployments, Pending, Record
 from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
 from vdeploy.triton.pinning import inherit_settings, interface_of, parameters_of
 from vdeploy.triton.proof import Proof, ask_ensemble

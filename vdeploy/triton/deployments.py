@@ -11,7 +11,6 @@ Triton takes no notice of it: of a model's folders it reads only those with a nu
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fcntl
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from training.clock import now
 from training.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
@@ -235,11 +235,6 @@ class Deployments:
                 f"the model repository {self.root} cannot be written: {where}: {error.strerror or error}",
                 "make the folder writable and free some space",
             ) from error
-
-
-def now() -> str:
-    """The time, ISO 8601, in whole seconds."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _parse(kind: type[Kind], file: Path) -> Kind:
