@@ -28,11 +28,13 @@ from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.pinning import backend_of, pin_ensemble, pin_versions, pinned_version
 from vdeploy.triton.repository import CONFIG, versions_of
 from vdeploy.triton.stages import FILES, Backend
+from vdeploy.triton.write_errors import one_line_errors
 
 __all__ = ["Deployments", "Pending", "Record"]
 
 _RECORD = "record.json"
 _PENDING = "pending.json"
+_REMEDY = "make the folder writable and free some space"
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -93,10 +95,10 @@ class Deployments:
         Raises:
             RepositoryError: Another one is going on, or the repository cannot be written.
         """
-        with self._one_line_errors():
+        with one_line_errors(self.root, _REMEDY):
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = (self._folder / "lock").open("a")
-        with lock, self._one_line_errors():
+        with lock, one_line_errors(self.root, _REMEDY):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -224,17 +226,6 @@ class Deployments:
     def staging(self) -> contextlib.AbstractContextManager[Path]:
         """A temporary folder on the repository's file system, which a killed process's successor removes."""
         return staging_folder(self._folder / "incoming")
-
-    @contextlib.contextmanager
-    def _one_line_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = error.filename or self.root
-            raise RepositoryError(
-                f"the model repository {self.root} cannot be written: {where}: {error.strerror or error}",
-                "make the folder writable and free some space",
-            ) from error
 
 
 def _parse(kind: type[Kind], file: Path) -> Kind:

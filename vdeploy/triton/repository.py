@@ -10,11 +10,8 @@ of one, and the one before stays. Other models in the repository are left alone.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +27,7 @@ from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
 from vdeploy.triton.stages import FILES, Backend, BackendChoice, ServedStage, served_stage
+from vdeploy.triton.write_errors import one_line_errors
 
 __all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "versions_of", "write_repository"]
 
@@ -37,13 +35,6 @@ CONFIG = "config.pbtxt"
 CODE_FILE = "model.py"
 
 _CODE = Path(__file__).with_name("onnx_model.py")
-
-_HINTS = {
-    errno.ENOSPC: "free some space, or choose another folder",
-    errno.EDQUOT: "free some space, or choose another folder",
-    errno.ENOTDIR: "move the file in its way, or choose another folder",
-    errno.EEXIST: "move the file in its way, or choose another folder",
-}
 
 
 class _File(NamedTuple):
@@ -158,7 +149,7 @@ def write_repository(
         served.model: _stage_files(served, _File(bundle.path(artifact), artifact.sha256))
         for served, artifact in zip((first, second), artifacts, strict=True)
     } | {ENSEMBLE_MODEL: {}}
-    with _one_line_errors(root):
+    with one_line_errors(root):
         version = _version_for(root, contents)
         for model in MODELS:
             _publish(root / model / str(version), contents[model])
@@ -228,15 +219,3 @@ def _publish(final: Path, content: dict[str, _File]) -> None:
 def _write_if_new(file: Path, text: str) -> None:
     if not file.is_file() or file.read_bytes() != text.encode():
         write_text(file, text)
-
-
-@contextlib.contextmanager
-def _one_line_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or root
-        hint = _HINTS.get(error.errno or 0, "make the folder writable, or choose another")
-        raise RepositoryError(
-            f"the model repository {root} cannot be written: {where}: {error.strerror or error}", hint
-        ) from error
