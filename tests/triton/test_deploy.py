@@ -364,8 +364,14 @@ class TestServersThatBreak:
         with Clients(site.server.url, CLIPS, expected, 2) as clients:
             for _ in range(8):
                 arguments = command("deploy", site.bundles[1].root, site)
-                with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-                    time.sleep(chooser.uniform(0.8, 4.0))
+                with subprocess.Popen(
+                    arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+                ) as process:
+                    assert process.stderr is not None
+                    steps = (line for line in process.stderr if line.startswith("rollout:"))
+                    for _ in zip(range(chooser.randint(1, 4)), steps, strict=False):
+                        pass
+                    time.sleep(chooser.uniform(0, 0.5))
                     process.kill()
                 if Deployments(site.root).pending():
                     undone += 1

@@ -126,7 +126,7 @@ def rollback(control: Control, root: Path) -> Deployed:
     with deployments.exclusive():
         pending = deployments.pending()
         if pending is not None:
-            proof = Rollout(control, deployments).go_back(pending)
+            proof = Rollout(control, deployments).go_back_after_kill(pending)
             return Deployed(pending.previous, None, pending.target, proof, time.monotonic() - started)
         active = deployments.active()
         record = None if active is None else deployments.record(active)
@@ -177,7 +177,7 @@ def _undo_interrupted(control: Control, deployments: Deployments) -> int | None:
     if pending is None:
         return None
     say(f"rollout: the deployment of version {pending.target} was interrupted; it is undone first")
-    Rollout(control, deployments).go_back(pending)
+    Rollout(control, deployments).go_back_after_kill(pending)
     return pending.target
 
 

@@ -22,6 +22,8 @@ __all__ = ["Rollout"]
 
 POLL_SECONDS = 0.1
 DRAIN_SECONDS = 15.0
+SETTLED_SECONDS = 1.0
+"""How long no model may change before nothing that a killed process has asked for is thought to be on its way."""
 FIRST_LOOK_SECONDS = 5.0
 """How long a version that should be serving may take to answer before it is given up or loaded again."""
 
@@ -85,8 +87,19 @@ class Rollout:
             say(f"rollout: version {previous} is retired")
         return self._prove(target)
 
+    def go_back_after_kill(self, pending: Pending) -> Proof | None:
+        """Undoes a rollout whose process was killed; see `go_back`.
+
+        Triton goes on with what that process has asked for, and would undo the undoing: so that has to end first.
+
+        Raises:
+            RolloutError: The version before cannot be taken back into service.
+        """
+        self._settle()
+        return self.go_back(pending)
+
     def go_back(self, pending: Pending) -> Proof | None:
-        """Undoes a rollout that has failed or was killed, however far it had come.
+        """Undoes a rollout that has failed, however far it had come.
 
         Args:
             pending: What it was about to do.
@@ -112,14 +125,26 @@ class Rollout:
         self._deployments.pin_ensemble(previous)
         if self._control.states(ENSEMBLE_MODEL).get(previous) != "READY":
             self._control.load(ENSEMBLE_MODEL)
-        proof = self._revive(previous)
+        self._revive(previous)
         self._drain(target)
         for stage in STAGES:
             self._drop(stage, previous, target)
+        proof = self._revive(previous)
         if record is None or not record.activated:
             self._deployments.remove(target)
         self._deployments.end()
         return proof
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
+        still_since = time.monotonic()
+        while time.monotonic() - still_since < SETTLED_SECONDS:
+            if any({"LOADING", "UNLOADING"} & set(self._control.states(model).values()) for model in MODELS):
+                still_since = time.monotonic()
+            if time.monotonic() > deadline:
+                say("rollout: Triton does not end what the interrupted deployment has asked for")
+                return
+            time.sleep(POLL_SECONDS)
 
     def _serves(self, version: int) -> bool:
         try:
