@@ -7,8 +7,8 @@ shows it. So, on the logarithm of the windows' medians:
 - location and spread are those of the 20 % trimmed mean and the winsorized variance, which a few disturbed windows
   hardly move (Yuen 1974, "The two-sample trimmed t for unequal population variances");
 - n windows with lag-one autocorrelation r count as n (1 - r) / (1 + r) independent ones. In a short series r is
-  biased by -(1 + 4 r) / n (Kendall 1954; Marriott and Pope 1954), which is corrected, and uncertain: it is drawn towards
-  the mean over all rows, which ran on the same machine;
+  biased by -(1 + 4 r) / n (Kendall 1954; Marriott and Pope 1954), which is corrected, and uncertain: it is drawn
+  towards the mean over all rows, which ran on the same machine;
 - `RUN_SPREAD` stands for what differs from run to run (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable
   time"), which no number of windows in one run can reveal;
 - the two are compared by Student's t with Welch's degrees of freedom.
@@ -38,6 +38,9 @@ RUN_SPREAD = 0.01
 
 _CERTAIN = 1e6
 """Degrees of freedom that make Student's distribution the normal one."""
+
+_LARGEST = 700.0
+"""Of the exponents whose power is finite."""
 
 _TRIM = 0.2
 _MOST_CORRELATED = 0.9
@@ -189,7 +192,7 @@ def _correlation(series: npt.NDArray[np.float64]) -> float:
 
 
 def _exponential(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    return math.exp(min(value, _LARGEST))
 
 
 def _special() -> Any:
