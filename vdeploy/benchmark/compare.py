@@ -18,9 +18,11 @@ DEFAULT_LIMIT = 0.03
 """The slowdown that is tolerated, unless another is asked for; `benchmarks/compare_power.py` shows what it finds."""
 
 Verdict = Literal["slower", "faster", "same", "unclear", "not judged"]
-"""Certainly slower or faster than the limit allows; certainly within the limit; any of these; not comparable."""
+"""Certainly slower or faster than the limit allows; neither; neither, but noise may hide much; not comparable."""
 
 _LEVEL = 0.05
+_MUCH = 0.10
+"""A change that a comparison should not miss."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +79,12 @@ class Comparison:
 def compare(before: Benchmark, after: Benchmark, limit: float = DEFAULT_LIMIT) -> Comparison:
     """Compares the median latencies of two benchmarks.
 
-    A row is slower where the lower bound of its ratio lies above ``1 + limit``, faster where the upper bound lies below
-    ``1 / (1 + limit)``, and the same where both lie between. The levels of the bounds follow Holm's procedure: where
-    nothing became slower than the limit allows, the probability that any row is called slower is 5 % at most, however
-    many rows there are; the same holds for faster. How noise is judged, `vdeploy.benchmark.noise` tells.
+    A row is slower where the lower bound of its ratio lies above ``1 + limit`` and faster where the upper bound lies
+    below ``1 / (1 + limit)``. Else it is the same, as far as can be told, where the bounds exclude a change of 10 %, or
+    of the limit if that is larger, and unclear where they do not. The levels of the bounds follow Holm's procedure:
+    where nothing became slower than the limit allows, the probability that any row is called slower is meant to be 5 %
+    at most, however many rows there are; the same holds for faster. How noise is judged, `vdeploy.benchmark.noise`
+    tells.
 
     Args:
         before: The benchmark to compare with.
@@ -145,12 +149,13 @@ class _Judgement:
 def _judge(ratios: list[LogRatio], limit: float) -> list[_Judgement]:
     """Tests every ratio against the limit, both ways; each bound is of the level at which its side was tested."""
     highest, lowest = 1 + limit, 1 / (1 + limit)
+    much = 1 + max(limit, _MUCH)
     slower = holm_levels([ratio.p_above(highest) for ratio in ratios], _LEVEL)
     faster = holm_levels([ratio.p_below(lowest) for ratio in ratios], _LEVEL)
     judgements = []
     for ratio, (is_slower, level_below), (is_faster, level_above) in zip(ratios, slower, faster, strict=True):
         low, high = ratio.interval(level_below)[0], ratio.interval(level_above)[1]
-        within = lowest <= low and high <= highest
+        within = 1 / much <= low and high <= much
         verdict: Verdict = "slower" if is_slower else "faster" if is_faster else "same" if within else "unclear"
         judgements.append(_Judgement(verdict, math.exp(ratio.estimate), (low, high)))
     return judgements
