@@ -71,7 +71,7 @@ def throughput_chart(name: str, lines: Mapping[str, Sequence[tuple[int, float]]]
         axes.set_xscale("log", base=2)
         axes.set_xticks(places, [str(place) for place in places])
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(rate for line in lines.values() for _, rate in line))
         axes.set_xlabel(axis)
         axes.set_ylabel("Clips a second")
 

@@ -145,7 +145,7 @@ def speeds(benchmark: Benchmark, what: What) -> list[Speed]:
     for row in benchmark.rows:
         if row.ranked and row.what == what and row.gflops:
             by_name.setdefault(row.name, []).append(row)
-    best = [row for members in by_name.values() if (row := fastest(members)) is not None]
+    best = [first for members in by_name.values() if (first := fastest(members)) is not None]
     peaks = {row: benchmark.peak(precision_family(row)) for row in best}
     largest = max(
         [*(row.gflops or 0.0 for row in best), *(peak.gflops for peak in peaks.values() if peak)], default=1.0
