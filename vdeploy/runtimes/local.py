@@ -22,6 +22,7 @@ class LocalScorer:
         bundle: The bundle.
         format_name: The format to run; left out, the first of the table that the bundle holds.
         threads: Threads for one call; all available cores if left out.
+        runtime: Another runtime than the format's own; see `vdeploy.runtimes.open.open_runtime`.
 
     Attributes:
         format_name: The format that runs.
@@ -31,13 +32,19 @@ class LocalScorer:
         MissingExtraError: The runtime is not installed.
     """
 
-    def __init__(self, bundle: Bundle, format_name: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        format_name: str | None = None,
+        threads: int | None = None,
+        runtime: str | None = None,
+    ) -> None:
         self.spec = bundle.manifest.clip_spec
         self.classes = bundle.manifest.classes
         self.threshold = bundle.manifest.threshold
         self.format_name = choose_format(bundle, format_name)
-        self._extractor = open_artifact(bundle, "extractor", self.format_name, threads)
-        self._classifier = open_artifact(bundle, "classifier", self.format_name, threads)
+        self._extractor = open_artifact(bundle, "extractor", self.format_name, threads, runtime)
+        self._classifier = open_artifact(bundle, "classifier", self.format_name, threads, runtime)
 
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features of clips, one clip after the other: a clip's frames fill a CPU, more only fill its memory.
