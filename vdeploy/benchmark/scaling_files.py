@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime
 import io
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from training.errors import require
 from training.files import atomic_write, write_json
-from training.run import toolchain
 from vdeploy import __version__
-from vdeploy.benchmark.latency import cpu_name
+from vdeploy.benchmark.machine import describe_machine
 from vdeploy.benchmark.scaling import Study
 from vdeploy.errors import BenchmarkError
 from vdeploy.runtimes.base import available_cores
@@ -25,20 +23,20 @@ NUMBERS, CHART = "scaling.json", "scaling.svg"
 _AXES = {"batch": "clips a batch", "devices": "devices", "clips": "clips of the data set"}
 
 
-def scaling_report(source: Path, studies: Sequence[Study]) -> dict[str, Any]:
-    """Studies with the machine that they ran on, JSON-ready.
+def scaling_report(source: Path, studies: Sequence[Study], threads: int | None = None) -> dict[str, Any]:
+    """Studies with the machine that they ran on, as `vdeploy.benchmark.record.Environment` describes it; JSON-ready.
 
     Args:
         source: The run or the bundle.
         studies: What was measured.
+        threads: Threads of a call; all available cores if left out.
     """
     return {
         "kind": "vdeploy scaling",
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "vdeploy": __version__,
         "source": str(source),
-        "machine": {"cpu": cpu_name(), "cores": available_cores(), "system": platform.platform()},
-        "versions": toolchain(),
+        "environment": describe_machine(threads or available_cores()).model_dump(mode="json"),
         "studies": [study.to_dict() for study in studies],
     }
 

@@ -45,6 +45,7 @@ def benchmark(
     ] = None,
     positive: PositiveOption = None,
     out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file as well.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts to this HTML file as well.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
@@ -69,6 +70,10 @@ def benchmark(
     result = benchmark_bundle(bundle, plan)
     if out:
         save_benchmark(out, result)
+    if html:
+        from vdeploy.benchmark.page import write_page  # noqa: PLC0415  only for a page
+
+        write_page(html, result, against)
     if json:
         print_json(result.model_dump(mode="json"))
         return

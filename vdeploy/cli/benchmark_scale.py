@@ -53,7 +53,7 @@ def benchmark_scale(
         threads=threads,
         seconds=seconds,
     )
-    report = scaling_report(source, studies)
+    report = scaling_report(source, studies, threads)
     if out:
         write_scaling(out, report, studies)
     if json:
