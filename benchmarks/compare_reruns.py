@@ -1,9 +1,9 @@
 """False alarms and power of `vdeploy benchmark compare` on reruns of one bundle on this machine.
 
-    python -m benchmarks.compare_reruns BUNDLE [--reruns 11] [--keep FOLDER] [--json] [-- OPTION ...]
+    python -m benchmarks.compare_reruns BUNDLE [--reruns 11] [--keep FOLDER] [--json] [OPTION ...]
 
-The bundle is measured again and again, with the options behind ``--``; each run is compared at the default limit with
-the one before it, as it is, and with all timings of the later one made 10 % slower.
+The bundle is measured again and again; further options are handed on to ``vdeploy benchmark``. Each run is compared at
+the default limit with the one before it, as it is, and with all timings of the later one made 10 % slower.
 """
 
 from __future__ import annotations
@@ -83,15 +83,14 @@ def main() -> None:
     """Measures and compares."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("options", nargs="*", help="options of vdeploy benchmark, behind --")
     parser.add_argument("--reruns", type=int, default=11, help="how often to measure the bundle; at least 2")
     parser.add_argument("--keep", type=Path, help="folder for the measurements")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
+    options, handed_on = parser.parse_known_args()
     if options.reruns < 2:
         parser.error("--reruns must be at least 2")
     with tempfile.TemporaryDirectory() as folder:
-        pairs = rerun(options.bundle, options.reruns, options.options, options.keep or Path(folder))
+        pairs = rerun(options.bundle, options.reruns, handed_on, options.keep or Path(folder))
     print(json.dumps(pairs, indent=2) if options.json else as_text(pairs))
 
 

@@ -14,14 +14,20 @@ from typing import Any
 
 from training.errors import require
 
-__all__ = ["ALARM", "CALM", "DASHES", "INK", "MUTED", "PAPER", "RULE", "SERIES", "render_svg"]
+__all__ = ["ALARM", "CALM", "DASHES", "INK", "MUTED", "PAPER", "RULE", "SERIES", "printable", "render_svg"]
 
-INK, MUTED, RULE, PAPER, CALM, ALARM = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+INK = "#010101"
+MUTED = "#020202"
+RULE = "#030303"
+PAPER = "#040404"
+CALM = "#050505"
+ALARM = "#060606"
 SERIES = ("#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
 """Colours of things that are told apart and not judged; ``--series-1`` to ``--series-6``."""
 
 DASHES = (0, (4, 3))
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -60,6 +66,11 @@ _STYLE = {
     "ytick.major.size": 0,
     "ytick.major.pad": 6,
 }
+
+
+def printable(text: str) -> str:
+    """The text with a replacement character for each one that XML, or a font, cannot hold."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def render_svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:

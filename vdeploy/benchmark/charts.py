@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.svg import INK, MUTED, PAPER, SERIES, render_svg
+from training.svg import INK, MUTED, PAPER, SERIES, printable, render_svg
 from vdeploy.benchmark.record import Row
 from vdeploy.benchmark.selection import latency_front, precision_family
 
@@ -40,7 +40,9 @@ def pareto_chart(points: Mapping[Row, float], axis: str) -> str:
             axes.plot([row.p50_ms], [value], "o", markersize=8, color=colour, markeredgecolor=PAPER, clip_on=False)
         for row in front:
             place = (row.p50_ms, points[row])
-            axes.annotate(row.name, place, (-6, 5), textcoords="offset points", ha="right", color=INK, fontsize=8.5)
+            axes.annotate(
+                printable(row.name), place, (-6, 5), textcoords="offset points", ha="right", color=INK, fontsize=8.5
+            )
         _log_axis(axes, [row.p50_ms or 0.0 for row in points])
         low, high = min(points.values()), max(points.values())
         room = max(high - low, 0.01)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from training.errors import require
 from training.files import write_text
+from training.svg import printable
 from vdeploy.benchmark.charts import FAMILIES
 from vdeploy.benchmark.labels import labels
 from vdeploy.benchmark.page_parts import charts, speeds, tables, tiles
@@ -18,7 +18,6 @@ from vdeploy.errors import BenchmarkError
 __all__ = ["render_page", "write_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _NONE = "\N{EN DASH}"
 _TITLES = {
     "pipeline": "Frames to probabilities",
@@ -40,7 +39,7 @@ def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -
         BenchmarkError: There are no such rows, or the file cannot be written.
         MissingExtraError: Jinja2 or Matplotlib is not installed.
     """
-    page = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", render_page(benchmark, reference))
+    page = printable(render_page(benchmark, reference))
     try:
         write_text(path, page)
     except OSError as error:

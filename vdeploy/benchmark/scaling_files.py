@@ -18,7 +18,8 @@ from vdeploy.runtimes.base import available_cores
 
 __all__ = ["CHART", "NUMBERS", "scaling_report", "write_scaling"]
 
-NUMBERS, CHART = "scaling.json", "scaling.svg"
+NUMBERS = "scaling.json"
+CHART = "scaling.svg"
 
 _AXES = {"batch": "clips a batch", "devices": "devices", "clips": "clips of the data set"}
 
