@@ -43,7 +43,7 @@ def benchmark_bundle(root: Path, plan: Plan | None = None) -> Benchmark:
     bundle = Bundle(root)
     threads = plan.threads or available_cores()
     ways = find_ways(bundle, plan.formats, peers=plan.peers)
-    rows = rejected_rows(bundle, threads) + (missing_peers(bundle, threads) if plan.peers else [])
+    rows = rejected_rows(bundle, threads) + missing_peers(bundle, plan.peers, threads)
     if plan.url is not None:
         check_server(plan.url, bundle)
     held_out = None

@@ -24,13 +24,13 @@ from vdeploy.errors import BenchmarkError
 
 __all__ = ["find_peaks", "measure_peaks"]
 
-_SIDE = 1536
+_SIDE = 1024
 """Rows and columns of the matrices."""
 
-_CHANNELS, _MAP, _IMAGES = 512, 14, 16
-"""The convolution is that of VGG19's last block, on the frames of a clip."""
+_CHANNELS, _MAP, _IMAGES = 512, 14, 4
+"""The convolution is that of VGG19's last block, on a few frames."""
 
-_LEAST_CALLS = 3
+_LEAST_CALLS = 2
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _Candidate = tuple[str, str, Callable[[], Any], float]

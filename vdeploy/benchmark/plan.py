@@ -8,10 +8,13 @@ from pathlib import Path
 from vdeploy.benchmark.record import What
 from vdeploy.errors import BenchmarkError
 
-__all__ = ["WHATS", "Plan", "parse_batches", "parse_whats"]
+__all__ = ["PEERS", "WHATS", "Plan", "parse_batches", "parse_whats"]
 
 WHATS: tuple[What, ...] = ("extractor", "classifier", "pipeline", "video")
 """Everything that can be measured, in the order of the rows."""
+
+PEERS = ("openvino", "tensorflow-predict", "tensorflow-xla")
+"""Runtimes that read files which are made for another one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Plan:
         batches: Clips a call; a video is called alone.
         seconds: How long to measure each row.
         threads: Threads of a call; ``None`` for all cores.
-        peers: Whether other runtimes run the same files.
+        peers: Other runtimes that run the same files; see `PEERS`.
         url: ``HOST:PORT`` of a server that serves the bundle.
         data: Labelled clips, to judge those that were held out; ``None`` for the export's figures.
         clips: How many of them; ``None`` for all.
@@ -36,7 +39,7 @@ class Plan:
     batches: tuple[int, ...] = (1,)
     seconds: float = 5.0
     threads: int | None = None
-    peers: bool = False
+    peers: tuple[str, ...] = ()
     url: str | None = None
     data: Path | None = None
     clips: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from vdeploy.benchmark.job import Job
 __all__ = ["Crashed", "Refused", "RowProcess"]
 
 _ENDING_SECONDS = 10
+_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
+"""How the last line of a traceback begins."""
 
 
 class Refused(Exception):  # noqa: N818  no error: a row that cannot be
@@ -111,5 +114,6 @@ class RowProcess:
         code = self._process.wait()
         self._stderr.seek(0)
         lines = [line.strip() for line in self._stderr if line.strip()]
+        errors = [line for line in lines if _ERROR.match(line)] or lines
         ending = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"its process ended with {ending}" + (f": {lines[-1]}" if lines else "")
+        return f"its process ended with {ending}" + (f": {errors[-1]}" if errors else "")

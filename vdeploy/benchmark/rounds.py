@@ -98,7 +98,7 @@ def measure_side_by_side(contenders: Sequence[Contender], seconds: float, judge:
         seconds: How long to measure each; at least `LEAST_WINDOWS` calls, longer where it does not settle.
         judge: What else to do with each while its process is there.
     """
-    with contextlib.ExitStack() as stack, track("benchmark", len(contenders), "rows") as step:
+    with contextlib.ExitStack() as stack, track("benchmark", len(contenders) * LEAST_WINDOWS, "windows") as step:
         processes: dict[int, RowProcess] = {}
         for index, contender in enumerate(contenders):
             step.advance(0, note=f"warm up {contender.label}")
@@ -113,20 +113,11 @@ def measure_side_by_side(contenders: Sequence[Contender], seconds: float, judge:
 
 
 def _in_turns(contenders: Sequence[Contender], processes: dict[int, RowProcess], seconds: float, step: Step) -> None:
-    running = list(range(len(contenders)))
     turn = 0
-    while running:
-        running = [index for index in running if not _is_done(contenders[index], seconds, step)]
+    while running := [index for index, contender in enumerate(contenders) if not contender.finished(seconds)]:
         for place in range(len(running)):
             contender = contenders[index := running[(place + turn) % len(running)]]
-            step.advance(0, note=contender.label)
+            step.advance(turn < LEAST_WINDOWS, note=contender.label)
             with contender.trying():
                 contender.measure(processes[index], seconds / _WINDOWS)
         turn += 1
-
-
-def _is_done(contender: Contender, seconds: float, step: Step) -> bool:
-    done = contender.finished(seconds)
-    if done:
-        step.advance()
-    return done

@@ -59,13 +59,13 @@ class Way:
         return (what,) if what in ("extractor", "classifier") else ("extractor", "classifier")
 
 
-def find_ways(bundle: Bundle, formats: Sequence[str] | None, *, peers: bool) -> list[Way]:
+def find_ways(bundle: Bundle, formats: Sequence[str] | None, *, peers: Sequence[str]) -> list[Way]:
     """The ways that a bundle's files allow, whether or not this machine has the runtime.
 
     Args:
         bundle: The bundle.
         formats: Names of formats; ``None`` for all that the bundle holds.
-        peers: Whether to run them in other runtimes, too.
+        peers: Runtimes of other formats that run the bundle's files, too.
 
     Raises:
         BundleError: The bundle does not hold a format.
@@ -78,17 +78,15 @@ def find_ways(bundle: Bundle, formats: Sequence[str] | None, *, peers: bool) -> 
     if not chosen:
         raise BundleError(f"{bundle.root} holds no format that this vdeploy runs", "export the run again")
     ways = [Way(name, name, FORMATS[name].runtime, False, _artifacts(bundle, name)) for name in chosen]
-    if peers:
-        ways += [
-            Way(name, format_name, runtime, True, _artifacts(bundle, format_name))
-            for format_name, runtime, name in _PEERS
-            if format_name in held
-        ]
-    return ways
+    return ways + [
+        Way(name, format_name, runtime, True, _artifacts(bundle, format_name))
+        for format_name, runtime, name in _PEERS
+        if format_name in held and runtime in peers
+    ]
 
 
-def missing_peers(bundle: Bundle, threads: int) -> list[Row]:
-    """Rows of the peers whose format the bundle does not hold."""
+def missing_peers(bundle: Bundle, peers: Sequence[str], threads: int) -> list[Row]:
+    """Rows of the peers, of those that were asked for, whose format the bundle does not hold."""
     held = {artifact.format for artifact in bundle.manifest.artifacts}
     return [
         Row(
@@ -105,7 +103,7 @@ def missing_peers(bundle: Bundle, threads: int) -> list[Row]:
             reason=f"the bundle holds no {format_name}; export it: vdeploy export RUN --format {format_name}",
         )
         for format_name, runtime, name in _PEERS
-        if format_name not in held
+        if format_name not in held and runtime in peers
     ]
 
 

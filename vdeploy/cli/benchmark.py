@@ -50,7 +50,7 @@ def benchmark(
 ) -> None:
     """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
     from vdeploy.benchmark.bundle_benchmark import benchmark_bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.benchmark.plan import Plan, parse_batches, parse_whats  # noqa: PLC0415
+    from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats  # noqa: PLC0415
     from vdeploy.benchmark.record import save_benchmark  # noqa: PLC0415
     from vdeploy.benchmark.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
     from vdeploy.formats import ALL, parse_formats  # noqa: PLC0415
@@ -61,7 +61,7 @@ def benchmark(
         batches=parse_batches(batch),
         seconds=seconds,
         threads=threads,
-        peers=peers,
+        peers=PEERS if peers else (),
         url=url,
         data=data,
         clips=clips,

@@ -18,7 +18,9 @@ __all__ = ["TensorFlowPredict", "TensorFlowXla"]
 
 
 class TensorFlowPredict(TensorFlowRuntime):
-    """A SavedModel behind `keras.Model.predict`, which wraps every call into a data set; see `TensorFlowRuntime`.
+    """A SavedModel behind `keras.Model.predict`, see `TensorFlowRuntime`.
+
+    Each call makes a data set of its inputs; whether XLA compiles the model is left to Keras, as it mostly is.
 
     Args:
         path: The SavedModel's folder.
@@ -27,14 +29,13 @@ class TensorFlowPredict(TensorFlowRuntime):
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         super().__init__(path, threads)
-        keras: Any = load_keras()
-        _, specs = self._function.structured_input_signature
-        inputs = {
-            name: keras.Input(spec.shape[1:], name=name, dtype=spec.dtype.name, batch_size=spec.shape[0])
-            for name, spec in specs.items()
-        }
-        layer = keras.layers.TFSMLayer(str(path), call_endpoint="serving_default")
-        self._keras = keras.Model(inputs, layer(inputs))
+        keras, function = load_keras(), self._function
+
+        class Wrapped(keras.Model):  # type: ignore[misc, name-defined]
+            def call(self, inputs: Any) -> Any:
+                return function(**inputs)
+
+        self._keras: Any = Wrapped(autocast=False)
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
         """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
