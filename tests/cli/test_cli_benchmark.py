@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.benchmark.records import ENVIRONMENT, make_benchmark, make_row, steady
 from tests.tiny_bundle import make_tiny_bundle
+from vdeploy.benchmark.compare import DEFAULT_LIMIT
 from vdeploy.benchmark.record import save_benchmark
 from vdeploy.cli.app import app
 from vdeploy.cli.benchmark_compare import REGRESSION
@@ -46,14 +47,14 @@ def files(tmp_path):
 def test_a_regression_has_an_exit_code_of_its_own(files):
     done = call("compare", *files(a=(10, 10), b=(10, 11.5), c=(10, 8), d=(5, None), e=(None, 5)))
     assert done.exit_code == REGRESSION == 3
-    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    lines = {line.split("  ")[0]: line.rstrip() for line in done.stdout.splitlines()}
     assert lines["pipeline a, batch 1"].endswith("same")
     assert lines["pipeline b, batch 1"].endswith("slower")
     assert lines["pipeline c, batch 1"].endswith("faster")
     assert "not the same: threads: 2, then 1" in lines
     assert "only before: pipeline d, batch 1" in lines
     assert "only after: pipeline e, batch 1" in lines
-    assert done.stdout.endswith("1 row certainly slower by more than 3 %\n")
+    assert done.stdout.endswith(f"1 row certainly slower by more than {100 * DEFAULT_LIMIT:g} %\n")
 
 
 def test_a_tolerated_slowdown_is_none(files):

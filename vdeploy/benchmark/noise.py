@@ -34,7 +34,10 @@ LEAST_WINDOWS = 4
 """With fewer windows, nothing is known of the noise."""
 
 RUN_SPREAD = 0.01
-"""Standard deviation of the logarithm of a latency from run to run, beyond what the windows of a run show."""
+"""Standard deviation of the logarithm of a latency from run to run, beyond what the windows of a run show.
+
+It cannot be measured in two runs, so it is assumed; `benchmarks/compare_reruns.py` shows whether a machine keeps to it.
+"""
 
 _CERTAIN = 1e6
 """Degrees of freedom that make Student's distribution the normal one."""
