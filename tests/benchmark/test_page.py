@@ -123,6 +123,13 @@ def test_arithmetic_stands_beside_the_peak(page, text):
     assert 'class="limit"' not in without
 
 
+def test_arithmetic_that_is_known_of_a_stage_only_is_shown_of_that():
+    extractor = timed("onnx-fp32", 1390, what="extractor", gflops=310.0, peak_share=0.775, size_bytes=80_400)
+    page = render_page(make_benchmark([timed("onnx-fp32", 1400), extractor]))
+    assert "Extractor: frames to features: arithmetic a second" in page
+    assert "80.4 kB" in page
+
+
 def test_a_row_that_did_not_settle_is_grey_and_not_ranked(page):
     [grey] = re.findall(r'<tr class="unsettled">(.*?)</tr>', page, re.DOTALL)
     assert "TensorFlow, XLA" in grey

@@ -62,7 +62,7 @@ def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
         percent=_percent,
         number=_number,
         times=_times,
-        megabytes=_megabytes,
+        size=_size,
         title_of=_TITLES.__getitem__,
         family=precision_family,
         colour=lambda family: FAMILIES.get(family, 6),
@@ -81,7 +81,7 @@ def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
         tiles=[] if what is None else tiles(rows, what, base),
         charts=[] if what is None else charts(rows, what),
         tables=tables(rows, base),
-        speeds=[] if what is None else speeds(benchmark, what),
+        speeds=speeds(benchmark),
         videos=[(names[row.key], row) for row in rows if row.status == "ok" and row.shares is not None],
         missing=[(names[row.key], row) for row in rows if row.status != "ok"],
     )
@@ -105,5 +105,7 @@ def _times(value: float | None) -> str:
     return _NONE if value is None else f"{_number(value)}\N{MULTIPLICATION SIGN}"
 
 
-def _megabytes(value: int | None) -> str:
-    return _NONE if value is None else f"{_number(value / 1e6)} MB"
+def _size(value: int | None) -> str:
+    if value is None:
+        return _NONE
+    return f"{_number(value / 1e6)} MB" if value >= 1e6 else f"{_number(value / 1e3)} kB"

@@ -134,16 +134,20 @@ def tables(rows: Sequence[Row], reference: str | None) -> list[tuple[Table, dict
     return found
 
 
-def speeds(benchmark: Benchmark, what: What) -> list[Speed]:
+def speeds(benchmark: Benchmark) -> list[Speed]:
     """Achieved arithmetic against the measured peak, for the fastest row of each name that has settled.
+
+    They are rows of the first kind of work, in the order of `WHATS`, whose arithmetic is known.
 
     Args:
         benchmark: The benchmark.
-        what: The kind of work.
     """
+    counted = [row for row in benchmark.rows if row.ranked and row.gflops]
+    kinds = {row.what for row in counted}
+    what = next((what for what in WHATS if what in kinds), None)
     by_name: dict[str, list[Row]] = {}
-    for row in benchmark.rows:
-        if row.ranked and row.what == what and row.gflops:
+    for row in counted:
+        if row.what == what:
             by_name.setdefault(row.name, []).append(row)
     best = [first for members in by_name.values() if (first := fastest(members)) is not None]
     peaks = {row: benchmark.peak(precision_family(row)) for row in best}
