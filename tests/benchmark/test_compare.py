@@ -81,8 +81,11 @@ def test_rows_of_one_side_are_named_and_what_is_served_elsewhere_is_the_same_row
 
 
 def test_nothing_in_common_is_refused():
-    with pytest.raises(BenchmarkError, match="no row in common"):
+    with pytest.raises(BenchmarkError, match="no row in common; measure the same"):
         compare(BEFORE, make_benchmark([row("g", 10, 1)]))
+    environment = ENVIRONMENT.model_copy(update={"threads": 1})
+    with pytest.raises(BenchmarkError, match=r"no row in common \(threads: 2, then 1\); measure the same"):
+        compare(BEFORE, make_benchmark([row("a", 10, 1, threads=1)], environment=environment))
 
 
 def test_the_result_is_json():

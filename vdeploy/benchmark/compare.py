@@ -102,8 +102,10 @@ def compare(before: Benchmark, after: Benchmark, limit: float = DEFAULT_LIMIT) -
     old, new = ({row.key: row for row in benchmark.rows} for benchmark in (before, after))
     common = [key for key in new if key in old]
     if not common:
+        told = "; ".join(differences(before, after))
         raise BenchmarkError(
-            "the two benchmarks have no row in common", "measure the same formats and batches, in the same settings"
+            "the two benchmarks have no row in common" + (f" ({told})" if told else ""),
+            "measure the same formats and batches, in the same settings",
         )
     names = labels([*old.values(), *new.values()])
     pairs = [_Pair(names[key], old[key], new[key]) for key in common]
