@@ -9,6 +9,7 @@ import pytest
 
 from tests.serving.conftest import with_engines
 from tests.tiny_bundle import make_tiny_bundle
+from vdeploy.benchmark.accuracy import HeldOutVideos
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.machine import cpu_name
 from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats
@@ -100,6 +101,7 @@ def test_what_lies_beside_the_bundle_must_be_readable(tmp_path):
         benchmark_bundle(bundle.root, Plan(seconds=0))
 
 
+@pytest.mark.slow
 def test_held_out_clips_are_judged_in_every_way(bundle, clips_dir):
     pytest.importorskip("openvino")
     plan = Plan(("pipeline",), seconds=0, peers=("openvino",), data=clips_dir, clips=2)
@@ -151,3 +153,12 @@ def test_lists_are_read_and_put_in_order():
     for wrong in ("0", "many", "", "1.5"):
         with pytest.raises(BenchmarkError, match="is no batch size"):
             parse_batches(wrong)
+
+
+def test_verdicts_are_compared_on_the_clips_that_both_have(clips_dir):
+    videos = HeldOutVideos(clips_dir, (), 0.5, None)
+    one, other = videos.paths[:2]
+    figures = videos.figures({one: 0.9, other: 0.8}, {one: 0.2, "elsewhere.mp4": 0.9})
+    assert (figures["agreement"], figures["accuracy"], figures["auc"]) == (0.0, 0.5, pytest.approx(0.5, abs=0.5))
+    assert videos.figures({one: 0.9}, None)["agreement"] is None
+    assert videos.figures({}, {one: 0.9}) == {}

@@ -54,6 +54,7 @@ def test_what_is_not_there_is_not_compared(inference):
     assert inference.ratios(Rows(row(name="onnx-fp32", precision="fp32", p50_ms=1.0))) == []
 
 
+@pytest.mark.slow
 def test_it_measures_a_bundle_and_says_how_it_went(inference, tmp_path, capsys):
     bundle = make_tiny_bundle(tmp_path / "bundle")
     out = tmp_path / "benchmark.json"

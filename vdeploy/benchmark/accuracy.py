@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from vdeploy.benchmark.ways import Way
 from vdeploy.bundle import HeldOut, Manifest
 from vdeploy.errors import DatasetError
 from vdeploy.export.held_out import alternate
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 __all__ = ["HeldOutVideos", "figures_of_manifest"]
 
@@ -73,20 +70,15 @@ class HeldOutVideos:
         labels = np.array([self._labels[path] for path in found], np.int64)
         scores = np.array(list(found.values()), np.float64)
         evaluation = evaluate(labels, scores, threshold=self._threshold, bootstrap=0)
-        agreement = None
-        if reference is not None:
-            other = np.array([reference[path] for path in found], np.float64)
-            agreement = float(np.mean(self._verdicts(scores) == self._verdicts(other)))
+        both = [path for path in found if reference is not None and path in reference]
+        pairs = np.array([(found[path], (reference or {})[path]) for path in both]) >= self._threshold
         return {
             "accuracy": evaluation.accuracy,
             "auc": evaluation.roc_auc,
-            "agreement": agreement,
+            "agreement": float(np.mean(pairs[:, 0] == pairs[:, 1])) if both else None,
             "held_out_clips": len(found),
             "held_out_from": "this run",
         }
-
-    def _verdicts(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        return scores >= self._threshold
 
 
 def figures_of_manifest(manifest: Manifest, way: Way, what: What) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Contender:
         device: Where it computes.
         series: Its windows.
         parts: Seconds of each part, over all timed calls.
-        peak_memory_bytes: Of its process after the first calls.
+        peak_memory_bytes: Of its process, all calls included.
         probabilities: Of violence, by path of the clips that it judged.
     """
 
@@ -65,9 +65,7 @@ class Contender:
     def warm_up(self, process: RowProcess, seconds: float) -> None:
         """Calls it untimed."""
         self.device = process.device
-        answer = process.ask("warm", seconds)
-        self.series.warmup_calls += answer["calls"]
-        self.peak_memory_bytes = answer["peak_memory_bytes"]
+        self.series.warmup_calls += process.ask("warm", seconds)["calls"]
 
     def measure(self, process: RowProcess, seconds: float) -> None:
         """Times a window."""
@@ -75,6 +73,7 @@ class Contender:
         self.series.windows.append(answer["durations"])
         self.series.warmup_calls += answer["untimed"]
         self.parts.update(answer["parts"])
+        self.peak_memory_bytes = answer["peak_memory_bytes"]
 
     def finished(self, seconds: float) -> bool:
         """Whether it was measured for long enough, or does not settle."""

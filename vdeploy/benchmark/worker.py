@@ -3,8 +3,9 @@
 Run as a script. The first line on stdin is a `Job`, each further one an order; a line of JSON on stdout answers each:
 
 - the job: ``{"device": ...}``, or ``{"refused": REASON}`` where it cannot run here;
-- ``{"warm": SECONDS}``: calls untimed, at least once, and answers ``{"calls", "peak_memory_bytes"}``;
-- ``{"window": SECONDS}``: times calls, at least one, and answers ``{"durations", "untimed", "parts"}``, in seconds;
+- ``{"warm": SECONDS}``: calls untimed, at least once, and answers ``{"calls"}``;
+- ``{"window": SECONDS}``: times calls, at least one, and answers ``{"durations", "untimed", "parts"}``, in seconds, and
+  ``"peak_memory_bytes"`` of the process until then;
 - ``{"judge": PATH}``: answers ``{"probability"}`` of a video, or ``{"unreadable": REASON}``.
 
 What libraries print goes to stderr. The process ends with its stdin.
@@ -59,7 +60,7 @@ class Performer:
         while not calls or time.perf_counter() < end:
             self._call()
             calls += 1
-        return {"calls": calls, "peak_memory_bytes": peak_memory_bytes()}
+        return {"calls": calls}
 
     def _window(self, seconds: float) -> dict[str, Any]:
         untimed = int(self._last_seconds * _QUICK < seconds)
@@ -71,7 +72,12 @@ class Performer:
         while not durations or time.perf_counter() < end:
             parts.update(self._call())
             durations.append(self._last_seconds)
-        return {"durations": durations, "untimed": untimed, "parts": dict(parts)}
+        return {
+            "durations": durations,
+            "untimed": untimed,
+            "parts": dict(parts),
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
 
     def _judge(self, path: str) -> dict[str, Any]:
         scorer = self._subject.scorer
