@@ -34,6 +34,7 @@ import numpy as np
 
 from training.files import write_json
 from training.frameworks import load_keras, load_tensorflow
+from training.measure import synthetic_split
 from training.precision import COMPUTE_TYPES, choose_precision
 from training.recipe import ModelSection, Recipe, load_recipe
 from training.trainer import FeatureSplit, Trainer
@@ -95,16 +96,6 @@ def matmul_peak(dtype: str) -> float:
     return best
 
 
-def make_features(clips: int) -> FeatureSplit:
-    """Synthetic features such as a ReLU leaves them, and labels."""
-    random = np.random.default_rng(0)
-    features = np.empty((clips, FRAMES, DIM), np.float16)
-    for start in range(0, clips, 500):
-        part = features[start : start + 500]
-        part[:] = np.maximum(random.standard_normal(part.shape, dtype=np.float32), 0)
-    return FeatureSplit(features, np.arange(clips) % 2)
-
-
 def baseline_epochs(split: FeatureSplit, epochs: int) -> list[float]:
     """Seconds of each epoch of the plain Keras program."""
     tf, keras = load_tensorflow(), load_keras()
@@ -153,7 +144,7 @@ def measure(clips: int, epochs: int, say: Callable[[str], None]) -> dict[str, An
     tf: Any = load_tensorflow()
     common = [f"training.epochs={epochs}", f"training.patience={epochs}"]
     recipe = load_recipe("default", common)
-    split = make_features(clips)
+    split = synthetic_split(clips, FRAMES, DIM)
     say("matmul peak")
     chosen = choose_precision(recipe.training)
     types = dict.fromkeys(("float32", "bfloat16", COMPUTE_TYPES[chosen.name]))

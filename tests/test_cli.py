@@ -28,6 +28,7 @@ from vdeploy.errors import BundleError
 from vdeploy.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
+QUICK = ("--seconds", "0", "--what", "pipeline")
 BROKEN = ("non_violent/empty.mp4", "violent/corrupt.avi", "violent/text.mp4")
 
 
@@ -169,6 +170,9 @@ def test_a_missing_bundle_is_one_line_and_code_1():
         (("predict", "pyproject.toml", "--bundle", "nowhere"), "nowhere is no bundle"),
         (("predict", "pyproject.toml", "--url", "127.0.0.1:9"), "127.0.0.1:9"),
         (("benchmark", "nowhere"), "nowhere is no bundle"),
+        (("benchmark", "nowhere", "--batch", "1,0"), "'0' is no batch size"),
+        (("benchmark", "nowhere", "--what", "network"), "there is no row of 'network'"),
+        (("benchmark", "nowhere", "--format", "onxx-fp32"), "did you mean onnx-fp32?"),
         (("serve", "nowhere"), "nowhere is no bundle"),
         (("bundle", "show", "nowhere"), "nowhere is no bundle"),
         (("bundle", "verify", "nowhere"), "nowhere is no bundle"),
@@ -194,8 +198,8 @@ def test_what_a_user_can_mend_is_one_line_and_code_1(vdeploy, monkeypatch, argum
         (("fly",), "No such command 'fly'"),
         (("predict",), "Missing argument 'VIDEO...'"),
         (("predict", "a.mp4", "--speed", "9"), "No such option: --speed"),
-        (("benchmark", "b", "--batch", "0"), "Invalid value for '--batch'"),
-        (("benchmark", "b", "--batch", "many"), "Invalid value for '--batch'"),
+        (("benchmark", "b", "--seconds", "-1"), "Invalid value for '--seconds'"),
+        (("benchmark", "b", "--threads", "many"), "Invalid value for '--threads'"),
         (("serve", "b", "--backend", "magic"), "Invalid value for '--backend'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -269,7 +273,18 @@ def test_a_reader_that_goes_away_is_no_defect(bundle_dir):
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "vdeploy", "benchmark", str(bundle_dir), "--seconds", "0", "--json"],
+            [
+                sys.executable,
+                "-m",
+                "vdeploy",
+                "benchmark",
+                str(bundle_dir),
+                "--seconds",
+                "0",
+                "--what",
+                "pipeline",
+                "--json",
+            ],
             stdout=writer,
             stderr=subprocess.PIPE,
             text=True,
@@ -384,19 +399,21 @@ def test_train_names_broken_files_and_trains_on_the_others(vdeploy, broken_clips
 
 
 def test_benchmark_writes_what_it_prints(vdeploy, bundle_dir, tmp_path):
-    done = vdeploy("benchmark", bundle_dir, "--seconds", 0, "--json", "--out", tmp_path / "deep" / "result.json")
+    out = tmp_path / "deep" / "result.json"
+    done = vdeploy("benchmark", bundle_dir, *QUICK, "--format", "onnx-fp32", "--json", "--out", out)
     assert done.code == 0
     printed = json.loads(done.out)
-    assert printed == json.loads((tmp_path / "deep" / "result.json").read_text())
-    assert [row["what"] for row in printed["rows"]] == ["extractor", "classifier", "pipeline"]
+    assert printed == json.loads(out.read_text())
+    assert [(row["what"], row["name"]) for row in printed["rows"]] == [("pipeline", "onnx-fp32")]
+    assert printed["command"].startswith(f"vdeploy benchmark {bundle_dir} --seconds 0")
 
 
 def test_benchmark_prints_a_table(vdeploy, bundle_dir):
-    done = vdeploy("benchmark", bundle_dir, "--seconds", 0)
+    done = vdeploy("benchmark", bundle_dir, "--seconds", 0, "--what", "classifier", "--batch", "2,1")
     title, header, *rows = done.out.splitlines()
     assert title.startswith(f"{bundle_dir} on ")
-    assert header.split()[:5] == ["what", "where", "format", "batch", "calls"]
-    assert [row.split()[0] for row in rows] == ["extractor", "classifier", "pipeline"]
+    assert header.split()[:5] == ["what", "batch", "rank", "name", "precision"]
+    assert [row.split()[:2] for row in rows] == [["classifier", "1"], ["classifier", "2"]]
 
 
 def test_evaluate_prints_the_measures(vdeploy, bundle_dir, clips_dir):

@@ -40,9 +40,15 @@ def renamed(folder: Path, name: str) -> Bundle:
 
 @pytest.mark.parametrize("entry", FORMATS.values(), ids=lambda entry: entry.name)
 def test_every_runtime_of_the_table_has_its_class(entry):
-    module = importlib.util.find_spec(f"vdeploy.runtimes.{entry.runtime}")
+    assert entry.runtime in opening._CLASSES
+
+
+@pytest.mark.parametrize("runtime", opening._CLASSES)
+def test_every_class_is_where_it_is_looked_for(runtime):
+    name, class_name = opening._CLASSES[runtime]
+    module = importlib.util.find_spec(f"vdeploy.runtimes.{name}")
     assert module is not None
-    assert f"class {opening._CLASSES[entry.runtime]}" in Path(str(module.origin)).read_text()
+    assert f"class {class_name}" in Path(str(module.origin)).read_text()
 
 
 def test_a_stage_is_opened_by_its_format(folder):

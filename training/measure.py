@@ -1,9 +1,11 @@
-"""Which precision, with or without XLA, trains fastest on this machine: measured, not assumed."""
+"""How long training takes on this machine, and which precision, with or without XLA, is fastest: measured."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,10 @@ from training.recipe import Recipe, TrainingSection
 from training.schedule import learning_rate_schedule
 from training.tables import Tables
 
-__all__ = ["StepTime", "measure_step"]
+__all__ = ["EpochTimer", "StepTime", "measure_step", "synthetic_split"]
+
+_PORTION = 500
+"""Clips that are drawn at a time, so that their float32 form never takes much memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +61,7 @@ def measure_step(
     Returns:
         All ways, the fastest first.
     """
-    random = np.random.default_rng(0)
-    features = np.maximum(random.standard_normal((steps * batch, frames, dim), np.float32), 0).astype(np.float16)
-    split = FeatureSplit(features, np.arange(len(features)) % 2)
+    split = synthetic_split(steps * batch, frames, dim)
     times = {way: _best_pass(split, way, batch, passes) * 1e3 / steps for way in candidates()}
     default = choose_precision(TrainingSection())
     fastest = min(times, key=lambda way: times[way])
@@ -68,22 +71,65 @@ def measure_step(
     ]
 
 
+class EpochTimer:
+    """Takes epochs of training, without validation, and times them.
+
+    Args:
+        split: What to train on.
+        recipe: Model, loss, optimizer, augmentation and batch.
+        precision: How to compute.
+        devices: As `training.devices.open_strategy` takes them.
+
+    Raises:
+        RecipeError: A device is missing, or the batch cannot be divided among the devices.
+    """
+
+    def __init__(self, split: FeatureSplit, recipe: Recipe, precision: Precision, devices: Sequence[str]) -> None:
+        frames, dim = split.features.shape[-2:]
+        steps = math.ceil(len(split.labels) / recipe.training.batch)
+        self._split, self._recipe = split, recipe
+        self._loop = TrainingLoop(
+            build_classifier(frames, dim, recipe.model).get_weights(),
+            recipe,
+            focal_loss((0.5, 0.5), recipe.loss.gamma, recipe.loss.label_smoothing),
+            learning_rate_schedule(recipe, steps),
+            open_strategy(tuple(devices)),
+            precision,
+        )
+        limit = recipe.training.memory_limit_gb * 1e9
+        self._tables = Tables(split, recipe.training.batch, precision.dtype, limit)
+        self._epoch = 0
+
+    def run(self) -> float:
+        """Takes an epoch; the first one compiles as well.
+
+        Returns:
+            Its duration in seconds.
+        """
+        started = time.perf_counter()
+        seed, batch = (0, self._epoch), self._recipe.training.batch
+        plan = plan_epoch(self._split, seed, batch, np.ones(2, np.float32), self._recipe.augment)
+        for table, part in self._tables.of(plan):
+            self._loop.run(table, part)
+        self._epoch += 1
+        return time.perf_counter() - started
+
+
+def synthetic_split(clips: int, frames: int, dim: int) -> FeatureSplit:
+    """Random features such as a ReLU leaves them, ``float16[clips, frames, dim]``, and alternating labels."""
+    random = np.random.default_rng(0)
+    features = np.empty((clips, frames, dim), np.float16)
+    for start in range(0, clips, _PORTION):
+        part = features[start : start + _PORTION]
+        part[:] = np.maximum(random.standard_normal(part.shape, dtype=np.float32), 0)
+    return FeatureSplit(features, np.arange(clips) % 2)
+
+
 def _best_pass(split: FeatureSplit, way: Precision, batch: int, passes: int) -> float:
     """Seconds of the fastest pass over the split."""
     tf: Any = load_tensorflow()
     devices = [f"gpu:{index}" for index in range(len(tf.config.list_logical_devices("GPU")))]
-    strategy = open_strategy(tuple(devices[:1]) or ("cpu:0",))
     recipe = Recipe(training=TrainingSection(batch=batch))
-    frames, dim = split.features.shape[-2:]
-    model = build_classifier(frames, dim, recipe.model)
-    plan = plan_epoch(split, (0, 1), batch, np.ones(2, np.float32), recipe.augment)
-    schedule = learning_rate_schedule(recipe, len(plan.rows))
-    loop = TrainingLoop(model.get_weights(), recipe, focal_loss((0.5, 0.5), 2.0), schedule, strategy, way)
-    [(table, whole)] = Tables(split, batch, way.dtype, split.nbytes).of(plan)
-    loop.run(table, whole)
-    seconds = []
-    for _ in range(passes):
-        started = time.perf_counter()
-        loop.run(table, whole)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    timer = EpochTimer(split, recipe, way, devices[:1] or ("cpu:0",))
+    timer.run()
+    return min(timer.run() for _ in range(passes))

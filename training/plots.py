@@ -1,28 +1,23 @@
 """The report's pictures: charts as inline SVG that follows the page's colour scheme, frames as one JPEG strip.
 
-Charts are drawn by Matplotlib in placeholder colours, which become CSS variables of the page: ``--ink``, ``--muted``,
-``--rule``, ``--paper``, ``--calm`` (non-violent, and whatever is measured) and ``--alarm`` (violent). They hold no text
-but numbers and axis names, so nothing a user wrote can break one.
+They hold no text but numbers and axis names, so nothing a user wrote can break one.
 """
 
 from __future__ import annotations
 
 import base64
-import html
-import io
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from training.errors import require
 from training.evaluation import precision_recall_curve, roc_curve
+from training.svg import ALARM, CALM, DASHES, INK, MUTED, PAPER, render_svg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from training.calibration import Reliability
 
@@ -38,48 +33,8 @@ __all__ = [
     "score_histogram",
 ]
 
-_INK, _MUTED, _RULE, _PAPER, _CALM, _ALARM = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _RULE: "var(--rule)",
-    _PAPER: "var(--paper)",
-    _CALM: "var(--calm)",
-    _ALARM: "var(--alarm)",
-}
-_STYLE = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": _RULE,
-    "axes.facecolor": "none",
-    "axes.formatter.useoffset": False,
-    "axes.grid": True,
-    "axes.labelcolor": _MUTED,
-    "axes.labelpad": 6,
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "none",
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 2,
-    "lines.solid_capstyle": "round",
-    "lines.solid_joinstyle": "round",
-    "svg.fonttype": "none",
-    "text.color": _INK,
-    "text.parse_math": False,
-    "xtick.color": _MUTED,
-    "xtick.major.size": 0,
-    "xtick.major.pad": 6,
-    "ytick.color": _MUTED,
-    "ytick.major.size": 0,
-    "ytick.major.pad": 6,
-}
 _SMALL, _LARGE = (3.0, 2.3), (4.9, 4.0)
 """Inches; both come to the same type size in the page's columns."""
-
-_DASHES = (0, (4, 3))
 
 _HISTOGRAM_BINS = 20
 _STRIP_FRAMES = 8
@@ -102,12 +57,12 @@ def loss_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> 
 
     def draw(axes: Any) -> None:
         epochs = _column(history, "epoch")
-        axes.plot(epochs, _column(history, "loss"), color=_MUTED, linestyle=_DASHES)
-        axes.plot(epochs, _column(history, "valid_loss"), color=_CALM)
+        axes.plot(epochs, _column(history, "loss"), color=MUTED, linestyle=DASHES)
+        axes.plot(epochs, _column(history, "valid_loss"), color=CALM)
         axes.set_ylim(bottom=0)
         _epoch_axis(axes, history, best_epoch, "valid_loss")
 
-    return _render("loss", "Line chart: training and validation loss by epoch", _SMALL, draw)
+    return render_svg("loss", "Line chart: training and validation loss by epoch", _SMALL, draw)
 
 
 def score_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> str:
@@ -123,12 +78,12 @@ def score_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) ->
 
     def draw(axes: Any) -> None:
         epochs = _column(history, "epoch")
-        axes.plot(epochs, _column(history, "valid_accuracy"), color=_MUTED, linestyle=_DASHES)
-        axes.plot(epochs, _column(history, "valid_auc"), color=_CALM)
+        axes.plot(epochs, _column(history, "valid_accuracy"), color=MUTED, linestyle=DASHES)
+        axes.plot(epochs, _column(history, "valid_auc"), color=CALM)
         axes.set_ylim(top=1.01)
         _epoch_axis(axes, history, best_epoch, "valid_auc")
 
-    return _render("score", "Line chart: validation ROC AUC and accuracy by epoch", _SMALL, draw)
+    return render_svg("score", "Line chart: validation ROC AUC and accuracy by epoch", _SMALL, draw)
 
 
 def learning_rate_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> str:
@@ -143,12 +98,12 @@ def learning_rate_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | 
     """
 
     def draw(axes: Any) -> None:
-        axes.plot(_column(history, "epoch"), _column(history, "learning_rate"), color=_CALM)
+        axes.plot(_column(history, "epoch"), _column(history, "learning_rate"), color=CALM)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
         _epoch_axis(axes, history, best_epoch, "learning_rate")
 
-    return _render("rate", "Line chart: learning rate by epoch", _SMALL, draw)
+    return render_svg("rate", "Line chart: learning rate by epoch", _SMALL, draw)
 
 
 def roc_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
@@ -167,13 +122,13 @@ def roc_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: fl
     x, y = curve.false_positive_rate, curve.true_positive_rate
 
     def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=_DASHES)
-        axes.plot(x, y, color=_CALM, clip_on=False)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHES)
+        axes.plot(x, y, color=CALM, clip_on=False)
         _point(axes, x[chosen], y[chosen])
         _unit_square(axes, "False-alarm rate", "Violent clips found")
 
     alt = f"ROC curve; at the threshold {y[chosen]:.0%} of violent clips are found, with {x[chosen]:.0%} false alarms"
-    return _render("roc", alt, _LARGE, draw)
+    return render_svg("roc", alt, _LARGE, draw)
 
 
 def precision_recall_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
@@ -192,10 +147,8 @@ def precision_recall_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, 
 
     def draw(axes: Any) -> None:
         prevalence = np.asarray(labels).mean()
-        axes.plot([0, 1], [prevalence, prevalence], color=_MUTED, linewidth=1, linestyle=_DASHES)
-        axes.step(
-            np.append(0, curve.recall), np.append(curve.precision[0], curve.precision), color=_CALM, clip_on=False
-        )
+        axes.plot([0, 1], [prevalence, prevalence], color=MUTED, linewidth=1, linestyle=DASHES)
+        axes.step(np.append(0, curve.recall), np.append(curve.precision[0], curve.precision), color=CALM, clip_on=False)
         if chosen >= 0:
             _point(axes, curve.recall[chosen], curve.precision[chosen])
         _unit_square(axes, "Violent clips found (recall)", "Flags that are right (precision)")
@@ -203,7 +156,7 @@ def precision_recall_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, 
     alt = "Precision-recall curve"
     if chosen >= 0:
         alt += f"; at the threshold recall is {curve.recall[chosen]:.0%} and precision {curve.precision[chosen]:.0%}"
-    return _render("pr", alt, _LARGE, draw)
+    return render_svg("pr", alt, _LARGE, draw)
 
 
 def reliability_chart(after: Reliability, before: Reliability | None = None) -> str:
@@ -218,15 +171,15 @@ def reliability_chart(after: Reliability, before: Reliability | None = None) -> 
     """
 
     def draw(axes: Any) -> None:
-        axes.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=1, linestyle=_DASHES)
+        axes.plot([0.5, 1], [0.5, 1], color=MUTED, linewidth=1, linestyle=DASHES)
         if before is not None:
-            axes.scatter(*_dots(before), facecolor="none", edgecolor=_MUTED, linewidth=1.5, clip_on=False, zorder=3)
-        axes.scatter(*_dots(after), facecolor=_CALM, edgecolor=_PAPER, linewidth=1, clip_on=False, zorder=2.5)
+            axes.scatter(*_dots(before), facecolor="none", edgecolor=MUTED, linewidth=1.5, clip_on=False, zorder=3)
+        axes.scatter(*_dots(after), facecolor=CALM, edgecolor=PAPER, linewidth=1, clip_on=False, zorder=2.5)
         _unit_square(axes, "Confidence in the predicted class", "Predictions that are right")
         axes.set_xlim(0.5, 1)
 
     alt = f"Reliability diagram: accuracy against confidence; expected calibration error {after.error:.3f}"
-    return _render("reliability", alt, _LARGE, draw)
+    return render_svg("reliability", alt, _LARGE, draw)
 
 
 def score_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
@@ -252,11 +205,11 @@ def score_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, thresho
     def draw(axes: Any) -> None:
         width = 0.86 / _HISTOGRAM_BINS
         centres = (edges[:-1] + edges[1:]) / 2
-        for counts, colour in ((above, _ALARM), (-below, _CALM)):
+        for counts, colour in ((above, ALARM), (-below, CALM)):
             used = counts != 0
             axes.bar(centres[used], counts[used], width=width, color=colour)
-        axes.axhline(0, color=_MUTED, linewidth=1)
-        axes.axvline(threshold, color=_INK, linewidth=1.5, linestyle=_DASHES)
+        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.axvline(threshold, color=INK, linewidth=1.5, linestyle=DASHES)
         axes.set_xlim(0, 1)
         axes.set_yscale("function", functions=(_signed_root, _signed_square))
         axes.set_ylim(-top, top)
@@ -267,7 +220,7 @@ def score_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, thresho
         axes.set_ylabel("Clips")
 
     alt = f"Histogram of probabilities by class, threshold at {threshold:.2f}"
-    return _render("histogram", alt, _LARGE, draw)
+    return render_svg("histogram", alt, _LARGE, draw)
 
 
 def drift_chart(name: str, reference: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
@@ -288,10 +241,10 @@ def drift_chart(name: str, reference: npt.ArrayLike, probabilities: npt.ArrayLik
     drift, flipped = found - x, (found >= threshold) != (x >= threshold)
 
     def draw(axes: Any) -> None:
-        axes.axhline(0, color=_MUTED, linewidth=1)
-        axes.axvline(threshold, color=_INK, linewidth=1.5, linestyle=_DASHES)
-        for chosen, colour in ((~flipped, _CALM), (flipped, _ALARM)):
-            axes.scatter(x[chosen], drift[chosen], s=22, facecolor=colour, edgecolor=_PAPER, linewidth=0.5, zorder=3)
+        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.axvline(threshold, color=INK, linewidth=1.5, linestyle=DASHES)
+        for chosen, colour in ((~flipped, CALM), (flipped, ALARM)):
+            axes.scatter(x[chosen], drift[chosen], s=22, facecolor=colour, edgecolor=PAPER, linewidth=0.5, zorder=3)
         limit = 1.15 * max(float(np.abs(drift).max()), 1e-6)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-limit, limit)
@@ -300,7 +253,7 @@ def drift_chart(name: str, reference: npt.ArrayLike, probabilities: npt.ArrayLik
         axes.set_ylabel("Difference")
 
     alt = f"Difference of the probability by clip; {int(flipped.sum())} of {len(x)} clips get another verdict"
-    return _render(f"drift-{name}", alt, _LARGE, draw)
+    return render_svg(f"drift-{name}", alt, _LARGE, draw)
 
 
 def contact_sheet(frames: npt.NDArray[np.uint8]) -> str:
@@ -325,30 +278,6 @@ def contact_sheet(frames: npt.NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
-def _render(name: str, alt: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
-    """Draws on fresh axes and returns the SVG, its ids made unique to the page by the name."""
-    matplotlib: Any = require("matplotlib", extra="train", purpose="the report")
-    figures: Any = require("matplotlib.figure", extra="train", purpose="the report")
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = figures.Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = buffer.getvalue()
-    view = re.search(r'viewBox="([^"]+)"', text)
-    body = text[text.index(">", text.index("<svg")) + 1 :]
-    if view is None:
-        raise RuntimeError("Matplotlib wrote an SVG without a viewBox")
-    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
-    body = re.sub(r"font-family: [^;\"]+;?", "", body)
-    body = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, variable)
-    return f'<svg class="chart" role="img" aria-label="{html.escape(alt)}" viewBox="{view[1]}">{body.strip()}'
-
-
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> npt.NDArray[np.float64]:
     values = [row.get(key) for row in history]
     return np.array([np.nan if value is None else float(value) for value in values])
@@ -364,7 +293,7 @@ def _epoch_axis(axes: Any, history: Sequence[Mapping[str, Any]], best_epoch: int
             line.set_marker("o")
     best = [row for row in history if row.get("epoch") == best_epoch]
     if best_epoch is not None and best:
-        axes.axvline(best_epoch, color=_MUTED, linewidth=1, zorder=1)
+        axes.axvline(best_epoch, color=MUTED, linewidth=1, zorder=1)
         _point(axes, best_epoch, _column(best, marked)[0])
 
 
@@ -378,7 +307,7 @@ def _unit_square(axes: Any, x: str, y: str) -> None:
 
 
 def _point(axes: Any, x: float, y: float) -> None:
-    axes.plot([x], [y], marker="o", markersize=8, color=_ALARM, markeredgecolor=_PAPER, clip_on=False, zorder=5)
+    axes.plot([x], [y], marker="o", markersize=8, color=ALARM, markeredgecolor=PAPER, clip_on=False, zorder=5)
 
 
 def _dots(bins: Reliability) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from training import plots
 from training.calibration import Calibration, reliability
 from training.errors import require
 from training.files import write_text
+from training.svg import printable
 
 if TYPE_CHECKING:
     from training.evaluation import Evaluation
@@ -32,7 +32,6 @@ _MAX_MISTAKES = 12
 _MAX_GROUPS = 20
 _MAX_PROBLEMS = 50
 _WIDE_INTERVAL = 0.05
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +96,7 @@ def write_report(run_dir: Path, data: ReportData) -> Path:
         MissingExtraError: Jinja2 or Matplotlib is not installed.
     """
     path = run_dir / REPORT
-    write_text(path, _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _page(data)))
+    write_text(path, printable(_page(data)))
     return path
 
 

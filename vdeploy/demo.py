@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     with _server(bundle, repository) as url:
         served = _predict(truth, "--url", url)
         local = _predict(truth, "--bundle", bundle)
-        _vdeploy("benchmark", bundle, "--url", url, "--seconds", 3)
+        _vdeploy("benchmark", bundle, "--url", url, "--what", "pipeline", "--seconds", 1)
     rows = [
         (path, "violent" if label else "non-violent", f"{served[path]:.6f}", f"{local[path]:.6f}")
         for path, label in truth.items()

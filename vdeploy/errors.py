@@ -3,6 +3,7 @@
 UserError (training.errors)
 ├── ClipError, DatasetError, WeightsError, FeatureStoreError, RecipeError, RunError, StudyError, MissingExtraError
 └── DeployError
+    ├── BenchmarkError   a benchmark cannot be made, or its file cannot be read
     ├── BundleError      a bundle is missing, damaged, or not what its manifest says
     ├── ExportError      an artifact could not be made
     │   └── ParityError  an artifact was made, but does not compute what the reference computes
@@ -31,6 +32,7 @@ from training.errors import (
 )
 
 __all__ = [
+    "BenchmarkError",
     "BundleError",
     "ClientError",
     "ClipError",
@@ -54,6 +56,10 @@ __all__ = [
 
 class DeployError(UserError):
     """Anything that goes wrong between a run and an answer, and that a user can mend."""
+
+
+class BenchmarkError(DeployError):
+    """A benchmark cannot be made, or its file cannot be read."""
 
 
 class BundleError(DeployError):

@@ -14,6 +14,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Artifact",
     "Calibration",
+    "Classifier",
     "Extractor",
     "HeldOut",
     "Manifest",
@@ -112,6 +113,13 @@ class Extractor(_Model):
     weights_sha256: str
 
 
+class Classifier(_Model):
+    """How large the classifier is."""
+
+    units: int = Field(description="of the LSTM")
+    dense: int = Field(description="of the dense layer behind it")
+
+
 class Manifest(_Model):
     """What `bundle.json` holds."""
 
@@ -127,6 +135,7 @@ class Manifest(_Model):
     extractor: Extractor
     metrics: dict[str, Any]
     artifacts: tuple[Artifact, ...]
+    classifier: Classifier | None = Field(None, description="unknown in bundles of version 1.0")
     classifier_sha256: str = Field("", description="hash of the run's classifier.keras")
     source: str = Field("", description="name of the data set")
     end_to_end: dict[str, HeldOut] = Field(default_factory=dict, description="both stages in a format, by its name")

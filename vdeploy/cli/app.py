@@ -12,7 +12,7 @@ from training.errors import UserError
 from vdeploy import __version__
 from vdeploy.cli import (
     ablate,
-    benchmark,
+    benchmark_app,
     bundle,
     data,
     deploy,
@@ -56,7 +56,7 @@ app.command("deploy")(deploy.deploy)
 app.command("rollback")(deploy.rollback)
 app.command("status")(deploy.status)
 app.command("predict")(predict.predict)
-app.command("benchmark")(benchmark.benchmark)
+app.add_typer(benchmark_app.app, name="benchmark")
 app.command("doctor")(doctor.doctor)
 
 

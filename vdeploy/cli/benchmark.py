@@ -1,4 +1,4 @@
-"""`vdeploy benchmark`: how fast is it?"""
+"""`vdeploy benchmark`: how fast is it, and how good?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
+from vdeploy.cli.options import JsonOption, PositiveOption, print_json, print_table
 
 
 def benchmark(
@@ -15,23 +15,67 @@ def benchmark(
     url: Annotated[
         str | None, typer.Option(help="HOST:PORT of a server that serves it, to measure it as well.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips a call.")] = 1,
+    what: Annotated[
+        str, typer.Option(help="Stages and wholes to measure, separated by commas.")
+    ] = "extractor,classifier,pipeline,video",
+    formats: Annotated[
+        str | None,
+        typer.Option("--format", help="Formats, separated by commas. [default: all of the bundle]", show_default=False),
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Clips a call, several sizes separated by commas.")] = "1",
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each row.")] = 5.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a call. [default: all cores]", show_default=False)
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Run the same files in OpenVINO and in TensorFlow's other ways, too.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Name of the row that ratios refer to. [default: onnx-fp32]", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled clips, to judge the held-out ones. [default: figures of the export]", show_default=False
+        ),
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="How many clips to judge. [default: all held out]", show_default=False)
+    ] = None,
+    positive: PositiveOption = None,
     out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file as well.")] = None,
-    format_name: FormatOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts to this HTML file as well.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure latency and throughput of each stage and of the whole, in process and served."""
-    from training.files import write_json  # noqa: PLC0415  keeps --help fast
-    from vdeploy.benchmark.latency import benchmark_bundle  # noqa: PLC0415  keeps --help fast
+    """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
+    from vdeploy.benchmark.bundle_benchmark import benchmark_bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats  # noqa: PLC0415
+    from vdeploy.benchmark.record import save_benchmark  # noqa: PLC0415
+    from vdeploy.benchmark.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
+    from vdeploy.formats import ALL, parse_formats  # noqa: PLC0415
 
-    result = benchmark_bundle(bundle, url=url, batch=batch, seconds=seconds, format_name=format_name)
+    plan = Plan(
+        whats=parse_whats(what),
+        formats=None if formats in (None, ALL) else tuple(entry.name for entry in parse_formats(str(formats))),
+        batches=parse_batches(batch),
+        seconds=seconds,
+        threads=threads,
+        peers=PEERS if peers else (),
+        url=url,
+        data=data,
+        clips=clips,
+        positive=tuple(positive or ()),
+    )
+    result = benchmark_bundle(bundle, plan)
     if out:
-        write_json(out, result)
+        save_benchmark(out, result)
+    if html:
+        from vdeploy.benchmark.page import write_page  # noqa: PLC0415  only for a page
+
+        write_page(html, result, against)
     if json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
         return
-    machine = result["machine"]
-    columns = ("what", "where", "format", "batch", "calls", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "clips/s")
-    rows = [[f"{value:.2f}" if isinstance(value, float) else value for value in row.values()] for row in result["rows"]]
-    print_table(columns, rows, title=f"{bundle} on {machine['cores']} cores of {machine['cpu']}")
+    reference = choose_reference(result, against)
+    print_table(COLUMNS, table_rows(result, reference), title=title_of(result, reference))

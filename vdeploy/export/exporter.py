@@ -11,7 +11,7 @@ from training.files import publish_folder, staging_folder, write_json
 from training.run import Run
 from training.weights import Weights
 from vdeploy import __version__
-from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Extractor, Manifest
+from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Classifier, Extractor, Manifest
 from vdeploy.bundle.golden import GOLDEN
 from vdeploy.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.export.documents import write_documents
@@ -132,6 +132,7 @@ def _manifest(
         ),
         metrics=run.metrics,
         artifacts=tuple(artifacts),
+        classifier=Classifier(units=run.recipe.model.units, dense=run.recipe.model.dense),
         classifier_sha256=run.info.classifier_sha256,
         source=Path(run.info.source).name,
         end_to_end=end_to_end,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from vdeploy.export.reference import Reference
 
-__all__ = ["HeldOutClips", "check_verdicts", "find_clips"]
+__all__ = ["HeldOutClips", "alternate", "check_verdicts", "find_clips"]
 
 _FEWEST_FOR_SHARES = 100
 """Below this, one clip weighs more than the shares that are allowed, so a single one is let pass."""
@@ -76,7 +76,7 @@ class HeldOutClips:
 
     def __init__(self, dataset: Dataset, reference: Reference, store_root: Path, limit: int | None) -> None:
         self.split = "test" if dataset.of("test") else "valid"
-        chosen = _alternate(dataset.of(self.split))[:limit]
+        chosen = alternate(dataset.of(self.split))[:limit]
         spec, layer, weights = reference.spec, reference.extractor.layer, reference.weights
         extraction = extract_dataset(
             dataclasses.replace(dataset, clips=tuple(chosen), problems=()),
@@ -165,7 +165,8 @@ def _allowed(share: float, clips: int) -> int:
     return math.floor(share * clips + 1e-9) if clips >= _FEWEST_FOR_SHARES else 1
 
 
-def _alternate(clips: Sequence[LabelledClip]) -> list[LabelledClip]:
+def alternate(clips: Sequence[LabelledClip]) -> list[LabelledClip]:
+    """Puts clips into a drawn order, the same every time, in which the classes alternate."""
     random = np.random.default_rng(0)
     classes = [[clip for clip in clips if clip.label == label] for label in (0, 1)]
     shuffled = [[group[index] for index in random.permutation(len(group))] for group in classes]

@@ -22,6 +22,7 @@ class LocalScorer:
         bundle: The bundle.
         format_name: The format to run; left out, the first of the table that the bundle holds.
         threads: Threads for one call; all available cores if left out.
+        runtime: Another runtime than the format's own; see `vdeploy.runtimes.open.open_runtime`.
         classifier_format: The classifier's format where it is another one.
 
     Attributes:
@@ -37,6 +38,7 @@ class LocalScorer:
         bundle: Bundle,
         format_name: str | None = None,
         threads: int | None = None,
+        runtime: str | None = None,
         *,
         classifier_format: str | None = None,
     ) -> None:
@@ -44,8 +46,8 @@ class LocalScorer:
         self.classes = bundle.manifest.classes
         self.threshold = bundle.manifest.threshold
         self.format_name = choose_format(bundle, format_name)
-        self._extractor = open_artifact(bundle, "extractor", self.format_name, threads)
-        self._classifier = open_artifact(bundle, "classifier", classifier_format or self.format_name, threads)
+        self._extractor = open_artifact(bundle, "extractor", self.format_name, threads, runtime)
+        self._classifier = open_artifact(bundle, "classifier", classifier_format or self.format_name, threads, runtime)
 
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features of clips, one clip after the other: a clip's frames fill a CPU, more only fill its memory.

@@ -16,31 +16,39 @@ if TYPE_CHECKING:
 __all__ = ["choose_format", "open_artifact", "open_runtime"]
 
 _CLASSES = {
-    "onnxruntime": "OnnxRuntime",
-    "tensorflow": "TensorFlowRuntime",
-    "litert": "LiteRtRuntime",
-    "tensorrt": "TensorRTRuntime",
+    "onnxruntime": ("onnxruntime", "OnnxRuntime"),
+    "openvino": ("openvino", "OpenVinoRuntime"),
+    "tensorflow": ("tensorflow", "TensorFlowRuntime"),
+    "tensorflow-predict": ("tensorflow_peers", "TensorFlowPredict"),
+    "tensorflow-xla": ("tensorflow_peers", "TensorFlowXla"),
+    "litert": ("litert", "LiteRtRuntime"),
+    "tensorrt": ("tensorrt", "TensorRTRuntime"),
 }
+"""Module and class of each runtime: those of the table of formats, and others that read the same files."""
 
 
-def open_runtime(kind: Format, path: Path, threads: int | None = None) -> Runtime:
-    """Loads a file in the runtime of its format.
+def open_runtime(kind: Format, path: Path, threads: int | None = None, runtime: str | None = None) -> Runtime:
+    """Loads a file in the runtime of its format, or in another one that reads it.
 
     Args:
         kind: The format.
         path: The file or folder.
         threads: Threads for one call; all available cores if left out.
+        runtime: ``"openvino"`` for an ONNX file, ``"tensorflow-predict"`` or ``"tensorflow-xla"`` for a SavedModel;
+            left out, the format's own.
 
     Raises:
         MissingExtraError: The runtime is not installed.
         BundleError: It cannot load the file.
     """
-    module = importlib.import_module(f"vdeploy.runtimes.{kind.runtime}")
-    runtime: Runtime = getattr(module, _CLASSES[kind.runtime])(path, threads)
-    return runtime
+    module, name = _CLASSES[runtime or kind.runtime]
+    opened: Runtime = getattr(importlib.import_module(f"vdeploy.runtimes.{module}"), name)(path, threads)
+    return opened
 
 
-def open_artifact(bundle: Bundle, stage: Stage, format_name: str, threads: int | None = None) -> Runtime:
+def open_artifact(
+    bundle: Bundle, stage: Stage, format_name: str, threads: int | None = None, runtime: str | None = None
+) -> Runtime:
     """Loads a stage of a bundle.
 
     Args:
@@ -48,6 +56,7 @@ def open_artifact(bundle: Bundle, stage: Stage, format_name: str, threads: int |
         stage: The stage.
         format_name: The format.
         threads: Threads for one call; all available cores if left out.
+        runtime: Another runtime than the format's own; see `open_runtime`.
 
     Raises:
         BundleError: The bundle does not hold it, this vdeploy does not know it, or its runtime cannot load it.
@@ -56,7 +65,7 @@ def open_artifact(bundle: Bundle, stage: Stage, format_name: str, threads: int |
     artifact = bundle.artifact(stage, format_name)
     if artifact.format not in FORMATS:
         raise BundleError(f"this vdeploy cannot run the format {artifact.format}", "use the vdeploy that exported it")
-    return open_runtime(FORMATS[artifact.format], bundle.path(artifact), threads)
+    return open_runtime(FORMATS[artifact.format], bundle.path(artifact), threads, runtime)
 
 
 def choose_format(bundle: Bundle, wanted: str | None) -> str:

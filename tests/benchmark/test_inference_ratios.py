@@ -1,0 +1,66 @@
+"""The script that prints the ratios: which rows it compares, and how it ends."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmark.test_record import row
+from tests.tiny_bundle import make_tiny_bundle
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "inference.py"
+
+
+@pytest.fixture(scope="module")
+def inference():
+    spec = importlib.util.spec_from_file_location("inference_benchmark", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Rows:
+    def __init__(self, *rows):
+        self.rows = rows
+
+
+def test_the_right_rows_are_compared(inference):
+    openvino = {"runtime": "openvino", "peer": True, "settled": True}
+    measured = Rows(
+        row(name="onnx-fp32", precision="fp32", p50_ms=1400.0, settled=True),
+        row(name="tflite-fp32", precision="fp32", p50_ms=1300.0, settled=True, runtime="litert"),
+        row(name="onnx-int8", p50_ms=350.0, settled=True),
+        row(name="OpenVINO, onnx-fp32", precision="fp32", p50_ms=1235.0, **openvino),
+        row(name="OpenVINO, onnx-int8", p50_ms=385.0, **openvino),
+        row(name="predict", precision="fp32", p50_ms=1050.0, runtime="tensorflow-predict", peer=True),
+        row(name="never", status="absent"),
+        row(what="video", name="onnx-int8", p50_ms=1.0),
+    )
+    found = inference.ratios(measured)
+    assert [(one.rows, round(one.value, 3), one.met, one.settled) for one in found] == [
+        (("onnx-int8", "onnx-fp32"), 4.0, True, True),
+        (("tflite-fp32", "OpenVINO, onnx-fp32"), 0.95, True, True),
+        (("onnx-int8", "OpenVINO, onnx-int8"), 1.1, True, True),
+        (("onnx-int8", "predict"), 3.0, False, False),
+    ]
+
+
+def test_what_is_not_there_is_not_compared(inference):
+    assert inference.ratios(Rows(row(name="onnx-fp32", precision="fp32", p50_ms=1.0))) == []
+
+
+@pytest.mark.slow
+def test_it_measures_a_bundle_and_says_how_it_went(inference, tmp_path, capsys):
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    out = tmp_path / "benchmark.json"
+    arguments = [str(bundle.root), "--seconds", "0", "--peers", "tensorflow-predict", "--json", "--out", str(out)]
+    assert inference.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert json.loads(out.read_text())["rows"][0]["what"] == "pipeline"
+    assert inference.main([str(tmp_path / "nothing")]) == 2
+    assert "is no bundle" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""How good the verdicts are that come so fast: measured on held-out clips, or what the export found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.dataset import Dataset, LabelledClip, scan
+from training.evaluation import evaluate
+from training.progress import say, track
+from vdeploy.benchmark.process import RowProcess
+from vdeploy.benchmark.record import What
+from vdeploy.benchmark.rounds import Contender
+from vdeploy.benchmark.ways import Way
+from vdeploy.bundle import HeldOut, Manifest
+from vdeploy.errors import DatasetError
+from vdeploy.export.held_out import alternate
+
+__all__ = ["HeldOutVideos", "figures_of_manifest"]
+
+
+class HeldOutVideos:
+    """Clips that the run did not learn from, as video files.
+
+    Args:
+        source: Labelled clips. The clips of the split ``test`` are used where there are any, else those of ``valid``.
+        positive: Names of the class that means violence, where they are not recognised.
+        threshold: Probability from which a clip counts as violent.
+        limit: How many clips, the classes alternating; ``None`` for all.
+
+    Attributes:
+        paths: The files.
+
+    Raises:
+        DatasetError: There are none.
+    """
+
+    def __init__(self, source: Path, positive: Sequence[str], threshold: float, limit: int | None) -> None:
+        dataset: Dataset = scan(source, positive=positive)
+        chosen: list[LabelledClip] = alternate(dataset.of("test") or dataset.of("valid"))[:limit]
+        if not chosen:
+            raise DatasetError(f"{source} holds no clips to test or validate with", "see: vdeploy data scan")
+        self.paths = [str(dataset.absolute(clip)) for clip in chosen]
+        self._labels = dict(zip(self.paths, (clip.label for clip in chosen), strict=True))
+        self._threshold = threshold
+
+    def judge(self, contender: Contender, process: RowProcess) -> None:
+        """Has a row score all clips; one that cannot be read is left out."""
+        with track(f"judge {contender.label}", len(self.paths), "clips") as step:
+            for path in self.paths:
+                answer = process.ask("judge", path)
+                if "unreadable" in answer:
+                    say(f"left out: {path}: {answer['unreadable']}")
+                else:
+                    contender.probabilities[path] = float(answer["probability"])
+                step.advance()
+
+    def figures(self, found: Mapping[str, float], reference: Mapping[str, float] | None) -> dict[str, Any]:
+        """The fields of a row that speak of verdicts.
+
+        Args:
+            found: Probabilities by path.
+            reference: Those that they are compared with; ``None`` without one.
+        """
+        if not found:
+            return {}
+        labels = np.array([self._labels[path] for path in found], np.int64)
+        scores = np.array(list(found.values()), np.float64)
+        evaluation = evaluate(labels, scores, threshold=self._threshold, bootstrap=0)
+        both = [path for path in found if reference is not None and path in reference]
+        pairs = np.array([(found[path], (reference or {})[path]) for path in both]) >= self._threshold
+        return {
+            "accuracy": evaluation.accuracy,
+            "auc": evaluation.roc_auc,
+            "agreement": float(np.mean(pairs[:, 0] == pairs[:, 1])) if both else None,
+            "held_out_clips": len(found),
+            "held_out_from": "this run",
+        }
+
+
+def figures_of_manifest(manifest: Manifest, way: Way, what: What) -> dict[str, Any]:
+    """The fields of a row that speak of verdicts, as the export found them; those of a peer are not known."""
+    if way.peer:
+        return {}
+    stage = what if what in ("extractor", "classifier") else None
+    held_out: HeldOut | None = way.artifacts[stage].held_out if stage else manifest.end_to_end.get(way.format)
+    if held_out is None:
+        return {}
+    return {
+        "accuracy": held_out.accuracy,
+        "auc": held_out.roc_auc,
+        "agreement": held_out.agreement,
+        "held_out_clips": held_out.clips,
+        "held_out_from": "manifest",
+    }

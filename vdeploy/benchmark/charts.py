@@ -1,0 +1,92 @@
+"""The charts of a benchmark's page, as inline SVG; what they need to be read stands beside them, in HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from training.svg import INK, MUTED, PAPER, SERIES, printable, render_svg
+from vdeploy.benchmark.record import Row
+from vdeploy.benchmark.selection import latency_front, precision_family
+
+__all__ = ["COLOURED", "FAMILIES", "pareto_chart", "throughput_chart"]
+
+FAMILIES = {"fp32": 1, "fp16": 2, "bf16": 3, "int8": 4}
+"""Number of the colour of each precision; others share `_OTHER`."""
+
+COLOURED = len(SERIES)
+"""So many lines can be told apart in one chart."""
+
+_OTHER = 6
+_WIDE = (5.6, 3.6)
+
+
+def pareto_chart(points: Mapping[Row, float], axis: str) -> str:
+    """Latency against quality; the rows that no other beats in both are joined and named.
+
+    Args:
+        points: Quality, between 0 and 1, of rows that have a latency.
+        axis: What that quality is called.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Any) -> None:
+        front = latency_front(dict(points))
+        axes.step([row.p50_ms for row in front], [points[row] for row in front], where="post", color=MUTED, linewidth=1)
+        for row, value in points.items():
+            colour = SERIES[FAMILIES.get(precision_family(row), _OTHER) - 1]
+            axes.plot([row.p50_ms], [value], "o", markersize=8, color=colour, markeredgecolor=PAPER, clip_on=False)
+        for row in front:
+            place = (row.p50_ms, points[row])
+            axes.annotate(
+                printable(row.name), place, (-6, 5), textcoords="offset points", ha="right", color=INK, fontsize=8.5
+            )
+        _log_axis(axes, [row.p50_ms or 0.0 for row in points])
+        low, high = min(points.values()), max(points.values())
+        room = max(high - low, 0.01)
+        axes.set_ylim(low - 0.35 * room, high + 0.35 * room)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}" if value <= 1 else "")
+        axes.set_xlabel("Median latency of a call, ms")
+        axes.set_ylabel(axis.capitalize())
+
+    return render_svg("pareto", f"Scatter plot: {axis} by median latency, a point a row", _WIDE, draw)
+
+
+def throughput_chart(name: str, lines: Mapping[str, Sequence[tuple[int, float]]], axis: str) -> str:
+    """Clips a second along an axis of powers of two, a line a row's name.
+
+    Args:
+        name: Unique to the page.
+        lines: Places and throughputs by name; the first `COLOURED` are drawn, in the colours 1, 2, ...
+        axis: Label of the axis.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Any) -> None:
+        places = sorted({place for line in lines.values() for place, _ in line})
+        for colour, line in zip(SERIES, lines.values(), strict=False):
+            axes.plot(*zip(*sorted(line), strict=True), color=colour, marker="o", markersize=5)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(places, [str(place) for place in places])
+        axes.minorticks_off()
+        axes.set_ylim(0, 1.08 * max(rate for line in lines.values() for _, rate in line))
+        axes.set_xlabel(axis)
+        axes.set_ylabel("Clips a second")
+
+    return render_svg(name, f"Line chart: clips a second by {axis.lower()}", _WIDE, draw)
+
+
+def _log_axis(axes: Any, values: Sequence[float]) -> None:
+    """A logarithmic axis with plain numbers, and room for names on the left."""
+    span = max(max(values) / min(values), 1.6)
+    low, high = min(values) / span**0.5, max(values) * span**0.12
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    ticks = [step * 10.0**power for power in range(-4, 8) for step in (1, 2, 5)]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axes.set_xticks(shown, [f"{tick:,g}" for tick in shown])
+    axes.minorticks_off()

@@ -1,0 +1,82 @@
+"""What the machine is, and what is installed on it: the part of a benchmark that says how far its figures carry."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from vdeploy.benchmark.record import Environment
+from vdeploy.runtimes.base import available_cores
+
+__all__ = ["cpu_name", "describe_machine", "gpu_and_driver"]
+
+_PACKAGES = (
+    *("ai-edge-litert", "keras", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "tensorflow"),
+    *("tensorflow-cpu", "tensorrt", "tensorrt-rtx", "tritonclient"),
+)
+_GPU_QUERY_SECONDS = 20
+
+
+def describe_machine(threads: int) -> Environment:
+    """Looks at this machine as it is now.
+
+    Args:
+        threads: Threads that each call is given.
+    """
+    gpu, driver = gpu_and_driver()
+    return Environment(
+        cpu=cpu_name(),
+        cores=available_cores(),
+        threads=threads,
+        clocks_mhz=_clocks(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpu=gpu,
+        driver=driver,
+        system=platform.platform(),
+        python=platform.python_version(),
+        versions=_versions(),
+        load_average=os.getloadavg(),
+    )
+
+
+def cpu_name() -> str:
+    """Model of this machine's processor."""
+    names = re.findall(r"^model name\s*: *(.+)$", _cpu_info(), re.MULTILINE)
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def gpu_and_driver() -> tuple[str | None, str | None]:
+    """Name of the first NVIDIA GPU and the version of its driver, as ``nvidia-smi`` says; ``None`` without one."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=_GPU_QUERY_SECONDS).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    name, _, driver = answer.partition("\n")[0].rpartition(", ")
+    return name or None, driver or None
+
+
+def _clocks() -> tuple[float, ...]:
+    clocks = re.findall(r"^cpu MHz\s*: *([\d.]+)$", _cpu_info(), re.MULTILINE)
+    return tuple(round(float(clock), 1) for clock in clocks)
+
+
+def _cpu_info() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,111 @@
+"""A benchmark as one HTML file without scripts or outside assets, for whoever has to decide what runs where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from training.errors import require
+from training.files import write_text
+from training.svg import printable
+from vdeploy.benchmark.charts import FAMILIES
+from vdeploy.benchmark.labels import labels
+from vdeploy.benchmark.page_parts import charts, speeds, tables, tiles
+from vdeploy.benchmark.record import IN_PROCESS, Benchmark
+from vdeploy.benchmark.selection import fastest, most_telling, precision_family, reference_name, times_reference
+from vdeploy.errors import BenchmarkError
+
+__all__ = ["render_page", "write_page"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_NONE = "\N{EN DASH}"
+_TITLES = {
+    "pipeline": "Frames to probabilities",
+    "video": "Video file to probability",
+    "extractor": "Extractor: frames to features",
+    "classifier": "Classifier: features to probabilities",
+}
+
+
+def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -> None:
+    """Writes the page atomically; its folder is made.
+
+    Args:
+        path: The file.
+        benchmark: What to tell.
+        reference: Name of the rows that ratios refer to; see `vdeploy.benchmark.selection.reference_name`.
+
+    Raises:
+        BenchmarkError: There are no such rows, or the file cannot be written.
+        MissingExtraError: Jinja2 or Matplotlib is not installed.
+    """
+    page = printable(render_page(benchmark, reference))
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write {path} ({error.strerror or error})", "choose another: --html FILE"
+        ) from error
+
+
+def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
+    """The page as text; see `write_page`."""
+    jinja2: Any = require("jinja2", extra="report", purpose="the benchmark's page")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=_percent,
+        number=_number,
+        times=_times,
+        size=_size,
+        title_of=_TITLES.__getitem__,
+        family=precision_family,
+        colour=lambda family: FAMILIES.get(family, 6),
+    )
+    rows = benchmark.rows
+    base, what, names = reference_name(benchmark, reference), most_telling(rows), labels(rows)
+    best = None if what is None else fastest(row for row in rows if row.what == what)
+    page: str = environment.get_template("benchmark.html.j2").render(
+        benchmark=benchmark,
+        machine=benchmark.environment,
+        in_process=IN_PROCESS,
+        reference=base,
+        what=what,
+        best=best,
+        best_times=None if best is None else times_reference(best, rows, base),
+        tiles=[] if what is None else tiles(rows, what, base),
+        charts=[] if what is None else charts(rows, what),
+        tables=tables(rows, base),
+        speeds=speeds(benchmark),
+        videos=[(names[row.key], row) for row in rows if row.status == "ok" and row.shares is not None],
+        missing=[(names[row.key], row) for row in rows if row.status != "ok"],
+    )
+    return page
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return _NONE if value is None else f"{100 * value:.{digits}f}%"
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits, without an exponent."""
+    if value is None:
+        return _NONE
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+
+
+def _times(value: float | None) -> str:
+    return _NONE if value is None else f"{_number(value)}\N{MULTIPLICATION SIGN}"
+
+
+def _size(value: int | None) -> str:
+    if value is None:
+        return _NONE
+    return f"{_number(value / 1e6)} MB" if value >= 1e6 else f"{_number(value / 1e3)} kB"

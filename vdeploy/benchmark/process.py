@@ -1,0 +1,119 @@
+"""A row's process, seen from the benchmark."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from types import TracebackType
+from typing import Any
+
+from vdeploy.benchmark.job import Job
+
+__all__ = ["Crashed", "Refused", "RowProcess"]
+
+_ENDING_SECONDS = 10
+_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
+"""How the last line of a traceback begins."""
+
+
+class Refused(Exception):  # noqa: N818  no error: a row that cannot be
+    """A row cannot run here; the message says why and what to do."""
+
+
+class Crashed(Exception):  # noqa: N818
+    """A row's process has ended by itself; the message is the last that it said."""
+
+
+class RowProcess:
+    """A process that measures one row; a context manager.
+
+    A crash in a runtime ends this process and nothing else, its memory is its own, and two versions of the same
+    library do not meet.
+
+    Args:
+        job: What it measures.
+
+    Attributes:
+        device: Where the row computes: ``"cpu"``, ``"gpu"`` or ``"server"``.
+
+    Raises:
+        Refused: It cannot run here.
+        Crashed: It died on the way.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._stderr = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115  closed below
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vdeploy.benchmark.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env=os.environ | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"},
+        )
+        try:
+            self.device = str(self._ask(job.to_json())["device"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RowProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        try:
+            self._process.wait(_ENDING_SECONDS)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._stderr.close()
+
+    def ask(self, verb: str, value: float | str) -> dict[str, Any]:
+        """Gives an order and waits for the answer; see `vdeploy.benchmark.worker`.
+
+        Raises:
+            Refused: It cannot be done here.
+            Crashed: The process died.
+        """
+        return self._ask(json.dumps({verb: value}))
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise AssertionError("both are pipes")
+        try:
+            stdin.write(line + "\n")
+            stdin.flush()
+            answer = stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise Crashed(self._last_words())
+        values: dict[str, Any] = json.loads(answer)
+        if "refused" in values:
+            raise Refused(values["refused"])
+        return values
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._stderr.seek(0)
+        lines = [line.strip() for line in self._stderr if line.strip()]
+        errors = [line for line in lines if _ERROR.match(line)] or lines
+        ending = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"its process ended with {ending}" + (f": {errors[-1]}" if errors else "")

@@ -1,0 +1,88 @@
+"""Scaling studies on disk: numbers as JSON, and a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.clock import now
+from training.errors import require
+from training.files import atomic_write, write_json
+from vdeploy import __version__
+from vdeploy.benchmark.machine import describe_machine
+from vdeploy.benchmark.scaling import Study
+from vdeploy.errors import BenchmarkError
+from vdeploy.runtimes.base import available_cores
+
+__all__ = ["CHART", "NUMBERS", "scaling_report", "write_scaling"]
+
+NUMBERS = "scaling.json"
+CHART = "scaling.svg"
+
+_AXES = {"batch": "clips a batch", "devices": "devices", "clips": "clips of the data set"}
+
+
+def scaling_report(source: Path, studies: Sequence[Study], threads: int | None = None) -> dict[str, Any]:
+    """Studies with the machine that they ran on, as `vdeploy.benchmark.record.Environment` describes it; JSON-ready.
+
+    Args:
+        source: The run or the bundle.
+        studies: What was measured.
+        threads: Threads of a call; all available cores if left out.
+    """
+    return {
+        "kind": "vdeploy scaling",
+        "created": now(),
+        "vdeploy": __version__,
+        "source": str(source),
+        "environment": describe_machine(threads or available_cores()).model_dump(mode="json"),
+        "studies": [study.to_dict() for study in studies],
+    }
+
+
+def write_scaling(folder: Path, report: dict[str, Any], studies: Sequence[Study]) -> None:
+    """Writes `NUMBERS` and `CHART` into a folder, which is made.
+
+    Args:
+        folder: Where to.
+        report: What `scaling_report` gave.
+        studies: The same studies.
+
+    Raises:
+        BenchmarkError: The folder cannot be written.
+        MissingExtraError: Matplotlib is not installed.
+    """
+    try:
+        write_json(folder / NUMBERS, report)
+        with atomic_write(folder / CHART) as file:
+            file.write(_draw(studies))
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write to {folder} ({error.strerror or error})", "choose another: --out FOLDER"
+        ) from error
+
+
+def _draw(studies: Sequence[Study]) -> bytes:
+    """A panel a study: throughput with the range of four calls in five, or seconds where the data grow."""
+    figures: Any = require("matplotlib.figure", extra="report", purpose="drawing a chart")
+    figure = figures.Figure(figsize=(4.8 * len(studies), 3.8), layout="constrained")
+    for study, axes in zip(studies, figure.subplots(1, len(studies), squeeze=False)[0], strict=True):
+        places = [point.value for point in study.points]
+        by_time = study.axis == "clips"
+        middle = [point.seconds if by_time else point.clips_per_s for point in study.points]
+        clips = [point.clips_per_s * point.seconds for point in study.points]
+        ends = [(point.p10_seconds, point.p90_seconds) for point in study.points]
+        rates = (
+            ends if by_time else [(count / low, count / high) for count, (low, high) in zip(clips, ends, strict=True)]
+        )
+        axes.fill_between(places, *zip(*rates, strict=True), color="#1f5fa8", alpha=0.15, linewidth=0)
+        axes.plot(places, middle, color="#1f5fa8", linewidth=2, marker="o")
+        axes.set(title=study.what, xlabel=_AXES[study.axis], ylabel="seconds" if by_time else "clips/s")
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(places)
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

@@ -1,0 +1,164 @@
+"""The scaling studies of a bundle and of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.batches import FeatureSplit
+from training.devices import open_strategy
+from training.frameworks import load_tensorflow
+from training.measure import EpochTimer, synthetic_split
+from training.precision import choose_precision
+from training.run import Run
+from vdeploy.benchmark.scaling import Probe, Study, run_study
+from vdeploy.bundle import Bundle
+from vdeploy.errors import BenchmarkError
+from vdeploy.export.parity import synthetic_frames
+from vdeploy.runtimes.local import LocalScorer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["bundle_studies", "run_studies"]
+
+_LEAST_CLIPS = 768
+"""An epoch of the studies of batches and devices holds at least as many clips, so that its start hardly counts."""
+
+
+def bundle_studies(
+    root: Path,
+    batches: Sequence[int],
+    *,
+    format_name: str | None = None,
+    pipeline: bool = False,
+    threads: int | None = None,
+    seconds: float = 3.0,
+) -> list[Study]:
+    """Times inference in this process by the number of clips a call.
+
+    Args:
+        root: Folder of a bundle.
+        batches: Clips a call.
+        format_name: The format to run; the first of the table that the bundle holds if left out.
+        pipeline: Whether to time frames to probabilities as well, which VGG19 makes long.
+        threads: Threads of a call; all available cores if left out.
+        seconds: How long to time each batch.
+
+    Returns:
+        A study of the classifier, then one of the pipeline if it was asked for.
+
+    Raises:
+        BundleError: The bundle is damaged or does not hold the format.
+    """
+    bundle = Bundle(root)
+    scorer = LocalScorer(bundle, format_name, threads)
+    clip = scorer.spec
+    features = np.maximum(
+        np.random.default_rng(0).standard_normal(
+            (max(batches), clip.frames, bundle.manifest.extractor.dim), np.float32
+        ),
+        0,
+    )
+    name = scorer.format_name
+    probes = [_probe(batch, scorer.classify, features) for batch in batches]
+    studies = [run_study(f"classifier, {name}", "batch", probes, seconds)]
+    if pipeline:
+        frames = synthetic_frames(max(batches), clip.frames, clip.size)
+        probes = [_probe(batch, scorer.score, frames) for batch in batches]
+        studies.append(run_study(f"pipeline, {name}", "batch", probes, seconds))
+    return studies
+
+
+def run_studies(
+    root: Path,
+    *,
+    batches: Sequence[int] = (),
+    devices: Sequence[int] = (),
+    clips: Sequence[int] = (),
+    logical_cpus: bool = False,
+    seconds: float = 3.0,
+) -> list[Study]:
+    """Times epochs of training, on synthetic features, with a run's recipe and the shape of its features.
+
+    Validation, checkpoints and the extraction of features are not in the times.
+
+    Args:
+        root: Folder of a run.
+        batches: Clips of a global batch.
+        devices: How many devices share the recipe's batch.
+        clips: Clips of an epoch.
+        logical_cpus: Whether parts of one CPU count as devices where there are not enough GPUs: that shows what several
+            devices cost, not what they gain.
+        seconds: How long to time each place of an axis.
+
+    Returns:
+        A study for each axis that was given.
+
+    Raises:
+        BenchmarkError: There are too few GPUs.
+        RecipeError: A batch cannot be divided among the devices.
+        RunError: The run is missing or damaged.
+    """
+    run = Run.load(root)
+    load_tensorflow().get_logger().setLevel("ERROR")  # it warns of graphs that are alike, and each probe has its own
+    names = {count: _names(count, logical_cpus) for count in sorted({1, *devices}, reverse=True)}
+    for each in names.values():
+        open_strategy(each)
+    own = run.recipe.training.batch
+    bench = _TrainingBench(run, max(_LEAST_CLIPS + max([own, *batches]), *clips, 0))
+    studies = []
+    if batches:
+        probes = [bench.probe(batch, _whole(batch), batch, names[1]) for batch in batches]
+        studies.append(run_study(f"training in {bench.precision}", "batch", probes, seconds))
+    if devices:
+        probes = [bench.probe(count, _whole(own), own, names[count]) for count in devices]
+        parts = " that are parts of one CPU" if max(devices) > 1 and names[max(devices)][0].startswith("cpu") else ""
+        studies.append(run_study(f"training, batch {own}, on devices{parts}", "devices", probes, seconds))
+    if clips:
+        probes = [bench.probe(count, count, own, names[1]) for count in clips]
+        studies.append(run_study(f"epoch of training, batch {own}", "clips", probes, seconds))
+    return studies
+
+
+class _TrainingBench:
+    """Makes probes that train on parts of one synthetic data set."""
+
+    def __init__(self, run: Run, clips: int) -> None:
+        self._recipe = run.recipe
+        self._split = synthetic_split(clips, run.recipe.clip.frames, run.dim)
+        self.precision = choose_precision(run.recipe.training)
+
+    def probe(self, value: int, clips: int, batch: int, devices: tuple[str, ...]) -> Probe:
+        training = self._recipe.training.model_copy(update={"batch": batch})
+        recipe = self._recipe.model_copy(update={"training": training})
+        part = FeatureSplit(self._split.features[:clips], self._split.labels[:clips])
+        return Probe(value, clips, EpochTimer(part, recipe, self.precision, devices).run)
+
+
+def _probe(batch: int, call: Callable[[Any], object], inputs: npt.NDArray[Any]) -> Probe:
+    portion = inputs[:batch]
+    return Probe(batch, batch, lambda: call(portion))
+
+
+def _whole(batch: int) -> int:
+    """Clips of an epoch in which every batch is full."""
+    return math.ceil(_LEAST_CLIPS / batch) * batch
+
+
+def _names(count: int, logical_cpus: bool) -> tuple[str, ...]:
+    """TensorFlow's names of as many devices: GPUs, or the CPU, or, where that is allowed, parts of it."""
+    tf: Any = load_tensorflow()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if count <= gpus:
+        return tuple(f"gpu:{index}" for index in range(count))
+    if count == 1 or logical_cpus:
+        return tuple(f"cpu:{index}" for index in range(count))
+    raise BenchmarkError(
+        f"--devices asks for {count}, this machine has {gpus} GPUs",
+        "ask for fewer, or try the parts of one CPU, which share its speed: --logical-cpus",
+    )

@@ -1,0 +1,126 @@
+"""Which rows of a benchmark a reader looks at first, and what they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vdeploy.benchmark.record import Benchmark, Row, What
+from vdeploy.errors import BenchmarkError
+
+__all__ = [
+    "WHATS",
+    "best_by_precision",
+    "fastest",
+    "latency_front",
+    "most_telling",
+    "precision_family",
+    "quality",
+    "reference_name",
+    "times_reference",
+]
+
+WHATS: tuple[What, ...] = ("pipeline", "video", "extractor", "classifier")
+"""What is measured, what says most of the whole first."""
+
+_REFERENCES = ("TensorFlow, model.predict", "savedmodel", "onnx-fp32", "tflite-fp32")
+_FAMILIES = ("fp32", "fp16", "bf16", "int8")
+
+
+def reference_name(benchmark: Benchmark, wanted: str | None = None) -> str | None:
+    """The name of the rows that ratios refer to.
+
+    Args:
+        benchmark: The benchmark.
+        wanted: A name; left out, the way most programs run such a model, which is Keras' ``model.predict``, or the
+            next best that was measured in full precision.
+
+    Returns:
+        The name; ``None`` where nothing suitable was measured.
+
+    Raises:
+        BenchmarkError: No row that was measured has the wanted name.
+    """
+    names = list(dict.fromkeys(row.name for row in benchmark.rows if row.ranked))
+    if wanted is not None and wanted not in names:
+        raise BenchmarkError(f"no row is called {wanted!r}", f"compare with one of: {'; '.join(names) or 'none'}")
+    if wanted is not None:
+        return wanted
+    full = [row.name for row in benchmark.rows if row.ranked and precision_family(row) == "fp32"]
+    return next((name for name in (*_REFERENCES, *full) if name in full), None)
+
+
+def most_telling(rows: Iterable[Row]) -> What | None:
+    """The first of `WHATS` that was measured and settled; ``None`` where nothing was."""
+    measured = {row.what for row in rows if row.ranked}
+    return next((what for what in WHATS if what in measured), None)
+
+
+def fastest(rows: Iterable[Row]) -> Row | None:
+    """The ranked row with the highest throughput, if there is one."""
+    timed = [row for row in rows if row.ranked and row.clips_per_s]
+    return max(timed, key=lambda row: row.clips_per_s or 0.0, default=None)
+
+
+def best_by_precision(rows: Sequence[Row], what: What) -> dict[str, Row]:
+    """The fastest row of each precision, from the widest type to the narrowest.
+
+    Args:
+        rows: All rows.
+        what: The rows to choose from.
+    """
+    found = {}
+    families = dict.fromkeys((*_FAMILIES, *(precision_family(row) for row in rows)))
+    for family in families:
+        best = fastest(row for row in rows if row.what == what and precision_family(row) == family)
+        if best is not None:
+            found[family] = best
+    return found
+
+
+def times_reference(row: Row, rows: Iterable[Row], reference: str | None) -> float | None:
+    """How many times the reference's throughput a row has, at the same work and the same batch.
+
+    Args:
+        row: A row.
+        rows: All rows.
+        reference: Name of the reference's rows.
+
+    Returns:
+        The ratio; ``None`` where either was not measured or did not settle.
+    """
+    others = (other for other in rows if (other.name, other.what, other.batch) == (reference, row.what, row.batch))
+    base = fastest(others)
+    if base is None or not base.clips_per_s or not row.ranked or row.clips_per_s is None:
+        return None
+    return row.clips_per_s / base.clips_per_s
+
+
+def quality(rows: Iterable[Row]) -> tuple[str, dict[Row, float]]:
+    """The figure by which verdicts are judged: accuracy where there is one, else agreement with the reference.
+
+    Returns:
+        ``"accuracy"`` or ``"agreement"``, and its values for the rows that have it.
+    """
+    listed = list(rows)
+    accuracy = {row: row.accuracy for row in listed if row.accuracy is not None}
+    if accuracy:
+        return "accuracy", accuracy
+    return "agreement", {row: row.agreement for row in listed if row.agreement is not None}
+
+
+def latency_front(points: dict[Row, float]) -> list[Row]:
+    """Rows that no other one beats in latency and quality at once (Pareto), the fastest first.
+
+    Args:
+        points: Quality of rows that have a latency.
+    """
+    front: list[Row] = []
+    for row in sorted(points, key=lambda row: (row.p50_ms or 0.0, -points[row])):
+        if not front or points[row] > points[front[-1]]:
+            front.append(row)
+    return front
+
+
+def precision_family(row: Row) -> str:
+    """The precision without what follows a colon, where not all of a file has it."""
+    return row.precision.partition(":")[0]

@@ -1,0 +1,116 @@
+"""A benchmark as a table for the terminal: the fastest first, and how many times faster than the reference."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row
+from vdeploy.errors import BenchmarkError
+
+__all__ = ["COLUMNS", "choose_reference", "ranked_rows", "table_rows", "title_of"]
+
+COLUMNS = (
+    *("what", "batch", "rank", "name", "precision", "p50 ms", "p95 ms", "p99 ms", "clips/s", "ratio", "GFLOP/s"),
+    *("of peak", "MB", "RAM MB", "accuracy", "agree", "remark"),
+)
+
+_REFERENCES = ("onnx-fp32", "tflite-fp32", "savedmodel")
+
+
+def choose_reference(benchmark: Benchmark, wanted: str | None) -> str:
+    """The name of the rows that the others' speed is a ratio to.
+
+    Args:
+        benchmark: The benchmark.
+        wanted: A name; left out, the first format in full precision that was measured.
+
+    Raises:
+        BenchmarkError: There are no rows of that name.
+    """
+    names = list(dict.fromkeys(row.name for row in benchmark.rows if row.status == "ok"))
+    if wanted is not None and wanted not in names:
+        raise BenchmarkError(f"no row is called {wanted!r}", f"compare with one of: {'; '.join(names)}")
+    known = (name for name in (wanted, *_REFERENCES, *names) if name in names)
+    return next(known, None) or ""
+
+
+def ranked_rows(rows: Sequence[Row]) -> list[tuple[int | None, Row]]:
+    """Rows of the same stage and batch together, the fastest first.
+
+    Returns:
+        Pairs of a rank, from 1, and a row. Rows that did not settle or were not measured have none and come last.
+    """
+    result: list[tuple[int | None, Row]] = []
+    order = list(dict.fromkeys(_heat(row) for row in rows))
+    for heat in order:
+        members = sorted((row for row in rows if _heat(row) == heat), key=_place)
+        places = itertools.count(1)
+        result += [(next(places) if row.ranked else None, row) for row in members]
+    return result
+
+
+def table_rows(benchmark: Benchmark, reference: str) -> list[list[object]]:
+    """The cells of the table, under `COLUMNS`.
+
+    Args:
+        benchmark: The benchmark.
+        reference: As `choose_reference` gives it.
+    """
+    base = {_heat(row): row.clips_per_s for row in benchmark.rows if row.name == reference and row.clips_per_s}
+    return [_cells(rank, row, base.get(_heat(row))) for rank, row in ranked_rows(benchmark.rows)]
+
+
+def title_of(benchmark: Benchmark, reference: str) -> str:
+    """The line above the table: what ran where, and what the figures refer to."""
+    machine = benchmark.environment
+    peaks = ", ".join(f"{peak.data_type} {peak.gflops:.0f}" for peak in benchmark.peaks)
+    sources = {row.held_out_from for row in benchmark.rows if row.held_out_from}
+    judged = " and ".join(sorted(sources)) or "nowhere"
+    return (
+        f"{benchmark.bundle} on {machine.cores} cores of {machine.cpu}, {machine.threads} threads; "
+        f"measured peak GFLOP/s: {peaks}; ratio to {reference or 'nothing'}; accuracy from: {judged}"
+    )
+
+
+def _cells(rank: int | None, row: Row, base: float | None) -> list[object]:
+    ratio = row.clips_per_s / base if row.ranked and row.clips_per_s and base else None
+    name = row.name if row.where == IN_PROCESS else f"{row.name} at {row.where}"
+    return [
+        row.what,
+        row.batch,
+        rank,
+        name,
+        row.precision.partition(":")[0],
+        *(_number(value, "{:.2f}") for value in (row.p50_ms, row.p95_ms, row.p99_ms, row.clips_per_s, ratio)),
+        _number(row.gflops, "{:.0f}"),
+        _number(row.peak_share, "{:.0%}"),
+        _number(row.size_bytes, "{:.1f}", 1e-6),
+        _number(row.peak_memory_bytes, "{:.0f}", 1e-6),
+        _number(row.accuracy, "{:.1%}"),
+        _number(row.agreement, "{:.1%}"),
+        _remark(row),
+    ]
+
+
+def _remark(row: Row) -> str:
+    if row.status != "ok":
+        return f"{row.status}: {row.reason}"
+    if not row.settled and row.spread is not None:
+        return f"did not settle, spread {row.spread:.0%}"
+    if row.shares is not None:
+        parts = row.shares.model_dump(exclude_none=True)
+        return ", ".join(f"{part} {share:.0%}" for part, share in parts.items())
+    return ""
+
+
+def _number(value: float | None, form: str, factor: float = 1.0) -> str | None:
+    return None if value is None else form.format(value * factor)
+
+
+def _heat(row: Row) -> tuple[str, int]:
+    return row.what, row.batch
+
+
+def _place(row: Row) -> tuple[bool, bool, float]:
+    return row.status != "ok", not row.ranked, -(row.clips_per_s or 0.0)

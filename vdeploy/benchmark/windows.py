@@ -1,0 +1,90 @@
+"""Windows of calls: when a measurement has settled, and what its figures are.
+
+A row is measured in windows. It has settled when the medians of its last windows lie close together; whatever came
+before those was the machine warming up. The default limit, 10 %, is that of NVIDIA's ``perf_analyzer``
+(``--stability-percentage``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["LEAST_WINDOWS", "SPREAD_LIMIT", "Series", "spread_of"]
+
+LEAST_WINDOWS = 5
+"""So many windows in a row must agree."""
+
+SPREAD_LIMIT = 0.10
+"""How far apart their medians may lie, over the median of them."""
+
+
+def spread_of(medians: Sequence[float]) -> float:
+    """(Largest - smallest) / median."""
+    return (max(medians) - min(medians)) / float(np.median(medians))
+
+
+@dataclasses.dataclass
+class Series:
+    """All windows of a row.
+
+    Attributes:
+        windows: Durations of the calls of each window, in seconds.
+        warmup_calls: Calls that were not timed.
+    """
+
+    windows: list[list[float]] = dataclasses.field(default_factory=list)
+    warmup_calls: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Time in all calls that were timed."""
+        return sum(sum(window) for window in self.windows)
+
+    @property
+    def medians(self) -> list[float]:
+        """Median call of each window, in seconds."""
+        return [float(np.median(window)) for window in self.windows]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last windows agree."""
+        return len(self.windows) >= LEAST_WINDOWS and spread_of(self.medians[-LEAST_WINDOWS:]) <= SPREAD_LIMIT
+
+    def figures(self, batch: int, frames: int) -> dict[str, Any]:
+        """The fields of a `vdeploy.benchmark.record.Row` that speak of time.
+
+        The longest run of last windows that agree counts; of a series that has not settled, the last `LEAST_WINDOWS`.
+
+        Args:
+            batch: Clips a call.
+            frames: Frames of a clip.
+        """
+        count = self._steady()
+        counted, medians = self.windows[-count:], self.medians[-count:]
+        calls = np.concatenate(counted)
+        p50, p90, p95, p99 = (float(value) * 1e3 for value in np.percentile(calls, [50, 90, 95, 99]))
+        clips_per_s = batch / float(calls.mean())
+        return {
+            "warmup_calls": self.warmup_calls + sum(len(window) for window in self.windows[:-count]),
+            "calls": len(calls),
+            "p50_ms": p50,
+            "p90_ms": p90,
+            "p95_ms": p95,
+            "p99_ms": p99,
+            "clips_per_s": clips_per_s,
+            "frames_per_s": clips_per_s * frames,
+            "windows_ms": tuple(median * 1e3 for median in medians),
+            "spread": spread_of(medians),
+            "settled": self.settled,
+        }
+
+    def _steady(self) -> int:
+        """How many of the last windows agree; at least `LEAST_WINDOWS`, or all if there are fewer."""
+        medians, count = self.medians, min(LEAST_WINDOWS, len(self.windows))
+        while count < len(medians) and spread_of(medians[-count - 1 :]) <= SPREAD_LIMIT:
+            count += 1
+        return count

@@ -1,0 +1,28 @@
+"""`vdeploy benchmark page`: a benchmark for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def benchmark_page(
+    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="What vdeploy benchmark --out wrote.")],
+    out: Annotated[Path | None, typer.Option(help="The page. [default: RESULT.html]", show_default=False)] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the row that ratios refer to. [default: model.predict, or else what runs in fp32]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Draw a benchmark that was measured before as one HTML file, without scripts or outside assets."""
+    from vdeploy.benchmark.page import write_page  # noqa: PLC0415  keeps --help fast
+    from vdeploy.benchmark.record import load_benchmark  # noqa: PLC0415  keeps --help fast
+
+    page = out or result.with_suffix(".html")
+    write_page(page, load_benchmark(result), against)
+    typer.echo(f"written: {page}")
