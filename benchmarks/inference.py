@@ -1,6 +1,6 @@
 """Scoring clips in every precision and runtime at hand, side by side in one run, and the ratios that count.
 
-    python -m benchmarks.inference BUNDLE [--data CLIPS] [--clips N] [--seconds 5] [--threads N] [--json] [--out benchmark.json]
+    python -m benchmarks.inference BUNDLE [--data CLIPS] [--clips N] [--seconds 5] [--threads N] [--out benchmark.json]
 
 The bundle should hold onnx-fp32, onnx-int8 and savedmodel, better tflite-int8 as well; OpenVINO takes part where it is
 installed. Everything is frames to probabilities, one clip a call. With ``--data``, the held-out clips are judged in
