@@ -32,6 +32,10 @@ PACKAGES = (
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 30.0
 COMMAND_TIMEOUT_SECONDS = 280.0
+DISK_BYTES = 32 << 30
+
+_ON_A_DISK_OF_ITS_OWN = 'mount -o loop,noatime "$1" "$2" || true; shift 2; exec "$@"'
+"""Where there is no loop device, the data lies in the folder itself."""
 
 _BRIDGE_DELETE, _FLAGS_SET = 0x89A1, 0x8914
 _NAME_SIZE, _REQUEST_SIZE = 16, 40
@@ -115,6 +119,7 @@ class Engine:
         plugins.mkdir(parents=True)
         for plugin in (self._root / "usr/libexec/docker/cli-plugins").iterdir():
             (plugins / plugin.name).symlink_to(plugin)
+        (self.folder / "data").mkdir()
         (self.folder / "daemon.json").write_text("{}")
         command = [
             "setpriv",
@@ -127,6 +132,7 @@ class Engine:
             "--kill-child",
             "--mount-proc",
         ]
+        command += ["sh", "-c", _ON_A_DISK_OF_ITS_OWN, "sh", str(self._disk()), str(self.folder / "data")]
         command += ["dockerd", f"--host=unix://{self.folder}/socket", f"--config-file={self.folder}/daemon.json"]
         command += [
             f"--data-root={self.folder}/data",
@@ -148,6 +154,16 @@ class Engine:
                 told = log.read_text(errors="replace").strip().splitlines()
                 raise Unavailable(f"the engine does not start: {told[-1] if told else 'it told no reason'}")
             time.sleep(0.1)
+
+    def _disk(self) -> Path:
+        """A sparse file with an empty file system: a hundred thousand files of images go in one step with it."""
+        disk = self.folder / "disk"
+        with disk.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        command = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1", str(disk)]
+        with contextlib.suppress(OSError):
+            subprocess.run(command, capture_output=True, check=False, timeout=START_TIMEOUT_SECONDS)
+        return disk
 
     def _environment(self) -> dict[str, str]:
         root, inherited = self._root, {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}

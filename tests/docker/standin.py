@@ -49,7 +49,8 @@ def make_triton_image(engine: Engine, install: TritonInstall, folder: Path) -> N
     home = folder / "tritonserver"
     shutil.copytree(install.backends, home / "backends")
     shutil.copytree(install.libraries, home / "lib")
-    shutil.copy(install.stubs[PYTHON], home / "backends" / "python")
+    stub = shutil.copy(install.stubs[PYTHON], home / "backends" / "python")
+    Path(stub).chmod(0o755)
     (home / "bin").mkdir()
     shutil.copy(install.binary, home / "bin")
     (home / "TRITON_VERSION").write_text(f"{install.version}\n")

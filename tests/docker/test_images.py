@@ -125,7 +125,10 @@ def stack(
     variables |= {"BUNDLE": "tiny", "BUNDLES": str(bundles), "TRITON_IMAGE": triton_image, "MEMORY": "2g"}
     running = Stack(engine, variables, tmp_path_factory.mktemp("compose"))
     try:
-        running.compose("up", "--build", "--wait", "--wait-timeout", "200", "--quiet-pull")
+        try:
+            running.compose("up", "--build", "--wait", "--wait-timeout", "200")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{running.compose('logs')}") from error
         yield running
     finally:
         running.compose("down", "--volumes", "--timeout", "20")
