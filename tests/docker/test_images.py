@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,9 +169,25 @@ def test_no_layer_holds_the_pip_configuration_and_nobody_is_root(engine, client_
     assert engine.docker("run", "--rm", "--entrypoint=id", client_image, "-u").strip() == "10001"
 
 
-def test_the_training_image_builds_and_runs(engine, python_image, tmp_path):
-    image = build(engine, "train", python_image, tmp_path, extras="report")
+def test_the_training_image_builds_and_runs(engine, python_image, client_image, tmp_path):
+    """With the packages of the client, which the engine has built already; TensorFlow's would take minutes."""
+    image = build(engine, "train", python_image, tmp_path, extras="onnx")
     assert "Usage" in engine.docker("run", "--rm", "--read-only", "--tmpfs=/tmp", image, "train", "--help")
+
+
+def test_the_other_compose_files_fit_the_first(engine, bundles):
+    def triton(*files: str) -> dict[str, Any]:
+        arguments = [part for file in ("compose.yaml", *files) for part in ("--file", ROOT / "docker" / file)]
+        variables = {"BUNDLE": "tiny", "BUNDLES": str(bundles), "REPLICAS": "3"}
+        printed = engine.docker("compose", *arguments, "config", "--format=json", environment=variables)
+        return dict(json.loads(printed)["services"]["triton"])
+
+    on_gpu, several = triton("compose.gpu.yaml"), triton("compose.scale.yaml")
+    assert on_gpu["command"][-2:] == ["--gpus", "0"]
+    assert on_gpu["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    assert several["deploy"]["replicas"] == 3
+    assert not several.get("ports")
+    assert [volume["target"] for volume in several["volumes"]] == ["/bundles"]
 
 
 def test_compose_serves_a_bundle_that_answers_as_in_process(engine, stack, client_image, bundles, clip):
