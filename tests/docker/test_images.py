@@ -175,6 +175,21 @@ def test_the_training_image_builds_and_runs(engine, python_image, client_image, 
     assert "Usage" in engine.docker("run", "--rm", "--read-only", "--tmpfs=/tmp", image, "train", "--help")
 
 
+def test_bindings_come_in_the_version_of_the_tensorrt_that_is_there(engine, python_image):
+    """A file with TensorRT's name stands for its libraries, which only NVIDIA's images have; the bindings are real."""
+    script = ROOT / "docker" / "tensorrt_bindings.sh"
+    printed = engine.docker(
+        "run", "--rm", "--network=host", "--env=CUDA_VERSION=13.0.2", f"--volume={script}:/script.sh:ro",
+        "--entrypoint=sh", python_image, "-ec",
+        "python3 -m venv --without-pip /venv; bash /script.sh /venv;"
+        "touch /usr/lib/libnvinfer.so.10.13.3; bash /script.sh /venv; ls -d /venv/lib/python3*/site-packages/tensorrt*",
+    )  # fmt: skip
+    assert "this image has no TensorRT" in printed
+    names = [Path(line).name for line in printed.splitlines() if line.startswith("/venv/")]
+    assert any(name.startswith("tensorrt_cu13_bindings-10.13.3.") for name in names)
+    assert "tensorrt" in names
+
+
 def test_the_other_compose_files_fit_the_first(engine, bundles):
     def triton(*files: str) -> dict[str, Any]:
         arguments = [part for file in ("compose.yaml", *files) for part in ("--file", ROOT / "docker" / file)]
