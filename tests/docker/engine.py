@@ -23,7 +23,7 @@ from types import TracebackType
 
 from tests.docker.debian import Unavailable, fetch_packages
 
-__all__ = ["Engine", "leftovers"]
+__all__ = ["Engine", "leftovers", "remove_leftovers"]
 
 PACKAGES = (
     *(f"{name}/trixie" for name in ("docker.io", "docker-cli", "docker-buildx", "docker-compose")),
@@ -68,7 +68,7 @@ class Engine:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Engine:
-        _remove_leftovers()
+        remove_leftovers()
         self.folder = Path(tempfile.mkdtemp(prefix=f"vdeploy-engine-{os.getpid()}-", dir=_FOLDERS))
         try:
             self._start()
@@ -112,7 +112,7 @@ class Engine:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        _remove_leftovers(os.getpid())
+        remove_leftovers(os.getpid())
 
     def _start(self) -> None:
         plugins = self.folder / "config" / "cli-plugins"
@@ -187,7 +187,8 @@ def leftovers(owner: int | None = None) -> list[str]:
     ]
 
 
-def _remove_leftovers(owner: int | None = None) -> None:
+def remove_leftovers(owner: int | None = None) -> None:
+    """Removes what `leftovers` names."""
     for name in leftovers(owner):
         thing = Path(name)
         if thing.is_relative_to(_CGROUPS):
