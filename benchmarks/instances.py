@@ -31,6 +31,7 @@ from tests.tiny_bundle import make_tiny_bundle
 from training.clips import ClipSpec
 from vdeploy.benchmark.latency import cpu_name
 from vdeploy.bundle import Bundle
+from vdeploy.errors import UserError
 from vdeploy.runtimes.base import available_cores
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.triton.client import TritonScorer
@@ -260,5 +261,5 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Unavailable as error:
+    except (Unavailable, UserError) as error:
         sys.exit(f"error: {error}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from benchmarks.instances import find_nginx, nginx_before
+from benchmarks.instances import find_nginx, nginx_before, run
 from tests.docker.debian import Unavailable
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import free_ports
@@ -88,3 +88,12 @@ def test_nobody_changes_models_through_it(front):
         client.get_model_repository_index()
     assert client.is_model_ready(ENSEMBLE_MODEL)
     client.close()
+
+
+def test_the_benchmark_measures_right_answers(program, tmp_path):
+    rows = list(run(make_tiny_bundle(tmp_path / "bundle"), "tiny", [2], clients=2, seconds=0.5))
+    assert [(row.instances, row.behind) for row in rows] == [(1, "itself"), (2, "nginx")]
+    for row in rows:
+        assert row.requests > 0
+        assert row.wrong == 0
+        assert 0 < row.p50_ms <= row.p99_ms

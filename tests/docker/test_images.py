@@ -197,6 +197,19 @@ def test_the_other_compose_files_fit_the_first(engine, bundles):
         printed = engine.docker("compose", *arguments, "config", "--format=json", environment=variables)
         return dict(json.loads(printed)["services"]["triton"])
 
+    all_of_them = (
+        "compose",
+        "--profile=monitoring",
+        "--file",
+        ROOT / "docker" / "compose.yaml",
+        "config",
+        "--services",
+    )
+    assert set(engine.docker(*all_of_them, environment={"BUNDLE": "tiny"}).split()) == {
+        "triton",
+        "prometheus",
+        "grafana",
+    }
     on_gpu, several = triton("compose.gpu.yaml"), triton("compose.scale.yaml")
     assert on_gpu["command"][-2:] == ["--gpus", "0"]
     assert on_gpu["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
