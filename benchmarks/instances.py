@@ -56,7 +56,7 @@ class Row:
         bundle: Name of the bundle's folder.
         instances: Tritons.
         behind: What clients talk to.
-        requests: Answered ones, after the warm-up.
+        requests: Those answered between the end of the warm-up and the end of the measurement.
         wrong: Answers that differ from those computed in process.
         clips_per_s: Throughput of all clients together.
         p50_ms: Half of the requests were faster.
@@ -126,7 +126,7 @@ def measure(url: str, clips: Frames, expected: Probabilities, clients: int, seco
     """Has client processes send one clip after the other.
 
     Returns:
-        Milliseconds of each request after the warm-up, and how many answers were wrong.
+        Milliseconds of each request that was answered after the warm-up, and how many answers were wrong.
     """
     context = multiprocessing.get_context("spawn")
     processes, ends = [], []
@@ -154,13 +154,17 @@ def _send(end: Connection, url: str, clips: Frames, expected: Probabilities, num
         end.send("ready")
         end.recv()
         begin = time.monotonic() + WARMUP_SECONDS
-        while (started := time.monotonic()) < begin + seconds:
+        while True:
             index = number % len(clips)
+            started = time.monotonic()
             answer = scorer.score(clips[index : index + 1])
-            number += 1
-            if started >= begin:
-                times.append(1000 * (time.monotonic() - started))
+            ended = time.monotonic()
+            if ended > begin + seconds:
+                break
+            if ended >= begin:
+                times.append(1000 * (ended - started))
                 wrong += bool(np.abs(answer[0] - expected[index]).max() > TOLERANCE)
+            number += 1
     end.send((times, wrong))
 
 
@@ -204,6 +208,8 @@ def run(bundle: Bundle, name: str, counts: Sequence[int], clients: int, seconds:
                 place = Path(tempfile.mkdtemp(dir=folder))
                 url = stack.enter_context(nginx_before(urls, program, place)) if fronted else urls[0]
                 times, wrong = measure(url, clips, expected, clients, seconds)
+            if not times:
+                raise UserError(f"no request was answered within {seconds:g} s", "give more --seconds")
             p50, p99 = np.percentile(times, [50, 99])
             yield Row(
                 name,
