@@ -241,6 +241,8 @@ class TritonServer:
                 command += [f"--{name}-address={self._host}", f"--{name}-port={port}"]
             else:
                 command.append(f"--allow-{name}=false")
+        if self._ports["metrics"]:
+            command.append("--metrics-config=summary_latencies=true")
         if not Path("/dev/nvidiactl").exists():
             command.append("--allow-gpu-metrics=false")
         return command

@@ -1,0 +1,271 @@
+"""What do several Tritons on one machine behind nginx give, against one? On real servers.
+
+    python -m benchmarks.instances [BUNDLE ...] [--instances 1 2 4] [--clients 8] [--seconds 10]
+
+Without a bundle, the tiny one of the tests; so run it from the root of the repository. The cores are shared out among
+the instances. Clients are processes of their own on the same machine, each waits for its answer, and every answer is
+compared with the one computed in process. nginx is the one on PATH, or Debian's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import multiprocessing
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.docker.debian import Unavailable, fetch_packages
+from tests.tiny_bundle import make_tiny_bundle
+from training.clips import ClipSpec
+from vdeploy.benchmark.latency import cpu_name
+from vdeploy.bundle import Bundle
+from vdeploy.errors import UserError
+from vdeploy.runtimes.base import available_cores
+from vdeploy.runtimes.local import LocalScorer
+from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.server import TritonServer
+
+TEMPLATE = Path(__file__).parents[1] / "docker" / "nginx" / "tritons.conf.template"
+CLIPS = 4
+WARMUP_SECONDS = 1.0
+TOLERANCE = 1e-4
+START_TIMEOUT_SECONDS = 10.0
+
+Frames = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One arrangement of servers under load.
+
+    Attributes:
+        bundle: Name of the bundle's folder.
+        instances: Tritons.
+        behind: What clients talk to.
+        requests: Those answered between the end of the warm-up and the end of the measurement.
+        wrong: Answers that differ from those computed in process.
+        clips_per_s: Throughput of all clients together.
+        p50_ms: Half of the requests were faster.
+        p99_ms: 99 % were.
+    """
+
+    bundle: str
+    instances: int
+    behind: str
+    requests: int
+    wrong: int
+    clips_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+@contextlib.contextmanager
+def nginx_before(urls: Sequence[str], program: Path, folder: Path) -> Iterator[str]:
+    """Runs nginx in front of Tritons while the block lasts, with the template of `docker/nginx`.
+
+    Args:
+        urls: gRPC addresses of the Tritons.
+        program: nginx.
+        folder: Takes its files.
+
+    Yields:
+        Its address.
+    """
+    (port,) = free_ports(1)
+    server = TEMPLATE.read_text(encoding="utf-8").replace("${LISTEN}", f"127.0.0.1:{port}")
+    server = server.replace("${TRITONS}", " ".join(f"server {url};" for url in urls))
+    paths = " ".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"worker_processes 1;\ndaemon off;\nuser root;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
+        f"events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n{paths}\n{server}\n}}\n",
+        encoding="utf-8",
+    )
+    command = [str(program), "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(port, process, folder / "error.log")
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def find_nginx() -> Path:
+    """The nginx on PATH, or Debian's out of the cache.
+
+    Raises:
+        Unavailable: There is none.
+    """
+    if found := shutil.which("nginx"):
+        return Path(found)
+    return fetch_packages("nginx", ["nginx/bookworm"]) / "usr" / "sbin" / "nginx"
+
+
+def clips_of(spec: ClipSpec) -> Frames:
+    """Different clips of noise."""
+    return np.random.default_rng(0).integers(0, 256, (CLIPS, spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
+
+
+def measure(url: str, clips: Frames, expected: Probabilities, clients: int, seconds: float) -> tuple[list[float], int]:
+    """Has client processes send one clip after the other.
+
+    Returns:
+        Milliseconds of each request that was answered after the warm-up, and how many answers were wrong.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes, ends = [], []
+    for number in range(clients):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_send, args=(theirs, url, clips, expected, number, seconds), daemon=True)
+        process.start()
+        theirs.close()
+        processes.append(process)
+        ends.append(ours)
+    for end in ends:
+        end.recv()
+    for end in ends:
+        end.send("go")
+    results = [end.recv() for end in ends]
+    for process in processes:
+        process.join()
+    return [value for times, _ in results for value in times], sum(wrong for _, wrong in results)
+
+
+def _send(end: Connection, url: str, clips: Frames, expected: Probabilities, number: int, seconds: float) -> None:
+    times: list[float] = []
+    wrong = 0
+    with TritonScorer(url) as scorer:
+        end.send("ready")
+        end.recv()
+        begin = time.monotonic() + WARMUP_SECONDS
+        while True:
+            index = number % len(clips)
+            started = time.monotonic()
+            answer = scorer.score(clips[index : index + 1])
+            ended = time.monotonic()
+            if ended > begin + seconds:
+                break
+            if ended >= begin:
+                times.append(1000 * (ended - started))
+                wrong += bool(np.abs(answer[0] - expected[index]).max() > TOLERANCE)
+            number += 1
+    end.send((times, wrong))
+
+
+@contextlib.contextmanager
+def tritons(repository: Repository, count: int, folder: Path) -> Iterator[list[str]]:
+    """Runs Tritons on one repository, sharing out the cores; yields their addresses."""
+    with contextlib.ExitStack() as stack:
+        urls = []
+        for number in range(count):
+            http, grpc = free_ports(2)
+            server = TritonServer(
+                repository,
+                http_port=http,
+                grpc_port=grpc,
+                metrics_port=0,
+                log_file=folder / f"triton-{number}.log",
+                threads=max(1, available_cores() // count),
+            )
+            urls.append(stack.enter_context(server).url)
+        yield urls
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+def run(bundle: Bundle, name: str, counts: Sequence[int], clients: int, seconds: float) -> Iterator[Row]:
+    """Measures one instance without nginx, then each number of instances behind it."""
+    program = find_nginx()
+    scorer = LocalScorer(bundle)
+    clips = clips_of(scorer.spec)
+    expected = scorer.score(clips)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        repository = write_repository(bundle, folder / "repository")
+        for count, fronted in ((1, False), *((count, True) for count in counts)):
+            with tritons(repository, count, folder) as urls, contextlib.ExitStack() as stack:
+                place = Path(tempfile.mkdtemp(dir=folder))
+                url = stack.enter_context(nginx_before(urls, program, place)) if fronted else urls[0]
+                times, wrong = measure(url, clips, expected, clients, seconds)
+            if not times:
+                raise UserError(f"no request was answered within {seconds:g} s", "give more --seconds")
+            p50, p99 = np.percentile(times, [50, 99])
+            yield Row(
+                name,
+                count,
+                "nginx" if fronted else "itself",
+                len(times),
+                wrong,
+                round(len(times) / seconds, 2),
+                round(float(p50), 1),
+                round(float(p99), 1),
+            )
+
+
+def main() -> None:
+    """Prints a table, and fails if an answer was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE")
+    parser.add_argument("--instances", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    wrong = 0
+    print(f"{available_cores()} cores of {cpu_name()}, {options.clients} clients, {options.seconds:g} s each\n")
+    print("| bundle | Tritons | behind | clips/s | of one | p50 ms | p99 ms | of one | requests | wrong |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as work:
+        for path in options.bundles or [None]:
+            bundle = Bundle(path) if path else make_tiny_bundle(Path(work))
+            one: Row | None = None
+            for row in run(bundle, path.name if path else "tiny", options.instances, options.clients, options.seconds):
+                one = one or row
+                print(
+                    f"| {row.bundle} | {row.instances} | {row.behind} | {row.clips_per_s:g} "
+                    f"| {row.clips_per_s / one.clips_per_s:.2f}x | {row.p50_ms:g} | {row.p99_ms:g} "
+                    f"| {row.p99_ms / one.p99_ms:.2f}x | {row.requests} | {row.wrong} |",
+                    flush=True,
+                )
+                wrong += row.wrong
+    if wrong:
+        sys.exit(f"error: {wrong} answers were wrong")
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            told = log.read_text(encoding="utf-8").strip() if log.is_file() else ""
+            raise Unavailable(f"nginx does not start: {told or 'it told no reason'}")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Unavailable, UserError) as error:
+        sys.exit(f"error: {error}")

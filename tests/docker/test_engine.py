@@ -1,0 +1,72 @@
+"""The tests' engine leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docker.debian import Unavailable
+from tests.docker.engine import Engine, leftovers, remove_leftovers
+from tests.triton.conftest import eventually
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+OWNER = """
+import time
+from tests.docker.engine import Engine
+with Engine() as engine:
+    engine.docker("network", "create", "--opt", f"com.docker.network.bridge.name={engine.bridge}", "test")
+    print(engine.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def possible() -> None:
+    try:
+        with Engine() as engine:
+            assert engine.docker("ps", "--quiet") == ""
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    assert not leftovers(os.getpid())
+
+
+def processes_in(folder: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if folder.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_failing_test_takes_its_engine_along():
+    engine = Engine()
+    with contextlib.suppress(AssertionError), engine:
+        engine.docker("no-such-verb")
+        pytest.fail("docker has done something unknown")
+    folder = engine.folder
+    assert not folder.exists()
+    assert not leftovers(os.getpid())
+    assert not processes_in(str(folder))
+
+
+def test_a_killed_owner_takes_its_engine_along_and_the_next_one_sweeps_up():
+    with subprocess.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        folder = owner.stdout.readline().strip()
+        assert processes_in(folder)
+        owner.send_signal(signal.SIGKILL)
+    assert eventually(lambda: not processes_in(folder))
+    assert folder not in Path("/proc/mounts").read_text()
+    assert {folder, f"vdb{owner.pid}"} <= set(leftovers())
+    remove_leftovers()
+    assert not leftovers()
