@@ -1,0 +1,72 @@
+"""One file into messages, inside a confined process."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+
+from training.clips import read_clip
+from training.errors import ClipError
+from vdeploy.gateway.decoding.job import Job, write_message
+
+__all__ = ["decode"]
+
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file"
+cv2.setNumThreads(1)
+
+
+class _Refused(Exception):  # noqa: N818  an answer, not a failure
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def decode(job: Job, out: BinaryIO) -> None:
+    """Writes the frames of a file, or why there are none, as messages.
+
+    Args:
+        job: The file and its limits.
+        out: Where to write.
+    """
+    try:
+        _check_header(job)
+        clip = read_clip(job.path, job.spec)
+        _check_count(job, clip.decoded_frames, clip.fps)
+        frames = np.ascontiguousarray(clip.frames)
+        write_message(
+            out, memoryview(frames).cast("B"), frames=clip.decoded_frames, fps=clip.fps, warnings=list(clip.warnings)
+        )
+        write_message(out, end=True)
+    except _Refused as refusal:
+        write_message(out, end=True, code=refusal.code, reason=str(refusal))
+    except ClipError as error:
+        write_message(out, end=True, code="unreadable_video", reason=error.reason)
+    except (MemoryError, cv2.error):
+        write_message(out, end=True, code="too_expensive", reason="needs more memory to decode than is allowed")
+
+
+def _check_header(job: Job) -> None:
+    """Refuses early what the container itself says; what it hides, the limits of the process catch."""
+    capture = cv2.VideoCapture(str(job.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    try:
+        if not capture.isOpened():
+            return
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    finally:
+        capture.release()
+    if width * height > job.limits.pixels:
+        raise _Refused(
+            "resolution_too_high", f"has frames of {width:.0f} x {height:.0f} pixels; {job.limits.pixels} are allowed"
+        )
+    _check_count(job, count, fps)
+
+
+def _check_count(job: Job, count: float, fps: float) -> None:
+    if count > job.limits.frames:
+        raise _Refused("too_many_frames", f"has {count:.0f} frames; {job.limits.frames} are allowed")
+    if fps > 0 and count / fps > job.limits.duration_s:
+        raise _Refused("video_too_long", f"is {count / fps:.0f} s long; {job.limits.duration_s:g} s are allowed")

@@ -1,0 +1,47 @@
+"""What routes have in common: the service, who asks, and how refusals stand in OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from vdeploy.gateway.documents import ErrorDocument
+from vdeploy.gateway.keys import Key
+from vdeploy.gateway.service import Service
+
+__all__ = ["Caller", "Served", "refusals"]
+
+_MEANINGS = {
+    400: "The body is broken.",
+    401: "An API key is needed.",
+    403: "The API key does not allow that.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    422: "The video or a parameter cannot be used.",
+    429: "Too many requests with this key.",
+    503: "Busy or not available; Retry-After says when to come back.",
+}
+_bearer = HTTPBearer(auto_error=False, description="An API key, where the gateway asks for one.")
+
+
+def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+Served = Annotated[Service, Depends(_service)]
+
+
+def _caller(request: Request, service: Served, _: Annotated[object, Depends(_bearer)]) -> Key | None:
+    return service.access.identify(request)
+
+
+Caller = Annotated[Key | None, Depends(_caller)]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of what a route may be refused with."""
+    return {status: {"model": ErrorDocument, "description": _MEANINGS[status]} for status in statuses}
