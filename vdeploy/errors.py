@@ -10,6 +10,7 @@ UserError (training.errors)
     ├── RolloutError     a new version was not taken into service, and which one serves now
     ├── ServerError      a Triton server cannot be found, started or kept alive
     ├── ClientError      a server does not answer, or not with what was asked for
+    ├── GatewayError     the gateway cannot be started, or its keys cannot be read or written
     ├── SourceError      a camera or a stream cannot be opened or has ended
     └── TimelineError    a document is no timeline, or a timeline cannot be made as asked for
 """
@@ -40,6 +41,7 @@ __all__ = [
     "DeployError",
     "ExportError",
     "FeatureStoreError",
+    "GatewayError",
     "MissingExtraError",
     "ParityError",
     "RecipeError",
@@ -96,6 +98,10 @@ class ServerError(DeployError):
 
 class ClientError(DeployError):
     """A server does not answer, or not with what was asked for."""
+
+
+class GatewayError(DeployError):
+    """The gateway cannot be started, or its keys cannot be read or written."""
 
 
 class SourceError(DeployError):

@@ -20,6 +20,7 @@ from vdeploy.cli import (
     evaluate,
     export,
     features,
+    gateway,
     inspect,
     lr_find,
     predict,
@@ -55,6 +56,7 @@ app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("rollback")(deploy.rollback)
 app.command("status")(deploy.status)
+app.add_typer(gateway.app, name="gateway")
 app.command("predict")(predict.predict)
 app.command("benchmark")(benchmark.benchmark)
 app.command("doctor")(doctor.doctor)

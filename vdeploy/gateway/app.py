@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from vdeploy import __version__
 from vdeploy.gateway.middleware import Envelope, problem_response
 from vdeploy.gateway.problems import Problem
-from vdeploy.gateway.routes import operations, page, predict
+from vdeploy.gateway.routes import operations, page, predict, streams
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,7 +38,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(Problem, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
-    for router in (predict.router, operations.router, page.router):
+    for router in (predict.router, streams.router, operations.router, page.router):
         app.include_router(router)
     return app
 

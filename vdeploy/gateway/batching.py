@@ -65,13 +65,13 @@ class Batcher:
         *,
         batch: int = 8,
         capacity: int = 64,
-        on_batch: Callable[[int, float], None] = lambda clips, seconds: None,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
         self.scorer = scorer
         self._batch = batch
         self._on_batch = on_batch
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(capacity)
-        self._closed = False
+        self._closed = self._ending = False
         self._thread = threading.Thread(target=self._work, name="gateway-scorer", daemon=True)
         self._thread.start()
 
@@ -127,32 +127,34 @@ class Batcher:
         return future
 
     def _work(self) -> None:
-        held: _Waiting | None = None
-        while (first := held or self._queue.get()) is not None:
-            held = None
-            if first.clip is None:
-                self._run(first)
-                continue
-            batch = [first]
-            while len(batch) < self._batch:
-                try:
-                    following = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None or following.clip is None:
-                    held = following
-                    if following is None:
-                        self._queue.put(None)
-                    break
-                batch.append(following)
-            self._score([waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()])
+        while (batch := self._next_batch()) is not None:
+            clips = [waiting for waiting in batch if waiting.clip is not None]
+            self._score([waiting for waiting in clips if waiting.future.set_running_or_notify_cancel()])
+            for waiting in batch:
+                self._run(waiting)
+
+    def _next_batch(self) -> list[_Waiting] | None:
+        """Waits for a clip or a call, and takes what else is there; ``None`` at the end."""
+        if self._ending or (first := self._queue.get()) is None:
+            return None
+        batch = [first]
+        while batch[-1].call is None and len(batch) < self._batch:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._ending = True
+                break
+            batch.append(following)
+        return batch
 
     def _run(self, waiting: _Waiting) -> None:
         if waiting.call is None or not waiting.future.set_running_or_notify_cancel():
             return
         try:
             waiting.future.set_result(waiting.call())
-        except BaseException as error:  # noqa: BLE001  handed to whoever waits
+        except BaseException as error:
             waiting.future.set_exception(error)
 
     def _score(self, batch: list[_Waiting]) -> None:
@@ -162,12 +164,13 @@ class Batcher:
         try:
             clips = np.stack([waiting.clip for waiting in batch if waiting.clip is not None])
             probabilities = self.scorer.score(clips)[:, 1]
-        except BaseException as error:  # noqa: BLE001  handed to whoever waits
+        except BaseException as error:
             for waiting in batch:
                 waiting.future.set_exception(error)
             return
         took = time.perf_counter() - started
-        self._on_batch(len(batch), took)
+        if self._on_batch:
+            self._on_batch(len(batch), took)
         for waiting, probability in zip(batch, probabilities, strict=True):
             waited_ms = (started - waiting.since) * 1000
             waiting.future.set_result(Scored(float(probability), len(batch), waited_ms, took * 1000))

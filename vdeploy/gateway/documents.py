@@ -42,7 +42,9 @@ class ErrorDocument(_Document):
 class ModelDocument(_Document):
     """What judged."""
 
-    version: str = Field(description="first 12 digits of the SHA-256 of the bundle's manifest", examples=["3f2a9c0e71bd"])
+    version: str = Field(
+        description="first 12 digits of the SHA-256 of the bundle's manifest", examples=["3f2a9c0e71bd"]
+    )
     run: str = Field(description="the training run that it comes from", examples=["mine"])
     classes: tuple[str, str] = Field(examples=[["non-violent", "violent"]])
 
@@ -72,9 +74,9 @@ class Timings(_Document):
     """Where the time went, in milliseconds."""
 
     receive_ms: float = Field(description="until the body had arrived")
-    decode_ms: float = Field(description="waiting for a decoder included; 0 for frames")
-    queue_ms: float = Field(description="waiting for the scorer")
-    score_ms: float = Field(description="of the batch that the clip was part of")
+    decode_ms: float = Field(0.0, description="waiting for a decoder included; 0 for frames and timelines")
+    queue_ms: float = Field(0.0, description="waiting for the scorer; 0 for timelines")
+    score_ms: float = Field(description="of the batch that the clip was part of; of a timeline, all after receiving")
     total_ms: float
 
 

@@ -16,7 +16,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from training.files import write_json
 from vdeploy.errors import GatewayError
@@ -60,7 +60,7 @@ class KeyFile:
         self._seen: tuple[int, int] | None = None
         self._keys: tuple[Key, ...] = ()
 
-    def keys(self) -> tuple[Key, ...]:
+    def read(self) -> tuple[Key, ...]:
         """All keys, in the order in which they were made.
 
         Raises:
@@ -72,7 +72,7 @@ class KeyFile:
             except FileNotFoundError:
                 return ()
             if self._seen != (state.st_mtime_ns, state.st_ino):
-                self._keys = self._read()
+                self._keys = self._parse()
                 self._seen = (state.st_mtime_ns, state.st_ino)
             return self._keys
 
@@ -80,7 +80,7 @@ class KeyFile:
         """Whose key this is; every hash is compared, in constant time."""
         digest = _digest(key)
         found = None
-        for candidate in self.keys():
+        for candidate in self.read():
             if hmac.compare_digest(candidate.sha256, digest):
                 found = candidate
         return found
@@ -124,7 +124,7 @@ class KeyFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                keys = list(self.keys())
+                keys = list(self.read())
                 yield keys
                 write_json(
                     self.path,
@@ -134,7 +134,7 @@ class KeyFile:
         except OSError as error:
             raise GatewayError(f"{self.path} cannot be written ({error.strerror})", "choose another --file") from error
 
-    def _read(self) -> tuple[Key, ...]:
+    def _parse(self) -> tuple[Key, ...]:
         try:
             values = json.loads(self.path.read_text(encoding="utf-8"))
             keys = tuple(Key(**key) for key in values["keys"])
@@ -146,7 +146,7 @@ class KeyFile:
             raise GatewayError(
                 f"{self.path} is no file of keys ({error})", "make one with: vdeploy gateway keys add NAME"
             ) from error
-        return cast("tuple[Key, ...]", keys)
+        return keys
 
 
 def _digest(key: str) -> str:

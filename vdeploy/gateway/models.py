@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.files import sha256_of
 from vdeploy.connect import open_scorer
 from vdeploy.errors import UserError
 from vdeploy.gateway.batching import Batcher, Scored
@@ -121,9 +120,10 @@ def open_model(
     with contextlib.ExitStack() as stack:
         scorer = stack.enter_context(open_scorer(bundle=bundle, url=url, format_name=format_name))
         if bundle is not None:
-            from vdeploy.bundle import MANIFEST, Bundle  # noqa: PLC0415  a client of a server does without it
+            from vdeploy.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
 
-            digest, run = sha256_of(bundle / MANIFEST), Bundle(bundle).manifest.run
+            manifest = Bundle(bundle).manifest
+            digest, run = manifest.digest, manifest.run
         else:
             digest, run = getattr(scorer, "bundle_digest", ""), getattr(scorer, "run", "")
         batcher = Batcher(scorer, batch=limits.batch, capacity=limits.queue, on_batch=on_batch)

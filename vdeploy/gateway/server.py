@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
 import socket
+import sys
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +54,7 @@ class GatewayServer(uvicorn.Server):
         GatewayError: The certificate or the key cannot be used.
     """
 
-    def __init__(self, service: Service, address: Address, on_ready: Callable[[str], None] = lambda url: None) -> None:
+    def __init__(self, service: Service, address: Address, on_ready: Callable[[str], None]) -> None:
         log_config()
         config = uvicorn.Config(
             create_app(service),
@@ -99,7 +102,12 @@ class GatewayServer(uvicorn.Server):
             scheme = "https" if self._address.tls_cert else "http"
             host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
             self._on_ready(f"{scheme}://{host}:{listening.getsockname()[1]}")
-            self.run(sockets=[listening])
+            before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            try:
+                with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                    self.run(sockets=[listening])  # raises the signal that ended it once more, when all is done
+            finally:
+                signal.signal(signal.SIGTERM, before)
 
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
         """Notes the signal; see `uvicorn.Server.handle_exit`."""

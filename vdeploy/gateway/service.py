@@ -18,6 +18,7 @@ from vdeploy.gateway.decoding.pool import DecodedClip, DecoderPool
 from vdeploy.gateway.metrics import Metrics
 from vdeploy.gateway.models import open_model
 from vdeploy.gateway.problems import unavailable
+from vdeploy.gateway.streams import Streams
 
 if TYPE_CHECKING:
     from vdeploy.gateway.keys import KeyFile
@@ -48,6 +49,7 @@ class Service:
         metrics: What is counted.
         decoders: What decodes.
         folder: Where uploads are kept while they are worked on.
+        streams: What is watched in the background.
         draining: Whether the gateway is about to end.
     """
 
@@ -66,11 +68,13 @@ class Service:
         self.metrics = metrics
         self.decoders = decoders
         self.folder = folder
+        self.streams = Streams(limits.streams)
         self.draining = False
         self._threads = concurrent.futures.ThreadPoolExecutor(
             limits.requests + limits.streams, thread_name_prefix="gateway"
         )
         metrics.gauge("requests_in_work", "Requests in work.", lambda: access.inside)
+        metrics.gauge("streams", "Streams that run.", lambda: self.streams.running)
         metrics.gauge("waiting_clips", "Clips that wait for the scorer.", lambda: self.model.batcher.waiting)
         metrics.gauge("decoders", "Living decoding processes.", lambda: len(decoders.processes))
 
@@ -104,6 +108,7 @@ class Service:
 
     def close(self) -> None:
         """Ends processes and threads."""
+        self.draining = True
         self.decoders.close()
         self.model.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -133,7 +138,7 @@ def open_service(
         UserError: The model does not work, or the keys cannot be read.
     """
     if keys is not None:
-        keys.keys()
+        keys.read()
     metrics = Metrics()
     with contextlib.ExitStack() as stack:
         uploads = stack.enter_context(staging_folder(folder / "uploads"))

@@ -35,9 +35,7 @@ _ARRAY_HINT = "send the array as numpy.save writes it: Content-Type application/
 
 
 @contextlib.asynccontextmanager
-async def received_file(
-    request: Request, folder: Path, *, limit_bytes: int, limit_s: float
-) -> AsyncIterator[Path]:
+async def received_file(request: Request, folder: Path, *, limit_bytes: int, limit_s: float) -> AsyncIterator[Path]:
     """Receives the file of a multipart upload, and removes it when the block ends.
 
     Args:

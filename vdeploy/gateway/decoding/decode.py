@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
-import numpy as np
 
 from training.clips import read_clip
 from training.errors import ClipError
 from vdeploy.gateway.decoding.job import Job, write_message
+from vdeploy.sampling import VideoSampler
+
+if TYPE_CHECKING:
+    from vdeploy.windows import WindowPlan
 
 __all__ = ["decode"]
 
@@ -33,19 +36,34 @@ def decode(job: Job, out: BinaryIO) -> None:
     """
     try:
         _check_header(job)
-        clip = read_clip(job.path, job.spec)
-        _check_count(job, clip.decoded_frames, clip.fps)
-        frames = np.ascontiguousarray(clip.frames)
-        write_message(
-            out, memoryview(frames).cast("B"), frames=clip.decoded_frames, fps=clip.fps, warnings=list(clip.warnings)
-        )
-        write_message(out, end=True)
+        found = _clip(job, out) if job.plan is None else _samples(job, job.plan, out)
+        write_message(out, {"end": True, **found})
     except _Refused as refusal:
-        write_message(out, end=True, code=refusal.code, reason=str(refusal))
+        _refuse(out, refusal.code, str(refusal))
     except ClipError as error:
-        write_message(out, end=True, code="unreadable_video", reason=error.reason)
+        _refuse(out, "unreadable_video", error.reason)
     except (MemoryError, cv2.error):
-        write_message(out, end=True, code="too_expensive", reason="needs more memory to decode than is allowed")
+        _refuse(out, "too_expensive", "needs more memory to decode than is allowed")
+
+
+def _refuse(out: BinaryIO, code: str, reason: str) -> None:
+    write_message(out, {"end": True, "code": code, "reason": reason})
+
+
+def _clip(job: Job, out: BinaryIO) -> dict[str, object]:
+    clip = read_clip(job.path, job.spec)
+    _check_count(job, clip.decoded_frames, clip.fps)
+    write_message(out, {}, clip.frames.tobytes())
+    return {"frames": clip.decoded_frames, "fps": clip.fps, "warnings": list(clip.warnings)}
+
+
+def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
+    sampler = VideoSampler(job.path, plan, job.spec.size)
+    for index, frame in sampler:
+        _check_count(job, sampler.decoded_frames, 0.0)
+        _check_duration(job, sampler.duration_s)
+        write_message(out, {"index": index}, frame.tobytes())
+    return {"frames": sampler.decoded_frames, "duration_s": sampler.duration_s, "expected_s": sampler.expected_s}
 
 
 def _check_header(job: Job) -> None:
@@ -68,5 +86,10 @@ def _check_header(job: Job) -> None:
 def _check_count(job: Job, count: float, fps: float) -> None:
     if count > job.limits.frames:
         raise _Refused("too_many_frames", f"has {count:.0f} frames; {job.limits.frames} are allowed")
-    if fps > 0 and count / fps > job.limits.duration_s:
-        raise _Refused("video_too_long", f"is {count / fps:.0f} s long; {job.limits.duration_s:g} s are allowed")
+    if fps > 0:
+        _check_duration(job, count / fps)
+
+
+def _check_duration(job: Job, seconds: float) -> None:
+    if seconds > job.limits.duration_s:
+        raise _Refused("video_too_long", f"is {seconds:.0f} s long; {job.limits.duration_s:g} s are allowed")

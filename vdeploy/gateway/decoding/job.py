@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from training.clips import ClipSpec
 from vdeploy.gateway.limits import DecodingLimits
+from vdeploy.windows import WindowPlan
 
 __all__ = ["MAX_LINE_BYTES", "Job", "write_message"]
 
@@ -28,13 +30,13 @@ class Job:
         path: The file.
         spec: Number and size of the frames.
         limits: What that may cost.
-        sampled_fps: Frames a second to take of a video of any length; ``None`` takes the frames of one clip.
+        plan: When frames are sampled of a video of any length; ``None`` takes the frames of one clip.
     """
 
     path: Path
     spec: ClipSpec
     limits: DecodingLimits
-    sampled_fps: float | None = None
+    plan: WindowPlan | None = None
 
     def to_line(self) -> bytes:
         """The job as a line of JSON."""
@@ -42,7 +44,7 @@ class Job:
             "path": str(self.path),
             "spec": self.spec.to_dict(),
             "limits": self.limits.to_dict(),
-            "sampled_fps": self.sampled_fps,
+            "plan": dataclasses.asdict(self.plan) if self.plan else None,
         }
         return json.dumps(values).encode() + b"\n"
 
@@ -54,21 +56,18 @@ class Job:
             Path(values["path"]),
             ClipSpec.from_dict(values["spec"]),
             DecodingLimits(**values["limits"]),
-            values["sampled_fps"],
+            WindowPlan(**values["plan"]) if values["plan"] else None,
         )
 
 
-def write_message(out: BinaryIO, payload: memoryview | None = None, **values: object) -> None:
+def write_message(out: BinaryIO, values: Mapping[str, object], payload: bytes = b"") -> None:
     """Writes one message.
 
     Args:
         out: The process's standard output.
-        payload: Bytes that follow the line.
         values: Fields of the line.
+        payload: Bytes that follow the line.
     """
-    if payload is not None:
-        values["bytes"] = payload.nbytes
-    out.write(json.dumps(values).encode() + b"\n")
-    if payload is not None:
-        out.write(payload)
+    out.write(json.dumps({**values, "bytes": len(payload)}).encode() + b"\n")
+    out.write(payload)
     out.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import queue
 import selectors
@@ -13,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import IO, Any
+from collections.abc import Callable, Generator, Iterator
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from vdeploy.gateway.decoding.job import MAX_LINE_BYTES, Job
 from vdeploy.gateway.problems import Problem, busy, unavailable
 
-__all__ = ["DecodedClip", "DecoderPool"]
+__all__ = ["DecodedClip", "DecoderPool", "VideoEnd"]
 
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 2.0
@@ -47,8 +48,19 @@ class DecodedClip:
     warnings: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Message:
+class VideoEnd(NamedTuple):
+    """A video has been decoded to its end.
+
+    Attributes:
+        duration_s: How long it is, in seconds.
+        expected_s: How long it is according to its container; 0 if that says nothing.
+    """
+
+    duration_s: float
+    expected_s: float
+
+
+class _Message(NamedTuple):
     values: dict[str, Any]
     payload: bytearray
 
@@ -62,7 +74,7 @@ class DecoderPool:
         on_loss: Called whenever a process was lost.
     """
 
-    def __init__(self, size: int = 2, *, patience_s: float = 10.0, on_loss: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, size: int = 2, *, patience_s: float = 10.0, on_loss: Callable[[], None] | None = None) -> None:
         self._patience = patience_s
         self._on_loss = on_loss
         self._lock = threading.Lock()
@@ -70,7 +82,7 @@ class DecoderPool:
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        self._closed = False
+        self._closed = threading.Event()
 
     @property
     def processes(self) -> list[int]:
@@ -88,31 +100,46 @@ class DecoderPool:
             Problem: It cannot be decoded within its limits, or no process is free in time.
         """
         spec = job.spec
-        shape = (spec.frames, spec.size, spec.size, 3)
-        clip: DecodedClip | None = None
-        with contextlib.closing(self.messages(job)) as messages:
-            for message in messages:
-                if len(message.payload) != np.prod(shape):
-                    raise unavailable("decoder_failed", "the decoder gave something else than frames")
-                clip = DecodedClip(
-                    np.frombuffer(message.payload, np.uint8).reshape(shape),
-                    int(message.values["frames"]),
-                    float(message.values["fps"]),
-                    tuple(str(warning) for warning in message.values["warnings"]),
-                )
-        if clip is None:
-            raise unavailable("decoder_failed", "the decoder gave no frames")
-        return clip
+        frames: npt.NDArray[np.uint8] | None = None
+        with contextlib.closing(self._messages(job)) as messages:
+            for values, payload in messages:
+                if values.get("end") and frames is not None:
+                    warnings = tuple(str(warning) for warning in values["warnings"])
+                    return DecodedClip(frames, int(values["frames"]), float(values["fps"]), warnings)
+                frames = _array(payload, (spec.frames, spec.size, spec.size, 3))
+        raise _failure("ended without frames")
 
-    def messages(self, job: Job) -> Iterator[_Message]:
-        """What a process says about a file, message by message; closing the generator gives the file up.
+    def samples(self, job: Job) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, VideoEnd]:
+        """Decodes the frames of a video of any length that the job's plan samples.
 
         Args:
-            job: The file.
+            job: The file, with a plan.
+
+        Yields:
+            Each frame with its number: ``uint8[S, S, 3]``, RGB. Closing the generator gives the file up.
+
+        Returns:
+            What was found out on the way.
 
         Raises:
-            Problem: It cannot be decoded within its limits, or no process is free in time.
+            Problem: As for `clip`.
         """
+        size, before = job.spec.size, -1
+        with contextlib.closing(self._messages(job)) as messages:
+            for values, payload in messages:
+                if values.get("end"):
+                    return VideoEnd(float(values["duration_s"]), float(values["expected_s"]))
+                index = int(values["index"])
+                if index <= before:
+                    raise _failure("counts backwards")
+                before = index
+                yield index, _array(payload, (size, size, 3))
+        raise _failure("ended without an end")
+
+    def _messages(self, job: Job) -> Generator[_Message, None, None]:
+        """What a process says about a file, message by message; closing the generator gives the file up."""
+        if self._closed.is_set():
+            raise busy("the gateway is shutting down", retry_after_s=5)
         try:
             worker = self._idle.get(timeout=self._patience)
         except queue.Empty:
@@ -125,25 +152,35 @@ class DecoderPool:
                     finished = True
                     if "code" in message.values:
                         raise _refusal(message.values)
-                    return
                 yield message
         finally:
             if not finished:
                 worker.kill()
-                self._on_loss()
+                if self._on_loss:
+                    self._on_loss()
             self._idle.put(worker)
-            if self._closed:
+            if self._closed.is_set():
                 worker.kill()
 
     def close(self) -> None:
         """Ends all processes."""
-        self._closed = True
+        self._closed.set()
         for worker in self._workers:
             worker.kill()
 
 
+def _array(payload: bytearray, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    if len(payload) != math.prod(shape):
+        raise _failure("gave something else than frames")
+    return np.frombuffer(payload, np.uint8).reshape(shape)
+
+
+def _failure(what: str) -> Problem:
+    return unavailable("decoder_failed", f"the decoder {what}")
+
+
 def _refusal(values: dict[str, Any]) -> Problem:
-    return Problem(422, str(values["code"]), f"the video {values['reason']}", _HINT)
+    return Problem(422, str(values["code"])[:40], f"the video {str(values.get('reason'))[:200]}", _HINT)
 
 
 class _Worker:
@@ -184,10 +221,10 @@ class _Worker:
             ready = self._message(self._process.stdout, time.monotonic() + _START_SECONDS, 0)
         except (EOFError, TimeoutError):
             self.kill()
-            raise unavailable("decoder_failed", "a decoder cannot be started") from None
+            raise _failure("cannot be started") from None
         if not ready.values.get("ready"):
             self.kill()
-            raise unavailable("decoder_failed", "a decoder cannot be started")
+            raise _failure("cannot be started")
 
     def run(self, job: Job) -> Iterator[_Message]:
         process = self._process
@@ -207,7 +244,7 @@ class _Worker:
         except TimeoutError:
             raise Problem(422, "too_expensive", "the video takes too long to decode", _HINT) from None
         except ValueError:
-            raise unavailable("decoder_failed", "the decoder speaks another language") from None
+            raise _failure("speaks another language") from None
 
     def kill(self) -> None:
         """Ends the process and its children, and takes what it leaves."""
@@ -228,6 +265,8 @@ class _Worker:
                 raise ValueError("a line without an end")
             self._buffer += self._read(pipe, deadline, 65_536)
         values = json.loads(self._buffer[:end])
+        if not isinstance(values, dict):
+            raise ValueError("a message that is no object")
         del self._buffer[: end + 1]
         size = int(values.get("bytes", 0))
         if not 0 <= size <= limit:

@@ -23,7 +23,7 @@ def main() -> int:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    write_message(sys.stdout.buffer, ready=True)
+    write_message(sys.stdout.buffer, {"ready": True})
     while line := sys.stdin.buffer.readline():
         child = os.fork()
         if child == 0:

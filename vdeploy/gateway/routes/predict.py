@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
-from vdeploy.gateway.documents import ModelDocument, Prediction, Timings
-from vdeploy.gateway.routes.shared import Caller, Served, refusals
-from vdeploy.gateway.uploads import FIELD, received_array, received_file
+from vdeploy.gateway.documents import ModelDocument, Prediction, TimelineDocument, Timings
+from vdeploy.gateway.models import ServedModel
+from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Served, StrideQuery, WindowQuery, refusals
+from vdeploy.gateway.service import Service
+from vdeploy.gateway.timelines import make_timeline, plan_windows
+from vdeploy.gateway.uploads import received_array, received_file
+from vdeploy.windows import WindowPlan
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["verdicts"])
 
-_FILE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {FIELD: {"type": "string", "format": "binary", "description": "the video file"}},
-                    "required": [FIELD],
-                }
-            }
-        },
-    }
-}
 _ARRAY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -36,92 +27,91 @@ _ARRAY_BODY: dict[str, Any] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_REFUSALS = refusals(400, 401, 408, 413, 415, 422, 429, 503)
 _LONG_CLIP_S = 10.0
 
 
-@router.post(
-    "/predict",
-    summary="Judge a video",
-    responses=refusals(400, 401, 408, 413, 415, 422, 429, 503),
-    openapi_extra=_FILE_BODY,
-)
-async def predict(request: Request, service: Served, caller: Caller) -> Prediction:
-    """Judges an uploaded video as one clip. The video is deleted as soon as it has been judged."""
-    watch = _Watch()
+@router.post("/predict", summary="Judge a video", responses=_REFUSALS, openapi_extra=FILE_BODY)
+async def predict(
+    request: Request,
+    service: Served,
+    caller: Caller,
+    timeline: Annotated[bool, Query(description="judge windows that slide over the video, and find events")] = False,
+    window_s: WindowQuery = None,
+    stride_s: StrideQuery = None,
+) -> Prediction:
+    """Judges an uploaded video as one clip or, with a timeline, window by window.
+
+    The video is deleted as soon as it has been judged.
+    """
+    answer = _Answer(request, service)
+    plan = plan_windows(answer.model, window_s, stride_s)
     limits = service.limits
     with service.access.slot(caller):
         async with received_file(
             request, service.folder, limit_bytes=limits.upload_bytes, limit_s=limits.upload_s
         ) as path:
-            receive_ms = watch.lap()
-            decoded = await service.decode(path)
-        decode_ms = watch.lap()
-        model = service.model
-        scored = await model.score(decoded.frames)
-    warnings = list(decoded.warnings)
-    seconds = decoded.count / decoded.fps if decoded.fps > 0 else 0.0
-    if seconds > _LONG_CLIP_S:
-        warnings.append(f"it is {seconds:.0f} s long and was judged as one clip; ask for a timeline")
-    service.metrics.verdicts.labels(model.version).inc()
-    return Prediction(
-        violent_probability=scored.probability,
-        is_violent=scored.probability >= model.scorer.threshold,
-        threshold=model.scorer.threshold,
-        model=ModelDocument(version=model.version, run=model.run, classes=model.scorer.classes),
-        timings=Timings(
-            receive_ms=receive_ms,
-            decode_ms=decode_ms,
-            queue_ms=scored.waited_ms,
-            score_ms=scored.took_ms,
-            total_ms=watch.total(),
-        ),
-        warnings=warnings,
-        request_id=request.state.request_id,
-    )
+            answer.lap("receive_ms")
+            if timeline:
+                return await _judge_windows(answer, service, path, plan)
+            clip = await service.decode(path)
+        answer.lap("decode_ms")
+        scored = await answer.model.score(clip.frames)
+    answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
+    seconds = clip.count / clip.fps if clip.fps > 0 else 0.0
+    is_long = seconds > _LONG_CLIP_S
+    remarks = [f"it is {seconds:.0f} s long and was judged as one clip; ask for a timeline"] if is_long else []
+    return answer.complete(scored.probability, [*clip.warnings, *remarks])
 
 
-@router.post(
-    "/predict/frames",
-    summary="Judge decoded frames",
-    responses=refusals(400, 401, 408, 413, 415, 422, 429, 503),
-    openapi_extra=_ARRAY_BODY,
-)
+@router.post("/predict/frames", summary="Judge decoded frames", responses=_REFUSALS, openapi_extra=_ARRAY_BODY)
 async def predict_frames(request: Request, service: Served, caller: Caller) -> Prediction:
     """Judges the frames of one clip, which the client has decoded as `GET /model` says."""
-    watch = _Watch()
+    answer = _Answer(request, service)
     with service.access.slot(caller):
-        model = service.model
-        clip = await received_array(request, model.scorer.spec, limit_s=service.limits.upload_s)
-        receive_ms = watch.lap()
-        scored = await model.score(clip)
-    service.metrics.verdicts.labels(model.version).inc()
-    return Prediction(
-        violent_probability=scored.probability,
-        is_violent=scored.probability >= model.scorer.threshold,
-        threshold=model.scorer.threshold,
-        model=ModelDocument(version=model.version, run=model.run, classes=model.scorer.classes),
-        timings=Timings(
-            receive_ms=receive_ms,
-            decode_ms=0.0,
-            queue_ms=scored.waited_ms,
-            score_ms=scored.took_ms,
-            total_ms=watch.total(),
-        ),
-        warnings=[],
-        request_id=request.state.request_id,
+        clip = await received_array(request, answer.model.scorer.spec, limit_s=service.limits.upload_s)
+        answer.lap("receive_ms")
+        scored = await answer.model.score(clip)
+    answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
+    return answer.complete(scored.probability, [])
+
+
+async def _judge_windows(answer: _Answer, service: Service, path: Path, plan: WindowPlan) -> Prediction:
+    found = await service.in_thread(
+        make_timeline, path, answer.model, service.decoders, service.limits.decoding, plan=plan
     )
+    answer.lap("score_ms")
+    document = TimelineDocument.model_validate(found.to_dict())
+    return answer.complete(found.peak_probability, found.warnings, document)
 
 
-class _Watch:
-    """Laps in milliseconds."""
+class _Answer:
+    """An answer in the making: which model gives it, and where the time goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: Request, service: Service) -> None:
+        self.model: ServedModel = service.model
+        self.laps: dict[str, float] = {}
+        self._service = service
+        self._request_id: str = request.state.request_id
         self._start = self._last = time.perf_counter()
 
-    def lap(self) -> float:
+    def lap(self, name: str) -> None:
         now = time.perf_counter()
-        took, self._last = now - self._last, now
-        return round(took * 1000, 3)
+        self.laps[name], self._last = (now - self._last) * 1000, now
 
-    def total(self) -> float:
-        return round((time.perf_counter() - self._start) * 1000, 3)
+    def complete(
+        self, probability: float, warnings: list[str] | tuple[str, ...], timeline: TimelineDocument | None = None
+    ) -> Prediction:
+        model, scorer = self.model, self.model.scorer
+        self._service.metrics.verdicts.labels(model.version).inc()
+        laps = {**self.laps, "total_ms": (time.perf_counter() - self._start) * 1000}
+        return Prediction(
+            violent_probability=probability,
+            is_violent=probability >= scorer.threshold,
+            threshold=scorer.threshold,
+            model=ModelDocument(version=model.version, run=model.run, classes=scorer.classes),
+            timeline=timeline,
+            timings=Timings(**{name: round(lap, 3) for name, lap in laps.items()}),
+            warnings=list(warnings),
+            request_id=self._request_id,
+        )

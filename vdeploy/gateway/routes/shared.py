@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.security import HTTPBearer
 
 from vdeploy.gateway.documents import ErrorDocument
 from vdeploy.gateway.keys import Key
 from vdeploy.gateway.service import Service
+from vdeploy.gateway.uploads import FIELD
 
-__all__ = ["Caller", "Served", "refusals"]
+__all__ = ["FILE_BODY", "Caller", "Served", "StrideQuery", "WindowQuery", "refusals"]
+
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {FIELD: {"type": "string", "format": "binary", "description": "the video file"}},
+                    "required": [FIELD],
+                }
+            }
+        },
+    }
+}
+"""OpenAPI of a body that is read while it arrives, not by FastAPI."""
 
 _MEANINGS = {
     400: "The body is broken.",
@@ -40,6 +57,15 @@ def _caller(request: Request, service: Served, _: Annotated[object, Depends(_bea
 
 
 Caller = Annotated[Key | None, Depends(_caller)]
+
+
+WindowQuery = Annotated[
+    float | None,
+    Query(gt=0, le=600, description="length of a window in seconds; that of the model's training clips if left out"),
+]
+StrideQuery = Annotated[
+    float | None, Query(gt=0, le=600, description="seconds from window to window; half a window if left out")
+]
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
