@@ -133,13 +133,13 @@ def test_a_key_may_not_take_all_places(bundle_dir: Path, tmp_path: Path):
 
 
 def test_more_requests_than_fit_are_told_to_come_back(bundle_dir: Path, tmp_path: Path):
-    with running_gateway(tmp_path / "spool", "--bundle", str(bundle_dir), "--max-requests", "1") as gateway:
-        with slow_upload(gateway), gateway.client() as client:
-            assert eventually(lambda: client.post("/predict", files={"video": b"x"}).status_code == 503)
-            answer = client.post("/predict", files={"video": b"x"})
-            assert answer.json()["error"]["code"] == "busy"
-            assert int(answer.headers["Retry-After"]) >= 1
-            assert client.get("/healthz").status_code == 200
+    options = ("--bundle", str(bundle_dir), "--max-requests", "1")
+    with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client, slow_upload(gateway):
+        assert eventually(lambda: client.post("/predict", files={"video": b"x"}).status_code == 503)
+        answer = client.post("/predict", files={"video": b"x"})
+        assert answer.json()["error"]["code"] == "busy"
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert client.get("/healthz").status_code == 200
 
 
 def test_sigterm_lets_a_request_finish_and_leaves_nothing(bundle_dir: Path, tmp_path: Path, video: Path):
@@ -166,7 +166,7 @@ def test_what_a_killed_gateway_left_is_gone_after_the_next_start(bundle_dir: Pat
         children = gateway.children()
         with slow_upload(gateway, content=video.read_bytes()):
             assert eventually(gateway.files)
-            gateway.stop(signal.SIGKILL)
+            assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
     assert [path for path in spool.rglob("*") if path.is_file()]
     assert eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     with running_gateway(spool, "--bundle", str(bundle_dir)) as gateway:
