@@ -12,6 +12,7 @@ that waiting for a slow answer is not hidden.
 from __future__ import annotations
 
 import argparse
+import functools
 import http.client
 import io
 import itertools
@@ -39,6 +40,7 @@ HEADERS = {"Content-Type": "application/octet-stream"}
 
 
 def main() -> None:
+    """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=16, help="frames of a clip")
     parser.add_argument("--size", type=int, default=224, help="height and width of a frame in pixels")
@@ -69,7 +71,7 @@ def closed_loop(gateway: Running, body: bytes, counts: list[int], seconds: float
         loads = [_Load(gateway, body) for _ in range(count)]
         end = time.perf_counter() + seconds
         spent = _cpu_seconds(gateway)
-        took = _in_threads([lambda load=load: load.until(end) for load in loads])
+        took = _in_threads([functools.partial(load.until, end) for load in loads])
         _report(f"{count:7}", loads, took, (_cpu_seconds(gateway) - spent) / took)
 
 
@@ -91,7 +93,7 @@ def open_loop(gateway: Running, body: bytes, rate: float, seconds: float) -> Non
             yield moment
 
     spent = _cpu_seconds(gateway)
-    took = _in_threads([lambda load=load: load.at(next_due()) for load in loads])
+    took = _in_threads([functools.partial(load.at, next_due()) for load in loads])
     _report(" " * 7, loads, took, (_cpu_seconds(gateway) - spent) / took)
 
 

@@ -99,6 +99,7 @@ class GatewayServer(uvicorn.Server):
                 "stop what listens there, or choose another with --port",
             ) from error
         with listening:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections have it from here
             scheme = "https" if self._address.tls_cert else "http"
             host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
             self._on_ready(f"{scheme}://{host}:{listening.getsockname()[1]}")
