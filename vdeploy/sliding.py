@@ -93,9 +93,12 @@ class SlidingDetector(Generic[Stream]):
 
     def _extract(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[np.float32]]:
         length = self.plan.frames
-        for start in range(0, len(samples), length):
-            frames = np.stack([sample.frame for sample in samples[start : start + length]])
-            yield from self.scorer.extract(frames[np.newaxis])[0]
+        whole = len(samples) // length * length
+        for part, shape in ((samples[:whole], (-1, length)), (samples[whole:], (1, -1))):
+            if part:
+                frames = np.stack([sample.frame for sample in part])
+                features = self.scorer.extract(frames.reshape(*shape, *frames.shape[1:]))
+                yield from features.reshape(len(part), -1)
 
     def _classify(self, due: list[tuple[Stream, DueWindow]], end_s: float | None = None) -> list[ScoredWindow[Stream]]:
         if not due:
