@@ -52,14 +52,16 @@ class SlidingDetector(Generic[Stream]):
     Args:
         scorer: What computes features and probabilities.
         plan: The windows of every stream.
+        longest_gap: Sampled frames in a row that may be missing from a stream; the plan's if left out.
 
     Example:
         >>> detector = SlidingDetector(scorer, WindowPlan.of(scorer.spec.frames, window_s=2.0))  # doctest: +SKIP
         >>> windows = detector.feed([Sample("door", index, frame)])  # doctest: +SKIP
     """
 
-    def __init__(self, scorer: StagedScorer, plan: WindowPlan) -> None:
+    def __init__(self, scorer: StagedScorer, plan: WindowPlan, longest_gap: int | None = None) -> None:
         self.scorer, self.plan = scorer, plan
+        self._longest_gap = longest_gap
         self._sliders: dict[Stream, WindowSlider] = {}
 
     def feed(self, samples: Sequence[Sample[Stream]]) -> list[ScoredWindow[Stream]]:
@@ -73,7 +75,7 @@ class SlidingDetector(Generic[Stream]):
         """
         due: list[tuple[Stream, DueWindow]] = []
         for sample, features in zip(samples, self._extract(samples), strict=True):
-            slider = self._sliders.setdefault(sample.stream, WindowSlider(self.plan))
+            slider = self._sliders.setdefault(sample.stream, WindowSlider(self.plan, self._longest_gap))
             due += [(sample.stream, window) for window in slider.push(sample.index, features)]
         return self._classify(due)
 

@@ -1,0 +1,78 @@
+"""What can be watched: a file, the address of a stream, or a V4L device."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import urllib.parse
+from pathlib import Path
+from typing import Literal
+
+import cv2
+
+from training.capture import check_file, silence
+from vdeploy.errors import SourceError
+
+__all__ = ["Source", "parse_source", "shown_address"]
+
+_TIMEOUT_MS = 10_000
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SCHEMES = frozenset({"http", "https", "rtmp", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Something to watch.
+
+    Attributes:
+        name: How it is called everywhere; an address without its password and query.
+        target: What is opened: a path, an address or the number of a device.
+        kind: A file ends and is played at its own speed; a stream or a device is live, and opened again when it ends.
+    """
+
+    name: str
+    target: str | int = dataclasses.field(repr=False)
+    kind: Literal["file", "stream", "device"]
+
+    def open(self) -> cv2.VideoCapture:
+        """Opens it.
+
+        Raises:
+            ClipError: The file is missing or no video.
+            SourceError: Nothing that can be decoded comes from there.
+        """
+        silence()
+        if self.kind == "device":
+            capture = cv2.VideoCapture(self.target, cv2.CAP_V4L2)
+        else:
+            options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT_MS]
+            capture = cv2.VideoCapture(self.target, cv2.CAP_FFMPEG, [*options, cv2.CAP_PROP_N_THREADS, 1])
+        if not capture.isOpened():
+            raise SourceError(f"{self.name} cannot be opened", "see whether it is there and sends video")
+        return capture
+
+
+def parse_source(text: str) -> Source:
+    """Understands what a user typed: a path, an address such as ``rtsp://HOST/PATH``, ``/dev/videoN`` or ``N``.
+
+    Raises:
+        ClipError: A file does not exist or cannot be read.
+        SourceError: The scheme of an address is not one of a stream.
+    """
+    if text.isdecimal() and not Path(text).exists():
+        return Source(f"/dev/video{text}", int(text), "device")
+    if re.fullmatch(r"/dev/video\d+", text):
+        return Source(text, text, "device")
+    if _SCHEME.match(text):
+        parts = urllib.parse.urlsplit(text)
+        if parts.scheme.lower() not in _SCHEMES:
+            raise SourceError(f"{parts.scheme}:// is no scheme of a stream", f"known are {', '.join(sorted(_SCHEMES))}")
+        return Source(shown_address(text), text, "stream")
+    check_file(Path(text))
+    return Source(text, str(Path(text).absolute()), "file")
+
+
+def shown_address(address: str) -> str:
+    """An address as it may be shown: without user, password, query and fragment."""
+    parts = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
