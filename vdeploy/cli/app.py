@@ -26,6 +26,7 @@ from vdeploy.cli import (
     serve,
     train,
     tune,
+    watch,
 )
 
 __all__ = ["app", "main"]
@@ -56,6 +57,7 @@ app.command("deploy")(deploy.deploy)
 app.command("rollback")(deploy.rollback)
 app.command("status")(deploy.status)
 app.command("predict")(predict.predict)
+app.command("watch")(watch.watch)
 app.command("benchmark")(benchmark.benchmark)
 app.command("doctor")(doctor.doctor)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import urllib.parse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +15,7 @@ import cv2
 from training.capture import check_file, silence
 from vdeploy.errors import SourceError
 
-__all__ = ["Source", "parse_source", "shown_address"]
+__all__ = ["Source", "parse_source", "parse_sources", "shown_address"]
 
 _TIMEOUT_MS = 10_000
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -70,6 +72,21 @@ def parse_source(text: str) -> Source:
         return Source(shown_address(text), text, "stream")
     check_file(Path(text))
     return Source(text, str(Path(text).absolute()), "file")
+
+
+def parse_sources(texts: Iterable[str]) -> list[Source]:
+    """Understands what a user typed, each once; names that are the same without their secrets get a number.
+
+    Raises:
+        ClipError: As for `parse_source`.
+        SourceError: As for `parse_source`.
+    """
+    found: dict[str, Source] = {}
+    for source in map(parse_source, dict.fromkeys(texts)):
+        names = (source.name if number == 1 else f"{source.name} #{number}" for number in itertools.count(1))
+        name = next(name for name in names if name not in found)
+        found[name] = dataclasses.replace(source, name=name)
+    return list(found.values())
 
 
 def shown_address(address: str) -> str:

@@ -61,9 +61,9 @@ def watch(
         ClientError: The server does not answer at the start, or serves a model for other clips later.
         TimelineError: A length is not positive.
     """
-    watcher = _Watcher(sources, connect, rule, retries, stop or threading.Event())
-    with watcher.scoring():
-        yield from watcher.run(ASSUMED_WINDOW_S if window_s is None else window_s, stride_s)
+    with contextlib.ExitStack() as connection:
+        watcher = _Watcher(sources, connect, connection, rule, stop or threading.Event())
+        yield from watcher.run(ASSUMED_WINDOW_S if window_s is None else window_s, stride_s, retries)
 
 
 class _Watcher:
@@ -71,26 +71,16 @@ class _Watcher:
         self,
         sources: Sequence[Source],
         connect: Connect,
+        connection: contextlib.ExitStack,
         rule: EventRule | None,
-        retries: int | None,
         stop: threading.Event,
     ) -> None:
-        self._sources, self._connect, self._retries, self._stop = sources, connect, retries, stop
+        self._sources, self._connect, self._connection, self._stop = sources, connect, connection, stop
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._open = contextlib.ExitStack()
-        self._scorer = self._open.enter_context(connect())
-        self._rule = rule or EventRule.at(self._scorer.threshold)
-        self._trackers = [EventTracker(self._rule) for _ in sources]
+        self._scorer = connection.enter_context(connect())
+        self._trackers = [EventTracker(rule or EventRule.at(self._scorer.threshold)) for _ in sources]
 
-    @contextlib.contextmanager
-    def scoring(self) -> Iterator[None]:
-        """Closes the scorer in the end."""
-        try:
-            yield
-        finally:
-            self._open.close()
-
-    def run(self, window_s: float, stride_s: float | None) -> Iterator[Report]:
+    def run(self, window_s: float, stride_s: float | None, retries: int | None) -> Iterator[Report]:
         spec = self._scorer.spec
         self._plan = WindowPlan.of(spec.frames, window_s, stride_s)
         self._inbox = Inbox(max(1, spec.frames // 4))
@@ -105,21 +95,21 @@ class _Watcher:
                 size=spec.size,
                 tell=self._told.put,
                 stop=over,
-                retries=self._retries,
+                retries=retries,
             )
             for stream, source in enumerate(self._sources)
         ]
         try:
             for camera in cameras:
                 camera.start()
-            while not self._stop.is_set():
-                is_last = not any(camera.is_alive() for camera in cameras)
+            going = dict(enumerate(cameras))
+            while going and not self._stop.is_set():
+                ended = [stream for stream, camera in going.items() if not camera.is_alive()]
                 yield from self._heard()
-                arrivals = self._inbox.take(0 if is_last else _POLL_S)
-                if arrivals:
-                    yield from self._look_at(arrivals)
-                elif is_last:
-                    break
+                yield from self._look_at(self._inbox.take(0 if ended else _POLL_S))
+                for stream in ended:
+                    del going[stream]
+                    yield from self._end(stream)
             yield from self._finish()
         finally:
             over.set()
@@ -134,7 +124,7 @@ class _Watcher:
 
     def _look_at(self, arrivals: list[Arrival]) -> Iterator[Report]:
         try:
-            scored = self._detector.feed([arrival.sample for arrival in arrivals])
+            scored = self._detector.feed([arrival.sample for arrival in arrivals]) if arrivals else []
         except ClientError as error:
             yield from self._reconnect(error)
             return
@@ -143,7 +133,17 @@ class _Watcher:
             latency_s = now - _arrival_of(one, arrivals, self._plan)
             yield from self._judge(one, round(latency_s * 1000, 1))
 
-    def _judge(self, scored: ScoredWindow[int], latency_ms: float) -> Iterator[Report]:
+    def _end(self, stream: int) -> Iterator[Report]:
+        """Scores what is left of a source that has ended."""
+        try:
+            left = self._detector.finish(stream)
+        except ClientError as error:
+            yield Report("scorer_lost", message=str(error))
+            return
+        for one in left:
+            yield from self._judge(one, None)
+
+    def _judge(self, scored: ScoredWindow[int], latency_ms: float | None) -> Iterator[Report]:
         stream, window, tracker = scored.stream, scored.window, self._trackers[scored.stream]
         name, dropped = self._sources[stream].name, self._inbox.dropped(stream)
         yield Report("window", name, window=window, latency_ms=latency_ms, dropped_frames=dropped)
@@ -163,7 +163,7 @@ class _Watcher:
     def _reconnect(self, error: ClientError) -> Iterator[Report]:
         """Asks for the scorer again until it answers; frames that come meanwhile are dropped."""
         spec, failures = self._scorer.spec, 0
-        self._open.close()
+        self._connection.close()
         while not self._stop.is_set():
             failures += 1
             wait_s = backoff_s(failures)
@@ -171,7 +171,7 @@ class _Watcher:
             if self._stop.wait(wait_s):
                 return
             try:
-                self._scorer = self._open.enter_context(self._connect())
+                self._scorer = self._connection.enter_context(self._connect())
             except ClientError as again:
                 error = again
                 continue
