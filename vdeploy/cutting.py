@@ -74,7 +74,8 @@ def _cut(capture: Capture, event: Event, margin_s: float, file: Path) -> None:
             writer.write(picture)
     if not file.is_file() or not file.stat().st_size:
         raise TimelineError(
-            f"no frame of {capture.path} lies between {start_s:.1f} and {end_s:.1f} s", "check the video"
+            f"no frame of {capture.path} lies between {start_s:.1f} and {end_s:.1f} s",
+            "give the timeline's own video",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import socket
 import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +18,11 @@ from vdeploy.errors import SourceError
 
 __all__ = ["Source", "parse_source", "parse_sources", "shown_address"]
 
-_TIMEOUT_MS = 10_000
+_TIMEOUT_S = 8.0
+_REACH_S = 3.0
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_SCHEMES = frozenset({"http", "https", "rtmp", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp"})
+_PORTS = {"http": 80, "https": 443, "rtmp": 1935, "rtsp": 554, "rtsps": 322}
+_SCHEMES = (*_PORTS, "rtp", "srt", "tcp", "udp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +50,27 @@ class Source:
         if self.kind == "device":
             capture = cv2.VideoCapture(self.target, cv2.CAP_V4L2)
         else:
-            options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT_MS]
+            if self.kind == "stream":
+                self._reach()
+            timeout_ms = round(_TIMEOUT_S * 1000)
+            options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
             capture = cv2.VideoCapture(self.target, cv2.CAP_FFMPEG, [*options, cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise SourceError(f"{self.name} cannot be opened", "see whether it is there and sends video")
         return capture
+
+    def _reach(self) -> None:
+        """Makes sure that a host answers: OpenCV opens one source at a time, and a dead one would block the others."""
+        parts = urllib.parse.urlsplit(str(self.target))
+        port = parts.port or _PORTS.get(parts.scheme.lower())
+        if parts.scheme.lower() not in _PORTS or port is None:
+            return
+        try:
+            socket.create_connection((parts.hostname or "", port), _REACH_S).close()
+        except OSError as error:
+            raise SourceError(
+                f"{self.name} cannot be reached ({error.strerror or error})", "see whether it is there and sends video"
+            ) from error
 
 
 def parse_source(text: str) -> Source:
@@ -68,7 +87,7 @@ def parse_source(text: str) -> Source:
     if _SCHEME.match(text):
         parts = urllib.parse.urlsplit(text)
         if parts.scheme.lower() not in _SCHEMES:
-            raise SourceError(f"{parts.scheme}:// is no scheme of a stream", f"known are {', '.join(sorted(_SCHEMES))}")
+            raise SourceError(f"{parts.scheme}:// is no scheme of a stream", f"known are {', '.join(_SCHEMES)}")
         return Source(shown_address(text), text, "stream")
     check_file(Path(text))
     return Source(text, str(Path(text).absolute()), "file")

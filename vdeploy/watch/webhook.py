@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import queue
 import threading
@@ -32,7 +33,7 @@ class Webhook:
     Use it in a ``with`` block; at its end, what waits is given a few seconds.
 
     Args:
-        address: An ``http://`` or ``https://`` address.
+        address: An ``http://`` or ``https://`` address; user and password in it are sent as basic authentication.
 
     Attributes:
         delivered: Reports that the server has taken.
@@ -49,7 +50,11 @@ class Webhook:
             raise SourceError(
                 f"{shown_address(address)} is no address of a web server", "give --webhook http://HOST/PATH"
             )
-        self._address = address
+        self._address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+        self._headers = {"Content-Type": "application/json", "User-Agent": "vdeploy"}
+        if parts.username:
+            pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         self._waiting: queue.Queue[Report | None] = queue.Queue(_WAITING)
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
@@ -87,9 +92,7 @@ class Webhook:
             if attempt and self._hurry.wait(_FIRST_WAIT_S * 2.0 ** (attempt - 1)):
                 break
             request = urllib.request.Request(  # noqa: S310  its scheme has been checked
-                self._address,
-                data=report.to_json().encode(),
-                headers={"Content-Type": "application/json", "User-Agent": "vdeploy"},
+                self._address, data=report.to_json().encode(), headers=self._headers
             )
             try:
                 with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
