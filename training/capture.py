@@ -136,12 +136,24 @@ class Capture:
         frame = math.ceil(time_us * 1e-6 * self.fps) + SEEK_LEAD_FRAMES
         self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame)
 
-    def retrieve(self, index: int, size: int) -> npt.NDArray[np.uint8]:
-        """The frame grabbed last as ``uint8[size, size, 3]`` RGB."""
+    def picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """The frame grabbed last as ``uint8[H, W, 3]`` BGR, upright and in its own size.
+
+        Args:
+            index: Its number, for the error.
+
+        Raises:
+            ClipError: It cannot be converted.
+        """
         done, frame = self._capture.retrieve()
         if not done:
             raise ClipError(self.path, f"frame {index} cannot be converted to RGB")
-        rgb: npt.NDArray[np.uint8] = cv2.cvtColor(resize(frame, size), cv2.COLOR_BGR2RGB)
+        bgr: npt.NDArray[np.uint8] = frame
+        return bgr
+
+    def retrieve(self, index: int, size: int) -> npt.NDArray[np.uint8]:
+        """The frame grabbed last as ``uint8[size, size, 3]`` RGB."""
+        rgb: npt.NDArray[np.uint8] = cv2.cvtColor(resize(self.picture(index), size), cv2.COLOR_BGR2RGB)
         return rgb
 
     def _number(self, property_id: int) -> float:

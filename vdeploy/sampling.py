@@ -23,7 +23,8 @@ __all__ = ["VideoSampler"]
 
 _ASSUMED_FPS = 25.0
 _GAP_FRAMES = 1.5
-"""Frames that lie farther apart than so many of their usual distances have a gap between them."""
+"""Frames that lie farther apart than so many of their usual distances, and than sampling times do, have a gap between
+them, in which the frame before is shown."""
 
 _LONGEST_HOLD_WINDOWS = 30
 """A frame that is shown for longer than so many windows is no video any more."""
@@ -47,6 +48,7 @@ class VideoSampler:
     Attributes:
         duration_s: How much was decoded so far, in seconds.
         decoded_frames: How many frames that are.
+        expected_s: How long the video is according to its container, in seconds; 0 if that says nothing.
 
     Raises:
         ClipError: The file is missing, empty or no video.
@@ -58,6 +60,7 @@ class VideoSampler:
         self._path, self._plan, self._size = path, plan, size
         self._capture = Capture(path, stop or threading.Event())
         self._interval_s = 1 / (self._capture.fps or _ASSUMED_FPS)
+        self.expected_s = self._capture.frame_count * self._interval_s
         self._origin_s = 0.0
         self._last_s = -math.inf
         self._index = -1
@@ -81,17 +84,12 @@ class VideoSampler:
             raise ClipError(self._path, "holds no frame that can be decoded")
         yield from self._end()
 
-    @property
-    def expected_s(self) -> float:
-        """How long the video is according to its container, in seconds; 0 if it says nothing."""
-        return self._capture.frame_count * self._interval_s
-
     def _take(self) -> Iterator[_Sampled]:
         shown_s, before_s = self._time(), self._last_s
         self._last_s, self.duration_s = shown_s, shown_s + self._interval_s
+        if shown_s - before_s > max(_GAP_FRAMES * self._interval_s, 1 / self._plan.sampled_fps):
+            self._held_to_s = shown_s
         due = max(self._index + 1, self._first_from(self._held_to_s))
-        if shown_s - before_s > _GAP_FRAMES * self._interval_s:
-            due = max(due, self._first_from(shown_s))
         is_due = self._plan.time_of(due) + _TOLERANCE_S < self.duration_s
         if is_due:
             yield from self._hold_until(due)

@@ -52,14 +52,16 @@ class SlidingDetector(Generic[Stream]):
     Args:
         scorer: What computes features and probabilities.
         plan: The windows of every stream.
+        longest_gap: Sampled frames in a row that may be missing from a stream; the plan's if left out.
 
     Example:
         >>> detector = SlidingDetector(scorer, WindowPlan.of(scorer.spec.frames, window_s=2.0))  # doctest: +SKIP
         >>> windows = detector.feed([Sample("door", index, frame)])  # doctest: +SKIP
     """
 
-    def __init__(self, scorer: StagedScorer, plan: WindowPlan) -> None:
+    def __init__(self, scorer: StagedScorer, plan: WindowPlan, longest_gap: int | None = None) -> None:
         self.scorer, self.plan = scorer, plan
+        self._longest_gap = longest_gap
         self._sliders: dict[Stream, WindowSlider] = {}
 
     def feed(self, samples: Sequence[Sample[Stream]]) -> list[ScoredWindow[Stream]]:
@@ -73,7 +75,7 @@ class SlidingDetector(Generic[Stream]):
         """
         due: list[tuple[Stream, DueWindow]] = []
         for sample, features in zip(samples, self._extract(samples), strict=True):
-            slider = self._sliders.setdefault(sample.stream, WindowSlider(self.plan))
+            slider = self._sliders.setdefault(sample.stream, WindowSlider(self.plan, self._longest_gap))
             due += [(sample.stream, window) for window in slider.push(sample.index, features)]
         return self._classify(due)
 
@@ -93,9 +95,12 @@ class SlidingDetector(Generic[Stream]):
 
     def _extract(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[np.float32]]:
         length = self.plan.frames
-        for start in range(0, len(samples), length):
-            frames = np.stack([sample.frame for sample in samples[start : start + length]])
-            yield from self.scorer.extract(frames[np.newaxis])[0]
+        whole = len(samples) // length * length
+        for part, shape in ((samples[:whole], (-1, length)), (samples[whole:], (1, -1))):
+            if part:
+                frames = np.stack([sample.frame for sample in part])
+                features = self.scorer.extract(frames.reshape(*shape, *frames.shape[1:]))
+                yield from features.reshape(len(part), -1)
 
     def _classify(self, due: list[tuple[Stream, DueWindow]], end_s: float | None = None) -> list[ScoredWindow[Stream]]:
         if not due:

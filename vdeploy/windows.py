@@ -110,18 +110,20 @@ class WindowSlider:
 
     Args:
         plan: The windows.
+        longest_gap: Sampled frames in a row that may be missing; the plan's if left out.
     """
 
-    def __init__(self, plan: WindowPlan) -> None:
+    def __init__(self, plan: WindowPlan, longest_gap: int | None = None) -> None:
         self._plan = plan
+        self._longest_gap = plan.longest_gap if longest_gap is None else longest_gap
         self._features: collections.deque[npt.NDArray[np.float32]] = collections.deque(maxlen=plan.frames)
         self._begin = self._next = 0
 
     def push(self, index: int, features: npt.NDArray[np.float32]) -> list[DueWindow]:
         """Takes the features of the next sampled frame.
 
-        Numbers that were left out stand for the features before them, as long as they are no more than the plan's
-        longest gap; after a longer one windows begin anew, so that none spans it.
+        Numbers that were left out stand for the features before them, as long as they are no more than the
+        longest gap; after one that is longer windows begin anew, so that none spans it.
 
         Args:
             index: Number of the sampled frame, larger than the one before.
@@ -132,7 +134,7 @@ class WindowSlider:
         """
         due = []
         missing = index - self._next
-        if self._features and missing <= self._plan.longest_gap:
+        if self._features and missing <= self._longest_gap:
             held = self._features[-1]
             for _ in range(missing):
                 due += self._append(held)

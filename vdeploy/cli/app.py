@@ -27,6 +27,7 @@ from vdeploy.cli import (
     serve,
     train,
     tune,
+    watch,
 )
 
 __all__ = ["app", "main"]
@@ -58,6 +59,7 @@ app.command("rollback")(deploy.rollback)
 app.command("status")(deploy.status)
 app.add_typer(gateway.app, name="gateway")
 app.command("predict")(predict.predict)
+app.command("watch")(watch.watch)
 app.command("benchmark")(benchmark.benchmark)
 app.command("doctor")(doctor.doctor)
 
