@@ -71,7 +71,7 @@ def test_requests_made_up_from_the_openapi_document(bundle_dir: Path, tmp_path: 
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
     load_all_checks()
-    secret = KeyFile(tmp_path / "keys.json").add("tester")
+    secret = KeyFile(tmp_path / "keys.json").add("tester", "admin")
     options = ("--bundle", str(bundle_dir), "--api-keys", str(tmp_path / "keys.json"), "--max-upload-mb", "1")
     with running_gateway(tmp_path / "spool", *options) as gateway:
         schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption, print_table
+from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
 
 app = typer.Typer(help="Serve videos over HTTP, with a page for people.", invoke_without_command=True)
 keys_app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
@@ -16,6 +16,7 @@ app.add_typer(keys_app, name="keys")
 
 FileOption = Annotated[Path, typer.Option("--file", help="File of the keys; it holds hashes only.")]
 
+_DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 _DEFAULT_KEYS = Path("gateway-keys.json")
 
 
@@ -32,6 +33,9 @@ def gateway(
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
     url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
     format_name: FormatOption = None,
+    canary_bundle: Annotated[Path | None, typer.Option(help="Bundle that gets a share of the requests.")] = None,
+    canary_url: Annotated[str | None, typer.Option(help="Or HOST:PORT of a Triton server that does.")] = None,
+    canary: Annotated[float, typer.Option(min=0, max=100, help="That share at first, in percent.")] = 0.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
     api_keys: Annotated[Path | None, typer.Option(help="File of API keys, of which every request needs one.")] = None,
@@ -91,6 +95,10 @@ def gateway(
             memory_bytes=decode_memory_mb * mebibyte,
         ),
     )
+    if canary_bundle is not None and canary_url is not None:
+        raise GatewayError("there can be one canary only", "give --canary-bundle or --canary-url")
+    if canary and canary_bundle is None and canary_url is None:
+        raise GatewayError("--canary has no canary to give requests to", "add --canary-bundle or --canary-url")
     if api_keys is not None and not api_keys.is_file():
         raise GatewayError(f"there is no file {api_keys}", f"vdeploy gateway keys add NAME --file {api_keys}")
     with open_service(
@@ -99,14 +107,37 @@ def gateway(
         bundle=bundle,
         url=url,
         format_name=format_name,
+        canary_bundle=canary_bundle,
+        canary_url=canary_url,
+        canary_percent=canary,
         keys=KeyFile(api_keys) if api_keys else None,
     ) as service:
-        served = f"model {service.model.version} of run {service.model.run}"
+        served = f"model {service.router.primary.version} of run {service.router.primary.run}"
         GatewayServer(
             service,
             Address(host, port, tls_cert, tls_key),
             lambda address: say(f"gateway: {address} serves {served}; Ctrl-C ends it"),
         ).serve_until_stopped()
+
+
+@app.command("canary")
+def canary_share(
+    percent: Annotated[float, typer.Argument(metavar="PERCENT", min=0, max=100, help="Share of the requests.")],
+    gateway_url: Annotated[str, typer.Option("--gateway", help="Address of the running gateway.")] = _DEFAULT_GATEWAY,
+    key: Annotated[
+        str, typer.Option(envvar="VDEPLOY_API_KEY", help="An administrator's API key.", show_default=False)
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Give the canary of a running gateway another share of the requests."""
+    from vdeploy.gateway.client import shift_canary  # noqa: PLC0415  keeps --help fast
+
+    shifted = shift_canary(gateway_url, percent, key)
+    if json:
+        print_json(shifted)
+    else:
+        new, old = shifted["model"]["version"], shifted["serving"]["version"]
+        typer.echo(f"{shifted['percent']:g} % of the requests go to version {new}, the others to {old}")
 
 
 @keys_app.command("add")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -11,7 +14,7 @@ from starlette.exceptions import HTTPException
 from vdeploy import __version__
 from vdeploy.gateway.middleware import Envelope, problem_response
 from vdeploy.gateway.problems import Problem
-from vdeploy.gateway.routes import operations, page, predict, streams
+from vdeploy.gateway.routes import canary, operations, page, predict, streams
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,15 +35,31 @@ def create_app(service: Service) -> FastAPI:
     Args:
         service: What the routes work with.
     """
-    app = FastAPI(title="vdeploy gateway", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="vdeploy gateway",
+        version=__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
     app.state.service = service
     app.add_middleware(Envelope, metrics=service.metrics)
     app.add_exception_handler(Problem, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
-    for router in (predict.router, streams.router, operations.router, page.router):
+    for router in (predict.router, streams.router, operations.router, canary.router, page.router):
         app.include_router(router)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    fresh = asyncio.create_task(app.state.service.router.keep_fresh())
+    try:
+        yield
+    finally:
+        fresh.cancel()
 
 
 def _answer(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "About",
+    "CanaryDocument",
     "ClipShape",
     "ErrorDocument",
     "EventDocument",
@@ -13,6 +14,7 @@ __all__ = [
     "ModelDocument",
     "Prediction",
     "RuleDocument",
+    "ShareDocument",
     "StreamDocument",
     "TimelineDocument",
     "Timings",
@@ -47,6 +49,20 @@ class ModelDocument(_Document):
     )
     run: str = Field(description="the training run that it comes from", examples=["mine"])
     classes: tuple[str, str] = Field(examples=[["non-violent", "violent"]])
+
+
+class CanaryDocument(_Document):
+    """Which share of the requests another version gets."""
+
+    percent: float = Field(ge=0, le=100, description="requests of a hundred; the same request id gets the same version")
+    model: ModelDocument
+    serving: ModelDocument = Field(description="the version that gets the other requests")
+
+
+class ShareDocument(_Document):
+    """A share of the requests."""
+
+    percent: float = Field(ge=0, le=100, examples=[5])
 
 
 class ClipShape(_Document):

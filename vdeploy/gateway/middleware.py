@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
@@ -69,7 +70,7 @@ class Envelope:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
             self._metrics.failures.inc()
-            log_event("unexpected_error", level=40, error=error, request_id=request_id)
+            log_event("unexpected_error", level=logging.ERROR, error=error, request_id=request_id)
             if not status:
                 problem = unavailable("internal_error", "something unexpected went wrong")
                 await problem_response(problem, request_id)(scope, receive, send_with_headers)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ class ServedModel:
         version: What answers call it.
         run: The training run that it comes from.
         batcher: The thread.
+        users: Requests that work with it.
+        failed: Whether it did not answer when it was asked last.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class ServedModel:
         self.version = version
         self.run = run
         self.batcher = batcher
+        self.users = 0
+        self.failed = False
         self._close = close
         self._succeeded = float("-inf")
 
@@ -65,9 +70,26 @@ class ServedModel:
         Raises:
             Problem: Too many wait, or the model does not answer.
         """
-        scored = await self._answer(asyncio.wrap_future(self.batcher.submit(clip)))
+        future = self.batcher.submit(clip)
+        with self.explaining():
+            scored = await asyncio.wrap_future(future)
         self._succeeded = time.monotonic()
         return scored
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Turns what the model raises in the block into an answer.
+
+        Raises:
+            Problem: The model does not answer.
+        """
+        try:
+            yield
+        except UserError as error:
+            self.failed = True
+            log_event("model_failed", level=logging.ERROR, reason=str(error))
+            raise unavailable("model_unavailable", "the model does not answer") from error
+        self.failed = False
 
     async def check(self) -> None:
         """Makes sure that the model answers; asks it only if it has not answered anything lately.
@@ -89,19 +111,12 @@ class ServedModel:
         self.batcher.close()
         self._close()
 
-    async def _answer(self, future: asyncio.Future[Scored]) -> Scored:
-        try:
-            return await future
-        except UserError as error:
-            log_event("model_failed", level=40, reason=str(error))
-            raise unavailable("model_unavailable", "the model does not answer") from error
-
 
 def open_model(
     *,
     bundle: Path | None,
     url: str | None,
-    format_name: str | None,
+    format_name: str | None = None,
     limits: Limits,
     on_batch: Callable[[int, float], None],
 ) -> ServedModel:
@@ -127,4 +142,4 @@ def open_model(
         else:
             digest, run = getattr(scorer, "bundle_digest", ""), getattr(scorer, "run", "")
         batcher = Batcher(scorer, batch=limits.batch, capacity=limits.queue, on_batch=on_batch)
-        return ServedModel(scorer, digest[:12], run, batcher, stack.pop_all().close)  # type: ignore[arg-type]
+        return ServedModel(scorer, digest[:12], run, batcher, stack.pop_all().close)

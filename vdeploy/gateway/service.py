@@ -18,12 +18,13 @@ from vdeploy.gateway.decoding.pool import DecodedClip, DecoderPool
 from vdeploy.gateway.metrics import Metrics
 from vdeploy.gateway.models import open_model
 from vdeploy.gateway.problems import unavailable
+from vdeploy.gateway.router import Router
 from vdeploy.gateway.streams import Streams
 
 if TYPE_CHECKING:
+    from training.clips import ClipSpec
     from vdeploy.gateway.keys import KeyFile
     from vdeploy.gateway.limits import Limits
-    from vdeploy.gateway.models import ServedModel
 
 __all__ = ["Service", "open_service"]
 
@@ -35,7 +36,7 @@ class Service:
     """What the routes work with.
 
     Args:
-        model: What judges.
+        router: Which model judges.
         limits: What is accepted.
         access: Who is let in.
         metrics: What is counted.
@@ -43,7 +44,7 @@ class Service:
         folder: Where uploads are kept while they are worked on.
 
     Attributes:
-        model: What judges.
+        router: Which model judges.
         limits: What is accepted.
         access: Who is let in.
         metrics: What is counted.
@@ -55,14 +56,14 @@ class Service:
 
     def __init__(
         self,
-        model: ServedModel,
+        router: Router,
         limits: Limits,
         access: Access,
         metrics: Metrics,
         decoders: DecoderPool,
         folder: Path,
     ) -> None:
-        self.model = model
+        self.router = router
         self.limits = limits
         self.access = access
         self.metrics = metrics
@@ -75,7 +76,7 @@ class Service:
         )
         metrics.gauge("requests_in_work", "Requests in work.", lambda: access.inside)
         metrics.gauge("streams", "Streams that run.", lambda: self.streams.running)
-        metrics.gauge("waiting_clips", "Clips that wait for the scorer.", lambda: self.model.batcher.waiting)
+        metrics.gauge("waiting_clips", "Clips that wait for the scorer.", lambda: router.primary.batcher.waiting)
         metrics.gauge("decoders", "Living decoding processes.", lambda: len(decoders.processes))
 
     async def in_thread(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -83,14 +84,18 @@ class Service:
         call = functools.partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    async def decode(self, path: Path) -> DecodedClip:
+    async def decode(self, path: Path, spec: ClipSpec) -> DecodedClip:
         """Decodes the frames of one clip.
+
+        Args:
+            path: The file.
+            spec: Number and size of the frames.
 
         Raises:
             Problem: It cannot be decoded within its limits, or no decoder is free in time.
         """
         started = time.perf_counter()
-        job = Job(path, self.model.scorer.spec, self.limits.decoding)
+        job = Job(path, spec, self.limits.decoding)
         try:
             return await self.in_thread(self.decoders.clip, job)
         finally:
@@ -104,13 +109,13 @@ class Service:
         """
         if self.draining:
             raise unavailable("draining", "the gateway is shutting down")
-        await self.model.check()
+        await self.router.check()
 
     def close(self) -> None:
         """Ends processes and threads."""
         self.draining = True
         self.decoders.close()
-        self.model.close()
+        self.router.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
@@ -122,6 +127,9 @@ def open_service(
     bundle: Path | None = None,
     url: str | None = None,
     format_name: str | None = None,
+    canary_bundle: Path | None = None,
+    canary_url: str | None = None,
+    canary_percent: float = 0.0,
     keys: KeyFile | None = None,
 ) -> Iterator[Service]:
     """Opens everything that a gateway needs, and closes it when the block ends.
@@ -132,6 +140,9 @@ def open_service(
         bundle: Folder of a bundle to run in this process.
         url: ``HOST:PORT`` of a Triton server's gRPC service.
         format_name: Which of the bundle's formats to run.
+        canary_bundle: Folder of the bundle that gets a share of the requests.
+        canary_url: Or the server that does.
+        canary_percent: That share, in requests of a hundred.
         keys: Keys of which one is asked for; ``None`` lets everyone in.
 
     Raises:
@@ -143,9 +154,15 @@ def open_service(
     with contextlib.ExitStack() as stack:
         uploads = stack.enter_context(staging_folder(folder / "uploads"))
         uploads.chmod(0o700)
-        model = open_model(bundle=bundle, url=url, format_name=format_name, limits=limits, on_batch=metrics.on_batch)
+        opening = functools.partial(open_model, limits=limits, on_batch=metrics.on_batch)
+        router = Router(
+            functools.partial(opening, bundle=bundle, url=url, format_name=format_name),
+            functools.partial(opening, bundle=canary_bundle, url=canary_url) if canary_bundle or canary_url else None,
+            percent=canary_percent,
+            changes=url is not None,
+        )
         decoders = DecoderPool(limits.decoders, on_loss=metrics.losses.inc)
         access = Access(keys, limit=limits.requests, limit_per_key=limits.requests_per_key)
-        service = Service(model, limits, access, metrics, decoders, uploads)
+        service = Service(router, limits, access, metrics, decoders, uploads)
         stack.callback(service.close)
         yield service

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import dataclasses
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from vdeploy.gateway.timelines import make_timeline
 from vdeploy.timeline import EventRule, Window
 
 if TYPE_CHECKING:
+    from vdeploy.gateway.models import ServedModel
     from vdeploy.gateway.service import Service
     from vdeploy.windows import WindowPlan
 
@@ -92,7 +94,10 @@ class Stream:
             plan: When frames are sampled.
             request_id: Of the request that began it.
         """
-        model = service.model
+        with service.router.lease(request_id) as model:
+            await self._watch(service, path, model, plan, request_id)
+
+    async def _watch(self, service: Service, path: Path, model: ServedModel, plan: WindowPlan, request_id: str) -> None:
         tracker = EventTracker(EventRule.at(model.scorer.threshold))
 
         def on_window(window: Window) -> None:
@@ -116,7 +121,7 @@ class Stream:
             self._add("error", problem.to_dict(request_id))
         except Exception as error:
             service.metrics.failures.inc()
-            log_event("unexpected_error", level=40, error=error, request_id=request_id)
+            log_event("unexpected_error", level=logging.ERROR, error=error, request_id=request_id)
             answer = unavailable("internal_error", "something unexpected went wrong")
             self._add("error", answer.to_dict(request_id))
         finally:

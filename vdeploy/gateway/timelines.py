@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.errors import TimelineError, UserError
+from vdeploy.errors import TimelineError
 from vdeploy.gateway.decoding.job import Job
-from vdeploy.gateway.problems import Problem, unavailable
+from vdeploy.gateway.problems import Problem
 from vdeploy.sliding import Sample, SlidingDetector
 from vdeploy.timeline import EventRule, Timeline, Window, find_events
 from vdeploy.windows import ASSUMED_WINDOW_S, WindowPlan
@@ -70,10 +70,9 @@ def make_timeline(
     batch: list[Sample[str]] = []
 
     def score(call: Callable[[], Any]) -> None:
-        try:
-            found = model.batcher.call(call, patience_s=_PATIENCE_S).result()
-        except UserError as error:
-            raise unavailable("model_unavailable", "the model does not answer") from error
+        future = model.batcher.call(call, patience_s=_PATIENCE_S)
+        with model.explaining():
+            found = future.result()
         for scored in found:
             windows.append(scored.window)
             if notice:

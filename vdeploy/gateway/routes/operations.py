@@ -36,7 +36,7 @@ async def metrics(service: Served) -> Response:
 @router.get("/model", summary="What does it serve and accept?")
 async def model(service: Served) -> About:
     """The model, the frames that it expects, and the limits of this gateway."""
-    served, decoding = service.model, service.limits.decoding
+    served, decoding = service.router.primary, service.limits.decoding
     scorer = served.scorer
     return About(
         model=ModelDocument(version=served.version, run=served.run, classes=scorer.classes),

@@ -44,19 +44,19 @@ async def predict(
 
     The video is deleted as soon as it has been judged.
     """
-    answer = _Answer(request, service)
-    plan = plan_windows(answer.model, window_s, stride_s)
     limits = service.limits
-    with service.access.slot(caller):
+    with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
+        answer = _Answer(request, service, model)
+        plan = plan_windows(model, window_s, stride_s)
         async with received_file(
             request, service.folder, limit_bytes=limits.upload_bytes, limit_s=limits.upload_s
         ) as path:
             answer.lap("receive_ms")
             if timeline:
                 return await _judge_windows(answer, service, path, plan)
-            clip = await service.decode(path)
+            clip = await service.decode(path, model.scorer.spec)
         answer.lap("decode_ms")
-        scored = await answer.model.score(clip.frames)
+        scored = await model.score(clip.frames)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     seconds = clip.count / clip.fps if clip.fps > 0 else 0.0
     is_long = seconds > _LONG_CLIP_S
@@ -67,11 +67,11 @@ async def predict(
 @router.post("/predict/frames", summary="Judge decoded frames", responses=_REFUSALS, openapi_extra=_ARRAY_BODY)
 async def predict_frames(request: Request, service: Served, caller: Caller) -> Prediction:
     """Judges the frames of one clip, which the client has decoded as `GET /model` says."""
-    answer = _Answer(request, service)
-    with service.access.slot(caller):
-        clip = await received_array(request, answer.model.scorer.spec, limit_s=service.limits.upload_s)
+    with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
+        answer = _Answer(request, service, model)
+        clip = await received_array(request, model.scorer.spec, limit_s=service.limits.upload_s)
         answer.lap("receive_ms")
-        scored = await answer.model.score(clip)
+        scored = await model.score(clip)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     return answer.complete(scored.probability, [])
 
@@ -88,8 +88,8 @@ async def _judge_windows(answer: _Answer, service: Service, path: Path, plan: Wi
 class _Answer:
     """An answer in the making: which model gives it, and where the time goes."""
 
-    def __init__(self, request: Request, service: Service) -> None:
-        self.model: ServedModel = service.model
+    def __init__(self, request: Request, service: Service, model: ServedModel) -> None:
+        self.model = model
         self.laps: dict[str, float] = {}
         self._service = service
         self._request_id: str = request.state.request_id

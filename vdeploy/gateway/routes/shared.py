@@ -12,7 +12,7 @@ from vdeploy.gateway.keys import Key
 from vdeploy.gateway.service import Service
 from vdeploy.gateway.uploads import FIELD
 
-__all__ = ["FILE_BODY", "Caller", "Served", "StrideQuery", "WindowQuery", "refusals"]
+__all__ = ["FILE_BODY", "Admin", "Caller", "Served", "StrideQuery", "WindowQuery", "refusals"]
 
 FILE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -36,6 +36,7 @@ _MEANINGS = {
     403: "The API key does not allow that.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
+    409: "This gateway has nothing of the kind.",
     413: "The body is too large.",
     415: "The body is of another type.",
     422: "The video or a parameter cannot be used.",
@@ -56,6 +57,11 @@ def _caller(request: Request, service: Served, _: Annotated[object, Depends(_bea
     return service.access.identify(request)
 
 
+def _admin(request: Request, service: Served, _: Annotated[object, Depends(_bearer)]) -> Key:
+    return service.access.identify_admin(request)
+
+
+Admin = Annotated[Key, Depends(_admin)]
 Caller = Annotated[Key | None, Depends(_caller)]
 
 

@@ -38,7 +38,7 @@ async def begin(
 ) -> StreamDocument:
     """Takes a video and watches it in the background. The video is deleted as soon as it has been watched."""
     limits = service.limits
-    plan = plan_windows(service.model, window_s, stride_s)
+    plan = plan_windows(service.router.primary, window_s, stride_s)
     service.streams.check_place()
     with service.access.slot(caller):
         async with received_file(
