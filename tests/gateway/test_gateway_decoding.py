@@ -61,7 +61,7 @@ def decoders() -> Iterator[DecoderPool]:
 
 
 def job(path: Path, plan: WindowPlan | None = None, **limits: float) -> Job:
-    return Job(path, SPEC, dataclasses.replace(LIMITS, **limits), plan)
+    return Job(str(path), SPEC, dataclasses.replace(LIMITS, **limits), plan)
 
 
 def refusal(decoders: DecoderPool, wanted: Job) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.gateway.running import Running, eventually, running_gateway
 from tests.gateway.test_gateway_predict import npy, send
+from tests.streams import mjpeg_server
 from tests.videos import write_numbered
 from vdeploy.gateway.keys import KeyFile
 
@@ -240,3 +241,31 @@ class SlowUpload:
 
 def slow_upload(gateway: Running, header: str = "", content: bytes = b"x") -> SlowUpload:
     return SlowUpload(gateway, header, content)
+
+
+@pytest.mark.slow
+def test_a_camera_is_watched_until_it_is_deleted_and_tried_again_when_lost(
+    bundle_dir: Path, tmp_path: Path, video: Path
+):
+    with mjpeg_server(video, fps=25) as camera:
+        options = ("--bundle", str(bundle_dir), "--camera", f"door=http://127.0.0.1:{camera.port}/")
+        with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client:
+            assert client.post("/streams/live", json={"source": "http://127.0.0.1/"}).status_code == 404
+            begun = client.post("/streams/live", json={"source": "door", "window_s": 0.4, "stride_s": 0.2})
+            assert begun.status_code == 201
+            wanted = iter(("window", "window", "lost", "window"))
+            kind = next(wanted)
+            with client.stream("GET", begun.json()["events_url"]) as answer:
+                for line in answer.iter_lines():
+                    if line != f"event: {kind}":
+                        continue
+                    if (kind := next(wanted, "")) == "lost":
+                        camera.is_open = False
+                    elif kind == "window":
+                        camera.is_open = True
+                    if not kind:
+                        break
+            assert camera.connections >= 2
+            assert client.delete(f"/streams/{begun.json()['id']}").status_code == 204
+            assert eventually(lambda: not gateway.children())
+            assert str(camera.port) not in "".join(line for line in gateway.lines if line.startswith("{"))

@@ -36,6 +36,10 @@ def gateway(
     canary_bundle: Annotated[Path | None, typer.Option(help="Bundle that gets a share of the requests.")] = None,
     canary_url: Annotated[str | None, typer.Option(help="Or HOST:PORT of a Triton server that does.")] = None,
     canary: Annotated[float, typer.Option(min=0, max=100, help="That share at first, in percent.")] = 0.0,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL", help="A camera that clients may have watched. May be repeated."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
     api_keys: Annotated[Path | None, typer.Option(help="File of API keys, of which every request needs one.")] = None,
@@ -110,6 +114,7 @@ def gateway(
         canary_bundle=canary_bundle,
         canary_url=canary_url,
         canary_percent=canary,
+        cameras=_named(camera or []),
         keys=KeyFile(api_keys) if api_keys else None,
     ) as service:
         served = f"model {service.router.primary.version} of run {service.router.primary.run}"
@@ -118,6 +123,20 @@ def gateway(
             Address(host, port, tls_cert, tls_key),
             lambda address: say(f"gateway: {address} serves {served}; Ctrl-C ends it"),
         ).serve_until_stopped()
+
+
+def _named(cameras: list[str]) -> dict[str, str]:
+    from vdeploy.errors import GatewayError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.watch.source import parse_source  # noqa: PLC0415  keeps --help fast
+
+    named = {}
+    for camera in cameras:
+        name, _, address = camera.partition("=")
+        if not name or not address:
+            raise GatewayError(f"--camera {camera} is no NAME=URL", "for example: --camera door=rtsp://10.0.0.7/main")
+        parse_source(address)
+        named[name] = address
+    return named
 
 
 @app.command("canary")

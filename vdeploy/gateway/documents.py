@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "About",
+    "CameraDocument",
     "CanaryDocument",
     "ClipShape",
     "ErrorDocument",
@@ -152,6 +153,14 @@ class Prediction(_Document):
     timings: Timings
     warnings: list[str] = Field(description="what is odd about the video")
     request_id: str
+
+
+class CameraDocument(_Document):
+    """A camera to watch."""
+
+    source: str = Field(description="a name that the operator has given", examples=["door"])
+    window_s: float | None = Field(None, gt=0, le=600, description="as for POST /predict")
+    stride_s: float | None = Field(None, gt=0, le=600, description="as for POST /predict")
 
 
 class StreamDocument(_Document):

@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = ["DecodingLimits", "Limits"]
 
+_FOR_EVER_S = 10**9
 _MEBIBYTE = 1 << 20
 
 
@@ -31,6 +32,10 @@ class DecodingLimits:
     wall_s: float = 120.0
     memory_bytes: int = 2048 * _MEBIBYTE
     open_files: int = 32
+
+    def for_camera(self) -> DecodingLimits:
+        """The same without an end: what a camera sends has no length."""
+        return dataclasses.replace(self, cpu_s=_FOR_EVER_S, wall_s=float(_FOR_EVER_S))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""

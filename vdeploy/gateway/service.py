@@ -7,7 +7,7 @@ import concurrent.futures
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -42,6 +42,7 @@ class Service:
         metrics: What is counted.
         decoders: What decodes.
         folder: Where uploads are kept while they are worked on.
+        cameras: Addresses of cameras that may be watched, by name.
 
     Attributes:
         router: Which model judges.
@@ -50,6 +51,7 @@ class Service:
         metrics: What is counted.
         decoders: What decodes.
         folder: Where uploads are kept while they are worked on.
+        cameras: Addresses of cameras that may be watched, by name.
         streams: What is watched in the background.
         draining: Whether the gateway is about to end.
     """
@@ -62,6 +64,7 @@ class Service:
         metrics: Metrics,
         decoders: DecoderPool,
         folder: Path,
+        cameras: Mapping[str, str],
     ) -> None:
         self.router = router
         self.limits = limits
@@ -69,6 +72,7 @@ class Service:
         self.metrics = metrics
         self.decoders = decoders
         self.folder = folder
+        self.cameras = dict(cameras)
         self.streams = Streams(limits.streams)
         self.draining = False
         self._threads = concurrent.futures.ThreadPoolExecutor(
@@ -95,7 +99,7 @@ class Service:
             Problem: It cannot be decoded within its limits, or no decoder is free in time.
         """
         started = time.perf_counter()
-        job = Job(path, spec, self.limits.decoding)
+        job = Job(str(path), spec, self.limits.decoding)
         try:
             return await self.in_thread(self.decoders.clip, job)
         finally:
@@ -131,6 +135,7 @@ def open_service(
     canary_url: str | None = None,
     canary_percent: float = 0.0,
     keys: KeyFile | None = None,
+    cameras: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
     """Opens everything that a gateway needs, and closes it when the block ends.
 
@@ -144,6 +149,7 @@ def open_service(
         canary_url: Or the server that does.
         canary_percent: That share, in requests of a hundred.
         keys: Keys of which one is asked for; ``None`` lets everyone in.
+        cameras: Addresses of cameras that may be watched, by name.
 
     Raises:
         UserError: The model does not work, or the keys cannot be read.
@@ -163,6 +169,6 @@ def open_service(
         )
         decoders = DecoderPool(limits.decoders, on_loss=metrics.losses.inc)
         access = Access(keys, limit=limits.requests, limit_per_key=limits.requests_per_key)
-        service = Service(router, limits, access, metrics, decoders, uploads)
+        service = Service(router, limits, access, metrics, decoders, uploads, cameras or {})
         stack.callback(service.close)
         yield service

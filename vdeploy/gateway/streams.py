@@ -1,4 +1,4 @@
-"""Videos that are watched in the background while their events are read."""
+"""Videos and cameras that are watched in the background while their events are read."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from vdeploy.events import EventTracker
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import Problem, busy, unavailable
-from vdeploy.gateway.timelines import make_timeline
-from vdeploy.timeline import EventRule, Window
 
 if TYPE_CHECKING:
     from vdeploy.gateway.models import ServedModel
     from vdeploy.gateway.service import Service
-    from vdeploy.windows import WindowPlan
+    from vdeploy.gateway.watching import Emit
 
-__all__ = ["Notice", "State", "Stream", "Streams"]
+__all__ = ["Notice", "State", "Stream", "Streams", "Work"]
 
 State = Literal["running", "finished", "failed", "cancelled"]
+
+Work = Callable[["ServedModel", "Emit"], None]
+"""What a stream does, in a thread."""
 
 _KEPT_NOTICES = 50_000
 _KEPT_SECONDS = 300.0
@@ -39,7 +38,7 @@ class Notice:
 
     Attributes:
         number: Its place; a reader that lost the connection goes on from there.
-        kind: ``window``, ``event``, ``timeline``, ``error`` or ``end``.
+        kind: ``window``, ``event``, ``timeline``, ``lost``, ``error`` or ``end``.
         data: JSON-ready.
     """
 
@@ -58,7 +57,7 @@ class _Cancelled(Exception):  # noqa: N818  no error: nobody wants it any more
 
 
 class Stream:
-    """One video that is watched. Used by one event loop, but for `_on_window`.
+    """One video or camera that is watched. Used by one event loop.
 
     Args:
         owner: Name of the key that may see it; `None` where there are no keys.
@@ -82,38 +81,29 @@ class Stream:
         self._cancelled = False
 
     def cancel(self) -> None:
-        """Gives the video up at its next window."""
+        """Gives it up at its next frame or window."""
         self._cancelled = True
 
-    async def watch(self, service: Service, path: Path, plan: WindowPlan, request_id: str) -> None:
-        """Watches a video to its end, and removes the file.
+    async def watch(self, service: Service, work: Work, request_id: str) -> None:
+        """Runs what the stream is there for, in a thread, to its end.
 
         Args:
             service: What to work with.
-            path: The video.
-            plan: When frames are sampled.
+            work: Called with the model and with what tells readers something.
             request_id: Of the request that began it.
         """
-        with service.router.lease(request_id) as model:
-            await self._watch(service, path, model, plan, request_id)
 
-    async def _watch(self, service: Service, path: Path, model: ServedModel, plan: WindowPlan, request_id: str) -> None:
-        tracker = EventTracker(EventRule.at(model.scorer.threshold))
-
-        def on_window(window: Window) -> None:
+        def emit(kind: str, data: dict[str, Any]) -> None:
             if self._cancelled or service.draining:
                 raise _Cancelled
-            self._loop.call_soon_threadsafe(self._on_window, tracker, window)
+            if kind:
+                self._loop.call_soon_threadsafe(self._add, kind, data)
 
         state: State = "failed"
         try:
-            timeline = await service.in_thread(
-                make_timeline, path, model, service.decoders, service.limits.decoding, plan=plan, notice=on_window
-            )
-            if (last := tracker.finish()) is not None:
-                self._add("event", dataclasses.asdict(last))
-            self._add("timeline", timeline.to_dict())
-            service.metrics.verdicts.labels(model.version).inc()
+            with service.router.lease(request_id) as model:
+                await service.in_thread(work, model, emit)
+                service.metrics.verdicts.labels(model.version).inc()
             state = "finished"
         except _Cancelled:
             state = "cancelled"
@@ -125,7 +115,6 @@ class Stream:
             answer = unavailable("internal_error", "something unexpected went wrong")
             self._add("error", answer.to_dict(request_id))
         finally:
-            path.unlink(missing_ok=True)
             self.state, self.ended = state, time.monotonic()
             self._add("end", {"state": state})
 
@@ -155,11 +144,6 @@ class Stream:
                     if time.monotonic() - beat > _HEARTBEAT_SECONDS:
                         beat = time.monotonic()
                         yield b": still there\n\n"
-
-    def _on_window(self, tracker: EventTracker, window: Window) -> None:
-        self._add("window", dataclasses.asdict(window))
-        if (event := tracker.add(window)) is not None:
-            self._add("event", dataclasses.asdict(event))
 
     def _add(self, kind: str, data: dict[str, Any]) -> None:
         self._number += 1
@@ -193,20 +177,19 @@ class Streams:
         if self.running >= self._limit:
             raise busy(f"{self._limit} streams are open already", retry_after_s=10)
 
-    def start(self, service: Service, path: Path, plan: WindowPlan, *, owner: str | None, request_id: str) -> Stream:
-        """Begins to watch a video.
+    def start(self, service: Service, work: Work, *, owner: str | None, request_id: str) -> Stream:
+        """Begins a stream.
 
         Args:
             service: What to work with.
-            path: The video; removed when it has been watched.
-            plan: When frames are sampled.
+            work: What to do; see `Stream.watch`.
             owner: Name of the key that may see the stream.
             request_id: Of the request that begins it.
         """
         self._forget()
         stream = Stream(owner)
         self._streams[stream.id] = stream
-        task = asyncio.get_running_loop().create_task(stream.watch(service, path, plan, request_id))
+        task = asyncio.get_running_loop().create_task(stream.watch(service, work, request_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return stream

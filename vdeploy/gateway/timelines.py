@@ -84,7 +84,7 @@ def make_timeline(
             batch.clear()
             score(lambda: detector.feed(taken))
 
-    samples = decoders.samples(Job(path, model.scorer.spec, limits, plan))
+    samples = decoders.samples(Job(str(path), model.scorer.spec, limits, plan))
     with contextlib.closing(samples):
         while True:
             try:

@@ -14,6 +14,7 @@ __all__ = ["confine", "leave_network"]
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_LONGEST_S = 10.0**9
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -47,6 +48,6 @@ def confine(limits: DecodingLimits) -> None:
         hard = resource.getrlimit(kind)[1]
         value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (value, value))
-    signal.setitimer(signal.ITIMER_REAL, limits.wall_s)
+    signal.setitimer(signal.ITIMER_REAL, min(limits.wall_s, _LONGEST_S))
     with contextlib.suppress(OSError):
         os.nice(5)

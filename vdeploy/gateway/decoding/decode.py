@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 
 from training.clips import read_clip
 from training.errors import ClipError
+from vdeploy.errors import SourceError
 from vdeploy.gateway.decoding.job import Job, write_message
+from vdeploy.gateway.decoding.live import watch_live
 from vdeploy.sampling import VideoSampler
 
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["decode"]
 
-os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file"
 cv2.setNumThreads(1)
 
 
@@ -35,13 +37,19 @@ def decode(job: Job, out: BinaryIO) -> None:
         out: Where to write.
     """
     try:
-        _check_header(job)
-        found = _clip(job, out) if job.plan is None else _samples(job, job.plan, out)
+        if job.live:
+            found = watch_live(job, out)
+        else:
+            os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file"
+            _check_header(job)
+            found = _clip(job, out) if job.plan is None else _samples(job, job.plan, out)
         write_message(out, {"end": True, **found})
     except _Refused as refusal:
         _refuse(out, refusal.code, str(refusal))
     except ClipError as error:
         _refuse(out, "unreadable_video", error.reason)
+    except SourceError as error:
+        _refuse(out, "camera_unavailable", error.message)
     except (MemoryError, cv2.error):
         _refuse(out, "too_expensive", "needs more memory to decode than is allowed")
 
@@ -51,14 +59,14 @@ def _refuse(out: BinaryIO, code: str, reason: str) -> None:
 
 
 def _clip(job: Job, out: BinaryIO) -> dict[str, object]:
-    clip = read_clip(job.path, job.spec)
+    clip = read_clip(Path(job.source), job.spec)
     _check_count(job, clip.decoded_frames, clip.fps)
     write_message(out, {}, clip.frames.tobytes())
     return {"frames": clip.decoded_frames, "fps": clip.fps, "warnings": list(clip.warnings)}
 
 
 def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
-    sampler = VideoSampler(job.path, plan, job.spec.size)
+    sampler = VideoSampler(Path(job.source), plan, job.spec.size)
     for index, frame in sampler:
         _check_count(job, sampler.decoded_frames, 0.0)
         _check_duration(job, sampler.duration_s)
@@ -68,7 +76,7 @@ def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
 
 def _check_header(job: Job) -> None:
     """Refuses early what the container itself says; what it hides, the limits of the process catch."""
-    capture = cv2.VideoCapture(str(job.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = cv2.VideoCapture(job.source, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():
             return

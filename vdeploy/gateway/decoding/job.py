@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 from training.clips import ClipSpec
@@ -24,27 +23,30 @@ MAX_LINE_BYTES = 16_384
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A file to decode.
+    """Something to decode.
 
     Attributes:
-        path: The file.
+        source: A file or, for a live one, what `vdeploy.watch.source.parse_source` understands.
         spec: Number and size of the frames.
         limits: What that may cost.
         plan: When frames are sampled of a video of any length; ``None`` takes the frames of one clip.
+        live: Whether it is a camera: read as fast as it sends, for as long as it does.
     """
 
-    path: Path
+    source: str
     spec: ClipSpec
     limits: DecodingLimits
     plan: WindowPlan | None = None
+    live: bool = False
 
     def to_line(self) -> bytes:
         """The job as a line of JSON."""
         values = {
-            "path": str(self.path),
+            "source": self.source,
             "spec": self.spec.to_dict(),
             "limits": self.limits.to_dict(),
             "plan": dataclasses.asdict(self.plan) if self.plan else None,
+            "live": self.live,
         }
         return json.dumps(values).encode() + b"\n"
 
@@ -53,10 +55,11 @@ class Job:
         """Reads what `to_line` wrote."""
         values = json.loads(line)
         return cls(
-            Path(values["path"]),
+            values["source"],
             ClipSpec.from_dict(values["spec"]),
             DecodingLimits(**values["limits"]),
             WindowPlan(**values["plan"]) if values["plan"] else None,
+            values["live"],
         )
 
 

@@ -25,6 +25,9 @@ from vdeploy.gateway.problems import Problem, busy, unavailable
 
 __all__ = ["DecodedClip", "DecoderPool", "VideoEnd"]
 
+SILENCE_SECONDS = 12.0
+"""A camera that sends nothing for so long is lost."""
+
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 2.0
 _PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
@@ -71,14 +74,22 @@ class DecoderPool:
     Args:
         size: Processes.
         patience_s: How long a file may wait for a process.
+        network: Whether the processes may reach the network, for cameras.
         on_loss: Called whenever a process was lost.
     """
 
-    def __init__(self, size: int = 2, *, patience_s: float = 10.0, on_loss: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        size: int = 2,
+        *,
+        patience_s: float = 10.0,
+        network: bool = False,
+        on_loss: Callable[[], None] | None = None,
+    ) -> None:
         self._patience = patience_s
         self._on_loss = on_loss
         self._lock = threading.Lock()
-        self._workers = {_Worker() for _ in range(size)}
+        self._workers = {_Worker(network) for _ in range(size)}
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -186,7 +197,8 @@ def _refusal(values: dict[str, Any]) -> Problem:
 class _Worker:
     """One process, started when it is needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: bool) -> None:
+        self._options = ["--network"] if network else []
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = bytearray()
 
@@ -209,7 +221,7 @@ class _Worker:
             "OMP_NUM_THREADS": "1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vdeploy.gateway.decoding.worker"],
+            [sys.executable, "-m", "vdeploy.gateway.decoding.worker", *self._options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -235,6 +247,8 @@ class _Worker:
         try:
             process.stdin.write(job.to_line())
             while True:
+                if job.live:
+                    deadline = time.monotonic() + SILENCE_SECONDS
                 message = self._message(process.stdout, deadline, limit)
                 yield message
                 if message.values.get("end"):

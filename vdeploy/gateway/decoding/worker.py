@@ -2,6 +2,7 @@
 
 Decoders are loaded once, here; files are opened in children only. A child that ends as it should is followed by the
 next job. One that was killed may have left half a message, so this process ends too and the gateway starts another.
+With ``--network``, for cameras, it keeps the network.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ __all__ = ["main"]
 
 def main() -> int:
     """Decodes one file after another until standard input ends; returns the exit code."""
-    leave_network()
+    if "--network" not in sys.argv:
+        leave_network()
     from vdeploy.gateway.decoding.decode import decode  # noqa: PLC0415  threads may start only after that
     from vdeploy.gateway.decoding.job import Job, write_message  # noqa: PLC0415
 
