@@ -51,6 +51,7 @@ def test_what_cannot_be_done_with_keys_is_told(tmp_path: Path):
         KeyFile(tmp_path).read()
 
 
+@pytest.mark.slow
 def test_keys_on_the_command_line(tmp_path: Path):
     file = tmp_path / "keys.json"
     made = vdeploy("gateway", "keys", "add", "door", "--file", file)

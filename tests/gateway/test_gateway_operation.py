@@ -133,6 +133,7 @@ def test_a_key_may_not_take_all_places(bundle_dir: Path, tmp_path: Path):
             assert client.post("/predict", files={"video": b"x"}).headers["Retry-After"] == "1"
 
 
+@pytest.mark.slow
 def test_more_requests_than_fit_are_told_to_come_back(bundle_dir: Path, tmp_path: Path):
     options = ("--bundle", str(bundle_dir), "--max-requests", "1")
     with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client, slow_upload(gateway):

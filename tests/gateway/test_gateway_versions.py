@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from pathlib import Path
 
@@ -78,6 +79,14 @@ def test_a_replaced_model_is_closed_when_its_last_request_is_done():
     assert (router.primary, made[1].closed) == (made[3], 1)
 
 
+def test_a_canary_is_replaced_too():
+    made = iter([Model("first"), Model("second")])
+    old = Model("old")
+    router = Router(lambda: old, lambda: next(made), percent=100)
+    asyncio.run(router.refresh())
+    assert (router.primary, router.canary.version, old.closed) == (old, "second", 1)
+
+
 def test_a_model_that_cannot_be_opened_again_stays():
     def opening():
         yield Model("one")
@@ -135,9 +144,6 @@ def test_a_canary_gets_its_share_from_the_command_line(bundle_dir: Path, tmp_pat
 def test_a_new_version_on_the_server_is_taken_over_without_an_unclean_answer(tmp_path: Path):
     from tests.triton.conftest import free_ports
     from vdeploy.errors import ServerError
-    from vdeploy.golden import golden_clips_of
-    from vdeploy.triton.control import Control
-    from vdeploy.triton.deploy import deploy
     from vdeploy.triton.install import find_install
     from vdeploy.triton.repository import write_repository
     from vdeploy.triton.server import TritonServer
@@ -150,28 +156,48 @@ def test_a_new_version_on_the_server_is_taken_over_without_an_unclean_answer(tmp
     repository = write_repository(old, tmp_path / "triton_repo")
     ports = free_ports()
     url = f"127.0.0.1:{ports.grpc}"
-    with (
-        TritonServer(repository, install=install, log_file=tmp_path / "server.log", **ports.as_arguments()) as server,
-        running_gateway(tmp_path / "spool", "--url", url) as gateway,
-        gateway.client() as client,
-    ):
+    secret = KeyFile(tmp_path / "keys.json").add("boss", "admin")
+    beside = (
+        "--bundle",
+        str(old.root),
+        "--canary-url",
+        url,
+        "--canary",
+        "50",
+        "--api-keys",
+        str(tmp_path / "keys.json"),
+    )
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            TritonServer(repository, install=install, log_file=tmp_path / "server.log", **ports.as_arguments())
+        )
+        gateways = [
+            stack.enter_context(running_gateway(tmp_path / f"spool{number}", *options))
+            for number, options in enumerate([("--url", url), beside])
+        ]
+        headers = {"Authorization": f"Bearer {secret}"}
+        clients = [stack.enter_context(gateway.client(headers=headers)) for gateway in gateways]
 
-        def answer() -> httpx.Response:
-            return client.post("/predict/frames", content=npy(CLIP), headers=NPY)
+        def answers() -> list[httpx.Response]:
+            return [client.post("/predict/frames", content=npy(CLIP), headers=NPY) for client in clients]
 
-        expected = [float(tiny_probabilities(CLIP[np.newaxis], seed=seed)[0, 1]) for seed in (0, 1)]
-        before = answer().json()
-        assert before["violent_probability"] == pytest.approx(expected[0], abs=1e-5)
-        with Control(url) as control:
-            golden = golden_clips_of(new, "onnx-fp32", "onnx-fp32")
-            deploy(new, control, repository.root, golden, extractor="onnx-fp32", classifier="onnx-fp32")
-        assert answer().json()["violent_probability"] == pytest.approx(expected[1], abs=1e-5)
-        assert eventually(lambda: answer().json()["model"]["version"] == new.manifest.digest[:12], 40)
-        assert before["model"]["version"] == old.manifest.digest[:12]
+        for seed, bundle in enumerate((old, new)):
+            expected = float(tiny_probabilities(CLIP[np.newaxis], seed=seed)[0, 1])
+            for answer in answers():
+                assert answer.json()["violent_probability"] == pytest.approx(expected, abs=1e-5)
+            version = bundle.manifest.digest[:12]
+            assert eventually(lambda: all(one.json()["model"]["version"] == version for one in answers()), 40)  # noqa: B023
+            if bundle is old:
+                done = vdeploy(
+                    *("deploy", new.root, "--url", url, "--repo", repository.root),
+                    *("--canary", 100, "--gateway", gateways[1].url, "--gateway-key", secret),
+                )
+                assert done.returncode == 0, done.stderr
+                assert clients[1].get("/admin/canary").json()["percent"] == 100
         server.stop()
-        refused = answer()
-        assert refused.status_code == 503
-        assert refused.json()["error"]["code"] == "model_unavailable"
-        assert "Retry-After" in refused.headers
-        assert gateway.records("model_failed")
-        assert not gateway.records("unexpected_error")
+        for answer, gateway in zip(answers(), gateways, strict=True):
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "model_unavailable"
+            assert "Retry-After" in answer.headers
+            assert eventually(lambda: gateway.records("model_failed"))  # noqa: B023
+            assert not gateway.records("unexpected_error")

@@ -15,7 +15,7 @@ from vdeploy.gateway.problems import Problem
 
 __all__ = ["Router", "share_of"]
 
-REFRESH_SECONDS = 10.0
+REFRESH_SECONDS = 10
 
 
 class Router:
@@ -47,6 +47,7 @@ class Router:
         changes: bool = False,
     ) -> None:
         self._open = open_primary
+        self._open_canary = open_canary
         self._changes = changes
         self._retired: set[ServedModel] = set()
         self.primary = open_primary()
@@ -99,28 +100,33 @@ class Router:
                 await model.check()
 
     async def refresh(self) -> None:
-        """Takes over what the server serves now, if that has changed or the model has failed."""
-        try:
-            fresh = await asyncio.to_thread(self._open)
-        except UserError as error:
-            log_event("model_failed", level=logging.WARNING, reason=str(error))
-            return
-        if fresh.version == self.primary.version and not self.primary.failed:
-            await asyncio.to_thread(fresh.close)
-            return
-        log_event("model_changed", version=fresh.version, before=self.primary.version)
-        self._retired.add(self.primary)
-        self.primary = fresh
+        """Takes over what the servers serve now, where that has changed or a model has failed."""
+        self.primary = await self._fresh(self.primary, self._open)
+        if self.canary is not None and self._open_canary is not None:
+            self.canary = await self._fresh(self.canary, self._open_canary)
         self._close_unused()
 
     async def keep_fresh(self) -> None:
         """Refreshes from time to time, and soon after a failure; to be cancelled."""
         while self._changes:
-            for _ in range(int(REFRESH_SECONDS)):
-                await asyncio.sleep(1.0)
-                if self.primary.failed:
+            for _ in range(REFRESH_SECONDS):
+                await asyncio.sleep(1)
+                if self.primary.failed or (self.canary is not None and self.canary.failed):
                     break
             await self.refresh()
+
+    async def _fresh(self, model: ServedModel, opening: Callable[[], ServedModel]) -> ServedModel:
+        try:
+            fresh = await asyncio.to_thread(opening)
+        except UserError as error:
+            log_event("model_failed", level=logging.WARNING, reason=str(error))
+            return model
+        if fresh.version == model.version and not model.failed:
+            await asyncio.to_thread(fresh.close)
+            return model
+        log_event("model_changed", version=fresh.version, before=model.version)
+        self._retired.add(model)
+        return fresh
 
     def close(self) -> None:
         """Closes all models."""

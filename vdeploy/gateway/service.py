@@ -165,7 +165,7 @@ def open_service(
             functools.partial(opening, bundle=bundle, url=url, format_name=format_name),
             functools.partial(opening, bundle=canary_bundle, url=canary_url) if canary_bundle or canary_url else None,
             percent=canary_percent,
-            changes=url is not None,
+            changes=url is not None or canary_url is not None,
         )
         decoders = DecoderPool(limits.decoders, on_loss=metrics.losses.inc)
         access = Access(keys, limit=limits.requests, limit_per_key=limits.requests_per_key)
