@@ -9,8 +9,6 @@ from tests.gateway.running import Running, running_gateway
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import write_numbered
 
-pytest.importorskip("fastapi")
-pytest.importorskip("httpx")
 
 
 @pytest.fixture(scope="session")
