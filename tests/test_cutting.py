@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from tests.videos import read_number, solid_frame, write_numbered, write_video
-from vdeploy import cutting
+from vdeploy import cutting, writing
 from vdeploy.cutting import cut_events
 from vdeploy.errors import TimelineError
 from vdeploy.timeline import Event, EventRule, Timeline
@@ -30,7 +30,7 @@ def numbers(file) -> list[int]:
 
 @pytest.fixture(params=["av", "opencv"])
 def writer(request, monkeypatch):
-    monkeypatch.setattr(cutting, "_open_writer", getattr(cutting, f"_{request.param}_writer"))
+    monkeypatch.setattr(cutting, "open_writer", getattr(writing, f"{request.param}_writer"))
 
 
 @pytest.mark.parametrize("options", [{"g": 50, "bf": 2}, {"g": 600}, {"g": 1}])
@@ -79,6 +79,6 @@ def test_no_event_no_file(tmp_path):
 def test_an_opencv_that_cannot_write(tmp_path):
     with (
         pytest.raises(TimelineError, match=r"x\.mp4 cannot be written by this OpenCV; run: pip install av"),
-        cutting._opencv_writer(tmp_path / "absent" / "x.mp4", 25.0, 64, 48),
+        writing.opencv_writer(tmp_path / "absent" / "x.mp4", 25.0, 64, 48),
     ):
         pass

@@ -22,6 +22,7 @@ FLOORS = {
     "timeline_plot": 3,
     "watch": 4,
     "windows": 2,
+    "writing": 2,
     "runtimes": 3,
     "triton": 3,
     "benchmark": 4,

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fractions
-import importlib
-import importlib.util
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import cv2
+from typing import TYPE_CHECKING
 
 from training.capture import Capture, check_file, silence
 from training.files import staging_folder
 from vdeploy.errors import TimelineError
+from vdeploy.writing import FrameWriter, open_writer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,22 +51,17 @@ def cut_events(video: Path, timeline: Timeline, folder: Path, *, margin_s: float
             yield file
 
 
-class _Writer(Protocol):
-    def write(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Takes the next frame, ``uint8[H, W, 3]`` BGR."""
-
-
 def _cut(capture: Capture, event: Event, margin_s: float, file: Path) -> None:
     fps = capture.fps or _ASSUMED_FPS
     start_s, end_s = max(event.start_s - margin_s, 0.0), event.end_s + margin_s
     with contextlib.ExitStack() as stack:
-        writer: _Writer | None = None
+        writer: FrameWriter | None = None
         for index, shown_s in _frames_from(capture, start_s):
             if shown_s >= end_s:
                 break
             picture = _even(capture.picture(index))
             if writer is None:
-                writer = stack.enter_context(_open_writer(file, fps, picture.shape[1], picture.shape[0]))
+                writer = stack.enter_context(open_writer(file, fps, picture.shape[1], picture.shape[0]))
             writer.write(picture)
     if not file.is_file() or not file.stat().st_size:
         raise TimelineError(
@@ -106,39 +97,6 @@ def _even(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Without the last row or column where their number is odd, which video with halved colour cannot hold."""
     height, width = picture.shape[:2]
     return picture[: max(height // 2 * 2, 2), : max(width // 2 * 2, 2)]
-
-
-def _open_writer(file: Path, fps: float, width: int, height: int) -> contextlib.AbstractContextManager[_Writer]:
-    if importlib.util.find_spec("av"):
-        return _av_writer(file, fps, width, height)
-    return _opencv_writer(file, fps, width, height)
-
-
-@contextlib.contextmanager
-def _av_writer(file: Path, fps: float, width: int, height: int) -> Iterator[_Writer]:
-    av: Any = importlib.import_module("av")
-    with av.open(str(file), "w", container_options={"movflags": "faststart"}) as container:
-        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        stream = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-
-        class Writer:
-            def write(self, picture: npt.NDArray[np.uint8]) -> None:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-
-        yield Writer()
-        container.mux(stream.encode())
-
-
-@contextlib.contextmanager
-def _opencv_writer(file: Path, fps: float, width: int, height: int) -> Iterator[_Writer]:
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    if not writer.isOpened():
-        raise TimelineError(f"{file.name} cannot be written by this OpenCV", "run: pip install av")
-    try:
-        yield writer
-    finally:
-        writer.release()
 
 
 def _stamp(seconds: float) -> str:

@@ -9,9 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
-from vdeploy.cli.timelines import ThresholdOption, event_rule, predict_timelines
-
-_WINDOW_HELP = "Seconds of a window, as long as the training clips; asks for a timeline. [default: 2]"
+from vdeploy.cli.timelines import (
+    LeaveOption,
+    MergeGapOption,
+    MinDurationOption,
+    StrideOption,
+    ThresholdOption,
+    WindowOption,
+    event_rule,
+    predict_timelines,
+)
 
 
 def predict(
@@ -24,23 +31,19 @@ def predict(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the timeline: a .png, .svg or .pdf file.")] = None,
     clips: Annotated[Path | None, typer.Option(help="Folder to cut the events out into, a file each.")] = None,
-    window: Annotated[float | None, typer.Option(min=0.04, help=_WINDOW_HELP, show_default=False)] = None,
-    stride: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Seconds from window to window. [default: half a window]", show_default=False),
-    ] = None,
+    window: WindowOption = None,
+    stride: StrideOption = None,
     threshold: ThresholdOption = None,
-    leave: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Probability down to which an event goes on. [default: 0.8 of it]", show_default=False
-        ),
-    ] = None,
-    min_duration: Annotated[float, typer.Option(min=0, help="Seconds of the shortest event.")] = 0.0,
-    merge_gap: Annotated[float, typer.Option(min=0, help="Seconds between events that are one.")] = 1.0,
+    leave: LeaveOption = None,
+    min_duration: MinDurationOption = 0.0,
+    merge_gap: MergeGapOption = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Judge short clips, or find the events in long videos, in this process (--bundle) or on a server (--url)."""
+    """Judge videos, in this process (--bundle) or on a server (--url).
+
+    A video is taken for one short clip, unless a timeline, a plot, clips, a window, a stride or a threshold is asked
+    for: then windows slide over it, and the events in it are told.
+    """
     from training.progress import track  # noqa: PLC0415  keeps --help fast
     from vdeploy.connect import open_scorer  # noqa: PLC0415  keeps --help fast
     from vdeploy.detector import find_videos, predict_videos  # noqa: PLC0415  keeps --help fast

@@ -15,12 +15,28 @@ if TYPE_CHECKING:
     from vdeploy.scoring import StagedScorer
     from vdeploy.timeline import EventRule, Timeline
 
+WindowOption = Annotated[
+    float | None,
+    typer.Option(min=0.04, help="Seconds of a window, as long as the training clips. [default: 2]", show_default=False),
+]
+StrideOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="Seconds from window to window. [default: half a window]", show_default=False),
+]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(
         min=0, max=1, help="Probability from which an event begins. [default: the model's]", show_default=False
     ),
 ]
+LeaveOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Probability down to which an event goes on. [default: 0.8 of it]", show_default=False
+    ),
+]
+MinDurationOption = Annotated[float, typer.Option(min=0, help="Seconds of the shortest event.")]
+MergeGapOption = Annotated[float, typer.Option(min=0, help="Seconds between events that are one.")]
 
 _STRIP_FRAMES = 12
 _STRIP_SIZE = 160

@@ -14,9 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vdeploy.cli.options import FormatOption
-from vdeploy.cli.timelines import ThresholdOption, event_rule
+from vdeploy.cli.timelines import (
+    LeaveOption,
+    MergeGapOption,
+    MinDurationOption,
+    StrideOption,
+    ThresholdOption,
+    WindowOption,
+    event_rule,
+)
 
 if TYPE_CHECKING:
+    from vdeploy.scoring import StagedScorer
     from vdeploy.watch.report import Report
 
 _FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
@@ -29,25 +38,12 @@ def watch(
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
     url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
     format_name: FormatOption = None,
-    window: Annotated[
-        float | None,
-        typer.Option(
-            min=0.04, help="Seconds of a window, as long as the training clips. [default: 2]", show_default=False
-        ),
-    ] = None,
-    stride: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Seconds from window to window. [default: half a window]", show_default=False),
-    ] = None,
+    window: WindowOption = None,
+    stride: StrideOption = None,
     threshold: ThresholdOption = None,
-    leave: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Probability down to which an event goes on. [default: 0.8 of it]", show_default=False
-        ),
-    ] = None,
-    min_duration: Annotated[float, typer.Option(min=0, help="Seconds of the shortest event.")] = 0.0,
-    merge_gap: Annotated[float, typer.Option(min=0, help="Seconds between events that are one.")] = 1.0,
+    leave: LeaveOption = None,
+    min_duration: MinDurationOption = 0.0,
+    merge_gap: MergeGapOption = 1.0,
     webhook: Annotated[str | None, typer.Option(help="Address to post events and failures to, as JSON.")] = None,
     retries: Annotated[
         int | None,
@@ -65,11 +61,15 @@ def watch(
     from vdeploy.watch.webhook import Webhook  # noqa: PLC0415  keeps --help fast
 
     chosen = parse_sources(sources)
-    connect = functools.partial(open_scorer, bundle=bundle, url=url, format_name=format_name)
-    with connect() as scorer:
-        rule = event_rule(scorer.threshold, threshold, leave, min_duration, merge_gap)
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
+        again = functools.partial(open_scorer, bundle=bundle, url=url, format_name=format_name)
+        opened = [stack.enter_context(again())]
+        rule = event_rule(opened[0].threshold, threshold, leave, min_duration, merge_gap)
+
+        def connect() -> contextlib.AbstractContextManager[StagedScorer]:
+            return contextlib.nullcontext(opened.pop()) if opened else again()
+
         hook = stack.enter_context(Webhook(webhook)) if webhook else None
         show = stack.enter_context(_output([source.name for source in chosen], rule.enter, json=json))
         stack.enter_context(_stopped_by_signals(stop))
