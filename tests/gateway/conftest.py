@@ -10,7 +10,6 @@ from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import write_numbered
 
 
-
 @pytest.fixture(scope="session")
 def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_bundle(tmp_path_factory.mktemp("gateway") / "bundle").root
