@@ -16,6 +16,7 @@ from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import solid_frame, write_numbered, write_video
 from vdeploy.cli import app as cli
 from vdeploy.timeline import Timeline
+from vdeploy.watch import webhook
 
 Verb = Callable[..., tuple[int, str, str]]
 
@@ -105,7 +106,10 @@ def test_watching_a_file_in_lines(vdeploy: Verb, bundle: Path, tmp_path: Path) -
     assert "1 events, 0 frames dropped" in out or "frames dropped, latency" in out
 
 
-def test_a_webhook_that_is_not_there_is_told_at_the_end(vdeploy: Verb, bundle: Path, tmp_path: Path) -> None:
+def test_a_webhook_that_is_not_there_is_told_at_the_end(
+    vdeploy: Verb, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "_FIRST_WAIT_S", 0.01)
     red = write_video(tmp_path / "red.mp4", [solid_frame((250, 10, 10))] * 10)
     code, _, err = vdeploy("watch", red, "--bundle", bundle, "--webhook", "http://127.0.0.1:9/x")
     assert code == 0

@@ -93,6 +93,7 @@ def test_a_stream_that_breaks_off_is_opened_again(serve, video, connect):
     assert not [report for report in reports if "secret" in report.to_json()]
 
 
+@pytest.mark.slow
 def test_several_sources_at_once_until_one_ends(video, connect, tmp_path):
     red = write_video(tmp_path / "red.mp4", [solid_frame((250, 10, 10))] * 50)
     with mjpeg_server(video) as http, rtsp_server(video) as rtsp:
@@ -151,6 +152,7 @@ class SlowScorer:
         return self._scorer.score(frames)
 
 
+@pytest.mark.slow
 def test_a_scorer_that_is_too_slow_drops_frames_and_does_not_fall_behind(bundle, video):
     @contextlib.contextmanager
     def slow() -> Iterator[SlowScorer]:
