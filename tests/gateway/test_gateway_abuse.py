@@ -61,7 +61,7 @@ def test_damaged_videos_harm_nobody(bundle_dir: Path, tmp_path: Path):
         assert by_name["a hundred streams"] == "verdict"
         assert not gateway.records("unexpected_error")
         assert not gateway.files()
-        assert len(gateway.children()) <= 2
+        assert eventually(lambda: len(gateway.children()) <= 2)
 
 
 def test_requests_made_up_from_the_openapi_document(bundle_dir: Path, tmp_path: Path):
