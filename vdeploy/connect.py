@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vdeploy.errors import UserError
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import Scorer
+    from vdeploy.scoring import StagedScorer
 
 __all__ = ["open_scorer"]
 
@@ -18,7 +18,7 @@ __all__ = ["open_scorer"]
 @contextlib.contextmanager
 def open_scorer(
     *, bundle: Path | None = None, url: str | None = None, format_name: str | None = None
-) -> Iterator[Scorer]:
+) -> Iterator[StagedScorer]:
     """Opens a scorer, and closes it when the block ends.
 
     Args:

@@ -1,4 +1,4 @@
-"""Videos in, verdicts out, over any scorer: a bundle in this process or a Triton server.
+"""Videos in, verdicts and timelines out, over any scorer: a bundle in this process or a Triton server.
 
 Imports with numpy, opencv and, for a server, tritonclient alone.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,19 @@ import numpy as np
 
 from training.clips import read_clips
 from training.dataset.layout import VIDEO_SUFFIXES
+from vdeploy.decoding import EndOfVideo, sample_videos
 from vdeploy.errors import ClipError, UserError
+from vdeploy.sliding import Sample, SlidingDetector
+from vdeploy.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.windows import ASSUMED_WINDOW_S, WindowPlan
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import Scorer
+    from vdeploy.scoring import Scorer, StagedScorer
 
-__all__ = ["Prediction", "find_videos", "predict_videos"]
+__all__ = ["Prediction", "detect", "detect_all", "find_videos", "predict_videos"]
+
+_SHORT_SHARE = 0.98
+"""A video that ends before this share of what its header promises is incomplete."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,3 +109,112 @@ def predict_videos(paths: Iterable[Path], scorer: Scorer) -> Iterator[Prediction
             warnings=outcome.warnings,
             milliseconds=(time.perf_counter() - started) * 1000,
         )
+
+
+def detect(
+    path: Path,
+    scorer: StagedScorer,
+    *,
+    window_s: float | None = None,
+    stride_s: float | None = None,
+    rule: EventRule | None = None,
+) -> Timeline:
+    """Scores windows that slide over a video, of any length, and finds the events in it.
+
+    Args:
+        path: A video file.
+        scorer: What turns frames into features and features into probabilities.
+        window_s: Length of a window in seconds, as long as the clips that the classifier was trained on; 2 s if left
+            out.
+        stride_s: From window to window, rounded to whole sampled frames; half a window if left out.
+        rule: What makes windows events; left out, the one for the scorer's threshold.
+
+    Returns:
+        The timeline.
+
+    Raises:
+        ClipError: The file is no video, or no frame of it can be decoded.
+        TimelineError: A length is not positive.
+    """
+    ((_, outcome),) = detect_all([path], scorer, window_s=window_s, stride_s=stride_s, rule=rule)
+    if isinstance(outcome, ClipError):
+        raise outcome
+    return outcome
+
+
+def detect_all(
+    paths: Sequence[Path],
+    scorer: StagedScorer,
+    *,
+    window_s: float | None = None,
+    stride_s: float | None = None,
+    rule: EventRule | None = None,
+    workers: int = 2,
+    notice: Callable[[Path, float], object] | None = None,
+) -> Iterator[tuple[Path, Timeline | ClipError]]:
+    """Scores several videos; frames of those that are decoded at the same time share batches.
+
+    Memory does not grow with the length of the videos, but for the windows' scores.
+
+    Args:
+        paths: Video files.
+        scorer: What turns frames into features and features into probabilities.
+        window_s: As for `detect`.
+        stride_s: As for `detect`.
+        rule: As for `detect`.
+        workers: Videos that are decoded at a time.
+        notice: Called with a path and how far into that video scoring has come, in seconds.
+
+    Yields:
+        Each path, when it is done, with its timeline or why there is none.
+
+    Raises:
+        TimelineError: A length is not positive.
+    """
+    spec = scorer.spec
+    plan = WindowPlan.of(spec.frames, ASSUMED_WINDOW_S if window_s is None else window_s, stride_s)
+    rule = rule or EventRule.at(scorer.threshold)
+    detector: SlidingDetector[int] = SlidingDetector(scorer, plan)
+    windows: dict[int, list[Window]] = {stream: [] for stream in range(len(paths))}
+    batch: list[Sample[int]] = []
+
+    def flush() -> None:
+        for scored in detector.feed(batch):
+            windows[scored.stream].append(scored.window)
+            if notice:
+                notice(paths[scored.stream], scored.window.end_s)
+        batch.clear()
+
+    for item in sample_videos(paths, plan, spec.size, workers=workers, ahead=4 * spec.frames):
+        if isinstance(item, Sample):
+            batch.append(item)
+            if len(batch) == spec.frames:
+                flush()
+            continue
+        flush()
+        last = detector.finish(item.stream, item.duration_s)
+        found = (*windows.pop(item.stream), *(scored.window for scored in last))
+        yield (
+            paths[item.stream],
+            item.error
+            or Timeline(
+                source=str(paths[item.stream]),
+                duration_s=round(item.duration_s, 6),
+                window_s=plan.window_s,
+                stride_s=plan.stride_s,
+                sampled_fps=plan.sampled_fps,
+                rule=rule,
+                windows=found,
+                events=find_events(found, rule),
+                warnings=tuple(_remarks(item, plan, assumed=window_s is None)),
+            ),
+        )
+
+
+def _remarks(end: EndOfVideo, plan: WindowPlan, *, assumed: bool) -> Iterator[str]:
+    if assumed:
+        yield f"the model's training clips are taken to last {plan.window_s:g} s"
+    if end.duration_s < plan.window_s - 0.5 / plan.sampled_fps:
+        yield f"it lasts {end.duration_s:.2f} s, less than a window of {plan.window_s:g} s"
+    if end.duration_s < _SHORT_SHARE * end.expected_s:
+        yield f"only {end.duration_s:.1f} s of the {end.expected_s:.1f} s that its header promises can be decoded"

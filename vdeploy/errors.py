@@ -10,7 +10,10 @@ UserError (training.errors)
     ├── RepositoryError  a Triton model repository cannot be written or is not right for the server
     ├── RolloutError     a new version was not taken into service, and which one serves now
     ├── ServerError      a Triton server cannot be found, started or kept alive
-    └── ClientError      a server does not answer, or not with what was asked for
+    ├── ClientError      a server does not answer, or not with what was asked for
+    ├── GatewayError     the gateway cannot be started, or its keys cannot be read or written
+    ├── SourceError      a camera or a stream cannot be opened or has ended
+    └── TimelineError    a document is no timeline, or a timeline cannot be made as asked for
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ __all__ = [
     "DeployError",
     "ExportError",
     "FeatureStoreError",
+    "GatewayError",
     "MissingExtraError",
     "ParityError",
     "RecipeError",
@@ -47,7 +51,9 @@ __all__ = [
     "RolloutError",
     "RunError",
     "ServerError",
+    "SourceError",
     "StudyError",
+    "TimelineError",
     "UserError",
     "WeightsError",
     "require",
@@ -98,3 +104,15 @@ class ServerError(DeployError):
 
 class ClientError(DeployError):
     """A server does not answer, or not with what was asked for."""
+
+
+class GatewayError(DeployError):
+    """The gateway cannot be started, or its keys cannot be read or written."""
+
+
+class SourceError(DeployError):
+    """A camera or a stream cannot be opened, or has ended."""
+
+
+class TimelineError(DeployError):
+    """A document is no timeline, or a timeline cannot be made as asked for."""

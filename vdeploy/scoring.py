@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from training.clips import ClipSpec
 
-__all__ = ["Scorer"]
+__all__ = ["Scorer", "StagedScorer", "padded"]
 
 
 class Scorer(Protocol):
@@ -42,3 +42,41 @@ class Scorer(Protocol):
         Returns:
             `float32[B, 2]`; a row sums to 1.
         """
+
+
+class StagedScorer(Scorer, Protocol):
+    """A scorer whose two stages can be called one by one, so that a frame's features serve many windows."""
+
+    def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Features of frames.
+
+        Args:
+            frames: RGB, `uint8[B, t, S, S, 3]` with S of `spec` and t from 1 to its T.
+
+        Returns:
+            `float32[B, t, F]`; a frame's features do not depend on the other frames.
+        """
+
+    def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Probabilities from features.
+
+        Args:
+            features: `float32[B, T, F]`.
+
+        Returns:
+            `float32[B, 2]`; a row sums to 1.
+        """
+
+
+def padded(frames: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:
+    """Frames for an extractor that takes a fixed number of them, the last one repeated as often as needed.
+
+    Args:
+        frames: `uint8[B, t, S, S, 3]`, t at least 1.
+        multiple: What the number of frames has to be a multiple of.
+
+    Returns:
+        `uint8[B, t', S, S, 3]`.
+    """
+    missing = -frames.shape[1] % multiple
+    return np.concatenate([frames, np.repeat(frames[:, -1:], missing, axis=1)], axis=1) if missing else frames

@@ -62,13 +62,13 @@ class Grabs:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        grab = clips._Capture.grab
+        grab = clips.Capture.grab
 
-        def counting(capture: clips._Capture) -> bool:
+        def counting(capture: clips.Capture) -> bool:
             self.count += not capture._packets_only
             return grab(capture)
 
-        monkeypatch.setattr(clips._Capture, "grab", counting)
+        monkeypatch.setattr(clips.Capture, "grab", counting)
 
 
 # Which frames
@@ -175,7 +175,7 @@ def test_a_file_that_changes_between_the_passes_is_refused(tmp_path: Path, monke
     path = promise_frames(write_numbered(tmp_path / "clip.avi", 40), 12)
     read_pass, lengths = clips._pass, iter((40, 20, 40))
 
-    def changing(capture: clips._Capture, wanted: frozenset[int], size: int) -> tuple[dict[int, np.ndarray], int]:
+    def changing(capture: clips.Capture, wanted: frozenset[int], size: int) -> tuple[dict[int, np.ndarray], int]:
         kept, _ = read_pass(capture, wanted, size)
         return kept, next(lengths)
 
@@ -439,14 +439,14 @@ def test_times_that_cannot_tell_frames_apart_mean_reading_through(
 @pytest.mark.parametrize("frames_off", [1, -30, 30])
 def test_a_seek_that_lands_wrong_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames_off: int) -> None:
     path = write_numbered(tmp_path / "clip.avi", 1300, g=20)
-    seek = clips._Capture.seek
+    seek = clips.Capture.seek
     asked: list[int] = []
 
-    def wrong_once(capture: clips._Capture, time_us: int) -> None:
+    def wrong_once(capture: clips.Capture, time_us: int) -> None:
         asked.append(time_us)
         seek(capture, time_us + (frames_off * 40_000 if len(asked) == 3 else 0))
 
-    monkeypatch.setattr(clips._Capture, "seek", wrong_once)
+    monkeypatch.setattr(clips.Capture, "seek", wrong_once)
     assert numbers(read_clip(path, SMALL)) == frame_indices(1300, 16)
     assert len(asked) >= 3
 
@@ -555,16 +555,16 @@ def test_clips_are_decoded_ahead(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_closing_stops_decoders_in_the_middle_of_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_numbered(tmp_path / "clip.avi", 100)
-    grab, grabs = clips._Capture.grab, 0
+    grab, grabs = clips.Capture.grab, 0
 
-    def slow(capture: clips._Capture) -> bool:
+    def slow(capture: clips.Capture) -> bool:
         nonlocal grabs
         grabs += 1
         if grabs == 150:
             capture._stop.wait(timeout=10)
         return grab(capture)
 
-    monkeypatch.setattr(clips._Capture, "grab", slow)
+    monkeypatch.setattr(clips.Capture, "grab", slow)
     outcomes = read_clips([path] * 9, SMALL, workers=1)
     next(outcomes)
     outcomes.close()
@@ -592,7 +592,7 @@ def test_a_decoder_starts_no_threads_of_its_own(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "clip.mp4", 20, codec="libx264")
     read_clip(path, SMALL)
     before = len(os.listdir("/proc/self/task"))  # noqa: PTH208
-    with clips._Capture(path, threading.Event()) as capture:
+    with clips.Capture(path, threading.Event()) as capture:
         assert capture.grab()
         assert len(os.listdir("/proc/self/task")) == before  # noqa: PTH208
 

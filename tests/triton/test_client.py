@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,12 @@ import tritonclient.grpc as triton
 
 from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports, eventually, kill_stub
+from tests.videos import write_numbered
 from training.clips import ClipSpec
+from vdeploy.bundle import Bundle
+from vdeploy.detector import detect
 from vdeploy.errors import ClientError
+from vdeploy.runtimes.local import LocalScorer
 from vdeploy.scoring import Scorer
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
@@ -49,6 +54,29 @@ class TestAgainstAServer:
         assert scores.dtype == np.float32
         np.testing.assert_allclose(scores, tiny_probabilities(frames), rtol=0, atol=1e-6)
         assert len({tuple(row) for row in scores.tolist()}) == count
+
+    def test_the_two_stages_one_by_one(self, scorer: TritonScorer, bundle: Bundle) -> None:
+        local = LocalScorer(bundle)
+        frames = clips(9)
+        features = scorer.extract(frames)
+        np.testing.assert_allclose(features, local.extract(frames), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(scorer.classify(features), tiny_probabilities(frames), rtol=0, atol=1e-6)
+        few = scorer.extract(frames[:2, :3])
+        np.testing.assert_allclose(few, features[:2, :3], rtol=0, atol=1e-6)
+
+    def test_a_timeline_is_the_same_as_in_this_process(
+        self, scorer: TritonScorer, bundle: Bundle, tmp_path: Path
+    ) -> None:
+        video = write_numbered(tmp_path / "v.mp4", 300)
+        served, local = (detect(video, one, stride_s=0.5) for one in (scorer, LocalScorer(bundle)))
+        assert len(served.windows) == 21
+        for one, other in zip(served.windows, local.windows, strict=True):
+            assert one.probability == pytest.approx(other.probability, abs=1e-5)
+
+    def test_stages_of_a_version_that_is_gone_are_refused(self, scorer: TritonScorer) -> None:
+        scorer._versions = {EXTRACTOR_MODEL: "7"}
+        with pytest.raises(ClientError, match=f"does not serve the model {EXTRACTOR_MODEL}.*7"):
+            scorer.extract(clips(1))
 
     def test_no_clips_no_scores(self, scorer: TritonScorer) -> None:
         assert scorer.score(clips(0)).shape == (0, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -140,6 +142,12 @@ class Manifest(_Model):
     source: str = Field("", description="name of the data set")
     end_to_end: dict[str, HeldOut] = Field(default_factory=dict, description="both stages in a format, by its name")
     documents: dict[str, str] = Field(default_factory=dict, description="SHA-256 of further files by path")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest in canonical JSON: two bundles with the same one are the same."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
     def clip_spec(self) -> ClipSpec:

@@ -20,12 +20,14 @@ from vdeploy.cli import (
     evaluate,
     export,
     features,
+    gateway,
     inspect,
     lr_find,
     predict,
     serve,
     train,
     tune,
+    watch,
 )
 
 __all__ = ["app", "main"]
@@ -55,7 +57,9 @@ app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("rollback")(deploy.rollback)
 app.command("status")(deploy.status)
+app.add_typer(gateway.app, name="gateway")
 app.command("predict")(predict.predict)
+app.command("watch")(watch.watch)
 app.add_typer(benchmark_app.app, name="benchmark")
 app.command("doctor")(doctor.doctor)
 

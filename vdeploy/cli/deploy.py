@@ -57,6 +57,18 @@ def deploy(
     target_ort: TargetOrtOption = None,
     timeout: TimeoutOption = 120.0,
     log: LogOption = None,
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Afterwards, percent of the requests that --gateway is to give to this Triton, its canary.",
+        ),
+    ] = None,
+    gateway: Annotated[str, typer.Option(help="Address of the gateway of --canary.")] = "http://127.0.0.1:8080",
+    gateway_key: Annotated[
+        str, typer.Option(envvar="VDEPLOY_API_KEY", help="An administrator's API key there.", show_default=False)
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
@@ -89,6 +101,10 @@ def deploy(
             classifier=classifier_format,
             backend=chosen,
         )
+    if canary is not None:
+        from vdeploy.gateway.client import shift_canary  # noqa: PLC0415  keeps --help fast
+
+        shift_canary(gateway, canary, gateway_key)
     _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
 
 

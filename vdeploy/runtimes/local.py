@@ -8,6 +8,7 @@ import numpy as np
 
 from vdeploy.bundle import Bundle
 from vdeploy.runtimes.open import choose_format, open_artifact
+from vdeploy.scoring import padded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,7 +17,7 @@ __all__ = ["LocalScorer"]
 
 
 class LocalScorer:
-    """Both stages of a bundle, run one after the other; a `vdeploy.scoring.Scorer`.
+    """Both stages of a bundle, run one after the other; a `vdeploy.scoring.StagedScorer`.
 
     Args:
         bundle: The bundle.
@@ -46,6 +47,8 @@ class LocalScorer:
         self.classes = bundle.manifest.classes
         self.threshold = bundle.manifest.threshold
         self.format_name = choose_format(bundle, format_name)
+        length = bundle.artifact("extractor", self.format_name).inputs[0].shape[1]
+        self._clip_length = length if isinstance(length, int) else 1
         self._extractor = open_artifact(bundle, "extractor", self.format_name, threads, runtime)
         self._classifier = open_artifact(bundle, "classifier", classifier_format or self.format_name, threads, runtime)
 
@@ -53,12 +56,14 @@ class LocalScorer:
         """Features of clips, one clip after the other: a clip's frames fill a CPU, more only fill its memory.
 
         Args:
-            frames: ``uint8[B, T, H, W, 3]``, RGB.
+            frames: ``uint8[B, t, H, W, 3]``, RGB, t from 1 to T.
 
         Returns:
-            ``float32[B, T, F]``.
+            ``float32[B, t, F]``.
         """
-        return np.concatenate([self._extractor.infer({"frames": clip[np.newaxis]})["features"] for clip in frames])
+        count, whole = frames.shape[1], padded(frames, self._clip_length)
+        features = [self._extractor.infer({"frames": clip[np.newaxis]})["features"] for clip in whole]
+        return np.concatenate(features)[:, :count]
 
     def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probabilities from features.

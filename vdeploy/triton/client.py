@@ -15,18 +15,30 @@ import tritonclient.grpc as triton
 
 from training.clips import ClipSpec
 from vdeploy.errors import ClientError
-from vdeploy.triton.names import DEFAULT_GRPC_PORT, ENSEMBLE_MODEL, FRAMES, PROBABILITIES
+from vdeploy.scoring import padded
+from vdeploy.triton.names import (
+    CLASSIFIER_MODEL,
+    DEFAULT_GRPC_PORT,
+    ENSEMBLE_MODEL,
+    EXTRACTOR_MODEL,
+    FEATURES,
+    FRAMES,
+    PROBABILITIES,
+)
 
 __all__ = ["TritonScorer"]
 
+_TYPES = {"uint8": "UINT8", "float32": "FP32"}
 _NOT_SERVED = ("unknown model", "is not ready", "no available versions", "is not found")
 
 
 class TritonScorer:
-    """A `Scorer` over gRPC.
+    """A `StagedScorer` over gRPC.
 
     Everything that a client must know of the model comes from the server: the clips it expects, the classes, the
-    threshold and which bundle it serves.
+    threshold and which bundle it serves. Clips go to whatever version serves when they are scored. The two stages are
+    called in the versions that served when the scorer was made, as features of one version mean nothing to another;
+    once those are gone, a new scorer is due.
 
     Args:
         address: `HOST:PORT` or `HOST` of Triton's gRPC interface.
@@ -54,6 +66,8 @@ class TritonScorer:
     def __init__(self, address: str = f"localhost:{DEFAULT_GRPC_PORT}", *, timeout_seconds: float = 60.0) -> None:
         self.address = _host_and_port(address)
         self._timeout = timeout_seconds
+        self._versions: dict[str, str] = {}
+        self._extractor_frames: int | None = None
         self._client = triton.InferenceServerClient(self.address)
         try:
             self._read_config()
@@ -92,34 +106,75 @@ class TritonScorer:
                 f"frames are {frames.dtype}{list(frames.shape)}, {self.address} takes uint8[{shape}]",
                 "decode the video with the server's ClipSpec",
             )
-        parts = [
-            self._infer(frames[start : start + self.max_batch_size])
-            for start in range(0, len(frames), self.max_batch_size)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+        return self._in_batches(ENSEMBLE_MODEL, FRAMES, frames, PROBABILITIES, (len(self.classes),))
 
-    def _infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        tensor = triton.InferInput(FRAMES, batch.shape, "UINT8")
+    def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Features of frames; see `vdeploy.scoring.StagedScorer`.
+
+        Raises:
+            ClientError: The server does not answer as it should, or has replaced the version.
+        """
+        count = frames.shape[1]
+        whole = padded(frames, self._frames_of_extractor())
+        shape = (whole.shape[1], self._dim)
+        return self._in_batches(EXTRACTOR_MODEL, FRAMES, whole, FEATURES, shape)[:, :count]
+
+    def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Probabilities from features; see `vdeploy.scoring.StagedScorer`.
+
+        Raises:
+            ClientError: The server does not answer as it should, or has replaced the version.
+        """
+        return self._in_batches(CLASSIFIER_MODEL, FEATURES, features, PROBABILITIES, (len(self.classes),))
+
+    def _in_batches(
+        self, model: str, name: str, values: npt.NDArray[Any], wanted: str, shape: tuple[int, ...]
+    ) -> npt.NDArray[np.float32]:
+        parts = [
+            self._infer(model, name, values[start : start + self.max_batch_size], wanted, shape)
+            for start in range(0, len(values), self.max_batch_size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, *shape), np.float32)
+
+    def _infer(
+        self, model: str, name: str, batch: npt.NDArray[Any], wanted: str, shape: tuple[int, ...]
+    ) -> npt.NDArray[np.float32]:
+        tensor = triton.InferInput(name, batch.shape, _TYPES[batch.dtype.name])
         tensor.set_data_from_numpy(np.ascontiguousarray(batch))
-        output = triton.InferRequestedOutput(PROBABILITIES)
+        output = triton.InferRequestedOutput(wanted)
+        version = self._versions.get(model, "")
         try:
-            result = self._client.infer(ENSEMBLE_MODEL, [tensor], outputs=[output], client_timeout=self._timeout)
+            result = self._client.infer(
+                model, [tensor], model_version=version, outputs=[output], client_timeout=self._timeout
+            )
         except triton.InferenceServerException as error:
-            raise self._explain(error) from error
-        probabilities = result.as_numpy(PROBABILITIES)
-        expected = (len(batch), len(self.classes))
-        if probabilities is None or probabilities.shape != expected:
-            found = "nothing" if probabilities is None else f"shape {list(probabilities.shape)}"
+            raise self._explain(error, model) from error
+        answer = result.as_numpy(wanted)
+        expected = (len(batch), *shape)
+        if answer is None or answer.shape != expected:
+            found = "nothing" if answer is None else f"shape {list(answer.shape)}"
             raise ClientError(
                 f"{self.address} answered {found} instead of shape {list(expected)}", "look at the server's log"
             )
-        return np.asarray(probabilities, np.float32)
+        return np.asarray(answer, np.float32)
+
+    def _frames_of_extractor(self) -> int:
+        """Frames of a clip that the extractor insists on, 1 where it takes any number."""
+        if self._extractor_frames is None:
+            config = self._config_of(EXTRACTOR_MODEL)
+            self._extractor_frames = max(int(config.input[0].dims[0]), 1)
+        return self._extractor_frames
+
+    def _config_of(self, model: str) -> Any:
+        try:
+            return self._client.get_model_config(
+                model, model_version=self._versions.get(model, ""), client_timeout=self._timeout
+            ).config
+        except triton.InferenceServerException as error:
+            raise self._explain(error, model) from error
 
     def _read_config(self) -> None:
-        try:
-            config = self._client.get_model_config(ENSEMBLE_MODEL, client_timeout=self._timeout).config
-        except triton.InferenceServerException as error:
-            raise self._explain(error) from error
+        config = self._config_of(ENSEMBLE_MODEL)
         try:
             values: dict[str, Any] = {name: json.loads(entry.string_value) for name, entry in config.parameters.items()}
             self.spec = ClipSpec.from_dict(values["clip"])
@@ -129,18 +184,24 @@ class TritonScorer:
             self.bias = float(values.get("bias", 0.0))
             self.run = str(values["run"])
             self.bundle_digest = str(values["bundle_sha256"])
+            self._dim = int(values["extractor_dim"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ClientError(
                 f"{self.address} serves a {ENSEMBLE_MODEL} that vdeploy did not write ({error!r})",
                 "serve a bundle with this version of vdeploy",
             ) from error
         self.max_batch_size = int(config.max_batch_size)
+        self._versions = {
+            step.model_name: str(step.model_version)
+            for step in config.ensemble_scheduling.step
+            if step.model_version > 0
+        }
 
-    def _explain(self, error: Any) -> ClientError:
+    def _explain(self, error: Any, model: str) -> ClientError:
         status, message = error.status() or "", error.message() or str(error)
         if any(sign in message for sign in _NOT_SERVED):
             return ClientError(
-                f"{self.address} does not serve the model {ENSEMBLE_MODEL} ({message})",
+                f"{self.address} does not serve the model {model} ({message})",
                 "serve a bundle there: vdeploy serve BUNDLE",
             )
         if "maximum queue size" in message:

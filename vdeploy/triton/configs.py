@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -81,10 +80,9 @@ def render_configs(
 
 
 def _client_parameters(manifest: Manifest) -> dict[str, Any]:
-    canonical = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return {
         "bias": manifest.bias,
-        "bundle_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
+        "bundle_sha256": manifest.digest,
         "classes": manifest.classes,
         "clip": manifest.clip,
         "extractor_dim": manifest.extractor.dim,

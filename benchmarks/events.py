@@ -1,0 +1,197 @@
+"""How well are events found? Precision, recall and F1 on long videos with known fights, by a rule chosen on others.
+
+    python -m benchmarks.events --bundle BUNDLE [CLIPS] [--videos 20] [--minutes 1] [--format F]
+
+Clips of a split are divided into two halves. Videos put together from one half choose the rule (thresholds, shortest
+duration, gap) with the best F1; those from the other half are judged by it. A fight counts as found if an event shares
+with it at least the given part of what both cover together (intersection over union), each event for one fight; by the
+second, every tenth of a second counts by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.montage import Montage, labelled_clips, make_montage
+from training.errors import UserError
+from training.files import write_json
+from training.progress import track
+from vdeploy.bundle import Bundle
+from vdeploy.detector import detect
+from vdeploy.runtimes.local import LocalScorer
+from vdeploy.timeline import EventRule, Timeline
+
+IOU = (0.3, 0.5)
+CHOOSING_IOU = 0.5
+TICK_S = 0.1
+
+Judged = tuple[Timeline, Montage]
+
+
+class Counts(NamedTuple):
+    """What was found, what was found wrongly and what was missed."""
+
+    hits: int
+    false: int
+    missed: int
+
+    @property
+    def precision(self) -> float:
+        """Share of what was found that is right."""
+        return self.hits / (self.hits + self.false) if self.hits + self.false else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of what there is that was found."""
+        return self.hits / (self.hits + self.missed) if self.hits + self.missed else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Their harmonic mean."""
+        return 2 * self.hits / (2 * self.hits + self.false + self.missed) if self.hits else 0.0
+
+
+def by_event(judged: Sequence[Judged], overlap: float) -> Counts:
+    """Events against fights; the best overlaps are matched first."""
+    hits = events = fights = 0
+    for timeline, montage in judged:
+        spans = [(event.start_s, event.end_s) for event in timeline.events]
+        pairs = sorted(
+            (
+                (_iou(span, fight), number, other)
+                for number, span in enumerate(spans)
+                for other, fight in enumerate(montage.fights)
+            ),
+            reverse=True,
+        )
+        used: tuple[set[int], set[int]] = (set(), set())
+        for value, number, other in pairs:
+            if value >= overlap and number not in used[0] and other not in used[1]:
+                used[0].add(number)
+                used[1].add(other)
+        hits += len(used[0])
+        events += len(spans)
+        fights += len(montage.fights)
+    return Counts(hits, events - hits, fights - hits)
+
+
+def by_second(judged: Sequence[Judged]) -> Counts:
+    """Tenths of a second inside events against those inside fights."""
+    hits = false = missed = 0
+    for timeline, montage in judged:
+        times = np.arange(0, montage.duration_s, TICK_S) + TICK_S / 2
+        found = _inside(times, [(event.start_s, event.end_s) for event in timeline.events])
+        true = _inside(times, montage.fights)
+        hits += int((found & true).sum())
+        false += int((found & ~true).sum())
+        missed += int((~found & true).sum())
+    return Counts(hits, false, missed)
+
+
+def choose_rule(judged: Sequence[Judged]) -> EventRule:
+    """The rule with the best F1 by event."""
+    rules = [
+        EventRule(enter, enter * share, shortest, gap)
+        for enter, share, shortest, gap in itertools.product(
+            np.round(np.arange(0.05, 1.0, 0.05), 2).tolist(), (0.5, 0.8, 1.0), (0.0, 2.0, 2.5, 3.0), (0.0, 1.0)
+        )
+    ]
+    return max(rules, key=lambda rule: by_event(_judge(judged, rule), CHOOSING_IOU).f1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark; 2 if it could not run."""
+    options = _parse(arguments)
+    try:
+        result = _run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    scorer = LocalScorer(Bundle(options.bundle), options.format)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        clips = labelled_clips(options.clips, options.split, scratch)
+        halves = [{label: paths[half::2] for label, paths in clips.items()} for half in (0, 1)]
+        judged: list[list[Judged]] = [[], []]
+        with track("videos", 2 * options.videos, "videos") as step:
+            for half, seed in itertools.product((0, 1), range(options.videos)):
+                montage = make_montage(halves[half], options.minutes, seed, scratch / "video.mp4")
+                timeline = detect(montage.path, scorer, window_s=options.window, stride_s=options.stride)
+                judged[half].append((timeline, montage))
+                step.advance()
+    rule = choose_rule(judged[0])
+    usual = EventRule.at(scorer.threshold)
+    return {
+        "bundle": options.bundle.name,
+        "format": scorer.format_name,
+        "frame_px": scorer.spec.size,
+        "clips": "generated" if options.clips is None else options.clips.name,
+        "window_s": options.window,
+        "stride_s": judged[1][0][0].stride_s,
+        "videos": options.videos,
+        "minutes_each": round(statistics.mean(montage.duration_s for _, montage in judged[1]) / 60, 2),
+        "fights": sum(len(montage.fights) for _, montage in judged[1]),
+        "chosen": _scores(_judge(judged[1], rule), rule),
+        "chosen_on_its_own_videos": _scores(_judge(judged[0], rule), rule),
+        "default": _scores(_judge(judged[1], usual), usual),
+    }
+
+
+def _judge(judged: Sequence[Judged], rule: EventRule) -> list[Judged]:
+    return [(timeline.with_rule(rule), montage) for timeline, montage in judged]
+
+
+def _scores(judged: Sequence[Judged], rule: EventRule) -> dict[str, Any]:
+    counts = {f"iou_{overlap}": by_event(judged, overlap) for overlap in IOU} | {"seconds": by_second(judged)}
+    measures = {
+        name: {measure: round(getattr(count, measure), 3) for measure in ("precision", "recall", "f1")}
+        for name, count in counts.items()
+    }
+    return {"rule": vars(rule), **measures}
+
+
+def _iou(one: tuple[float, float], other: tuple[float, float]) -> float:
+    shared = max(min(one[1], other[1]) - max(one[0], other[0]), 0.0)
+    return shared / (one[1] - one[0] + other[1] - other[0] - shared)
+
+
+def _inside(times: np.ndarray, spans: Sequence[tuple[float, float]]) -> np.ndarray:
+    inside = np.zeros(len(times), bool)
+    for start, end in spans:
+        inside |= (times >= start) & (times < end)
+    return inside
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("clips", nargs="?", type=Path, metavar="CLIPS", help="labelled clips; generated if left out")
+    parser.add_argument("--bundle", type=Path, required=True, help="what scores; one for small frames runs in minutes")
+    parser.add_argument("--format", help="format of the bundle")
+    parser.add_argument("--split", default="valid", help="which clips (%(default)s)")
+    parser.add_argument("--videos", type=int, default=20, help="to judge, and as many to choose on (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="length of each (%(default)s)")
+    parser.add_argument("--window", type=float, default=2.0, help="seconds of a window (%(default)s)")
+    parser.add_argument("--stride", type=float, default=0.5, help="seconds from window to window (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

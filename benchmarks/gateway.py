@@ -1,0 +1,212 @@
+"""How much a gateway carries on this machine, where its limit lies, and whether it holds on to anything.
+
+    python benchmarks/gateway.py                          # closed loop: N clients, each with one request at a time
+    python benchmarks/gateway.py --rate 100               # open loop: requests at fixed times, whatever the answers do
+    python benchmarks/gateway.py --soak 10                # minutes of mixed requests; memory, files, processes
+
+Clients send the decoded frames of one clip (`POST /predict/frames`); the model is a small one, so that what is measured
+is the gateway. Clients and gateway share the machine. In an open loop a request's time counts from when it was due, so
+that waiting for a slow answer is not hidden.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.client
+import io
+import itertools
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.gateway.running import Running, running_gateway
+from tests.tiny_bundle import make_tiny_bundle
+from training.synth import synthesize
+from vdeploy.runtimes.base import available_cores
+
+CLIENTS = (1, 2, 4, 8, 16)
+HEADERS = {"Content-Type": "application/octet-stream"}
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=16, help="frames of a clip")
+    parser.add_argument("--size", type=int, default=224, help="height and width of a frame in pixels")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS, help="closed loop: clients at a time")
+    parser.add_argument("--rate", type=float, help="open loop: requests a second")
+    parser.add_argument("--soak", type=float, help="minutes of mixed requests")
+    options = parser.parse_args()
+    body = _array(options.frames, options.size)
+    print(f"{available_cores()} cores, clips of {options.frames} frames of {options.size} px, {len(body):,} bytes each")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = make_tiny_bundle(folder / "bundle", frames=options.frames, size=options.size).root
+        with running_gateway(folder / "spool", "--bundle", str(bundle), "--max-requests", "64") as gateway:
+            _Client(gateway).send(body)
+            if options.soak:
+                soak(gateway, body, folder, options.soak * 60)
+            elif options.rate:
+                open_loop(gateway, body, options.rate, options.seconds)
+            else:
+                closed_loop(gateway, body, options.clients, options.seconds)
+
+
+def closed_loop(gateway: Running, body: bytes, counts: list[int], seconds: float) -> None:
+    """Each client sends its next request when the last one is answered."""
+    print("clients  requests/s  p50 ms  p99 ms  max ms  gateway CPU  statuses")
+    for count in counts:
+        loads = [_Load(gateway, body) for _ in range(count)]
+        end = time.perf_counter() + seconds
+        spent = _cpu_seconds(gateway)
+        took = _in_threads([functools.partial(load.until, end) for load in loads])
+        _report(f"{count:7}", loads, took, (_cpu_seconds(gateway) - spent) / took)
+
+
+def open_loop(gateway: Running, body: bytes, rate: float, seconds: float) -> None:
+    """Requests are due at fixed times; a pool of clients sends each as soon as one is free."""
+    print(f"{rate:g} requests/s for {seconds:g} s")
+    print("         requests/s  p50 ms  p99 ms  max ms  gateway CPU  statuses")
+    loads = [_Load(gateway, body) for _ in range(16)]
+    start = time.perf_counter() + 0.2
+    due = iter([start + number / rate for number in range(int(rate * seconds))])
+    lock = threading.Lock()
+
+    def next_due() -> Iterator[float]:
+        while True:
+            with lock:
+                moment = next(due, None)
+            if moment is None:
+                return
+            yield moment
+
+    spent = _cpu_seconds(gateway)
+    took = _in_threads([functools.partial(load.at, next_due()) for load in loads])
+    _report(" " * 7, loads, took, (_cpu_seconds(gateway) - spent) / took)
+
+
+def soak(gateway: Running, body: bytes, folder: Path, seconds: float) -> None:
+    """Frames, videos, timelines, streams and rubbish in turn, with what the gateway holds from time to time."""
+    synthesize(folder / "clips", clips=4, size=(96, 72), fps=10.0)
+    videos = [path.read_bytes() for path in sorted((folder / "clips").rglob("*.mp4"))]
+    end = time.perf_counter() + seconds
+    statuses: Counter[int] = Counter()
+    workers = [threading.Thread(target=_mix, args=(gateway, body, videos, end, statuses)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    print("minute  requests  memory MiB  descriptors  processes  files")
+    for tick in itertools.count():
+        process = Path(f"/proc/{gateway.process.pid}")
+        memory = int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+        held = (len(list((process / "fd").iterdir())), len(gateway.children()), len(gateway.files()))
+        print(
+            f"{tick * seconds / 600:6.1f}  {statuses.total():8}  {memory:10.1f}  {held[0]:11}  {held[1]:9}  {held[2]:5}"
+        )
+        if tick == 10:
+            break
+        time.sleep(seconds / 10)
+    for worker in workers:
+        worker.join()
+    print(f"statuses {dict(sorted(statuses.items()))}, files left {len(gateway.files())}")
+
+
+def _mix(gateway: Running, body: bytes, videos: list[bytes], end: float, statuses: Counter[int]) -> None:
+    with gateway.client() as client:
+        for number in itertools.count():
+            if time.perf_counter() > end:
+                return
+            video = videos[number % len(videos)]
+            match number % 5:
+                case 0:
+                    answer = client.post("/predict/frames", content=body, headers=HEADERS)
+                case 1:
+                    answer = client.post("/predict", files={"video": video})
+                case 2:
+                    answer = client.post("/predict", files={"video": video}, params={"timeline": True})
+                case 3:
+                    answer = client.post("/predict", files={"video": video[: len(video) // 2]})
+                case _:
+                    begun = client.post("/streams", files={"video": video})
+                    answer = client.get(begun.json()["events_url"])
+                    client.delete(f"/streams/{begun.json()['id']}")
+            statuses[answer.status_code] += 1
+
+
+class _Client:
+    """A connection that is kept."""
+
+    def __init__(self, gateway: Running) -> None:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
+
+    def send(self, body: bytes) -> int:
+        self._connection.request("POST", "/predict/frames", body, HEADERS)
+        answer = self._connection.getresponse()
+        json.loads(answer.read())
+        return answer.status
+
+
+class _Load:
+    """What one client saw."""
+
+    def __init__(self, gateway: Running, body: bytes) -> None:
+        self._client, self._body = _Client(gateway), body
+        self.milliseconds: list[float] = []
+        self.statuses: Counter[int] = Counter()
+
+    def until(self, end: float) -> None:
+        while (start := time.perf_counter()) < end:
+            self._send(start)
+
+    def at(self, moments: Iterator[float]) -> None:
+        for moment in moments:
+            time.sleep(max(0.0, moment - time.perf_counter()))
+            self._send(moment)
+
+    def _send(self, since: float) -> None:
+        self.statuses[self._client.send(self._body)] += 1
+        self.milliseconds.append((time.perf_counter() - since) * 1000)
+
+
+def _in_threads(calls: list[Callable[[], None]]) -> float:
+    threads = [threading.Thread(target=call) for call in calls]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start
+
+
+def _report(label: str, loads: list[_Load], took: float, cpu: float) -> None:
+    times = np.concatenate([load.milliseconds for load in loads])
+    statuses = dict(sum((load.statuses for load in loads), Counter()))
+    p50, p99 = np.percentile(times, [50, 99])
+    print(f"{label}  {len(times) / took:10.1f}  {p50:6.1f}  {p99:6.1f}  {times.max():6.1f}  {cpu:11.0%}  {statuses}")
+
+
+def _cpu_seconds(gateway: Running) -> float:
+    fields = Path(f"/proc/{gateway.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _array(frames: int, size: int) -> bytes:
+    out = io.BytesIO()
+    np.save(out, np.random.default_rng(0).integers(0, 256, (frames, size, size, 3), np.uint8))
+    return out.getvalue()
+
+
+if __name__ == "__main__":
+    main()

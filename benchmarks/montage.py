@@ -1,0 +1,106 @@
+"""Long videos with known events: labelled clips, one after the other, calm for a while and then a fight."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from training.dataset import LabelledClip, scan
+from training.errors import DatasetError
+from training.files import staging_folder
+from training.synth import synthesize
+from vdeploy.writing import FrameWriter, open_writer
+
+__all__ = ["Montage", "labelled_clips", "make_montage"]
+
+CALM_CLIPS = (4, 12)
+"""Calm clips between two fights, from and to."""
+
+FIGHT_CLIPS = (1, 4)
+"""Clips of a fight."""
+
+
+class Montage(NamedTuple):
+    """A long video.
+
+    Attributes:
+        path: Its file.
+        fights: From when to when a fight is shown, in seconds.
+        duration_s: How long it is.
+    """
+
+    path: Path
+    fights: tuple[tuple[float, float], ...]
+    duration_s: float
+
+
+def labelled_clips(folder: Path | None, split: str, scratch: Path) -> dict[int, list[Path]]:
+    """Clips by label, 1 for a fight.
+
+    Args:
+        folder: A data set; generated clips if left out.
+        split: Its split.
+        scratch: Where clips are generated.
+    """
+    if folder is None:
+        folder, split = scratch / "clips", "all"
+        synthesize(folder, clips=40)
+    dataset = scan(folder)
+    chosen: Sequence[LabelledClip] = dataset.clips if split == "all" else dataset.of(split)
+    found = {label: [dataset.absolute(clip) for clip in chosen if clip.label == label] for label in (0, 1)}
+    if not all(found.values()):
+        raise DatasetError(f"the {split} split of {folder} lacks clips of a class", "choose another")
+    return found
+
+
+def make_montage(clips: dict[int, list[Path]], minutes: float, seed: int, path: Path) -> Montage:
+    """Puts clips together; the same for the same seed and clips.
+
+    Args:
+        clips: By label, 1 for a fight; all of one size and frame rate.
+        minutes: How long the video becomes, to a clip.
+        seed: Of the order.
+        path: An MP4 file to write.
+    """
+    chance = random.Random(seed)  # noqa: S311
+    first = cv2.VideoCapture(str(clips[0][0]))
+    fps, width, height = (
+        first.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    frames, fights = 0, []
+    with contextlib.ExitStack() as stack:
+        staged = stack.enter_context(staging_folder(path)) / path.name
+        with open_writer(staged, fps, int(width), int(height)) as writer:
+            while frames < minutes * 60 * fps:
+                for label, (fewest, most) in ((0, CALM_CLIPS), (1, FIGHT_CLIPS)):
+                    start = frames
+                    for clip in chance.choices(clips[label], k=chance.randint(fewest, most)):
+                        frames += _append(clip, writer)
+                    if label:
+                        fights.append((start / fps, frames / fps))
+        staged.replace(path)
+    return Montage(path, tuple(fights), frames / fps)
+
+
+def _append(clip: Path, writer: FrameWriter) -> int:
+    count = 0
+    for picture in _pictures(clip):
+        writer.write(picture)
+        count += 1
+    return count
+
+
+def _pictures(clip: Path) -> Iterator[npt.NDArray[np.uint8]]:
+    capture = cv2.VideoCapture(str(clip))
+    while True:
+        done, picture = capture.read()
+        if not done:
+            return
+        yield np.asarray(picture, np.uint8)

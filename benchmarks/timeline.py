@@ -1,0 +1,174 @@
+"""What do sliding windows save over classifying each window by itself, and does memory stay bounded?
+
+    python -m benchmarks.timeline --bundle BUNDLE [CLIPS] [--minutes 10] [--piece 1] [--stride 1] [--format F]
+
+A long video is put together from labelled clips (generated ones if no folder is given), and all of it goes through the
+detector, windows of 2 s. A piece is scored both ways: by the detector, and each window by itself, all of its frames
+through both stages. Both decode the piece once, and both times include that. The ratio is taken there, also for windows
+that begin at every sampled frame; probabilities are compared window by window. Peak memory is that of a process of its
+own, for a video of one minute and for the long one. Fails if scores differ or memory grows by more than a tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.montage import labelled_clips, make_montage
+from training.errors import UserError
+from training.files import write_json
+from vdeploy.bundle import Bundle
+from vdeploy.detector import detect
+from vdeploy.runtimes.base import available_cores
+from vdeploy.runtimes.local import LocalScorer
+from vdeploy.sampling import VideoSampler
+from vdeploy.timeline import Timeline
+from vdeploy.windows import WindowPlan
+
+WINDOW_S = 2.0
+TOLERANCE = 1e-5
+MEMORY_GROWTH = 1.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A piece of video, both ways.
+
+    Attributes:
+        stride_s: From window to window, in seconds.
+        windows: How many.
+        sliding_s: Seconds that the detector took.
+        alone_s: Seconds that decoding and each window by itself took.
+        ratio: How many times longer the latter is.
+        difference: The largest between two probabilities of a window.
+    """
+
+    stride_s: float
+    windows: int
+    sliding_s: float
+    alone_s: float
+    ratio: float
+    difference: float
+
+
+def compare(video: Path, scorer: LocalScorer, stride_s: float) -> Comparison:
+    """Scores the windows of a video both ways."""
+    plan = WindowPlan.of(scorer.spec.frames, WINDOW_S, stride_s)
+    scorer.score(np.zeros((1, scorer.spec.frames, scorer.spec.size, scorer.spec.size, 3), np.uint8))
+    started = time.perf_counter()
+    timeline = detect(video, scorer, window_s=WINDOW_S, stride_s=stride_s)
+    between = time.perf_counter()
+    frames = dict(VideoSampler(video, plan, scorer.spec.size))
+    alone = []
+    for window in timeline.windows:
+        first = round(window.start_s * plan.sampled_fps)
+        clip = np.stack([frames[first + number] for number in range(plan.frames)])
+        alone.append(float(scorer.score(clip[np.newaxis])[0, 1]))
+    ended = time.perf_counter()
+    sliding_s, alone_s = between - started, ended - between
+    difference = max(abs(one - window.probability) for one, window in zip(alone, timeline.windows, strict=True))
+    return Comparison(plan.stride_s, len(alone), sliding_s, alone_s, alone_s / sliding_s, difference)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark; 1 if scores differ or memory grows, 2 if it could not run."""
+    options = _parse(arguments)
+    try:
+        if options.only:
+            return _detect_only(options)
+        result = _run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result, indent=2))
+    return 0 if result["scores_identical"] and result["memory_bounded"] else 1
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    scorer = LocalScorer(Bundle(options.bundle), options.format)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        clips = labelled_clips(options.clips, options.split, scratch)
+        long = make_montage(clips, options.minutes, 0, scratch / "long.mp4")
+        minute = make_montage(clips, 1.0, 0, scratch / "minute.mp4")
+        piece = make_montage(clips, options.piece, 0, scratch / "piece.mp4")
+        whole, long_mb = _in_a_process(options, long.path)
+        _, minute_mb = _in_a_process(options, minute.path)
+        one_frame_s = WINDOW_S / scorer.spec.frames
+        both = [compare(piece.path, scorer, stride_s) for stride_s in (options.stride, one_frame_s)]
+    return {
+        "machine": f"{platform.machine()}, {available_cores()} cores",
+        "bundle": options.bundle.name,
+        "format": scorer.format_name,
+        "frame_px": scorer.spec.size,
+        "clips": "generated" if options.clips is None else options.clips.name,
+        "window_s": WINDOW_S,
+        "stride_s": whole["stride_s"],
+        "sampled_fps": whole["sampled_fps"],
+        "long": {"duration_s": round(long.duration_s, 1), "windows": whole["windows"], "seconds": whole["seconds"]},
+        "times_real_time": round(long.duration_s / whole["seconds"], 1),
+        "piece_s": round(piece.duration_s, 1),
+        "both_ways": [_rounded(one) for one in both],
+        "scores_identical": all(one.difference <= TOLERANCE for one in both),
+        "peak_mb": {"minute": minute_mb, "long": long_mb},
+        "memory_bounded": long_mb <= MEMORY_GROWTH * minute_mb,
+    }
+
+
+def _rounded(both: Comparison) -> dict[str, float]:
+    return {name: float(f"{value:.4g}") for name, value in dataclasses.asdict(both).items()}
+
+
+def _in_a_process(options: argparse.Namespace, video: Path) -> tuple[dict[str, Any], float]:
+    """Detects in a process of its own; what it found, and its peak memory in MB."""
+    command = [sys.executable, "-m", "benchmarks.timeline", "--bundle", str(options.bundle), "--only", str(video)]
+    command += ["--stride", str(options.stride), *(["--format", options.format] if options.format else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    return found, found["peak_mb"]
+
+
+def _detect_only(options: argparse.Namespace) -> int:
+    scorer = LocalScorer(Bundle(options.bundle), options.format)
+    started = time.perf_counter()
+    timeline: Timeline = detect(options.only, scorer, window_s=WINDOW_S, stride_s=options.stride)
+    result = {
+        "windows": len(timeline.windows),
+        "stride_s": timeline.stride_s,
+        "sampled_fps": timeline.sampled_fps,
+        "seconds": round(time.perf_counter() - started, 2),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    print(json.dumps(result))
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("clips", nargs="?", type=Path, metavar="CLIPS", help="labelled clips; generated if left out")
+    parser.add_argument("--bundle", type=Path, required=True, help="what scores; one for small frames runs in minutes")
+    parser.add_argument("--format", help="format of the bundle")
+    parser.add_argument("--split", default="valid", help="which clips (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of the long video (%(default)s)")
+    parser.add_argument("--piece", type=float, default=1.0, help="minutes that are scored both ways (%(default)s)")
+    parser.add_argument("--stride", type=float, default=1.0, help="seconds from window to window (%(default)s)")
+    parser.add_argument("--only", type=Path, metavar="VIDEO", help="detect in this video, and nothing else")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.gateway.running import eventually
+from tests.videos import write_numbered
+from training.clips import ClipSpec, read_clip
+from vdeploy.errors import UserError
+from vdeploy.gateway.batching import Batcher
+from vdeploy.gateway.decoding import pool as pool_module
+from vdeploy.gateway.decoding.job import Job
+from vdeploy.gateway.decoding.pool import DecoderPool
+from vdeploy.gateway.limits import DecodingLimits
+from vdeploy.gateway.problems import Problem
+from vdeploy.sampling import VideoSampler
+from vdeploy.windows import WindowPlan
+
+SPEC = ClipSpec(frames=4, size=32)
+LIMITS = DecodingLimits()
+
+CONFINED = """
+import signal, socket
+from vdeploy.gateway.decoding.confinement import confine, leave_network
+from vdeploy.gateway.limits import DecodingLimits
+
+alone = leave_network()
+confine(DecodingLimits(open_files=16, memory_bytes=1 << 30))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+def refused(attempt, kind):
+    try:
+        attempt()
+    except kind:
+        return True
+
+assert refused(lambda: open(TARGET, "w", buffering=1).write("x\\n"), OSError)
+assert refused(lambda: bytearray(2 << 30), MemoryError)
+assert refused(lambda: [open("/dev/null") for _ in range(20)], OSError)
+if alone:
+    assert refused(lambda: socket.create_connection(("127.0.0.1", 9), 1), OSError)
+    assert [name for _, name in socket.if_nameindex()] == ["lo"]
+print("confined")
+"""
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[DecoderPool]:
+    pool = DecoderPool(1, patience_s=20)
+    yield pool
+    pool.close()
+
+
+def job(path: Path, plan: WindowPlan | None = None, **limits: float) -> Job:
+    return Job(str(path), SPEC, dataclasses.replace(LIMITS, **limits), plan)
+
+
+def refusal(decoders: DecoderPool, wanted: Job) -> str:
+    with pytest.raises(Problem) as caught:
+        decoders.clip(wanted)
+    return caught.value.code
+
+
+def test_a_job_survives_its_line(tmp_path: Path):
+    wanted = job(tmp_path / 'a\n"b', WindowPlan.of(4, 1.0))
+    assert Job.from_line(wanted.to_line()) == wanted
+    assert wanted.to_line().count(b"\n") == 1
+
+
+def test_a_clip_is_what_the_one_decoder_gives(decoders: DecoderPool, video: Path):
+    found, expected = decoders.clip(job(video)), read_clip(video, SPEC)
+    np.testing.assert_array_equal(found.frames, expected.frames)
+    assert (found.count, found.fps, found.warnings) == (expected.decoded_frames, expected.fps, expected.warnings)
+
+
+def test_samples_are_what_the_sampler_gives(decoders: DecoderPool, video: Path):
+    plan = WindowPlan.of(4, 1.0)
+    found, expected = list(decoders.samples(job(video, plan))), list(VideoSampler(video, plan, SPEC.size))
+    assert [index for index, _ in found] == [index for index, _ in expected]
+    np.testing.assert_array_equal([frame for _, frame in found], [frame for _, frame in expected])
+
+
+@pytest.mark.parametrize("limits", [{"wall_s": 1e-3}, {"memory_bytes": 64 << 20}])
+def test_a_file_that_costs_too_much_is_given_up_and_the_next_one_decoded(
+    decoders: DecoderPool, video: Path, limits: dict[str, float]
+):
+    assert refusal(decoders, job(video, **limits)) in {"too_expensive", "unreadable_video"}
+    assert decoders.clip(job(video)).count == 100
+
+
+def test_a_process_that_hangs_is_killed(video: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool_module, "_GRACE_SECONDS", 0.5)
+    decoders = DecoderPool(1)
+    try:
+        decoders.clip(job(video))
+        (pid,) = decoders.processes
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(Problem, match="too long"):
+            decoders.clip(job(video, wall_s=0.2))
+        assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+        assert decoders.clip(job(video)).count == 100
+    finally:
+        decoders.close()
+
+
+def test_a_killed_process_is_replaced(video: Path):
+    losses = []
+    decoders = DecoderPool(1, on_loss=lambda: losses.append(1))
+    try:
+        decoders.clip(job(video))
+        (before,) = decoders.processes
+        os.kill(before, signal.SIGKILL)
+        assert eventually(lambda: not decoders.processes)
+        assert decoders.clip(job(video)).count == 100
+        assert decoders.processes != [before]
+    finally:
+        decoders.close()
+
+
+def test_leaving_samples_early_gives_the_file_up(tmp_path: Path):
+    long = write_numbered(tmp_path / "long.avi", 3000)
+    decoders = DecoderPool(1)
+    try:
+        samples = decoders.samples(job(long, WindowPlan.of(4, 0.2)))
+        next(samples)
+        samples.close()
+        assert not decoders.processes
+    finally:
+        decoders.close()
+
+
+def test_files_wait_for_a_free_process_but_not_for_ever(video: Path):
+    decoders = DecoderPool(1, patience_s=0.1)
+    try:
+        samples = decoders.samples(job(video, WindowPlan.of(4, 1.0)))
+        next(samples)
+        assert refusal(decoders, job(video)) == "busy"
+        samples.close()
+        decoders.close()
+        assert refusal(decoders, job(video)) == "busy"
+    finally:
+        decoders.close()
+
+
+def test_a_decoding_process_can_do_little(tmp_path: Path):
+    """What a decoder that was taken over could still do, tried in one that is confined in the same way."""
+    target = tmp_path / "written"
+    script = CONFINED.replace("TARGET", repr(str(target)))
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout == "confined\n", done.stderr
+
+
+def test_the_kernel_ends_a_process_that_computes_too_long():
+    script = (
+        "from vdeploy.gateway.decoding.confinement import confine; from vdeploy.gateway.limits import DecodingLimits\n"
+        "confine(DecodingLimits(cpu_s=1))\nwhile True: pass"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode in {-signal.SIGXCPU, -signal.SIGKILL}
+
+
+class Scripted:
+    """A scorer that notes its batches, and fails or waits when told to."""
+
+    spec, classes, threshold = SPEC, ("non-violent", "violent"), 0.5
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.gate = concurrent.futures.Future()
+        self.entered = concurrent.futures.Future()
+        self.error: Exception | None = None
+
+    def score(self, frames: np.ndarray) -> np.ndarray:
+        self.batches.append(len(frames))
+        if not self.entered.done():
+            self.entered.set_result(None)
+        self.gate.result(timeout=30)
+        if self.error:
+            raise self.error
+        share = frames[:, 0, 0, 0, 0] / 255
+        return np.stack([1 - share, share], axis=1).astype(np.float32)
+
+
+def clip(value: int) -> np.ndarray:
+    return np.full((4, 32, 32, 3), value, np.uint8)
+
+
+def test_what_waits_is_scored_together_and_in_order():
+    scorer = Scripted()
+    batcher = Batcher(scorer, batch=4, capacity=16)
+    first = batcher.submit(clip(0))
+    scorer.entered.result(timeout=30)
+    others = [batcher.submit(clip(value)) for value in (51, 102, 153, 204, 255)]
+    call = batcher.call(lambda: "called")
+    last = batcher.submit(clip(0))
+    scorer.gate.set_result(None)
+    assert [round(one.result(30).probability, 4) for one in (first, *others, last)] == [0, 0.2, 0.4, 0.6, 0.8, 1, 0]
+    assert call.result(30) == "called"
+    batcher.close()
+    assert scorer.batches == [1, 4, 1, 1]
+
+
+def test_a_full_queue_is_told_at_once():
+    scorer = Scripted()
+    batcher = Batcher(scorer, capacity=2)
+    futures = [batcher.submit(clip(0))]
+    scorer.entered.result(timeout=30)
+    futures += [batcher.submit(clip(0)) for _ in range(2)]
+    with pytest.raises(Problem) as caught:
+        batcher.submit(clip(0))
+    assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "1")
+    scorer.gate.set_result(None)
+    assert all(future.result(30) for future in futures)
+    batcher.close()
+    with pytest.raises(Problem, match="shutting down"):
+        batcher.submit(clip(0))
+
+
+def test_a_failure_reaches_all_who_wait_and_the_next_batch_works():
+    scorer = Scripted()
+    scorer.error = UserError("the model is gone")
+    batcher = Batcher(scorer)
+    scorer.gate.set_result(None)
+    with pytest.raises(UserError, match="gone"):
+        batcher.submit(clip(0)).result(30)
+    scorer.error = None
+    assert batcher.submit(clip(255)).result(30).probability == 1
+    with pytest.raises(ZeroDivisionError):
+        batcher.call(lambda: 1 // 0).result(30)
+    batcher.close()

@@ -1,0 +1,156 @@
+"""Real servers on this machine that stream a video file as cameras do: MJPEG over HTTP, and MPEG-4 over RTSP.
+
+They read the file with PyAV: OpenCV opens one source at a time, so a client in the same process would wait for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import re
+import socketserver
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+
+__all__ = ["StreamServer", "mjpeg_server", "rtsp_server"]
+
+_RTP_PAYLOAD = 1400
+_CLOCK = 90_000
+
+
+class StreamServer(socketserver.ThreadingTCPServer):
+    """Streams a file over and over.
+
+    Attributes:
+        connections: Clients that were served so far.
+        close_after: Frames after which a connection is closed; 0 for never.
+        is_open: Whether new clients get anything.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, handler: type[socketserver.BaseRequestHandler], video: Path, fps: float) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.video, self.fps = video, fps
+        self.connections = self.close_after = 0
+        self.is_open = True
+        self.stopped = threading.Event()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def paced(self) -> Iterator[int]:
+        """Numbers at the frame rate, until the connection is to be closed."""
+        started, number = time.monotonic(), 0
+        while not self.stopped.is_set() and self.is_open and number != (self.close_after or -1):
+            yield number
+            number += 1
+            time.sleep(max(started + number / self.fps - time.monotonic(), 0))
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no error."""
+
+
+class _Mjpeg(http.server.BaseHTTPRequestHandler):
+    server: StreamServer
+
+    def do_GET(self) -> None:
+        if not self.server.is_open:
+            self.send_error(503)
+            return
+        self.server.connections += 1
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with av.open(str(self.server.video)) as file:
+            pictures = [frame.to_ndarray(format="bgr24") for frame in file.decode(video=0)]
+        for number in self.server.paced():
+            jpeg = cv2.imencode(".jpg", pictures[number % len(pictures)])[1].tobytes()
+            self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg))
+            self.wfile.write(jpeg + b"\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+class _Rtsp(socketserver.StreamRequestHandler):
+    server: StreamServer
+
+    def handle(self) -> None:
+        if not self.server.is_open:
+            return
+        while request := self._request():
+            method, number = request.split(" ", 1)[0], re.search(r"(?im)^cseq: *(\d+)", request)[1]
+            headers, body = self._answer(method)
+            lines = ["RTSP/1.0 200 OK", f"CSeq: {number}", *headers, f"Content-Length: {len(body)}", "", body]
+            self.wfile.write("\r\n".join(lines).encode())
+            if method == "PLAY":
+                self.server.connections += 1
+                self._stream()
+                return
+
+    def _request(self) -> str:
+        lines = []
+        while line := self.rfile.readline().decode():
+            if line == "\r\n":
+                return "".join(lines)
+            lines.append(line)
+        return ""
+
+    def _answer(self, method: str) -> tuple[list[str], str]:
+        if method == "DESCRIBE":
+            with av.open(str(self.server.video)) as file:
+                config = file.streams.video[0].codec_context.extradata.hex()
+            sdp = (
+                "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=file\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+                f"a=rtpmap:96 MP4V-ES/{_CLOCK}\r\na=fmtp:96 profile-level-id=1;config={config}\r\na=control:track1\r\n"
+            )
+            return ["Content-Type: application/sdp"], sdp
+        if method == "SETUP":
+            return ["Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1"], ""
+        return ["Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN", "Session: 1"], ""
+
+    def _stream(self) -> None:
+        with av.open(str(self.server.video)) as file:
+            packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
+        sequence = 0
+        for number in self.server.paced():
+            content = packets[number % len(packets)]
+            stamp = round(number / self.server.fps * _CLOCK) & 0xFFFFFFFF
+            for start in range(0, len(content), _RTP_PAYLOAD):
+                part = content[start : start + _RTP_PAYLOAD]
+                is_last = start + _RTP_PAYLOAD >= len(content)
+                header = struct.pack(">BBHII", 0x80, 96 | is_last << 7, sequence & 0xFFFF, stamp, 1)
+                self.wfile.write(struct.pack(">cBH", b"$", 0, len(header) + len(part)) + header + part)
+                sequence += 1
+
+
+@contextlib.contextmanager
+def _serving(server: StreamServer) -> Iterator[StreamServer]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stopped.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def mjpeg_server(video: Path, *, fps: float = 25.0) -> contextlib.AbstractContextManager[StreamServer]:
+    """Serves a video at ``http://127.0.0.1:PORT/``."""
+    return _serving(StreamServer(_Mjpeg, video, fps))
+
+
+def rtsp_server(video: Path, *, fps: float = 25.0) -> contextlib.AbstractContextManager[StreamServer]:
+    """Serves an MPEG-4 video in an MP4 file at ``rtsp://127.0.0.1:PORT/``."""
+    return _serving(StreamServer(_Rtsp, video, fps))

@@ -1,0 +1,219 @@
+"""Timelines of videos: the same scores as each window by itself, whatever the length, in bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from tests.tiny_bundle import make_tiny_bundle
+from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
+from training.clips import read_clip
+from vdeploy import decoding
+from vdeploy.bundle import Bundle
+from vdeploy.decoding import sample_videos
+from vdeploy.detector import detect, detect_all
+from vdeploy.errors import ClipError, TimelineError
+from vdeploy.runtimes.local import LocalScorer
+from vdeploy.sampling import VideoSampler
+from vdeploy.scoring import padded
+from vdeploy.sliding import Sample, SlidingDetector
+from vdeploy.timeline import EventRule
+from vdeploy.windows import WindowPlan
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    return LocalScorer(make_tiny_bundle(tmp_path_factory.mktemp("bundle")))
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory):
+    """Half a minute, with a number in every frame."""
+    return write_numbered(tmp_path_factory.mktemp("long") / "long.mp4", 750, g=50, bf=2)
+
+
+class CountingScorer:
+    """A scorer that counts the frames that are given to it, and remembers the shapes."""
+
+    def __init__(self, scorer) -> None:
+        self._scorer = scorer
+        self.spec, self.classes, self.threshold = scorer.spec, scorer.classes, scorer.threshold
+        self.frames, self.shapes, self.batches = 0, [], []
+
+    def extract(self, frames):
+        assert frames.flags.c_contiguous
+        self.frames += frames.shape[0] * frames.shape[1]
+        self.shapes.append(frames.shape)
+        return self._scorer.extract(frames)
+
+    def classify(self, features):
+        self.batches.append(len(features))
+        return self._scorer.classify(features)
+
+    def score(self, frames):
+        return self._scorer.score(frames)
+
+
+@pytest.mark.parametrize(("window_s", "stride_s"), [(2.0, 1.0), (2.0, 0.5), (1.64, 0.1), (3.0, 3.0)])
+def test_scores_are_those_of_each_window_by_itself(scorer, long_video, window_s, stride_s):
+    counting = CountingScorer(scorer)
+    timeline = detect(long_video, counting, window_s=window_s, stride_s=stride_s)
+    plan = WindowPlan.of(4, window_s, stride_s)
+    frames = dict(VideoSampler(long_video, plan, 32))
+    assert len(timeline.windows) >= (30 - window_s) / timeline.stride_s
+    for window in timeline.windows:
+        first = round(window.start_s * plan.sampled_fps)
+        alone = np.stack([frames[first + number] for number in range(4)])[np.newaxis]
+        assert window.probability == pytest.approx(float(scorer.score(alone)[0, 1]), abs=1e-5)
+        assert window.end_s - window.start_s == pytest.approx(window_s, abs=1e-5)
+    assert counting.frames == len(frames)
+    assert timeline.windows[-1].end_s == pytest.approx(30, abs=1 / plan.sampled_fps)
+
+
+def test_a_video_of_one_window_is_scored_as_a_clip(scorer, tmp_path):
+    video = write_numbered(tmp_path / "clip.mp4", 50)
+    (window,) = detect(video, scorer, window_s=2.0).windows
+    assert window.probability == pytest.approx(float(scorer.score(read_clip(video, scorer.spec).frames[None])[0, 1]))
+
+
+def test_what_is_assumed_is_said(scorer, long_video):
+    timeline = detect(long_video, scorer)
+    assert (timeline.window_s, timeline.stride_s, timeline.sampled_fps) == (2.0, 1.0, 2.0)
+    assert timeline.warnings == ("the model's training clips are taken to last 2 s",)
+    assert timeline.rule == EventRule.at(scorer.threshold)
+    assert detect(long_video, scorer, window_s=2.0).warnings == ()
+    assert timeline.duration_s == pytest.approx(30)
+    assert timeline.dropped_frames == 0
+
+
+def test_the_rule_decides_over_events(scorer, long_video):
+    timeline = detect(long_video, scorer, stride_s=0.5, rule=EventRule(0.93, 0.9, merge_gap_s=0.0))
+    assert timeline.events
+    assert timeline.events != detect(long_video, scorer, stride_s=0.5, rule=EventRule(0.95, 0.95)).events
+    for event in timeline.events:
+        inside = [w for w in timeline.windows if event.start_s <= w.start_s and w.end_s <= event.end_s]
+        assert event.peak_probability == max(window.probability for window in inside) >= 0.93
+
+
+def test_several_videos_share_batches(scorer, tmp_path):
+    videos = [write_video(tmp_path / f"{n}.mp4", [solid_frame((n * 60, 90, 200))] * (60 + 25 * n)) for n in range(4)]
+    broken = drop_tail(write_numbered(tmp_path / "broken.mp4", 20), 0.5)
+    counting = CountingScorer(scorer)
+    found = dict(detect_all([*videos, broken, tmp_path / "absent.mp4"], counting, stride_s=0.5, workers=3))
+    assert set(found) == {*videos, broken, tmp_path / "absent.mp4"}
+    assert "moov" in found[broken].reason
+    assert found[tmp_path / "absent.mp4"].reason == "does not exist"
+    for video in videos:
+        assert found[video] == detect(video, scorer, stride_s=0.5)
+    assert counting.shapes.count((1, 4, 32, 32, 3)) >= 3
+
+
+def test_progress_is_told(scorer, long_video):
+    seen = []
+    list(detect_all([long_video], scorer, notice=lambda path, end_s: seen.append((path, end_s))))
+    assert seen == sorted(seen)
+    assert seen[-1] == (long_video, 30.0)
+
+
+def test_no_video_no_timeline(scorer):
+    assert list(detect_all([], scorer)) == []
+
+
+def test_a_short_video_and_one_that_promises_too_much(scorer, tmp_path):
+    short = detect(write_numbered(tmp_path / "short.mp4", 20), scorer)
+    assert [(window.start_s, window.end_s) for window in short.windows] == [(0, 0.8)]
+    assert short.warnings[1] == "it lasts 0.80 s, less than a window of 2 s"
+    lying = detect(promise_frames(write_numbered(tmp_path / "lying.avi", 100), 1000), scorer, window_s=2.0)
+    assert lying.warnings == ("only 4.0 s of the 40.0 s that its header promises can be decoded",)
+
+
+def test_errors_of_a_single_video(scorer, tmp_path, long_video):
+    with pytest.raises(ClipError, match="does not exist"):
+        detect(tmp_path / "absent.mp4", scorer)
+    with pytest.raises(TimelineError, match="make no timeline"):
+        detect(long_video, scorer, window_s=0.0)
+
+
+def test_decoding_waits_for_whoever_scores(long_video, monkeypatch):
+    decoded = threading.Semaphore(0)
+    real = VideoSampler._take
+
+    def counting(sampler):
+        for item in real(sampler):
+            decoded.release()
+            yield item
+
+    monkeypatch.setattr(VideoSampler, "_take", counting)
+    samples = sample_videos([long_video], WindowPlan(4, 0.4, 2), 32, ahead=5)
+    for _ in range(3):
+        next(samples)
+    ahead = 0
+    while decoded.acquire(timeout=0.5):
+        ahead += 1
+    assert 3 + 5 <= ahead <= 3 + 5 + 2
+    samples.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("video-decoder")]
+
+
+def test_what_goes_wrong_in_a_decoder_is_raised(long_video, monkeypatch):
+    def failing(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(decoding, "VideoSampler", failing)
+    with pytest.raises(RuntimeError, match="a defect"):
+        list(sample_videos([long_video], WindowPlan(4, 2.0, 2), 32))
+
+
+def test_streams_do_not_mix(scorer):
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (3, 20, 32, 32, 3), dtype=np.uint8)
+    plan = WindowPlan(4, 2.0, 2)
+    counting = CountingScorer(scorer)
+    together = SlidingDetector(counting, plan)
+    found = []
+    for start in range(0, 20, 5):
+        batch = [Sample(n, i, frames[n, i]) for n in range(3) for i in range(start, start + 5)]
+        found += together.feed(batch)
+    assert max(counting.batches) > 3
+    assert max(counting.shapes) == (3, 4, 32, 32, 3)
+    for stream in range(3):
+        windows = [scored.window for scored in found if scored.stream == stream]
+        alone = SlidingDetector(scorer, plan)
+        expected = [scored.window for i in range(20) for scored in alone.feed([Sample("s", i, frames[stream, i])])]
+        assert [w.start_s for w in windows] == [w.start_s for w in expected]
+        np.testing.assert_allclose([w.probability for w in windows], [w.probability for w in expected], atol=1e-6)
+    assert together.finish("unknown") == []
+    assert together.feed([]) == []
+
+
+def test_frames_are_repeated_for_an_extractor_that_takes_whole_clips():
+    frames = np.arange(2 * 3 * 12, dtype=np.uint8).reshape(2, 3, 2, 2, 3)
+    whole = padded(frames, 4)
+    assert whole.shape == (2, 4, 2, 2, 3)
+    np.testing.assert_array_equal(whole[:, :3], frames)
+    np.testing.assert_array_equal(whole[:, 3], frames[:, 2])
+    assert padded(frames, 3) is frames
+    assert padded(frames, 1) is frames
+
+
+def test_such_an_extractor_gives_the_same_timeline(scorer, long_video, tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    manifest = json.loads((bundle.root / "bundle.json").read_text())
+    manifest["artifacts"][0]["inputs"][0]["shape"][1] = 4
+    (bundle.root / "bundle.json").write_text(json.dumps(manifest))
+    fixed = LocalScorer(Bundle(bundle.root))
+    lengths = []
+    infer = fixed._extractor.infer
+
+    def recording(inputs):
+        lengths.append(inputs["frames"].shape[1])
+        return infer(inputs)
+
+    fixed._extractor.infer = recording
+    expected = detect(long_video, scorer, window_s=1.9)
+    assert detect(long_video, fixed, window_s=1.9) == dataclasses.replace(expected)
+    assert set(lengths) == {4}

@@ -1,0 +1,191 @@
+"""`vdeploy gateway`: an HTTP service and a page for people, in front of a bundle or a Triton server."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
+
+app = typer.Typer(help="Serve videos over HTTP, with a page for people.", invoke_without_command=True)
+keys_app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+FileOption = Annotated[Path, typer.Option("--file", help="File of the keys; it holds hashes only.")]
+
+_DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+_DEFAULT_KEYS = Path("gateway-keys.json")
+
+
+class RoleName(str, enum.Enum):
+    """What a key allows."""
+
+    CLIENT = "client"
+    ADMIN = "admin"
+
+
+@app.callback()
+def gateway(
+    context: typer.Context,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
+    url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
+    format_name: FormatOption = None,
+    canary_bundle: Annotated[Path | None, typer.Option(help="Bundle that gets a share of the requests.")] = None,
+    canary_url: Annotated[str | None, typer.Option(help="Or HOST:PORT of a Triton server that does.")] = None,
+    canary: Annotated[float, typer.Option(min=0, max=100, help="That share at first, in percent.")] = 0.0,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL", help="A camera that clients may have watched. May be repeated."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    api_keys: Annotated[Path | None, typer.Option(help="File of API keys, of which every request needs one.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Size of an upload, in MiB.")] = 200,
+    max_duration: Annotated[float, typer.Option(min=1, help="Length of a video, in seconds.")] = 600.0,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Width times height of a video.")] = 3840 * 2160,
+    max_frames: Annotated[int, typer.Option(min=1, help="Frames of a video.")] = 60_000,
+    max_requests: Annotated[int, typer.Option(min=1, help="Requests in work at a time.")] = 32,
+    max_per_key: Annotated[int, typer.Option(min=1, help="Of these, requests with one API key.")] = 16,
+    max_queue: Annotated[int, typer.Option(min=1, help="Clips that may wait for the model.")] = 64,
+    max_streams: Annotated[int, typer.Option(min=1, help="Videos watched in the background at a time.")] = 8,
+    decoders: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 2,
+    decode_memory_mb: Annotated[int, typer.Option(min=64, help="Address space to decode one video in, in MiB.")] = 2048,
+    decode_cpu: Annotated[int, typer.Option(min=1, help="Processor seconds to decode one video in.")] = 60,
+    decode_timeout: Annotated[float, typer.Option(min=1, help="Seconds to decode one video in.")] = 120.0,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for uploads while they are judged. [default: ~/.cache/vdeploy/gateway]", show_default=False
+        ),
+    ] = None,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that requests may go on after SIGTERM.")] = 20.0,
+) -> None:
+    """Serve videos over HTTP, with a page for people, from a bundle (--bundle) or a Triton server (--url)."""
+    if context.invoked_subcommand is not None:
+        return
+    from training.files import cache_dir  # noqa: PLC0415  keeps --help fast
+    from training.progress import say  # noqa: PLC0415  keeps --help fast
+    from vdeploy.errors import GatewayError, require  # noqa: PLC0415  keeps --help fast
+
+    if (tls_cert is None) != (tls_key is None):
+        raise GatewayError("TLS needs a certificate and its key", "give both --tls-cert and --tls-key")
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        require(module, extra="gateway", purpose="the gateway")
+    from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
+    from vdeploy.gateway.limits import DecodingLimits, Limits  # noqa: PLC0415  keeps --help fast
+    from vdeploy.gateway.server import Address, GatewayServer  # noqa: PLC0415  needs the extra
+    from vdeploy.gateway.service import open_service  # noqa: PLC0415  needs the extra
+
+    mebibyte = 1 << 20
+    limits = Limits(
+        upload_bytes=max_upload_mb * mebibyte,
+        requests=max_requests,
+        requests_per_key=max_per_key,
+        queue=max_queue,
+        decoders=decoders,
+        streams=max_streams,
+        drain_s=drain,
+        decoding=DecodingLimits(
+            duration_s=max_duration,
+            pixels=max_pixels,
+            frames=max_frames,
+            cpu_s=decode_cpu,
+            wall_s=decode_timeout,
+            memory_bytes=decode_memory_mb * mebibyte,
+        ),
+    )
+    if canary_bundle is not None and canary_url is not None:
+        raise GatewayError("there can be one canary only", "give --canary-bundle or --canary-url")
+    if canary and canary_bundle is None and canary_url is None:
+        raise GatewayError("--canary has no canary to give requests to", "add --canary-bundle or --canary-url")
+    if api_keys is not None and not api_keys.is_file():
+        raise GatewayError(f"there is no file {api_keys}", f"vdeploy gateway keys add NAME --file {api_keys}")
+    with open_service(
+        limits=limits,
+        folder=spool or cache_dir() / "gateway",
+        bundle=bundle,
+        url=url,
+        format_name=format_name,
+        canary_bundle=canary_bundle,
+        canary_url=canary_url,
+        canary_percent=canary,
+        cameras=_named(camera or []),
+        keys=KeyFile(api_keys) if api_keys else None,
+    ) as service:
+        served = f"model {service.router.primary.version} of run {service.router.primary.run}"
+        GatewayServer(
+            service,
+            Address(host, port, tls_cert, tls_key),
+            lambda address: say(f"gateway: {address} serves {served}; Ctrl-C ends it"),
+        ).serve_until_stopped()
+
+
+def _named(cameras: list[str]) -> dict[str, str]:
+    from vdeploy.errors import GatewayError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.watch.source import parse_source  # noqa: PLC0415  keeps --help fast
+
+    named = {}
+    for camera in cameras:
+        name, _, address = camera.partition("=")
+        if not name or not address:
+            raise GatewayError(f"--camera {camera} is no NAME=URL", "for example: --camera door=rtsp://10.0.0.7/main")
+        parse_source(address)
+        named[name] = address
+    return named
+
+
+@app.command("canary")
+def canary_share(
+    percent: Annotated[float, typer.Argument(metavar="PERCENT", min=0, max=100, help="Share of the requests.")],
+    gateway_url: Annotated[str, typer.Option("--gateway", help="Address of the running gateway.")] = _DEFAULT_GATEWAY,
+    key: Annotated[
+        str, typer.Option(envvar="VDEPLOY_API_KEY", help="An administrator's API key.", show_default=False)
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Give the canary of a running gateway another share of the requests."""
+    from vdeploy.gateway.client import shift_canary  # noqa: PLC0415  keeps --help fast
+
+    shifted = shift_canary(gateway_url, percent, key)
+    if json:
+        print_json(shifted)
+    else:
+        new, old = shifted["model"]["version"], shifted["serving"]["version"]
+        typer.echo(f"{shifted['percent']:g} % of the requests go to version {new}, the others to {old}")
+
+
+@keys_app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the key is for.")],
+    file: FileOption = _DEFAULT_KEYS,
+    role: Annotated[RoleName, typer.Option(help="What it allows; admin may change what is served.")] = RoleName.CLIENT,
+) -> None:
+    """Make a key and print it, once; a running gateway knows it at once."""
+    from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
+
+    typer.echo(KeyFile(file).add(name, role.value))
+
+
+@keys_app.command("list")
+def list_keys(file: FileOption = _DEFAULT_KEYS) -> None:
+    """Print whom keys were given to."""
+    from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
+
+    keys = KeyFile(file).read()
+    print_table(("name", "role", "made"), [(key.name, key.role, key.created) for key in keys])
+
+
+@keys_app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the key was given to.")],
+    file: FileOption = _DEFAULT_KEYS,
+) -> None:
+    """Delete a key; a running gateway refuses it at once."""
+    from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
+
+    KeyFile(file).revoke(name)

@@ -1,0 +1,118 @@
+"""`vdeploy watch`: cameras and streams, live."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vdeploy.cli.options import FormatOption
+from vdeploy.cli.timelines import (
+    LeaveOption,
+    MergeGapOption,
+    MinDurationOption,
+    StrideOption,
+    ThresholdOption,
+    WindowOption,
+    event_rule,
+)
+
+if TYPE_CHECKING:
+    from vdeploy.scoring import StagedScorer
+    from vdeploy.watch.report import Report
+
+_FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
+
+
+def watch(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Files, rtsp:// or http:// addresses, /dev/videoN or N.")
+    ],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
+    url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
+    format_name: FormatOption = None,
+    window: WindowOption = None,
+    stride: StrideOption = None,
+    threshold: ThresholdOption = None,
+    leave: LeaveOption = None,
+    min_duration: MinDurationOption = 0.0,
+    merge_gap: MergeGapOption = 1.0,
+    webhook: Annotated[str | None, typer.Option(help="Address to post events and failures to, as JSON.")] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Failures in a row after which a stream is given up. [default: never]", show_default=False
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for everything that happens.")] = False,
+) -> None:
+    """Watch cameras, streams or files live, until they end or Ctrl-C. Frames are dropped rather than looked at late."""
+    from training.progress import say  # noqa: PLC0415  keeps --help fast
+    from vdeploy.connect import open_scorer  # noqa: PLC0415  keeps --help fast
+    from vdeploy.watch.source import parse_sources  # noqa: PLC0415  keeps --help fast
+    from vdeploy.watch.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
+    from vdeploy.watch.webhook import Webhook  # noqa: PLC0415  keeps --help fast
+
+    chosen = parse_sources(sources)
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        again = functools.partial(open_scorer, bundle=bundle, url=url, format_name=format_name)
+        opened = [stack.enter_context(again())]
+        rule = event_rule(opened[0].threshold, threshold, leave, min_duration, merge_gap)
+
+        def connect() -> contextlib.AbstractContextManager[StagedScorer]:
+            return contextlib.nullcontext(opened.pop()) if opened else again()
+
+        hook = stack.enter_context(Webhook(webhook)) if webhook else None
+        show = stack.enter_context(_output([source.name for source in chosen], rule.enter, json=json))
+        stack.enter_context(_stopped_by_signals(stop))
+        for report in watch_sources(
+            chosen, connect, window_s=window, stride_s=stride, rule=rule, retries=retries, stop=stop
+        ):
+            show(report)
+            if hook and report.kind in _FOR_WEBHOOK:
+                hook.send(report)
+    if hook and hook.failed:
+        say(f"webhook: {hook.delivered} reports delivered, {hook.failed} not; {hook.last_error}")
+
+
+@contextlib.contextmanager
+def _output(names: list[str], threshold: float, *, json: bool) -> Iterator[Callable[[Report], object]]:
+    """What shows reports: lines of JSON on stdout, else a display on it."""
+    if json:
+        yield lambda report: (sys.stdout.write(report.to_json() + "\n"), sys.stdout.flush())
+        return
+    from rich.console import Console  # noqa: PLC0415  keeps --help fast
+
+    from vdeploy.watch.display import open_display  # noqa: PLC0415  keeps --help fast
+
+    with open_display(Console(highlight=False), names, threshold) as display:
+        yield display.show
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Ends the watch in order at the first Ctrl-C or SIGTERM; the second one is as hard as ever."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(_number: int, _frame: object) -> None:
+        stop.set()
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        restore()

@@ -1,0 +1,104 @@
+"""Cuts the events of a timeline out of a video, each into a file of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.capture import Capture, check_file, silence
+from training.files import staging_folder
+from vdeploy.errors import TimelineError
+from vdeploy.writing import FrameWriter, open_writer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from vdeploy.timeline import Event, Timeline
+
+__all__ = ["cut_events"]
+
+_ASSUMED_FPS = 25.0
+
+
+def cut_events(video: Path, timeline: Timeline, folder: Path, *, margin_s: float = 0.0) -> Iterator[Path]:
+    """Writes each event of a video as an MP4 file: H.264 where PyAV is installed, MPEG-4 otherwise; without sound.
+
+    Args:
+        video: The video of the timeline.
+        timeline: Its events.
+        folder: Where the files go; it is made. Their names are the video's, with number and start of the event.
+        margin_s: What to show before and after an event, in seconds.
+
+    Yields:
+        Each file, once it is complete.
+
+    Raises:
+        ClipError: The video cannot be read.
+        TimelineError: A file cannot be written.
+    """
+    check_file(video)
+    silence()
+    with Capture(video, threading.Event()) as capture:
+        for number, event in enumerate(timeline.events, start=1):
+            file = folder / f"{video.stem}-event{number:02d}-{_stamp(event.start_s)}.mp4"
+            with staging_folder(file) as staged:
+                _cut(capture, event, margin_s, staged / file.name)
+                (staged / file.name).replace(file)
+            yield file
+
+
+def _cut(capture: Capture, event: Event, margin_s: float, file: Path) -> None:
+    fps = capture.fps or _ASSUMED_FPS
+    start_s, end_s = max(event.start_s - margin_s, 0.0), event.end_s + margin_s
+    with contextlib.ExitStack() as stack:
+        writer: FrameWriter | None = None
+        for index, shown_s in _frames_from(capture, start_s):
+            if shown_s >= end_s:
+                break
+            picture = _even(capture.picture(index))
+            if writer is None:
+                writer = stack.enter_context(open_writer(file, fps, picture.shape[1], picture.shape[0]))
+            writer.write(picture)
+    if not file.is_file() or not file.stat().st_size:
+        raise TimelineError(
+            f"no frame of {capture.path} lies between {start_s:.1f} and {end_s:.1f} s",
+            "give the timeline's own video",
+        )
+
+
+def _frames_from(capture: Capture, start_s: float) -> Iterator[tuple[int, float]]:
+    """Goes to the first frame that is shown at a time or after it, by a jump to a key frame where that comes before."""
+    fps = capture.fps or _ASSUMED_FPS
+    capture.restart()
+    if not capture.grab():
+        return
+    origin_s = capture.time_us / 1e6
+    capture.seek(round((start_s + origin_s) * 1e6))
+    if not capture.grab() or capture.time_us / 1e6 - origin_s > start_s:
+        capture.restart()
+        capture.grab()
+    last_s = -1 / fps
+    index = 0
+    while True:
+        stated_s = capture.time_us / 1e6 - origin_s
+        last_s = stated_s if stated_s > last_s else last_s + 1 / fps
+        if last_s >= start_s - 0.5 / fps:
+            yield index, last_s
+        index += 1
+        if not capture.grab():
+            return
+
+
+def _even(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Without the last row or column where their number is odd, which video with halved colour cannot hold."""
+    height, width = picture.shape[:2]
+    return picture[: max(height // 2 * 2, 2), : max(width // 2 * 2, 2)]
+
+
+def _stamp(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600:02d}h{whole // 60 % 60:02d}m{whole % 60:02d}s"

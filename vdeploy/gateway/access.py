@@ -1,0 +1,108 @@
+"""Who may come in, and how many at a time."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vdeploy.gateway.problems import Problem, busy
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from vdeploy.gateway.keys import Key, KeyFile
+
+__all__ = ["Access"]
+
+_ANYONE = ""
+
+
+class Access:
+    """The doorkeeper; used by one event loop.
+
+    Args:
+        keys: Keys of which one is asked for; ``None`` lets everyone in.
+        limit: Requests in work at a time.
+        limit_per_key: Of these, requests with one key.
+    """
+
+    def __init__(self, keys: KeyFile | None, *, limit: int, limit_per_key: int) -> None:
+        self._keys = keys
+        self._limit = limit
+        self._limit_per_key = limit_per_key
+        self._inside: collections.Counter[str] = collections.Counter()
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether a key is needed."""
+        return self._keys is not None
+
+    @property
+    def inside(self) -> int:
+        """Requests in work."""
+        return self._inside.total()
+
+    def identify(self, request: Request) -> Key | None:
+        """Whose request this is; ``None`` where no key is asked for.
+
+        Raises:
+            Problem: The key is missing or unknown.
+        """
+        if self._keys is None:
+            return None
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        key = self._keys.find(given) if given else None
+        if key is None:
+            raise Problem(
+                401,
+                "unauthorized",
+                "the API key is unknown" if given else "an API key is needed",
+                "send it as: Authorization: Bearer KEY",
+                headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
+            )
+        request.state.client = key.name
+        return key
+
+    def identify_admin(self, request: Request) -> Key:
+        """Whose request this is, who must be an administrator.
+
+        Raises:
+            Problem: The key is missing, unknown or an ordinary one, or this gateway has no keys at all.
+        """
+        key = self.identify(request)
+        if key is None or key.role != "admin":
+            raise Problem(
+                403, "forbidden", "this needs a key of an administrator", "vdeploy gateway keys add NAME --role admin"
+            )
+        return key
+
+    @contextlib.contextmanager
+    def slot(self, key: Key | None) -> Iterator[None]:
+        """Counts a request as long as the block runs.
+
+        Raises:
+            Problem: Too many are in work already, of this key or of all.
+        """
+        name = key.name if key else _ANYONE
+        if key and self._inside[name] >= self._limit_per_key:
+            raise Problem(
+                429,
+                "too_many_requests",
+                f"{self._limit_per_key} requests with this key are in work already",
+                "send fewer at a time",
+                headers={"Retry-After": "1", "Connection": "close"},
+            )
+        if self._inside.total() >= self._limit:
+            problem = busy(f"{self._limit} requests are in work already")
+            problem.headers["Connection"] = "close"
+            raise problem
+        self._inside[name] += 1
+        try:
+            yield
+        finally:
+            self._inside[name] -= 1
+            if not self._inside[name]:
+                del self._inside[name]

@@ -1,0 +1,78 @@
+"""The FastAPI application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from vdeploy import __version__
+from vdeploy.gateway.middleware import Envelope, problem_response
+from vdeploy.gateway.problems import Problem
+from vdeploy.gateway.routes import canary, operations, page, predict, streams
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from vdeploy.gateway.service import Service
+
+__all__ = ["create_app"]
+
+_DESCRIPTION = """Judges whether videos show violence.
+
+A probability directs a person's attention; it never decides about a person by itself."""
+
+
+def create_app(service: Service) -> FastAPI:
+    """Makes the application around a service.
+
+    Args:
+        service: What the routes work with.
+    """
+    app = FastAPI(
+        title="vdeploy gateway",
+        version=__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.service = service
+    app.add_middleware(Envelope, metrics=service.metrics)
+    app.add_exception_handler(Problem, _answer)
+    app.add_exception_handler(HTTPException, _answer)
+    app.add_exception_handler(RequestValidationError, _answer)
+    for router in (predict.router, streams.router, operations.router, canary.router, page.router):
+        app.include_router(router)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    fresh = asyncio.create_task(app.state.service.router.keep_fresh())
+    try:
+        yield
+    finally:
+        fresh.cancel()
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    return problem_response(_problem(error), request.state.request_id)
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
+        return Problem(422, "invalid_request", f"the request is not as it should be: {places}", "see GET /openapi.json")
+    if isinstance(error, HTTPException):
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        return Problem(error.status_code, code, str(error.detail), "see GET /openapi.json", headers=error.headers)
+    raise error

@@ -1,0 +1,55 @@
+"""What the command line asks a running gateway; needs the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any, cast
+
+from vdeploy.errors import GatewayError
+
+__all__ = ["shift_canary"]
+
+_TIMEOUT_S = 30.0
+
+
+def shift_canary(gateway: str, percent: float, key: str) -> dict[str, Any]:
+    """Gives the canary of a gateway another share of the requests.
+
+    Args:
+        gateway: Its address.
+        percent: 0 to 100.
+        key: An administrator's API key.
+
+    Returns:
+        What the gateway answers: the share and both versions.
+
+    Raises:
+        GatewayError: It does not answer, or refuses.
+    """
+    if not gateway.startswith(("http://", "https://")):
+        raise GatewayError(f"{gateway} is no address of a gateway", "give http://HOST:PORT or https://HOST:PORT")
+    request = urllib.request.Request(  # noqa: S310  checked above
+        f"{gateway.rstrip('/')}/admin/canary",
+        json.dumps({"percent": percent}).encode(),
+        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+        method="PUT",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310  checked above
+            return cast("dict[str, Any]", json.load(answer))
+    except urllib.error.HTTPError as error:
+        message, hint = _explanation(error)
+        raise GatewayError(f"the gateway {gateway} refuses: {message}", hint) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise GatewayError(f"no gateway answers at {gateway} ({reason})", "give its address with --gateway") from error
+
+
+def _explanation(error: urllib.error.HTTPError) -> tuple[str, str]:
+    try:
+        told = json.load(error)["error"]
+        return str(told["message"]), str(told["hint"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {error.code}", "look at its log"

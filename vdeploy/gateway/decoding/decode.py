@@ -1,0 +1,103 @@
+"""One file into messages, inside a confined process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import cv2
+
+from training.clips import read_clip
+from training.errors import ClipError
+from vdeploy.errors import SourceError
+from vdeploy.gateway.decoding.job import Job, write_message
+from vdeploy.gateway.decoding.live import watch_live
+from vdeploy.sampling import VideoSampler
+
+if TYPE_CHECKING:
+    from vdeploy.windows import WindowPlan
+
+__all__ = ["decode"]
+
+cv2.setNumThreads(1)
+
+
+class _Refused(Exception):  # noqa: N818  an answer, not a failure
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def decode(job: Job, out: BinaryIO) -> None:
+    """Writes the frames of a file, or why there are none, as messages.
+
+    Args:
+        job: The file and its limits.
+        out: Where to write.
+    """
+    try:
+        if job.live:
+            found = watch_live(job, out)
+        else:
+            os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file"
+            _check_header(job)
+            found = _clip(job, out) if job.plan is None else _samples(job, job.plan, out)
+        write_message(out, {"end": True, **found})
+    except _Refused as refusal:
+        _refuse(out, refusal.code, str(refusal))
+    except ClipError as error:
+        _refuse(out, "unreadable_video", error.reason)
+    except SourceError as error:
+        _refuse(out, "camera_unavailable", error.message)
+    except (MemoryError, cv2.error):
+        _refuse(out, "too_expensive", "needs more memory to decode than is allowed")
+
+
+def _refuse(out: BinaryIO, code: str, reason: str) -> None:
+    write_message(out, {"end": True, "code": code, "reason": reason})
+
+
+def _clip(job: Job, out: BinaryIO) -> dict[str, object]:
+    clip = read_clip(Path(job.source), job.spec)
+    _check_count(job, clip.decoded_frames, clip.fps)
+    write_message(out, {}, clip.frames.tobytes())
+    return {"frames": clip.decoded_frames, "fps": clip.fps, "warnings": list(clip.warnings)}
+
+
+def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
+    sampler = VideoSampler(Path(job.source), plan, job.spec.size)
+    for index, frame in sampler:
+        _check_count(job, sampler.decoded_frames, 0.0)
+        _check_duration(job, sampler.duration_s)
+        write_message(out, {"index": index}, frame.tobytes())
+    return {"frames": sampler.decoded_frames, "duration_s": sampler.duration_s, "expected_s": sampler.expected_s}
+
+
+def _check_header(job: Job) -> None:
+    """Refuses early what the container itself says; what it hides, the limits of the process catch."""
+    capture = cv2.VideoCapture(job.source, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    try:
+        if not capture.isOpened():
+            return
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    finally:
+        capture.release()
+    if width * height > job.limits.pixels:
+        raise _Refused(
+            "resolution_too_high", f"has frames of {width:.0f} x {height:.0f} pixels; {job.limits.pixels} are allowed"
+        )
+    _check_count(job, count, fps)
+
+
+def _check_count(job: Job, count: float, fps: float) -> None:
+    if count > job.limits.frames:
+        raise _Refused("too_many_frames", f"has {count:.0f} frames; {job.limits.frames} are allowed")
+    if fps > 0:
+        _check_duration(job, count / fps)
+
+
+def _check_duration(job: Job, seconds: float) -> None:
+    if seconds > job.limits.duration_s:
+        raise _Refused("video_too_long", f"is {seconds:.0f} s long; {job.limits.duration_s:g} s are allowed")

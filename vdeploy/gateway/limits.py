@@ -1,0 +1,71 @@
+"""What one request, and all of them together, may cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+__all__ = ["DecodingLimits", "Limits"]
+
+_FOR_EVER_S = 10**9
+_MEBIBYTE = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingLimits:
+    """What the process that decodes one file may use.
+
+    Attributes:
+        duration_s: Length of a video.
+        pixels: Width times height of a frame.
+        frames: Frames of a video.
+        cpu_s: Processor time; the kernel kills at it.
+        wall_s: Time on the clock; the gateway kills at it.
+        memory_bytes: Address space.
+        open_files: File descriptors.
+    """
+
+    duration_s: float = 600.0
+    pixels: int = 3840 * 2160
+    frames: int = 60_000
+    cpu_s: int = 60
+    wall_s: float = 120.0
+    memory_bytes: int = 2048 * _MEBIBYTE
+    open_files: int = 32
+
+    def for_camera(self) -> DecodingLimits:
+        """The same without an end: what a camera sends has no length."""
+        return dataclasses.replace(self, cpu_s=_FOR_EVER_S, wall_s=float(_FOR_EVER_S))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What the gateway accepts.
+
+    Attributes:
+        upload_bytes: Size of an upload; counted while it arrives.
+        upload_s: Time that an upload may take.
+        requests: Requests that may be in work at a time; further ones are told to come back.
+        requests_per_key: Of these, requests with the same API key.
+        queue: Clips that may wait for the scorer.
+        batch: Clips that are scored together at most.
+        decoders: Processes that decode.
+        streams: Streams that may be open at a time.
+        drain_s: How long requests in work may go on after SIGTERM.
+        decoding: What the decoding of one file may cost.
+    """
+
+    upload_bytes: int = 200 * _MEBIBYTE
+    upload_s: float = 120.0
+    requests: int = 32
+    requests_per_key: int = 16
+    queue: int = 64
+    batch: int = 8
+    decoders: int = 2
+    streams: int = 8
+    drain_s: float = 20.0
+    decoding: DecodingLimits = DecodingLimits()

@@ -1,0 +1,145 @@
+"""The model that the gateway serves, whichever way it is run, and the change to another one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vdeploy.connect import open_scorer
+from vdeploy.errors import UserError
+from vdeploy.gateway.batching import Batcher, Scored
+from vdeploy.gateway.logs import log_event
+from vdeploy.gateway.problems import unavailable
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from vdeploy.gateway.limits import Limits
+    from vdeploy.scoring import StagedScorer
+
+__all__ = ["ServedModel", "open_model"]
+
+PROBE_AFTER_SECONDS = 30.0
+PROBE_TIMEOUT_SECONDS = 20.0
+
+
+class ServedModel:
+    """One version of the model and the thread that runs it.
+
+    Args:
+        scorer: The model.
+        version: What answers call it.
+        run: The training run that it comes from.
+        batcher: The thread.
+        close: What to do at the end.
+
+    Attributes:
+        scorer: The model.
+        version: What answers call it.
+        run: The training run that it comes from.
+        batcher: The thread.
+        users: Requests that work with it.
+        failed: Whether it did not answer when it was asked last.
+    """
+
+    def __init__(
+        self, scorer: StagedScorer, version: str, run: str, batcher: Batcher, close: Callable[[], None]
+    ) -> None:
+        self.scorer = scorer
+        self.version = version
+        self.run = run
+        self.batcher = batcher
+        self.users = 0
+        self.failed = False
+        self._close = close
+        self._succeeded = float("-inf")
+
+    async def score(self, clip: npt.NDArray[np.uint8]) -> Scored:
+        """Scores a clip together with those of other requests.
+
+        Args:
+            clip: ``uint8[T, S, S, 3]``.
+
+        Raises:
+            Problem: Too many wait, or the model does not answer.
+        """
+        future = self.batcher.submit(clip)
+        with self.explaining():
+            scored = await asyncio.wrap_future(future)
+        self._succeeded = time.monotonic()
+        return scored
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Turns what the model raises in the block into an answer.
+
+        Raises:
+            Problem: The model does not answer.
+        """
+        try:
+            yield
+        except UserError as error:
+            self.failed = True
+            log_event("model_failed", level=logging.ERROR, reason=str(error))
+            raise unavailable("model_unavailable", "the model does not answer") from error
+        self.failed = False
+
+    async def check(self) -> None:
+        """Makes sure that the model answers; asks it only if it has not answered anything lately.
+
+        Raises:
+            Problem: It does not answer.
+        """
+        if time.monotonic() - self._succeeded < PROBE_AFTER_SECONDS:
+            return
+        spec = self.scorer.spec
+        blank = np.zeros((spec.frames, spec.size, spec.size, 3), np.uint8)
+        try:
+            await asyncio.wait_for(self.score(blank), PROBE_TIMEOUT_SECONDS)
+        except asyncio.TimeoutError:
+            raise unavailable("model_unavailable", "the model does not answer in time") from None
+
+    def close(self) -> None:
+        """Finishes what waits, and lets go of the model."""
+        self.batcher.close()
+        self._close()
+
+
+def open_model(
+    *,
+    bundle: Path | None,
+    url: str | None,
+    format_name: str | None = None,
+    limits: Limits,
+    on_batch: Callable[[int, float], None],
+) -> ServedModel:
+    """Opens a model in this process, or on a server.
+
+    Args:
+        bundle: Folder of a bundle to run in this process.
+        url: ``HOST:PORT`` of a Triton server's gRPC service.
+        format_name: Which of the bundle's formats to run.
+        limits: Of batches and queues.
+        on_batch: Called with the clips and the seconds of each batch.
+
+    Raises:
+        UserError: It does not work.
+    """
+    with contextlib.ExitStack() as stack:
+        scorer = stack.enter_context(open_scorer(bundle=bundle, url=url, format_name=format_name))
+        if bundle is not None:
+            from vdeploy.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
+
+            manifest = Bundle(bundle).manifest
+            digest, run = manifest.digest, manifest.run
+        else:
+            digest, run = getattr(scorer, "bundle_digest", ""), getattr(scorer, "run", "")
+        batcher = Batcher(scorer, batch=limits.batch, capacity=limits.queue, on_batch=on_batch)
+        return ServedModel(scorer, digest[:12], run, batcher, stack.pop_all().close)

@@ -1,0 +1,60 @@
+"""Everything that a request can be refused with, in one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Problem", "busy", "too_large", "unavailable"]
+
+
+class Problem(Exception):  # noqa: N818  an answer, not a failure
+    """Why a request is not answered with what it asked for.
+
+    Args:
+        status: HTTP status: 4xx for what the client can mend, 503 for what passes.
+        code: A name for programs, in snake case; it stays the same in all later versions.
+        message: What was wrong, for people.
+        hint: What to do about it.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, hint: str = "", *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.headers = dict(headers or {})
+
+    def to_dict(self, request_id: str) -> dict[str, Any]:
+        """The JSON body of the answer."""
+        return {
+            "error": {"code": self.code, "message": self.message, "hint": self.hint, "request_id": request_id},
+        }
+
+
+def busy(message: str, *, retry_after_s: int = 1) -> Problem:
+    """503: more work than fits; the same request may be sent again."""
+    return Problem(
+        503, "busy", message, f"send it again after {retry_after_s} s", headers={"Retry-After": str(retry_after_s)}
+    )
+
+
+def unavailable(code: str, message: str, *, retry_after_s: int = 5) -> Problem:
+    """503: a part of the service does not work at the moment."""
+    hint = "send it again later; if it stays so, tell the operator the request id"
+    return Problem(503, code, message, hint, headers={"Retry-After": str(retry_after_s)})
+
+
+def too_large(limit_bytes: int) -> Problem:
+    """413: a body over the limit, noticed as soon as that is crossed."""
+    return Problem(
+        413,
+        "upload_too_large",
+        f"the body is larger than {limit_bytes} bytes",
+        "send a shorter or smaller video",
+        headers={"Connection": "close"},
+    )

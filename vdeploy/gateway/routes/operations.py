@@ -1,0 +1,51 @@
+"""What operators and their machines ask: is it alive, is it ready, what does it serve, how much."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from vdeploy.gateway.documents import About, ClipShape, Health, ModelDocument
+from vdeploy.gateway.metrics import CONTENT_TYPE
+from vdeploy.gateway.routes.shared import Served, refusals
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz", summary="Is it alive?")
+async def healthz() -> Health:
+    """Answers as long as the process works."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", summary="Would it judge a video?", responses=refusals(503))
+async def readyz(service: Served) -> Health:
+    """Answers 200 only if the model has just judged something, or does so now."""
+    await service.check_ready()
+    return Health(status="ready")
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+async def metrics(service: Served) -> Response:
+    """Counters and histograms in Prometheus' text format."""
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+@router.get("/model", summary="What does it serve and accept?")
+async def model(service: Served) -> About:
+    """The model, the frames that it expects, and the limits of this gateway."""
+    served, decoding = service.router.primary, service.limits.decoding
+    scorer = served.scorer
+    return About(
+        model=ModelDocument(version=served.version, run=served.run, classes=scorer.classes),
+        threshold=scorer.threshold,
+        clip=ClipShape(frames=scorer.spec.frames, size=scorer.spec.size),
+        api_key_required=service.access.asks_for_keys,
+        timelines=True,
+        max_upload_bytes=service.limits.upload_bytes,
+        max_duration_s=decoding.duration_s,
+        max_pixels=decoding.pixels,
+        max_frames=decoding.frames,
+    )

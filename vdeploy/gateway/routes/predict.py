@@ -1,0 +1,117 @@
+"""Verdicts: on an uploaded video, and on frames that the client decoded itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from vdeploy.gateway.documents import ModelDocument, Prediction, TimelineDocument, Timings
+from vdeploy.gateway.models import ServedModel
+from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Served, StrideQuery, WindowQuery, refusals
+from vdeploy.gateway.service import Service
+from vdeploy.gateway.timelines import make_timeline, plan_windows
+from vdeploy.gateway.uploads import received_array, received_file
+from vdeploy.windows import WindowPlan
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["verdicts"])
+
+_ARRAY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "a `.npy` file with `uint8[frames, size, size, 3]`, RGB, as GET /model says",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_REFUSALS = refusals(400, 401, 408, 413, 415, 422, 429, 503)
+_LONG_CLIP_S = 10.0
+
+
+@router.post("/predict", summary="Judge a video", responses=_REFUSALS, openapi_extra=FILE_BODY)
+async def predict(
+    request: Request,
+    service: Served,
+    caller: Caller,
+    timeline: Annotated[bool, Query(description="judge windows that slide over the video, and find events")] = False,
+    window_s: WindowQuery = None,
+    stride_s: StrideQuery = None,
+) -> Prediction:
+    """Judges an uploaded video as one clip or, with a timeline, window by window.
+
+    The video is deleted as soon as it has been judged.
+    """
+    limits = service.limits
+    with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
+        answer = _Answer(request, service, model)
+        plan = plan_windows(model, window_s, stride_s)
+        async with received_file(
+            request, service.folder, limit_bytes=limits.upload_bytes, limit_s=limits.upload_s
+        ) as path:
+            answer.lap("receive_ms")
+            if timeline:
+                return await _judge_windows(answer, service, path, plan)
+            clip = await service.decode(path, model.scorer.spec)
+        answer.lap("decode_ms")
+        scored = await model.score(clip.frames)
+    answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
+    seconds = clip.count / clip.fps if clip.fps > 0 else 0.0
+    is_long = seconds > _LONG_CLIP_S
+    remarks = [f"it is {seconds:.0f} s long and was judged as one clip; ask for a timeline"] if is_long else []
+    return answer.complete(scored.probability, [*clip.warnings, *remarks])
+
+
+@router.post("/predict/frames", summary="Judge decoded frames", responses=_REFUSALS, openapi_extra=_ARRAY_BODY)
+async def predict_frames(request: Request, service: Served, caller: Caller) -> Prediction:
+    """Judges the frames of one clip, which the client has decoded as `GET /model` says."""
+    with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
+        answer = _Answer(request, service, model)
+        clip = await received_array(request, model.scorer.spec, limit_s=service.limits.upload_s)
+        answer.lap("receive_ms")
+        scored = await model.score(clip)
+    answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
+    return answer.complete(scored.probability, [])
+
+
+async def _judge_windows(answer: _Answer, service: Service, path: Path, plan: WindowPlan) -> Prediction:
+    found = await service.in_thread(
+        make_timeline, path, answer.model, service.decoders, service.limits.decoding, plan=plan
+    )
+    answer.lap("score_ms")
+    document = TimelineDocument.model_validate(found.to_dict())
+    return answer.complete(found.peak_probability, found.warnings, document)
+
+
+class _Answer:
+    """An answer in the making: which model gives it, and where the time goes."""
+
+    def __init__(self, request: Request, service: Service, model: ServedModel) -> None:
+        self.model = model
+        self.laps: dict[str, float] = {}
+        self._service = service
+        self._request_id: str = request.state.request_id
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = (now - self._last) * 1000, now
+
+    def complete(
+        self, probability: float, warnings: list[str] | tuple[str, ...], timeline: TimelineDocument | None = None
+    ) -> Prediction:
+        model, scorer = self.model, self.model.scorer
+        self._service.metrics.verdicts.labels(model.version).inc()
+        laps = {**self.laps, "total_ms": (time.perf_counter() - self._start) * 1000}
+        return Prediction(
+            violent_probability=probability,
+            is_violent=probability >= scorer.threshold,
+            threshold=scorer.threshold,
+            model=ModelDocument(version=model.version, run=model.run, classes=scorer.classes),
+            timeline=timeline,
+            timings=Timings(**{name: round(lap, 3) for name, lap in laps.items()}),
+            warnings=list(warnings),
+            request_id=self._request_id,
+        )

@@ -1,0 +1,79 @@
+"""What routes have in common: the service, who asks, and how refusals stand in OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Query, Request
+from fastapi.security import HTTPBearer
+
+from vdeploy.gateway.documents import ErrorDocument
+from vdeploy.gateway.keys import Key
+from vdeploy.gateway.service import Service
+from vdeploy.gateway.uploads import FIELD
+
+__all__ = ["FILE_BODY", "Admin", "Caller", "Served", "StrideQuery", "WindowQuery", "refusals"]
+
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {FIELD: {"type": "string", "format": "binary", "description": "the video file"}},
+                    "required": [FIELD],
+                }
+            }
+        },
+    }
+}
+"""OpenAPI of a body that is read while it arrives, not by FastAPI."""
+
+_MEANINGS = {
+    400: "The body is broken.",
+    401: "An API key is needed.",
+    403: "The API key does not allow that.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    409: "This gateway has nothing of the kind.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    422: "The video or a parameter cannot be used.",
+    429: "Too many requests with this key.",
+    503: "Busy or not available; Retry-After says when to come back.",
+}
+_bearer = HTTPBearer(auto_error=False, description="An API key, where the gateway asks for one.")
+
+
+def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+Served = Annotated[Service, Depends(_service)]
+
+
+def _caller(request: Request, service: Served, _: Annotated[object, Depends(_bearer)]) -> Key | None:
+    return service.access.identify(request)
+
+
+def _admin(request: Request, service: Served, _: Annotated[object, Depends(_bearer)]) -> Key:
+    return service.access.identify_admin(request)
+
+
+Admin = Annotated[Key, Depends(_admin)]
+Caller = Annotated[Key | None, Depends(_caller)]
+
+
+WindowQuery = Annotated[
+    float | None,
+    Query(gt=0, le=600, description="length of a window in seconds; that of the model's training clips if left out"),
+]
+StrideQuery = Annotated[
+    float | None, Query(gt=0, le=600, description="seconds from window to window; half a window if left out")
+]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of what a route may be refused with."""
+    return {status: {"model": ErrorDocument, "description": _MEANINGS[status]} for status in statuses}

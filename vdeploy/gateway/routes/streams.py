@@ -1,0 +1,99 @@
+"""Long videos and cameras: watched in the background, their events read as they are found."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+
+from vdeploy.gateway.documents import CameraDocument, StreamDocument
+from vdeploy.gateway.keys import Key
+from vdeploy.gateway.problems import Problem
+from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Served, StrideQuery, WindowQuery, refusals
+from vdeploy.gateway.streams import Stream, Work
+from vdeploy.gateway.timelines import plan_windows
+from vdeploy.gateway.uploads import received_file
+from vdeploy.gateway.watching import watch_camera, watch_video
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["streams"], prefix="/streams")
+
+_NO_BUFFER = {"X-Accel-Buffering": "no"}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events: `window`, `event`, `timeline`, `lost`, `error`, and `end` as the last one.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Begin to watch a video",
+    responses=refusals(400, 401, 408, 413, 415, 422, 429, 503),
+    openapi_extra=FILE_BODY,
+)
+async def begin(
+    request: Request, service: Served, caller: Caller, window_s: WindowQuery = None, stride_s: StrideQuery = None
+) -> StreamDocument:
+    """Takes a video and watches it in the background. The video is deleted as soon as it has been watched."""
+    limits = service.limits
+    plan = plan_windows(service.router.primary, window_s, stride_s)
+    service.streams.check_place()
+    with service.access.slot(caller):
+        async with received_file(
+            request, service.folder, limit_bytes=limits.upload_bytes, limit_s=limits.upload_s
+        ) as path:
+            service.streams.check_place()
+            kept = path.rename(path.with_suffix(".stream"))
+            work = functools.partial(watch_video, kept, plan, service.decoders, limits.decoding)
+            return _start(request, service, caller, work)
+
+
+@router.post("/live", status_code=201, summary="Begin to watch a camera", responses=refusals(401, 404, 422, 429, 503))
+async def begin_live(request: Request, service: Served, caller: Caller, camera: CameraDocument) -> StreamDocument:
+    """Watches a camera, one that the operator has named, until the stream is deleted. A lost one is tried again."""
+    plan = plan_windows(service.router.primary, camera.window_s, camera.stride_s)
+    if camera.source not in service.cameras:
+        raise Problem(404, "not_found", "there is no camera of this name", "the operator names them: --camera NAME=URL")
+    with service.access.slot(caller):
+        service.streams.check_place()
+        address = service.cameras[camera.source]
+        return _start(request, service, caller, functools.partial(watch_camera, address, plan, service.limits.decoding))
+
+
+@router.get(
+    "/{stream_id}/events",
+    summary="Read what was found",
+    responses={**refusals(401, 404, 422), **_EVENTS},
+    response_class=StreamingResponse,
+)
+async def events(
+    stream_id: str,
+    service: Served,
+    caller: Caller,
+    last_event_id: Annotated[int, Header(ge=0, description="number of the last event that was received")] = 0,
+) -> StreamingResponse:
+    """Everything from the beginning, or from `Last-Event-ID` on, and what follows until the video ends."""
+    stream = service.streams.find(stream_id, caller.name if caller else None)
+    return StreamingResponse(stream.read(last_event_id, service), media_type="text/event-stream", headers=_NO_BUFFER)
+
+
+@router.delete("/{stream_id}", status_code=204, summary="Stop watching", responses=refusals(401, 404, 422))
+async def end(stream_id: str, service: Served, caller: Caller) -> Response:
+    """Gives the video up and forgets what was found."""
+    service.streams.end(service.streams.find(stream_id, caller.name if caller else None))
+    return Response(status_code=204)
+
+
+def _start(request: Request, service: Served, caller: Key | None, work: Work) -> StreamDocument:
+    owner = caller.name if caller else None
+    return _document(service.streams.start(service, work, owner=owner, request_id=request.state.request_id))
+
+
+def _document(stream: Stream) -> StreamDocument:
+    return StreamDocument(id=stream.id, state=stream.state, events_url=f"/streams/{stream.id}/events")

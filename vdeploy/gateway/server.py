@@ -1,0 +1,117 @@
+"""uvicorn around the application: TLS, JSON logs, and an end that waits for requests in work."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import socket
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from vdeploy.errors import GatewayError
+from vdeploy.gateway.app import create_app
+from vdeploy.gateway.logs import log_config, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vdeploy.gateway.service import Service
+
+__all__ = ["Address", "GatewayServer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where the gateway listens.
+
+    Attributes:
+        host: Address or name of an interface.
+        port: 0 takes a free one.
+        tls_cert: Certificate chain, PEM; ``None`` is plain HTTP.
+        tls_key: Its private key, PEM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+class GatewayServer(uvicorn.Server):
+    """Serves a gateway until SIGTERM or SIGINT; then requests in work are finished, and new ones refused.
+
+    Args:
+        service: What the routes work with.
+        address: Where to listen.
+        on_ready: Called with the URL once requests are accepted.
+
+    Raises:
+        GatewayError: The certificate or the key cannot be used.
+    """
+
+    def __init__(self, service: Service, address: Address, on_ready: Callable[[str], None]) -> None:
+        log_config()
+        config = uvicorn.Config(
+            create_app(service),
+            host=address.host,
+            port=address.port,
+            ssl_certfile=address.tls_cert,
+            ssl_keyfile=address.tls_key,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=round(service.limits.drain_s),
+        )
+        try:
+            config.load()
+        except (OSError, ValueError) as error:
+            raise GatewayError(
+                f"the certificate {address.tls_cert} with the key {address.tls_key} cannot be used ({error})",
+                "give PEM files that belong together",
+            ) from error
+        super().__init__(config)
+        self._service = service
+        self._address = address
+        self._on_ready = on_ready
+
+    def serve_until_stopped(self) -> None:
+        """Listens until the process is told to end.
+
+        Raises:
+            GatewayError: The port cannot be taken.
+        """
+        try:
+            listening = socket.create_server(
+                (self._address.host, self._address.port),
+                family=socket.AF_INET6 if ":" in self._address.host else socket.AF_INET,
+                backlog=2048,
+            )
+        except OSError as error:
+            raise GatewayError(
+                f"port {self._address.port} of {self._address.host} cannot be taken ({error.strerror or error})",
+                "stop what listens there, or choose another with --port",
+            ) from error
+        with listening:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections have it from here
+            scheme = "https" if self._address.tls_cert else "http"
+            host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
+            self._on_ready(f"{scheme}://{host}:{listening.getsockname()[1]}")
+            before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            try:
+                with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                    self.run(sockets=[listening])  # raises the signal that ended it once more, when all is done
+            finally:
+                signal.signal(signal.SIGTERM, before)
+
+    def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
+        """Notes the signal; see `uvicorn.Server.handle_exit`."""
+        self._service.draining = True
+        log_event("draining", signal=sig, requests_in_work=self._service.access.inside)
+        super().handle_exit(sig, frame)

@@ -1,0 +1,118 @@
+"""A video of any length into a timeline: decoded by a confined process, scored by the thread that owns the model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vdeploy.errors import TimelineError
+from vdeploy.gateway.decoding.job import Job
+from vdeploy.gateway.problems import Problem
+from vdeploy.sliding import Sample, SlidingDetector
+from vdeploy.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.windows import ASSUMED_WINDOW_S, WindowPlan
+
+if TYPE_CHECKING:
+    from vdeploy.gateway.decoding.pool import DecoderPool
+    from vdeploy.gateway.limits import DecodingLimits
+    from vdeploy.gateway.models import ServedModel
+
+__all__ = ["make_timeline", "plan_windows"]
+
+_PATIENCE_S = 30.0
+_SHORT_SHARE = 0.98
+"""A video that ends before this share of what its header promises is incomplete."""
+
+
+def plan_windows(model: ServedModel, window_s: float | None, stride_s: float | None) -> WindowPlan:
+    """When frames are sampled.
+
+    Args:
+        model: What judges.
+        window_s: Length of a window in seconds; that of a training clip if left out.
+        stride_s: From window to window; half a window if left out.
+
+    Raises:
+        Problem: A length is not positive.
+    """
+    try:
+        return WindowPlan.of(model.scorer.spec.frames, ASSUMED_WINDOW_S if window_s is None else window_s, stride_s)
+    except TimelineError as error:
+        raise Problem(422, "invalid_request", error.message, error.hint) from error
+
+
+def make_timeline(
+    path: Path,
+    model: ServedModel,
+    decoders: DecoderPool,
+    limits: DecodingLimits,
+    *,
+    plan: WindowPlan,
+    notice: Callable[[Window], None] | None = None,
+) -> Timeline:
+    """Scores windows that slide over a video; blocks until it is done.
+
+    Args:
+        path: The video.
+        model: What judges.
+        decoders: What decodes.
+        limits: Of the decoding.
+        plan: When frames are sampled.
+        notice: Called with each window as soon as it is scored; what it raises ends the work.
+
+    Raises:
+        Problem: The video cannot be decoded within its limits, or the model does not answer.
+    """
+    detector: SlidingDetector[str] = SlidingDetector(model.scorer, plan)
+    windows: list[Window] = []
+    batch: list[Sample[str]] = []
+
+    def score(call: Callable[[], Any]) -> None:
+        future = model.batcher.call(call, patience_s=_PATIENCE_S)
+        with model.explaining():
+            found = future.result()
+        for scored in found:
+            windows.append(scored.window)
+            if notice:
+                notice(scored.window)
+
+    def flush() -> None:
+        if batch:
+            taken = batch.copy()
+            batch.clear()
+            score(lambda: detector.feed(taken))
+
+    samples = decoders.samples(Job(str(path), model.scorer.spec, limits, plan))
+    with contextlib.closing(samples):
+        while True:
+            try:
+                index, frame = next(samples)
+            except StopIteration as ending:
+                end = ending.value
+                break
+            batch.append(Sample("", index, frame))
+            if len(batch) == plan.frames:
+                flush()
+    flush()
+    score(lambda: detector.finish("", end.duration_s))
+    rule = EventRule.at(model.scorer.threshold)
+    warnings = []
+    if end.duration_s < plan.window_s - 0.5 / plan.sampled_fps:
+        warnings.append(f"it lasts {end.duration_s:.2f} s, less than a window of {plan.window_s:g} s")
+    if end.duration_s < _SHORT_SHARE * end.expected_s:
+        warnings.append(
+            f"only {end.duration_s:.1f} s of the {end.expected_s:.1f} s that its header promises can be decoded"
+        )
+    return Timeline(
+        source="",
+        duration_s=round(end.duration_s, 6),
+        window_s=plan.window_s,
+        stride_s=plan.stride_s,
+        sampled_fps=plan.sampled_fps,
+        rule=rule,
+        windows=tuple(windows),
+        events=find_events(windows, rule),
+        warnings=tuple(warnings),
+    )

@@ -1,0 +1,127 @@
+"""A video file in, the frames that a plan samples out, one after the other; nothing but the last one is kept."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.capture import Capture, check_file, silence
+from vdeploy.errors import ClipError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from vdeploy.windows import WindowPlan
+
+    _Sampled = tuple[int, npt.NDArray[np.uint8]]
+
+__all__ = ["VideoSampler"]
+
+_ASSUMED_FPS = 25.0
+_GAP_FRAMES = 1.5
+"""Frames that lie farther apart than so many of their usual distances, and than sampling times do, have a gap between
+them, in which the frame before is shown."""
+
+_LONGEST_HOLD_WINDOWS = 30
+"""A frame that is shown for longer than so many windows is no video any more."""
+
+_TOLERANCE_S = 1e-5
+
+
+class VideoSampler:
+    """The frames of a video that a plan samples, by the times at which they are shown.
+
+    Time starts with the first frame. Where times are missing or do not grow, frames follow each other at the frame rate
+    that the container states. A frame that is shown for long stands for all sampled frames of that time: their numbers
+    are left out as long as `vdeploy.windows.WindowSlider` bridges that, and the frame comes again where it would not.
+
+    Args:
+        path: A video file.
+        plan: When frames are sampled.
+        size: Height and width of a sampled frame in pixels.
+        stop: Set to give up.
+
+    Attributes:
+        duration_s: How much was decoded so far, in seconds.
+        decoded_frames: How many frames that are.
+        expected_s: How long the video is according to its container, in seconds; 0 if that says nothing.
+
+    Raises:
+        ClipError: The file is missing, empty or no video.
+    """
+
+    def __init__(self, path: Path, plan: WindowPlan, size: int, stop: threading.Event | None = None) -> None:
+        check_file(path)
+        silence()
+        self._path, self._plan, self._size = path, plan, size
+        self._capture = Capture(path, stop or threading.Event())
+        self._interval_s = 1 / (self._capture.fps or _ASSUMED_FPS)
+        self.expected_s = self._capture.frame_count * self._interval_s
+        self._origin_s = 0.0
+        self._last_s = -math.inf
+        self._index = -1
+        self._held: npt.NDArray[np.uint8] | None = None
+        self._held_to_s = 0.0
+        self.duration_s = 0.0
+        self.decoded_frames = 0
+
+    def __iter__(self) -> Iterator[_Sampled]:
+        """Yields each sampled frame with its number: ``uint8[S, S, 3]``, RGB. To be called once.
+
+        Raises:
+            ClipError: No frame can be decoded.
+            training.capture.Stopped: ``stop`` was set.
+        """
+        with self._capture:
+            while self._capture.grab():
+                yield from self._take()
+                self.decoded_frames += 1
+        if self._held is None:
+            raise ClipError(self._path, "holds no frame that can be decoded")
+        yield from self._end()
+
+    def _take(self) -> Iterator[_Sampled]:
+        shown_s, before_s = self._time(), self._last_s
+        self._last_s, self.duration_s = shown_s, shown_s + self._interval_s
+        if shown_s - before_s > max(_GAP_FRAMES * self._interval_s, 1 / self._plan.sampled_fps):
+            self._held_to_s = shown_s
+        due = max(self._index + 1, self._first_from(self._held_to_s))
+        is_due = self._plan.time_of(due) + _TOLERANCE_S < self.duration_s
+        if is_due:
+            yield from self._hold_until(due)
+        if is_due or self._held is None:
+            self._held = self._capture.retrieve(self.decoded_frames, self._size)
+            self._held_to_s = self.duration_s
+        if is_due:
+            self._index = due
+            yield due, self._held
+
+    def _end(self) -> Iterator[_Sampled]:
+        last = max(self._first_from(self.duration_s) - 1, 0)
+        if last > self._index and self._held is not None:
+            yield from self._hold_until(last)
+            yield last, self._held
+
+    def _hold_until(self, index: int) -> Iterator[_Sampled]:
+        """Gives the frame before once more wherever the numbers left out would become too many."""
+        step = self._plan.longest_gap + 1
+        if self._held is None or index - self._index > _LONGEST_HOLD_WINDOWS * self._plan.frames:
+            return
+        for number in range(self._index + step, index, step):
+            yield number, self._held
+
+    def _first_from(self, time_s: float) -> int:
+        """Number of the first sampled frame at or after a time."""
+        return max(math.ceil((time_s - _TOLERANCE_S) * self._plan.sampled_fps - 0.5), 0)
+
+    def _time(self) -> float:
+        stated_s = self._capture.time_us / 1e6
+        if self.decoded_frames == 0:
+            self._origin_s = stated_s
+            return 0.0
+        shown_s = stated_s - self._origin_s
+        return shown_s if shown_s > self._last_s else self._last_s + self._interval_s

@@ -1,0 +1,1 @@
+"""Live sources: cameras, network streams and files played as if they were live."""

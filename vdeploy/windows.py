@@ -1,0 +1,166 @@
+"""Windows that slide over a stream of sampled frames, so that every frame's features are used in all of its windows."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.clips import frame_indices
+from vdeploy.errors import TimelineError
+from vdeploy.events import Window
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["ASSUMED_WINDOW_S", "DueWindow", "WindowPlan", "WindowSlider"]
+
+ASSUMED_WINDOW_S = 2.0
+"""Length of a training clip in seconds where nobody says what it was."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowPlan:
+    """When frames are sampled, and which of them make a window.
+
+    Frame k of a stream is the one that is shown at ``(k + 0.5) / sampled_fps`` seconds, the middle of the k-th of equal
+    parts: a window of T frames is sampled as `training.clips.frame_indices` samples a clip of the window's length.
+
+    Attributes:
+        frames: Sampled frames of a window, T.
+        window_s: Length of a window in seconds.
+        stride: Sampled frames from the start of a window to the start of the next.
+
+    Raises:
+        TimelineError: A length is not positive.
+    """
+
+    frames: int
+    window_s: float
+    stride: int
+
+    def __post_init__(self) -> None:
+        if not (self.window_s > 0 and self.stride >= 1):
+            raise TimelineError(
+                f"windows of {self.window_s:g} s every {self.stride} sampled frames make no timeline",
+                "give a positive window and stride, in seconds",
+            )
+
+    @classmethod
+    def of(cls, frames: int, window_s: float, stride_s: float | None = None) -> WindowPlan:
+        """Plans windows by seconds.
+
+        Args:
+            frames: Sampled frames of a window, T.
+            window_s: Length of a window.
+            stride_s: From window to window, rounded to whole sampled frames; half a window if left out.
+
+        Raises:
+            TimelineError: A length is not positive.
+        """
+        wanted = window_s / 2 if stride_s is None else stride_s
+        if not (window_s > 0 and wanted > 0):
+            raise TimelineError(
+                f"windows of {window_s:g} s every {wanted:g} s make no timeline", "give positive numbers of seconds"
+            )
+        return cls(frames, window_s, max(1, round(wanted * frames / window_s)))
+
+    @property
+    def sampled_fps(self) -> float:
+        """Sampled frames a second."""
+        return self.frames / self.window_s
+
+    @property
+    def stride_s(self) -> float:
+        """From the start of a window to the start of the next, in seconds."""
+        return self.stride / self.sampled_fps
+
+    @property
+    def longest_gap(self) -> int:
+        """Sampled frames in a row that may be missing from a window: half of it."""
+        return self.frames // 2
+
+    def time_of(self, index: int) -> float:
+        """When the frame that is sampled with this number is shown, in seconds."""
+        return (index + 0.5) / self.sampled_fps
+
+    def window(self, first: int, probability: float, end_s: float | None = None) -> Window:
+        """The scored window that begins with a sampled frame; ``end_s`` where the source ends before it would."""
+        start_s, full_s = first / self.sampled_fps, (first + self.frames) / self.sampled_fps
+        return Window(round(start_s, 6), round(full_s if end_s is None else min(end_s, full_s), 6), probability)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DueWindow:
+    """A window whose frames are complete.
+
+    Attributes:
+        first: Number of its first sampled frame.
+        features: ``float32[T, F]``.
+    """
+
+    first: int
+    features: npt.NDArray[np.float32]
+
+
+class WindowSlider:
+    """The last T features of one stream.
+
+    Args:
+        plan: The windows.
+        longest_gap: Sampled frames in a row that may be missing; the plan's if left out.
+    """
+
+    def __init__(self, plan: WindowPlan, longest_gap: int | None = None) -> None:
+        self._plan = plan
+        self._longest_gap = plan.longest_gap if longest_gap is None else longest_gap
+        self._features: collections.deque[npt.NDArray[np.float32]] = collections.deque(maxlen=plan.frames)
+        self._begin = self._next = 0
+
+    def push(self, index: int, features: npt.NDArray[np.float32]) -> list[DueWindow]:
+        """Takes the features of the next sampled frame.
+
+        Numbers that were left out stand for the features before them, as long as they are no more than the
+        longest gap; after one that is longer windows begin anew, so that none spans it.
+
+        Args:
+            index: Number of the sampled frame, larger than the one before.
+            features: ``float32[F]``.
+
+        Returns:
+            The windows that are complete now.
+        """
+        due = []
+        missing = index - self._next
+        if self._features and missing <= self._longest_gap:
+            held = self._features[-1]
+            for _ in range(missing):
+                due += self._append(held)
+        else:
+            self._features.clear()
+            self._begin = self._next = index
+        return due + self._append(features)
+
+    def finish(self) -> DueWindow | None:
+        """Says that the stream has ended.
+
+        Returns:
+            The window that ends with it, unless it is due already. A stream shorter than a window is spread over one,
+            as a short clip is.
+        """
+        length, wanted = self._next - self._begin, self._plan.frames
+        if length == 0 or (length >= wanted and (length - wanted) % self._plan.stride == 0):
+            return None
+        held = list(self._features)
+        features = np.stack([held[index] for index in frame_indices(len(held), wanted)])
+        return DueWindow(self._next - len(held), features)
+
+    def _append(self, features: npt.NDArray[np.float32]) -> list[DueWindow]:
+        self._features.append(features)
+        self._next += 1
+        past = self._next - self._begin - self._plan.frames
+        if past < 0 or past % self._plan.stride:
+            return []
+        return [DueWindow(self._next - self._plan.frames, np.stack(list(self._features)))]
