@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 import json
 import platform
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -150,10 +150,16 @@ def _detect_only(options: argparse.Namespace) -> int:
         "stride_s": timeline.stride_s,
         "sampled_fps": timeline.sampled_fps,
         "seconds": round(time.perf_counter() - started, 2),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mb": _peak_mb(),
     }
     print(json.dumps(result))
     return 0
+
+
+def _peak_mb() -> float:
+    """Peak memory of this process alone; getrusage would count what the one that started it held."""
+    status = Path("/proc/self/status").read_text()
+    return round(int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024, 1)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
