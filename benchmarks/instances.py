@@ -25,11 +25,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from vdeploy.benchmark.latency import cpu_name
 
 from tests.docker.debian import Unavailable, fetch_packages
 from tests.tiny_bundle import make_tiny_bundle
 from training.clips import ClipSpec
+from vdeploy.benchmark.machine import cpu_name
 from vdeploy.bundle import Bundle
 from vdeploy.errors import UserError
 from vdeploy.runtimes.base import available_cores
