@@ -36,6 +36,7 @@ from vdeploy.errors import RolloutError
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.open import open_artifact
 from vdeploy.triton.control import Control
+from vdeploy.triton.control_key import control_key
 from vdeploy.triton.deploy import deploy, rollback
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
 from vdeploy.triton.ports import free_ports
@@ -289,7 +290,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, object
         watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": WATCH_SECONDS})
         watcher.start()
         try:
-            with Control(server.url, timeout_seconds=30.0) as control:
+            with Control(server.url, timeout_seconds=30.0, key=control_key(repository.root)) as control:
                 with Clients(server.url, clips, expected, options.clients) as clients:
                     changes = change_versions(
                         bundles,

@@ -22,6 +22,7 @@ from vdeploy.errors import ClientError
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.scoring import Scorer
 from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.control_key import control_key, key_headers
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository import Repository
@@ -162,7 +163,7 @@ def test_a_server_in_trouble(repository: Repository, install: TritonInstall, por
         kill_stub(repository, EXTRACTOR_MODEL)
         with pytest.raises(ClientError, match=r"could not answer: .*is not healthy.*look at the server's log"):
             scorer.score(frames)
-        admin.unload_model(ENSEMBLE_MODEL)
+        admin.unload_model(ENSEMBLE_MODEL, headers=key_headers(control_key(repository.root)))
         with pytest.raises(ClientError, match=f"does not serve the model {ENSEMBLE_MODEL}"):
             scorer.score(frames)
         with pytest.raises(ClientError, match=rf"does not serve the model {ENSEMBLE_MODEL}.*vdeploy serve BUNDLE"):

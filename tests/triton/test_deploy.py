@@ -31,6 +31,7 @@ from vdeploy.golden import golden_clips_of
 from vdeploy.triton import repository as repository_module
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
+from vdeploy.triton.control_key import control_key
 from vdeploy.triton.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.install import TritonInstall
@@ -56,7 +57,12 @@ class Site:
         return self.repository.root
 
     def control(self) -> Control:
-        return Control(self.server.url, timeout_seconds=self.timeout, log_file=self.server.log_file)
+        return Control(
+            self.server.url,
+            timeout_seconds=self.timeout,
+            log_file=self.server.log_file,
+            key=control_key(self.root),
+        )
 
     def deploy(self, seed: int, golden: GoldenClips | None = None, root: Path | None = None) -> Deployed:
         bundle = self.bundles[seed]

@@ -19,6 +19,7 @@ from tests.triton.conftest import Ports, eventually, kill_stub, processes_with
 from vdeploy.bundle import Bundle
 from vdeploy.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.control_key import control_key, key_headers
 from vdeploy.triton.guardian import SHARED_MEMORY
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall
@@ -137,7 +138,7 @@ class TestWhileItRuns:
         self, repository: Repository, install: TritonInstall, ports: Ports
     ) -> None:
         with a_server(repository, install, ports) as server, triton.InferenceServerClient(server.url) as admin:
-            admin.unload_model(EXTRACTOR_MODEL)
+            admin.unload_model(EXTRACTOR_MODEL, headers=key_headers(control_key(repository.root)))
             assert eventually(lambda: not admin.is_model_ready(EXTRACTOR_MODEL))
             assert server.heal() == (EXTRACTOR_MODEL,)
             with TritonScorer(server.url) as scorer:

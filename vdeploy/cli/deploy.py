@@ -77,6 +77,7 @@ def deploy(
     from vdeploy.golden import golden_clips_of  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.deployment import check_deployment  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
 
     opened = Bundle(bundle)
@@ -90,7 +91,7 @@ def deploy(
         target=parse_target(None, target_sm, target_trt, target_ort),
         on_check=lambda check: say(f"preflight: {check}"),
     )
-    with Control(url, timeout_seconds=timeout, log_file=log) as control:
+    with Control(url, timeout_seconds=timeout, log_file=log, key=control_key(repo)) as control:
         golden = golden_clips_of(opened, extractor_format, classifier_format)
         result = deploy_bundle(
             opened,
@@ -117,9 +118,10 @@ def rollback(
 ) -> None:
     """Go back to the version before, by the same proof; an interrupted deployment is undone."""
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.deploy import rollback as roll_back  # noqa: PLC0415  keeps --help fast
 
-    with Control(url, timeout_seconds=timeout, log_file=log) as control:
+    with Control(url, timeout_seconds=timeout, log_file=log, key=control_key(repo)) as control:
         result = roll_back(control, repo)
     _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
 
@@ -131,9 +133,10 @@ def status(
 ) -> None:
     """Print which versions there are, which one answers, since when, and whether it answers rightly."""
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.status import read_status  # noqa: PLC0415  keeps --help fast
 
-    with Control(url) as control:
+    with Control(url, key=control_key(repo)) as control:
         found = read_status(control, repo)
     if json:
         print_json(found.to_dict())

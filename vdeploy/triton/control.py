@@ -12,6 +12,8 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from vdeploy.errors import ClientError, RolloutError
+from vdeploy.triton.control_key import VARIABLE, key_headers
+from vdeploy.triton.names import ENSEMBLE_MODEL
 from vdeploy.triton.server_log import reason_in
 
 __all__ = ["Answer", "Control"]
@@ -20,6 +22,7 @@ CALL_TIMEOUT_SECONDS = 10.0
 
 _TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.float32): "FP32"}
 _REASON = re.compile(r"version \d+ is at \w+ state: (?:\w+: )?(?P<why>.+)")
+_RESTRICTED = "protocol is restricted"
 _LITTLE_SAID = "failed to poll"
 
 
@@ -42,13 +45,17 @@ class Control:
         url: `HOST:PORT`.
         timeout_seconds: How long a load may take.
         log_file: The server's log, where it can be read; it tells reasons that Triton's answers leave out.
+        key: The secret of its model control; see `vdeploy.triton.control_key`.
 
     Raises:
         ClientError: No Triton answers there.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 120.0, log_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, *, timeout_seconds: float = 120.0, log_file: Path | None = None, key: str | None = None
+    ) -> None:
         self.url = url
+        self._headers = key_headers(key)
         self.timeout_seconds = timeout_seconds
         self._log_file = log_file
         self._client = triton.InferenceServerClient(url)
@@ -83,6 +90,14 @@ class Control:
         except triton.InferenceServerException as error:
             raise self._silence(error) from error
 
+    def check_access(self) -> None:
+        """Finds out whether models may be loaded, before anything is changed.
+
+        Raises:
+            ClientError: The server keeps that to those who know its key, or does not answer.
+        """
+        self.states(ENSEMBLE_MODEL)
+
     def load(self, model: str) -> None:
         """Has Triton read a model's folder again; the versions that serve go on until the new ones are there.
 
@@ -90,7 +105,7 @@ class Control:
             RolloutError: It fails, or takes too long; what served before still serves.
         """
         try:
-            self._client.load_model(model, client_timeout=self.timeout_seconds)
+            self._client.load_model(model, headers=self._headers, client_timeout=self.timeout_seconds)
         except triton.InferenceServerException as error:
             raise RolloutError(f"{model} cannot be loaded: {self._reason(error)}") from error
 
@@ -101,7 +116,7 @@ class Control:
             RolloutError: It fails, or takes too long.
         """
         try:
-            self._client.unload_model(model, client_timeout=CALL_TIMEOUT_SECONDS)
+            self._client.unload_model(model, headers=self._headers, client_timeout=CALL_TIMEOUT_SECONDS)
         except triton.InferenceServerException as error:
             raise RolloutError(f"{model} cannot be unloaded: {self._reason(error)}") from error
 
@@ -114,7 +129,7 @@ class Control:
             ClientError: The server does not answer.
         """
         try:
-            index = self._client.get_model_repository_index(client_timeout=CALL_TIMEOUT_SECONDS)
+            index = self._client.get_model_repository_index(headers=self._headers, client_timeout=CALL_TIMEOUT_SECONDS)
         except triton.InferenceServerException as error:
             raise self._silence(error) from error
         return {
@@ -148,6 +163,11 @@ class Control:
         return Answer(np.asarray(result.as_numpy(output), np.float32), int(result.get_response().model_version))
 
     def _silence(self, error: Any) -> ClientError:
+        if _RESTRICTED in str(error.message()):
+            return ClientError(
+                f"{self.url} lets only those control its models who know its key",
+                f"give the repository that it serves with --repo, or set {VARIABLE}",
+            )
         return ClientError(f"{self.url} does not answer ({error.message()})", "look at the server's log")
 
     def _reason(self, error: Any) -> str:

@@ -75,6 +75,7 @@ def deploy(
         BundleError: The bundle does not hold a format.
     """
     started = time.monotonic()
+    control.check_access()
     deployments = Deployments(root)
     with deployments.exclusive():
         undone = _undo_interrupted(control, deployments)
@@ -122,6 +123,7 @@ def rollback(control: Control, root: Path) -> Deployed:
         RepositoryError: The repository cannot be written, or a deployment is going on; nothing has changed.
     """
     started = time.monotonic()
+    control.check_access()
     deployments = Deployments(root)
     with deployments.exclusive():
         pending = deployments.pending()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from vdeploy.errors import ServerError
+from vdeploy.triton.control_key import key_headers
 from vdeploy.triton.names import (
     CLASSIFIER_MODEL,
     ENSEMBLE_MODEL,
@@ -57,13 +58,17 @@ class Health:
         log_file: Its output, quoted in errors.
         timeout_seconds: How long an inference or a load may take; longer where the first inference shows that this
             machine is slow.
+        key: The secret of its model control.
     """
 
-    def __init__(self, repository: Repository, url: str, log_file: Path, timeout_seconds: float) -> None:
+    def __init__(
+        self, repository: Repository, url: str, log_file: Path, timeout_seconds: float, key: str | None = None
+    ) -> None:
         self._repository = repository
         self._url = url
         self._log_file = log_file
         self._timeout = timeout_seconds
+        self._headers = key_headers(key)
         self._counts: dict[str, _Counts] = {}
 
     def check_ensemble(self, timeout_seconds: float) -> None:
@@ -141,7 +146,7 @@ class Health:
 
     def _reload(self, client: Any, model: str) -> None:
         with contextlib.suppress(triton.InferenceServerException):
-            client.unload_model(model, client_timeout=CALL_TIMEOUT_SECONDS)
+            client.unload_model(model, headers=self._headers, client_timeout=CALL_TIMEOUT_SECONDS)
         deadline = time.monotonic() + CALL_TIMEOUT_SECONDS
         while client.is_model_ready(model, client_timeout=CALL_TIMEOUT_SECONDS) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
@@ -153,7 +158,7 @@ class Health:
 
     def _load(self, client: Any, model: str) -> None:
         try:
-            client.load_model(model, client_timeout=self._timeout)
+            client.load_model(model, headers=self._headers, client_timeout=self._timeout)
         except triton.InferenceServerException as error:
             reason = reason_in(self._log_file) or error.message()
             raise self._error(f"{model} has died and cannot be loaded again: {reason}") from error

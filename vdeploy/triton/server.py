@@ -14,6 +14,7 @@ from types import TracebackType
 from training.files import cache_dir
 from training.progress import say
 from vdeploy.errors import ServerError
+from vdeploy.triton.control_key import ensure_control_key, server_options
 from vdeploy.triton.guardian import remove_regions
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall, find_install
@@ -85,7 +86,8 @@ class TritonServer:
         self._near = _WILDCARDS.get(host, host)
         self.url = f"[{self._near}]:{grpc_port}" if ":" in self._near else f"{self._near}:{grpc_port}"
         self.log_file = log_file or cache_dir() / "triton" / "logs" / f"{http_port}.log"
-        self._health = Health(repository, self.url, self.log_file, startup_timeout)
+        self._key = ensure_control_key(repository.root)
+        self._health = Health(repository, self.url, self.log_file, startup_timeout, self._key)
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._regions = new_region_prefix()
@@ -233,6 +235,7 @@ class TritonServer:
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
+            *server_options(self._key, self._host),
         ]
         if self._repository.takes_turns:
             command.append("--rate-limit=execution_count")
