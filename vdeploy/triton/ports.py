@@ -1,13 +1,14 @@
-"""Whether a server could listen where it is to."""
+"""Where a server could listen."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 
 from vdeploy.errors import ServerError
 
-__all__ = ["check_ports"]
+__all__ = ["check_ports", "free_ports"]
 
 
 def check_ports(host: str, ports: Mapping[str, int]) -> None:
@@ -33,3 +34,12 @@ def check_ports(host: str, ports: Mapping[str, int]) -> None:
                 f"port {port} of {host} cannot be taken for {name} ({error.strerror or error})",
                 f"stop what listens there, or choose another with --{name}-port",
             ) from error
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports of 127.0.0.1 that nothing listens on; another process may take one before it is used."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
