@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,10 @@ from vdeploy.bundle import Bundle
 from vdeploy.errors import ClientError
 from vdeploy.triton.client import TritonScorer
 
-__all__ = ["open_served"]
+__all__ = ["Answerer", "open_callers", "open_served"]
+
+Answerer = Callable[[int], npt.NDArray[np.float32]]
+"""Takes how many calls there were before, which chooses the input, and gives the answer to it."""
 
 _TIMEOUT_SECONDS = 120.0
 
@@ -34,7 +37,7 @@ _ANSWER_BYTES = np.dtype(np.float32).itemsize
 
 @contextlib.contextmanager
 def open_served(job: Job, bundle: Bundle) -> Iterator[Subject]:
-    """Connects as many callers as a job wants.
+    """What a row of a server times.
 
     Args:
         job: What to call, and how; its `url` is the server's.
@@ -44,26 +47,52 @@ def open_served(job: Job, bundle: Bundle) -> Iterator[Subject]:
         ClientError: The server does not answer, takes smaller batches, or no shared memory.
     """
     url, model = str(job.url), served_model(job.what, bundle.manifest)
-    with contextlib.ExitStack() as stack:
-        scorer = stack.enter_context(TritonScorer(url))
+    with TritonScorer(url) as scorer, triton.InferenceServerClient(url) as client:
         if job.batch > scorer.max_batch_size:
             raise ClientError(
                 f"{url} takes {scorer.max_batch_size} clips a request, not {job.batch}",
                 f"serve with --max-batch {job.batch}",
             )
+        with open_callers(job, bundle) as callers:
+            first, *others = map(_untold, callers)
+            judge = scorer if job.what == "pipeline" else None
+            yield Subject(first, judge, tuple(others), _counter(client, model))
+
+
+@contextlib.contextmanager
+def open_callers(job: Job, bundle: Bundle) -> Iterator[list[Answerer]]:
+    """Connects as many callers as a job wants.
+
+    Args:
+        job: What to call, and how; its `url` is the server's.
+        bundle: What the server serves.
+
+    Raises:
+        ClientError: The server does not answer, or takes no shared memory.
+    """
+    url, model = str(job.url), served_model(job.what, bundle.manifest)
+    with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(triton.InferenceServerClient(url)) for _ in range(job.concurrency)]
         batches = distinct_inputs(bundle.manifest, job.what, job.batch)
         if job.transport == "shared memory":
             release_dead_regions(url)
             region = stack.enter_context(ClientRegion(clients[0], url, _region_bytes(batches, model, len(clients))))
-            calls = _through_memory(url, model, clients, batches, region)
+            yield _through_memory(url, model, clients, batches, region)
         else:
-            calls = [_over_grpc(url, model, client, batches) for client in clients]
-        counts = _counter(clients[0], model)
-        yield Subject(calls[0], scorer if job.what == "pipeline" else None, tuple(calls[1:]), counts)
+            yield [_over_grpc(url, model, client, batches) for client in clients]
 
 
-def _over_grpc(url: str, model: ServedModel, client: triton.InferenceServerClient, batches: npt.NDArray[Any]) -> Call:
+def _untold(answerer: Answerer) -> Call:
+    def call(index: int) -> dict[str, float]:
+        answerer(index)
+        return {}
+
+    return call
+
+
+def _over_grpc(
+    url: str, model: ServedModel, client: triton.InferenceServerClient, batches: npt.NDArray[Any]
+) -> Answerer:
     inputs = []
     for batch in batches:
         tensor = _input(model, batch)
@@ -72,12 +101,12 @@ def _over_grpc(url: str, model: ServedModel, client: triton.InferenceServerClien
     expected = (batches.shape[1], *model.answer)
     output = triton.InferRequestedOutput(model.given)
 
-    def call(index: int) -> dict[str, float]:
-        answer = _infer(url, model, client, inputs[index % len(inputs)], output).as_numpy(model.given)
-        _check(url, model, None if answer is None else answer.shape, expected)
-        return {}
+    def answer(index: int) -> npt.NDArray[np.float32]:
+        found = _infer(url, model, client, inputs[index % len(inputs)], output).as_numpy(model.given)
+        _check(url, model, None if found is None else found.shape, expected)
+        return np.asarray(found, np.float32)
 
-    return call
+    return answer
 
 
 def _through_memory(
@@ -86,7 +115,7 @@ def _through_memory(
     clients: list[triton.InferenceServerClient],
     batches: npt.NDArray[Any],
     region: ClientRegion,
-) -> list[Call]:
+) -> list[Answerer]:
     """The inputs lie at the beginning of the region, for all callers; behind them, each caller's answer."""
     region.array(batches.shape, batches.dtype)[:] = batches
     inputs, size = [], batches[0].nbytes
@@ -97,23 +126,23 @@ def _through_memory(
     expected = (batches.shape[1], *model.answer)
     answer_bytes = _ANSWER_BYTES * math.prod(expected)
 
-    def caller(client: triton.InferenceServerClient, offset: int) -> Call:
+    def caller(client: triton.InferenceServerClient, offset: int) -> Answerer:
         output = triton.InferRequestedOutput(model.given)
         output.set_shared_memory(region.name, answer_bytes, offset)
 
-        def call(index: int) -> dict[str, float]:
+        def answer(index: int) -> npt.NDArray[np.float32]:
             told = _infer(url, model, client, inputs[index % len(inputs)], output).get_output(model.given)
             _check(url, model, None if told is None else tuple(told.shape), expected)
-            region.array(expected, np.float32, offset).copy()
-            return {}
+            return np.array(region.array(expected, np.float32, offset))
 
-        return call
+        return answer
 
     return [caller(client, batches.nbytes + index * answer_bytes) for index, client in enumerate(clients)]
 
 
 def _region_bytes(batches: npt.NDArray[Any], model: ServedModel, callers: int) -> int:
-    return int(batches.nbytes) + callers * _ANSWER_BYTES * batches.shape[1] * math.prod(model.answer)
+    answers: int = callers * _ANSWER_BYTES * batches.shape[1] * math.prod(model.answer)
+    return answers + batches.nbytes
 
 
 def _input(model: ServedModel, batch: npt.NDArray[Any]) -> triton.InferInput:

@@ -26,9 +26,18 @@ def served_remarks(row: Row) -> list[str]:
     if row.clips_per_s and row.in_process_clips_per_s:
         remarks.append(f"{row.clips_per_s / row.in_process_clips_per_s:.1%} of in process")
     if row.queue_ms is not None and row.compute_ms is not None:
-        remarks.append(f"queue {row.queue_ms:.1f} ms, compute {row.compute_ms:.1f} ms")
+        remarks.append(f"queue {row.queue_ms:.1f} ms, compute {row.compute_ms:.1f} ms{_rest(row)}")
     if row.clips_per_s and row.perf_analyzer_clips_per_s:
         ratio = row.clips_per_s / row.perf_analyzer_clips_per_s
         verdict = "" if abs(ratio - 1) <= AGREEMENT_LIMIT else ", they disagree"
         remarks.append(f"{ratio:.1%} of perf_analyzer's{verdict}")
     return remarks
+
+
+def _rest(row: Row) -> str:
+    """What a caller waits beside that: its requests travel, and Triton passes them on."""
+    if not row.clips_per_s or not row.settled:
+        return ""
+    mean = row.concurrency * row.batch / row.clips_per_s * 1000
+    rest = mean - (row.queue_ms or 0.0) - (row.compute_ms or 0.0)
+    return f", rest {max(rest, 0.0):.1f} ms"

@@ -1,0 +1,122 @@
+"""The rows of servers in a whole benchmark, and what the table says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmark.test_record import row
+from tests.serving.conftest import with_engines
+from tests.tiny_bundle import make_tiny_bundle
+from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
+from vdeploy.benchmark.plan import Plan, parse_concurrency
+from vdeploy.benchmark.record import ServerTime, load_benchmark, save_benchmark
+from vdeploy.benchmark.served import target
+from vdeploy.benchmark.served.remarks import served_name, served_remarks
+from vdeploy.errors import BenchmarkError, ClientError, ServerError
+
+
+@pytest.mark.triton
+def test_a_running_server_has_rows_over_each_transport(server, bundle, tmp_path):
+    result = benchmark_bundle(bundle.root, Plan(("pipeline",), url=server.url, concurrency=(1, 2), seconds=0))
+    own, *served = result.rows
+    assert own.transport is None
+    assert [(one.concurrency, one.transport) for one in served] == [
+        *((1, "grpc"), (1, "shared memory"), (2, "grpc"), (2, "shared memory"))
+    ]
+    for one in served:
+        assert (one.name, one.format, one.precision, one.where) == ("Triton", "served", "served", server.url)
+        assert (one.status, one.device, one.runtime) == ("ok", "server", "triton")
+        assert list(one.server) == ["extractor", "classifier"]
+        assert one.queue_ms == pytest.approx(sum(time.queue_ms for time in one.server.values()))
+        assert one.compute_ms == pytest.approx(sum(time.compute_ms for time in one.server.values()))
+        assert one.server["extractor"].requests >= one.calls
+        assert one.in_process_clips_per_s is None
+        assert 0 < one.p50_ms <= one.p99_ms
+    save_benchmark(tmp_path / "b.json", result)
+    assert load_benchmark(tmp_path / "b.json") == result
+
+
+@pytest.mark.triton
+def test_a_server_is_started_for_each_format_that_triton_can_serve(install, tmp_path):
+    bundle = with_engines(with_engines(make_tiny_bundle(tmp_path / "bundle")), name="tflite-fp32")
+    plan = Plan(("classifier", "pipeline"), formats=None, serve=True, seconds=0)
+    served = [one for one in benchmark_bundle(bundle.root, plan).rows if one.runtime == "triton"]
+    told = {(one.name, one.what, one.transport): one for one in served}
+    assert [key for key, one in told.items() if one.status == "ok"] == [
+        ("Triton, onnx-fp32", "classifier", "grpc"),
+        ("Triton, onnx-fp32", "pipeline", "grpc"),
+        ("Triton, onnx-fp32", "pipeline", "shared memory"),
+    ]
+    measured = told["Triton, onnx-fp32", "pipeline", "grpc"]
+    assert (measured.format, measured.precision) == ("onnx-fp32", "fp32")
+    assert measured.size_bytes > 0
+    absent = {one.format: one.reason for one in served if one.status == "absent"}
+    assert "Triton never had a TFLite backend" in absent["tflite-fp32"]
+    assert "no tensorrt backend" in absent["tensorrt-fp16"]
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+def test_served_verdicts_are_judged_once(server, bundle, clips_dir):
+    plan = Plan(("pipeline",), url=server.url, seconds=0, data=clips_dir, clips=2)
+    for one in benchmark_bundle(bundle.root, plan).rows:
+        assert (one.held_out_clips, one.agreement) == (2, 1.0)
+
+
+def test_a_server_that_does_not_start_is_a_row_with_the_reason(install, bundle, monkeypatch):
+    def refuse(*_, **__):
+        raise ServerError("port 1 is taken", "take another")
+
+    monkeypatch.setattr(target, "TritonServer", refuse)
+    (absent,) = (one for one in benchmark_bundle(bundle.root, Plan(("pipeline",), serve=True, seconds=0)).rows[1:])
+    assert (absent.status, absent.reason) == ("absent", "port 1 is taken; take another")
+
+
+@pytest.mark.triton
+def test_a_server_of_other_clips_is_refused(server, tmp_path):
+    other = make_tiny_bundle(tmp_path / "bundle", frames=5)
+    with pytest.raises(ClientError, match="start it on this bundle"):
+        benchmark_bundle(other.root, Plan(url=server.url, seconds=0))
+
+
+def test_options_about_a_server_want_one():
+    with pytest.raises(BenchmarkError, match="give either --url or --serve"):
+        Plan(url="h:1", serve=True)
+    with pytest.raises(BenchmarkError, match="--concurrency is about a server; add --serve, or --url HOST:PORT"):
+        Plan(concurrency=(1, 2))
+    with pytest.raises(BenchmarkError, match="--perf-analyzer is about a server"):
+        Plan(perf_analyzer="perf_analyzer")
+    assert parse_concurrency("8,1, 2") == (1, 2, 8)
+    with pytest.raises(BenchmarkError, match="'0' is no number of callers"):
+        parse_concurrency("0")
+
+
+def test_the_table_says_how_a_server_was_called_and_what_it_cost():
+    one = row(
+        name="Triton, onnx-int8",
+        where="h:1",
+        transport="shared memory",
+        concurrency=4,
+        clips_per_s=4.0,
+        settled=True,
+        in_process_clips_per_s=4.1,
+        perf_analyzer_clips_per_s=3.9,
+        queue_ms=700.0,
+        compute_ms=290.0,
+    )
+    assert served_name(one) == "Triton, onnx-int8 at h:1, shared memory, 4 callers"
+    assert served_remarks(one) == [
+        *("97.6% of in process", "queue 700.0 ms, compute 290.0 ms, rest 10.0 ms", "102.6% of perf_analyzer's")
+    ]
+    apart = one.model_copy(update={"perf_analyzer_clips_per_s": 3.0, "settled": False, "in_process_clips_per_s": None})
+    assert served_remarks(apart) == [
+        "queue 700.0 ms, compute 290.0 ms",
+        "133.3% of perf_analyzer's, they disagree",
+    ]
+    assert served_name(row(name="Triton", where="h:1", transport="grpc")) == "Triton at h:1"
+    assert served_remarks(row()) == []
+
+
+def test_the_time_in_a_model_is_all_but_the_waiting():
+    parts = {"compute_input_ms": 1.0, "compute_infer_ms": 2.0, "compute_output_ms": 4.0}
+    assert ServerTime(requests=1, executions=1, queue_ms=8.0, **parts).compute_ms == 7.0
