@@ -61,14 +61,12 @@ def test_every_caller_gets_the_answers_to_its_own_inputs(server, bundle, transpo
 
 @pytest.mark.parametrize("transport", ["grpc", "shared memory"])
 def test_the_stages_make_up_the_whole(server, bundle, transport):
-    frames = distinct_inputs(bundle.manifest, "extractor", 1)
     with open_callers(job(bundle, server.url, "extractor", transport=transport, batch=1), bundle) as (extract,):
         features = extract(1)
     assert features.shape == (1, 4, 8)
+    assert np.ptp(features) > 0
     with open_callers(job(bundle, server.url, "classifier", transport=transport, batch=1), bundle) as (classify,):
         assert classify(0).sum() == pytest.approx(1)
-    assert features.ptp() if hasattr(features, "ptp") else np.ptp(features) > 0
-    assert frames.dtype == np.uint8
 
 
 def test_the_server_counts_the_calls_and_says_where_their_time_went(server, bundle):
@@ -91,9 +89,9 @@ def test_a_stage_that_was_not_called_has_no_times():
 
 
 def test_a_batch_that_the_server_does_not_take_is_refused(server, bundle):
-    with pytest.raises(ClientError, match="takes 8 clips a request, not 9; serve with --max-batch 9"):
-        with open_subject(job(bundle, server.url, batch=9)):
-            pass
+    refused = pytest.raises(ClientError, match="takes 8 clips a request, not 9; serve with --max-batch 9")
+    with refused, open_subject(job(bundle, server.url, batch=9)):
+        pass
 
 
 def test_nothing_of_a_region_can_be_left_in_the_file_system(server):
@@ -148,4 +146,4 @@ def test_a_server_that_takes_no_shared_memory_and_one_that_ends(install, bundle,
             server.stop()
             with pytest.raises(Crashed, match=r"did not answer for violence_detector|InferenceServerException"):
                 process.ask("warm", 0)
-    assert not list(SHARED_MEMORY.glob(f"vdeploy-{os.getpid()}-*"))
+    assert not list(SHARED_MEMORY.glob(f"vdeploy-{os.getpid()}-*-client"))

@@ -17,11 +17,11 @@ from vdeploy.errors import BenchmarkError, ClientError, ServerError
 
 @pytest.mark.triton
 def test_a_running_server_has_rows_over_each_transport(server, bundle, tmp_path):
-    result = benchmark_bundle(bundle.root, Plan(("pipeline",), url=server.url, concurrency=(1, 2), seconds=0))
+    result = benchmark_bundle(bundle.root, Plan(("pipeline",), url=server.url, concurrency=(1, 3), seconds=0))
     own, *served = result.rows
     assert own.transport is None
     assert [(one.concurrency, one.transport) for one in served] == [
-        *((1, "grpc"), (1, "shared memory"), (2, "grpc"), (2, "shared memory"))
+        *((1, "grpc"), (1, "shared memory"), (3, "grpc"), (3, "shared memory"))
     ]
     for one in served:
         assert (one.name, one.format, one.precision, one.where) == ("Triton", "served", "served", server.url)
@@ -36,10 +36,11 @@ def test_a_running_server_has_rows_over_each_transport(server, bundle, tmp_path)
     assert load_benchmark(tmp_path / "b.json") == result
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_a_server_is_started_for_each_format_that_triton_can_serve(install, tmp_path):
-    bundle = with_engines(with_engines(make_tiny_bundle(tmp_path / "bundle")), name="tflite-fp32")
-    plan = Plan(("classifier", "pipeline"), formats=None, serve=True, seconds=0)
+    bundle = with_engines(make_tiny_bundle(tmp_path / "bundle"), name="tflite-fp32")
+    plan = Plan(("classifier", "pipeline"), serve=True, seconds=0)
     served = [one for one in benchmark_bundle(bundle.root, plan).rows if one.runtime == "triton"]
     told = {(one.name, one.what, one.transport): one for one in served}
     assert [key for key, one in told.items() if one.status == "ok"] == [
@@ -50,9 +51,17 @@ def test_a_server_is_started_for_each_format_that_triton_can_serve(install, tmp_
     measured = told["Triton, onnx-fp32", "pipeline", "grpc"]
     assert (measured.format, measured.precision) == ("onnx-fp32", "fp32")
     assert measured.size_bytes > 0
-    absent = {one.format: one.reason for one in served if one.status == "absent"}
-    assert "Triton never had a TFLite backend" in absent["tflite-fp32"]
-    assert "no tensorrt backend" in absent["tensorrt-fp16"]
+    (absent,) = (one for one in served if one.status == "absent")
+    assert (absent.name, absent.format) == ("Triton, tflite-fp32", "tflite-fp32")
+    assert absent.reason.startswith("Triton never had a TFLite backend; export to an onnx-* format")
+
+
+def test_a_server_without_the_backend_is_a_row_with_the_reason(install, tmp_path):
+    bundle = with_engines(make_tiny_bundle(tmp_path / "bundle"))
+    plan = Plan(("pipeline",), formats=("tensorrt-fp16",), serve=True, seconds=0)
+    _, absent = benchmark_bundle(bundle.root, plan).rows
+    assert (absent.name, absent.status) == ("Triton, tensorrt-fp16", "absent")
+    assert "has no tensorrt backend" in absent.reason
 
 
 @pytest.mark.slow
