@@ -1,6 +1,6 @@
 """Scoring clips in every precision and runtime at hand, side by side in one run, and the ratios that count.
 
-    python -m benchmarks.inference BUNDLE [--data CLIPS] [--clips N] [--seconds 5] [--json] [--out benchmark.json]
+    python -m benchmarks.inference BUNDLE [--data CLIPS] [--clips N] [--seconds 5] [--threads N] [--out benchmark.json]
 
 The bundle should hold onnx-fp32, onnx-int8 and savedmodel, better tflite-int8 as well; OpenVINO takes part where it is
 installed. Everything is frames to probabilities, one clip a call. With ``--data``, the held-out clips are judged in
@@ -112,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="labelled clips, to judge the held-out ones")
     parser.add_argument("--clips", type=int, help="how many of them (default: all)")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row (default: 5)")
+    parser.add_argument("--threads", type=int, help="of a call (default: all cores)")
     parser.add_argument("--format", help="formats, separated by commas (default: all of the bundle)")
     parser.add_argument("--peers", default=",".join(PEERS), help="peers, separated by commas (default: all)")
     parser.add_argument("--json", action="store_true", help="print the ratios as JSON")
@@ -121,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         whats=("pipeline",),
         formats=tuple(options.format.split(",")) if options.format else None,
         seconds=options.seconds,
+        threads=options.threads,
         peers=tuple(options.peers.split(",")),
         data=options.data,
         clips=options.clips,

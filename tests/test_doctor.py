@@ -21,6 +21,7 @@ NAMES = [
     "TensorFlow GPUs",
     "tf2onnx",
     "onnxruntime",
+    "openvino",
     "tensorrt",
     "tensorrt-rtx",
     "tritonclient",
