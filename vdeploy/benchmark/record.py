@@ -145,6 +145,7 @@ class Row(_Model):
     queue_ms: float | None = Field(None, description="served: mean wait of a request in the server, all stages")
     compute_ms: float | None = Field(None, description="served: mean time of a request in the server's models")
     server: dict[str, ServerTime] = Field({}, description="served: by stage; empty where the server does not tell")
+    other_requests: int = Field(0, description="served: requests of other callers meanwhile, as the server counts")
     in_process_clips_per_s: float | None = Field(
         None, description="served: what the same files did in process, measured in turns with this row"
     )

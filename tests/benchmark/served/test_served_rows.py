@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from tests.benchmark.test_record import row
@@ -12,7 +20,9 @@ from vdeploy.benchmark.plan import Plan, parse_concurrency
 from vdeploy.benchmark.record import ServerTime, load_benchmark, save_benchmark
 from vdeploy.benchmark.served import target
 from vdeploy.benchmark.served.remarks import served_name, served_remarks
+from vdeploy.benchmark.served.statistics import other_requests
 from vdeploy.errors import BenchmarkError, ClientError, ServerError
+from vdeploy.triton.guardian import SHARED_MEMORY
 
 
 @pytest.mark.triton
@@ -31,6 +41,7 @@ def test_a_running_server_has_rows_over_each_transport(server, bundle, tmp_path)
         assert one.compute_ms == pytest.approx(sum(time.compute_ms for time in one.server.values()))
         assert one.server["extractor"].requests >= one.calls
         assert one.in_process_clips_per_s is None
+        assert one.other_requests == 0
         assert 0 < one.p50_ms <= one.p99_ms
     save_benchmark(tmp_path / "b.json", result)
     assert load_benchmark(tmp_path / "b.json") == result
@@ -81,6 +92,48 @@ def test_a_server_that_does_not_start_is_a_row_with_the_reason(install, bundle, 
     assert (absent.status, absent.reason) == ("absent", "port 1 is taken; take another")
 
 
+def descendants(pid: int) -> set[int]:
+    """Ids of the living processes that a process has started, and of those that they have."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found |= {child} | descendants(child)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+def test_nothing_of_a_killed_benchmark_goes_on(install, bundle, tmp_path):
+    arguments = ["benchmark", str(bundle.root), "--serve", "--what", "pipeline", "--seconds", "2"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "vdeploy", *arguments], stdout=log, stderr=log)
+    try:
+        warm_up = re.compile(r"start Triton.*\d+/\d+ windows", re.DOTALL)
+        deadline = time.monotonic() + 120
+        while not warm_up.search((tmp_path / "log").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        left = descendants(process.pid)
+        assert len(left) > 4, (tmp_path / "log").read_text()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 60
+    while any(is_running(pid) for pid in left) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in left if is_running(pid)]
+    owners = {process.pid, *left}
+    assert not [file for file in SHARED_MEMORY.glob("vdeploy-*") if int(file.name.split("-")[1]) in owners]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process does anything any more; one that nobody has waited for is dead as well."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
 @pytest.mark.triton
 def test_a_server_of_other_clips_is_refused(server, tmp_path):
     other = make_tiny_bundle(tmp_path / "bundle", frames=5)
@@ -122,8 +175,30 @@ def test_the_table_says_how_a_server_was_called_and_what_it_cost():
         "queue 700.0 ms, compute 290.0 ms",
         "133.3% of perf_analyzer's, they disagree",
     ]
+    busy = row(where="h:1", queue_ms=1.0, compute_ms=2.0, other_requests=7)
+    assert served_remarks(busy) == ["queue 1.0 ms, compute 2.0 ms", "served 7 requests of others meanwhile"]
     assert served_name(row(name="Triton", where="h:1", transport="grpc")) == "Triton at h:1"
     assert served_remarks(row()) == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "compute", "told"),
+    [
+        (90.0, 105.0, "waiting for a fuller batch (90.0 ms)"),
+        (10.0, 180.0, "slower computing (80.0 ms)"),
+        (10.0, 105.0, "transport (85.0 ms)"),
+    ],
+)
+def test_of_a_slow_server_the_table_says_what_is_lost_where(queue, compute, told):
+    one = row(where="h:1", clips_per_s=5.0, in_process_clips_per_s=10.0, queue_ms=queue, compute_ms=compute)
+    assert served_remarks(one)[0] == f"50.0% of in process, lost mostly by {told}"
+
+
+def test_requests_of_others_are_those_that_were_not_sent():
+    counts = {"extractor": {"requests": 20}, "classifier": {"requests": 19}}
+    assert other_requests(counts, sent=10, callers=2) == 8
+    assert other_requests(counts, sent=19, callers=1) == 0
+    assert other_requests({}, sent=3, callers=1) == 0
 
 
 def test_the_time_in_a_model_is_all_but_the_waiting():

@@ -13,7 +13,7 @@ from vdeploy.benchmark.record import Row, Transport, What
 from vdeploy.benchmark.rounds import Contender
 from vdeploy.benchmark.served.cross_check import CrossCheck
 from vdeploy.benchmark.served.regions import release_dead_regions
-from vdeploy.benchmark.served.statistics import server_times
+from vdeploy.benchmark.served.statistics import other_requests, server_times
 from vdeploy.benchmark.served.target import Target, check_server, start_server
 from vdeploy.benchmark.ways import Way
 from vdeploy.bundle import Bundle
@@ -127,6 +127,7 @@ class ServedRows:
             queue_ms=sum(time.queue_ms for time in times.values()) if times else None,
             compute_ms=sum(time.compute_ms for time in times.values()) if times else None,
             server=times,
+            other_requests=other_requests(contender.server, contender.sent, job.concurrency),
             in_process_clips_per_s=partner.series.figures(job.batch, frames)["clips_per_s"]
             if partner is not None and settled
             else None,

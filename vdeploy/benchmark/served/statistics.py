@@ -12,7 +12,7 @@ from typing import Any
 from vdeploy.benchmark.record import ServerTime
 from vdeploy.benchmark.served.models import STAGE_MODELS
 
-__all__ = ["Counts", "difference", "read_counts", "server_times"]
+__all__ = ["Counts", "difference", "other_requests", "read_counts", "server_times"]
 
 Counts = dict[str, dict[str, int]]
 """By stage: ``requests``, ``executions``, and nanoseconds of all requests in each of `_PARTS`."""
@@ -59,3 +59,16 @@ def server_times(counts: Mapping[str, Mapping[str, int]]) -> dict[str, ServerTim
         for stage, values in counts.items()
         if values["requests"]
     }
+
+
+def other_requests(counts: Mapping[str, Mapping[str, int]], sent: int, callers: int) -> int:
+    """How many requests came from elsewhere.
+
+    Args:
+        counts: What the server counted.
+        sent: What was sent to it.
+        callers: By how many. Triton counts a request shortly after it is answered, so that so many may be counted that
+            were sent before.
+    """
+    most = max((values["requests"] for values in counts.values()), default=0)
+    return max(0, most - sent - callers)
