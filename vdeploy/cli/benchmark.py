@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +86,7 @@ def benchmark(
         clips=clips,
         positive=tuple(positive or ()),
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends servers and row processes as Ctrl-C does
     result = benchmark_bundle(bundle, plan)
     if out:
         save_benchmark(out, result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import numpy as np
@@ -12,8 +13,9 @@ from vdeploy.benchmark.served import perf_analyzer as program
 from vdeploy.benchmark.served.cross_check import CrossCheck
 from vdeploy.benchmark.served.perf_analyzer import PerfAnalyzer, PerfError, Setting
 from vdeploy.errors import BenchmarkError
+from vdeploy.triton.guardian import SHARED_MEMORY
 
-SETTING = Setting("127.0.0.1:9", "violence_detector", "frames", 1, 1, "grpc", 0.0)
+SETTING = Setting("127.0.0.1:9", "violence_detector", "frames", "probabilities", 1, 1, "grpc", 0.0)
 CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 
 
@@ -70,7 +72,7 @@ def test_one_that_never_becomes_stable_leaves_a_row_without_figures(bundle, tmp_
 
 def test_inputs_and_settings_are_handed_over(tmp_path):
     file = script(tmp_path, f'echo "$@" > {tmp_path}/arguments; echo; echo died; exit 1')
-    setting = Setting("h:1", "m", "frames", 3, 4, "shared memory", 2.0)
+    setting = Setting("h:1", "m", "frames", "probabilities", 3, 4, "shared memory", 2.0)
     with pytest.raises(PerfError, match="died"):
         PerfAnalyzer(file).measure(setting, [CLIP], 3.0)
     told = (tmp_path / "arguments").read_text()
@@ -90,6 +92,22 @@ def test_one_that_hangs_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(program, "_SPARE_SECONDS", -14.9)
     with pytest.raises(PerfError, match="it had not ended after 0 s"):
         analyzer.measure(SETTING, [CLIP], 0)
+
+
+def test_shared_memory_that_it_leaves_is_removed_and_that_of_others_is_not(tmp_path):
+    setting = Setting("h:1", "m", f"t{os.getpid()}", f"a{os.getpid()}", 1, 1, "shared memory", 0.0)
+    others = SHARED_MEMORY / f"{setting.tensor}_9_9"
+    others.touch()
+    try:
+        made = [SHARED_MEMORY / name for name in (f"{setting.tensor}_0_1", setting.answer)]
+        kept = SHARED_MEMORY / f"{setting.tensor}_other"
+        file = script(tmp_path, f"touch {made[0]} {made[1]} {kept}; kill -9 $$")
+        with pytest.raises(PerfError, match="exit code -9"):
+            PerfAnalyzer(file).measure(setting, [CLIP], 0)
+        assert [region.exists() for region in (*made, kept, others)] == [False, False, True, True]
+    finally:
+        for region in SHARED_MEMORY.glob(f"{setting.tensor}_*"):
+            region.unlink()
 
 
 def test_what_is_no_program_is_refused(tmp_path):

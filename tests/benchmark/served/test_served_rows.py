@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -104,10 +106,15 @@ def descendants(pid: int) -> set[int]:
 
 @pytest.mark.slow
 @pytest.mark.triton
-def test_nothing_of_a_killed_benchmark_goes_on(install, bundle, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_of_a_killed_benchmark_goes_on(install, bundle, tmp_path, monkeypatch, number):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
     arguments = ["benchmark", str(bundle.root), "--serve", "--what", "pipeline", "--seconds", "2"]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "vdeploy", *arguments], stdout=log, stderr=log)
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        command = [sys.executable, "-m", "vdeploy", *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         warm_up = re.compile(r"start Triton.*\d+/\d+ windows", re.DOTALL)
         deadline = time.monotonic() + 120
@@ -116,12 +123,16 @@ def test_nothing_of_a_killed_benchmark_goes_on(install, bundle, tmp_path):
         left = descendants(process.pid)
         assert len(left) > 4, (tmp_path / "log").read_text()
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
         process.wait()
     deadline = time.monotonic() + 60
     while any(is_running(pid) for pid in left) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [pid for pid in left if is_running(pid)]
+    assert (number == signal.SIGKILL) == bool(list(folder.glob("vdeploy-*")))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    target._remove_stale_folders()
+    assert not list(folder.glob("*-served-*"))
     owners = {process.pid, *left}
     assert not [file for file in SHARED_MEMORY.glob("vdeploy-*") if int(file.name.split("-")[1]) in owners]
 

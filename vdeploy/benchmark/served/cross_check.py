@@ -42,6 +42,7 @@ class CrossCheck:
             url=row.where,
             model=model.name,
             tensor=model.taken,
+            answer=model.given,
             batch=row.batch,
             concurrency=row.concurrency,
             transport=row.transport or "grpc",

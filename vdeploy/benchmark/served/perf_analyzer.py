@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from vdeploy.benchmark.record import Transport
 from vdeploy.errors import BenchmarkError
+from vdeploy.triton.guardian import SHARED_MEMORY
 from vdeploy.triton.install import local_install
 
 __all__ = ["Figures", "PerfAnalyzer", "PerfError", "Setting"]
@@ -49,6 +50,7 @@ class Setting:
         url: ``HOST:PORT`` of the server's gRPC interface.
         model: Name of the model.
         tensor: Name of its input.
+        answer: Name of its output.
         batch: Clips a request.
         concurrency: Callers at once.
         transport: How the input travels.
@@ -58,6 +60,7 @@ class Setting:
     url: str
     model: str
     tensor: str
+    answer: str
     batch: int
     concurrency: int
     transport: Transport
@@ -117,7 +120,7 @@ class PerfAnalyzer:
             PerfError: It did not become stable, or failed.
         """
         interval = max(_LEAST_INTERVAL_MS, seconds * 1000 / 3, 4000 * setting.call_seconds)
-        with tempfile.TemporaryDirectory(prefix="vdeploy-perf-") as folder:
+        with tempfile.TemporaryDirectory(prefix="vdeploy-perf-") as folder, _removing_regions(setting):
             data, table = Path(folder) / "inputs.json", Path(folder) / "figures.csv"
             data.write_text(json.dumps(_steps(setting.tensor, inputs)), encoding="ascii")
             arguments = [
@@ -160,6 +163,19 @@ def _environment() -> Iterator[dict[str, str]]:
                 (links / name).symlink_to(found)
         own = os.environ.get("LD_LIBRARY_PATH")
         yield os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, (own, folder)))}
+
+
+@contextlib.contextmanager
+def _removing_regions(setting: Setting) -> Iterator[None]:
+    """Removes the shared memory that the program made and left, as it does when it is killed."""
+    names = re.compile(rf"{re.escape(setting.tensor)}_\d+_\d+|{re.escape(setting.answer)}")
+    before = set(SHARED_MEMORY.glob("*"))
+    try:
+        yield
+    finally:
+        for region in set(SHARED_MEMORY.glob("*")) - before:
+            if names.fullmatch(region.name):
+                region.unlink(missing_ok=True)
 
 
 def _steps(tensor: str, inputs: Sequence[npt.NDArray[Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from vdeploy.benchmark.plan import Plan
 from vdeploy.benchmark.record import Row, Transport, What
 from vdeploy.benchmark.rounds import Contender
 from vdeploy.benchmark.served.cross_check import CrossCheck
+from vdeploy.benchmark.served.models import STAGE_MODELS
 from vdeploy.benchmark.served.regions import release_dead_regions
 from vdeploy.benchmark.served.statistics import other_requests, server_times
 from vdeploy.benchmark.served.target import Target, check_server, start_server
@@ -97,7 +98,8 @@ class ServedRows:
         ]
         contenders[0].label = target.name
         partner = heats.contender(target.way, what, batch) if target.way else None
-        heats.measure([*contenders, *([partner] if partner else [])], [target.name] if what == "pipeline" else ())
+        judging = () if what in STAGE_MODELS else (target.name,)
+        heats.measure([*contenders, *([partner] if partner else [])], judging)
         for contender in contenders:
             row = heats.complete(target.way, contender, self._row(target, contender, partner))
             if self._cross_check is None or what != "pipeline" or row.status != "ok":
@@ -107,8 +109,6 @@ class ServedRows:
 
     def _row(self, target: Target, contender: Contender, partner: Contender | None) -> Row:
         job, times = contender.job, server_times(contender.server)
-        frames = self._bundle.manifest.clip_spec.frames
-        settled = partner is not None and partner.status == "ok" and partner.series.settled
         return Row(
             what=job.what,
             where=target.url,
@@ -128,9 +128,7 @@ class ServedRows:
             compute_ms=sum(time.compute_ms for time in times.values()) if times else None,
             server=times,
             other_requests=other_requests(contender.server, contender.sent, job.concurrency),
-            in_process_clips_per_s=partner.series.figures(job.batch, frames)["clips_per_s"]
-            if partner is not None and settled
-            else None,
+            in_process_clips_per_s=_settled_rate(partner),
         )
 
     def _absent(self, way: Way, error: RepositoryError | ServerError) -> Row:
@@ -148,3 +146,10 @@ class ServedRows:
             reason=str(error),
             size_bytes=way.size_bytes("pipeline"),
         )
+
+
+def _settled_rate(partner: Contender | None) -> float | None:
+    """Clips a second in process; nothing where that was not measured, or did not settle."""
+    if partner is None or partner.status != "ok" or not partner.series.settled:
+        return None
+    return float(partner.series.figures(partner.job.batch, 1)["clips_per_s"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from vdeploy.errors import ClientError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
+from vdeploy.triton.processes import is_stale_region, new_region_prefix
 from vdeploy.triton.repository import write_repository
 from vdeploy.triton.server import TritonServer
 
@@ -72,7 +74,8 @@ def start_server(bundle: Bundle, way: Way, install: TritonInstall, threads: int)
         RepositoryError: Triton cannot serve the format.
         ServerError: The server cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="vdeploy-served-") as folder:
+    _remove_stale_folders()
+    with tempfile.TemporaryDirectory(prefix=f"{new_region_prefix()}served-") as folder:
         root, log = Path(folder) / "triton_repo", cache_dir() / "triton" / "logs" / f"benchmark-{way.format}.log"
         repository = write_repository(
             bundle, root, backend="auto", install=install, extractor=way.format, classifier=way.format
@@ -88,3 +91,10 @@ def start_server(bundle: Bundle, way: Way, install: TritonInstall, threads: int)
             threads=threads,
         ) as server:
             yield Target(server.url, way)
+
+
+def _remove_stale_folders() -> None:
+    """Removes the repositories of benchmarks that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob("vdeploy-*-served-*"):
+        if is_stale_region(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
