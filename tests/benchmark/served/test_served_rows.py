@@ -201,8 +201,12 @@ def test_the_table_says_how_a_server_was_called_and_what_it_cost():
     ],
 )
 def test_of_a_slow_server_the_table_says_what_is_lost_where(queue, compute, told):
-    one = row(where="h:1", clips_per_s=5.0, in_process_clips_per_s=10.0, queue_ms=queue, compute_ms=compute)
+    rates = {"clips_per_s": 5.0, "in_process_clips_per_s": 10.0}
+    one = row(where="h:1", settled=True, queue_ms=queue, compute_ms=compute, **rates)
     assert served_remarks(one)[0] == f"50.0% of in process, lost mostly by {told}"
+    assert served_remarks(one.model_copy(update={"concurrency": 2}))[0] == "50.0% of in process"
+    assert served_remarks(one.model_copy(update={"settled": False}))[0] == "50.0% of in process"
+    assert served_remarks(one.model_copy(update={"queue_ms": None})) == ["50.0% of in process"]
 
 
 def test_requests_of_others_are_those_that_were_not_sent():

@@ -33,6 +33,8 @@ _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d*", "libcudart.so.12": "libcudart-*
 
 _TRIALS = 10
 _LEAST_INTERVAL_MS = 500
+_CALLS_A_WINDOW = 20
+"""It counts whole requests: with fewer in a window, one more or less would look like another throughput."""
 _SPARE_SECONDS = 60
 _UNSTABLE = 2
 _PERCENTILES = (50, 90, 95, 99)
@@ -119,7 +121,7 @@ class PerfAnalyzer:
         Raises:
             PerfError: It did not become stable, or failed.
         """
-        interval = max(_LEAST_INTERVAL_MS, seconds * 1000 / 3, 4000 * setting.call_seconds)
+        interval = max(_LEAST_INTERVAL_MS, seconds * 1000 / 3, 1000 * _CALLS_A_WINDOW * setting.call_seconds)
         with tempfile.TemporaryDirectory(prefix="vdeploy-perf-") as folder, _removing_regions(setting):
             data, table = Path(folder) / "inputs.json", Path(folder) / "figures.csv"
             data.write_text(json.dumps(_steps(setting.tensor, inputs)), encoding="ascii")

@@ -52,7 +52,9 @@ def _rest_ms(row: Row) -> float:
 def _loss(row: Row) -> str:
     """Where most is lost; only where one caller waits for each answer do the times add up to what in process takes."""
     own, served = row.in_process_clips_per_s or 0.0, row.clips_per_s or 0.0
-    if row.concurrency > 1 or row.compute_ms is None or row.queue_ms is None or served >= SHARE_GOAL * own:
+    if not row.settled or row.concurrency > 1 or served >= SHARE_GOAL * own:
+        return ""
+    if row.compute_ms is None or row.queue_ms is None:
         return ""
     losses = {
         "waiting for a fuller batch": row.queue_ms,
