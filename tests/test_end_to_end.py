@@ -82,7 +82,11 @@ def test_from_clips_to_an_answer(tmp_path: Path) -> None:
         keras = evaluated["probabilities"][str(Path(path).relative_to(clips))]
         assert keras == pytest.approx(probability, abs=1e-3)
     assert len(set(served.values())) > 8
-    assert [row["what"] for row in rows] == ["extractor", "classifier", "pipeline", "pipeline", "video", "video"]
+    assert [(row["what"], row["transport"]) for row in rows] == [
+        *((what, None) for what in ("extractor", "classifier", "pipeline", "video")),
+        *(("extractor", "grpc"), ("classifier", "grpc"), ("pipeline", "grpc"), ("pipeline", "shared memory")),
+        ("video", "grpc"),
+    ]
     assert "violent_0000.mp4" in table
 
 

@@ -15,7 +15,7 @@ from vdeploy.benchmark.machine import describe_machine
 from vdeploy.benchmark.peaks import measure_peaks
 from vdeploy.benchmark.plan import Plan
 from vdeploy.benchmark.record import Benchmark, Environment, Peak, Row
-from vdeploy.benchmark.served import check_server
+from vdeploy.benchmark.served.rows import ServedRows
 from vdeploy.benchmark.ways import find_ways, missing_peers, rejected_rows
 from vdeploy.bundle import Bundle
 from vdeploy.runtimes.base import available_cores
@@ -38,14 +38,14 @@ def benchmark_bundle(root: Path, plan: Plan | None = None) -> Benchmark:
         BundleError: It is no bundle, or does not hold a format.
         ClientError: The server does not answer, or serves something else.
         DatasetError: The data hold no clips that can be used.
+        ServerError: No Triton can be had to start, or ``perf_analyzer`` cannot be run.
     """
     plan = plan or Plan()
     bundle = Bundle(root)
     threads = plan.threads or available_cores()
     ways = find_ways(bundle, plan.formats, peers=plan.peers)
     rows = rejected_rows(bundle, threads) + missing_peers(bundle, plan.peers, threads)
-    if plan.url is not None:
-        check_server(plan.url, bundle)
+    served = ServedRows(bundle, plan, ways, threads)
     held_out = None
     if plan.data is not None:
         held_out = HeldOutVideos(plan.data, plan.positive, bundle.manifest.threshold, plan.clips)
@@ -53,7 +53,7 @@ def benchmark_bundle(root: Path, plan: Plan | None = None) -> Benchmark:
     say("benchmark: the machine's peak")
     peaks = measure_peaks(threads, min(plan.seconds, _PEAK_SECONDS))
     with Heats(bundle, plan, ways, threads, peaks, held_out) as heats:
-        rows = [row for what in plan.whats for row in heats.run(what)] + rows
+        rows = [row for what in plan.whats for row in heats.run(what)] + list(served.run(heats)) + rows
     return _record(bundle, environment, peaks, rows)
 
 

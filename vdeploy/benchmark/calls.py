@@ -13,7 +13,9 @@ import numpy as np
 
 from training.clips import read_clip
 from vdeploy.benchmark.job import Job
-from vdeploy.bundle import Bundle, Stage
+from vdeploy.benchmark.record import What
+from vdeploy.benchmark.served.statistics import Counts
+from vdeploy.bundle import Bundle, Manifest, Stage
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.runtimes.open import open_artifact
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from vdeploy.scoring import Scorer
 
-__all__ = ["DISTINCT_INPUTS", "Call", "Subject", "open_subject"]
+__all__ = ["DISTINCT_INPUTS", "Call", "Subject", "distinct_inputs", "open_subject"]
 
 DISTINCT_INPUTS = 4
 """Calls go through so many different inputs, so that no cache of answers is measured."""
@@ -40,10 +42,14 @@ class Subject:
     Attributes:
         call: Does it once.
         scorer: What judges clips, where frames go in and probabilities come out.
+        others: What further callers do at the same time.
+        counts: What the server has counted until now, by stage.
     """
 
     call: Call
     scorer: Scorer | None = None
+    others: tuple[Call, ...] = ()
+    counts: Callable[[], Counts] = dict
 
 
 @contextlib.contextmanager
@@ -54,29 +60,29 @@ def open_subject(job: Job) -> Iterator[Subject]:
         UserError: The bundle does not hold it, or it cannot run here.
     """
     bundle = Bundle(Path(job.bundle))
-    if job.what in ("extractor", "classifier"):
+    if job.url is not None and job.what != "video":
+        from vdeploy.benchmark.served.callers import open_served  # noqa: PLC0415  only with a server
+
+        with open_served(job, bundle) as subject:
+            yield subject
+    elif job.what in ("extractor", "classifier"):
         yield Subject(_stage_call(job, job.what, bundle))
     elif job.url is None:
         local = LocalScorer(bundle, job.format, job.threads, job.runtime)
-        yield Subject(_pipeline_call(local, job) if job.what == "pipeline" else _local_video_call(local, job), local)
+        pipeline = job.what == "pipeline"
+        call = _pipeline_call(local, job, bundle.manifest) if pipeline else _local_video_call(local, job)
+        yield Subject(call, local)
     else:
         from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  only with a server
 
         with TritonScorer(job.url) as served:
-            yield Subject(
-                _pipeline_call(served, job) if job.what == "pipeline" else _served_video_call(served, job), served
-            )
+            yield Subject(_served_video_call(served, job), served)
 
 
 def _stage_call(job: Job, stage: Stage, bundle: Bundle) -> Call:
     runtime = open_artifact(bundle, stage, job.format, job.threads, job.runtime)
-    spec, dim = bundle.manifest.clip_spec, bundle.manifest.extractor.dim
-    if stage == "extractor":
-        name, clips = "frames", synthetic_frames(DISTINCT_INPUTS, spec.frames, spec.size)
-    else:
-        normal = np.random.default_rng(0).standard_normal((DISTINCT_INPUTS, spec.frames, dim), np.float32)
-        name, clips = "features", np.maximum(normal, 0)
-    inputs = _batches(clips, job.batch)
+    name = "frames" if stage == "extractor" else "features"
+    inputs = distinct_inputs(bundle.manifest, stage, job.batch)
 
     def call(index: int) -> dict[str, float]:
         runtime.infer({name: inputs[index % DISTINCT_INPUTS]})
@@ -85,8 +91,8 @@ def _stage_call(job: Job, stage: Stage, bundle: Bundle) -> Call:
     return call
 
 
-def _pipeline_call(scorer: Scorer, job: Job) -> Call:
-    inputs = _batches(synthetic_frames(DISTINCT_INPUTS, scorer.spec.frames, scorer.spec.size), job.batch)
+def _pipeline_call(scorer: Scorer, job: Job, manifest: Manifest) -> Call:
+    inputs = distinct_inputs(manifest, "pipeline", job.batch)
 
     def call(index: int) -> dict[str, float]:
         scorer.score(inputs[index % DISTINCT_INPUTS])
@@ -120,7 +126,23 @@ def _served_video_call(scorer: Scorer, job: Job) -> Call:
     return call
 
 
-def _batches(clips: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
-    """As many batches as there are clips, each beginning with another one: ``[clips, batch, ...]``."""
-    batches: npt.NDArray[Any] = clips[(np.arange(len(clips))[:, np.newaxis] + np.arange(batch)) % len(clips)]
-    return batches
+def distinct_inputs(manifest: Manifest, what: What, batch: int) -> npt.NDArray[Any]:
+    """As many different batches as calls go through, each beginning with another clip.
+
+    Args:
+        manifest: Says what clips and features look like.
+        what: The classifier takes features, all others frames.
+        batch: Clips a call.
+
+    Returns:
+        ``[DISTINCT_INPUTS, batch, ...]``: ``uint8`` frames, or ``float32`` features.
+    """
+    spec, clips = manifest.clip_spec, np.arange(DISTINCT_INPUTS)
+    inputs: npt.NDArray[Any]
+    if what == "classifier":
+        shape = (DISTINCT_INPUTS, spec.frames, manifest.extractor.dim)
+        inputs = np.maximum(np.random.default_rng(0).standard_normal(shape, np.float32), 0)
+    else:
+        inputs = synthetic_frames(DISTINCT_INPUTS, spec.frames, spec.size)
+    chosen: npt.NDArray[Any] = inputs[(clips[:, np.newaxis] + np.arange(batch)) % DISTINCT_INPUTS]
+    return chosen

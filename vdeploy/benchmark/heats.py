@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,13 +15,16 @@ from vdeploy.benchmark.calls import DISTINCT_INPUTS
 from vdeploy.benchmark.flops import flop_per_clip
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.plan import Plan
+from vdeploy.benchmark.process import RowProcess
 from vdeploy.benchmark.record import IN_PROCESS, Peak, Row, Shares, What
 from vdeploy.benchmark.rounds import Contender, Judge, measure_side_by_side
-from vdeploy.benchmark.served import SERVED_WHATS, served_contender, served_row
 from vdeploy.benchmark.ways import Way
 from vdeploy.bundle import Bundle
 
 __all__ = ["Heats"]
+
+_JUDGING: tuple[What, ...] = ("pipeline", "video")
+"""What turns frames into verdicts."""
 
 _REFERENCES = ("savedmodel", "onnx-fp32", "tflite-fp32")
 """Whose verdicts the others are compared with: the first of these that was judged."""
@@ -70,42 +74,58 @@ class Heats:
         Yields:
             The rows.
         """
-        videos = self._videos() if what == "video" else ()
         for batch in (1,) if what == "video" else self._plan.batches:
-            entries = self._entries(what, batch, videos)
-            measure_side_by_side([contender for _, contender in entries], self._plan.seconds, self._judge(entries))
-            for _, contender in entries:
-                if contender.probabilities:
-                    self._verdicts[contender.label] = contender.probabilities
-            yield from [self._row(way, contender) for way, contender in entries]
+            entries = [(way, self.contender(way, what, batch)) for way in self._ways if way.runs(what)]
+            contenders = [contender for _, contender in entries]
+            self.measure(contenders, [contender.label for contender in contenders] if what in _JUDGING else ())
+            yield from [self.complete(way, contender, _local_row(way, contender)) for way, contender in entries]
 
-    def _entries(self, what: What, batch: int, videos: tuple[str, ...]) -> list[tuple[Way | None, Contender]]:
-        entries: list[tuple[Way | None, Contender]] = []
-        root, threads, url = str(self._bundle.root), self._threads, self._plan.url
-        for way in self._ways:
-            if way.runs(what):
-                job = Job(what, root, way.format, way.runtime, batch, threads, videos=videos)
-                entries.append((way, Contender(way.name, job)))
-        if url is not None and what in SERVED_WHATS:
-            entries.append((None, served_contender(url, self._bundle.root, what, batch, threads, videos)))
-        return entries
+    def contender(self, way: Way, what: What, batch: int) -> Contender:
+        """A way in process, to be measured."""
+        videos = self.videos if what == "video" else ()
+        job = Job(what, str(self._bundle.root), way.format, way.runtime, batch, self._threads, videos=videos)
+        return Contender(way.name, job)
 
-    def _videos(self) -> tuple[str, ...]:
+    @functools.cached_property
+    def videos(self) -> tuple[str, ...]:
+        """Files to call with: held-out ones, or drawn ones."""
         if self._held_out is not None:
             return tuple(self._held_out.paths[:DISTINCT_INPUTS])
         return tuple(map(str, synthesize(Path(self._folder.name) / "videos", clips=DISTINCT_INPUTS)))
 
-    def _judge(self, entries: Sequence[tuple[Way | None, Contender]]) -> Judge | None:
-        """What has the contenders judge clips, if they can and have not yet."""
-        names = {contender.label for _, contender in entries}
-        can = all(contender.job.what in SERVED_WHATS for _, contender in entries)
-        if self._held_out is None or not can or names <= self._verdicts.keys():
-            return None
-        return self._held_out.judge
+    def measure(self, contenders: Sequence[Contender], judging: Collection[str]) -> None:
+        """Measures contenders side by side.
 
-    def _row(self, way: Way | None, contender: Contender) -> Row:
+        Args:
+            contenders: Rows on their way.
+            judging: Labels of those that judge clips, if there are any to judge and they have not yet.
+        """
+        measure_side_by_side(contenders, self._plan.seconds, self._judge(judging))
+        for contender in contenders:
+            if contender.probabilities:
+                self._verdicts[contender.label] = contender.probabilities
+
+    def _judge(self, labels: Collection[str]) -> Judge | None:
+        held_out = self._held_out
+        wanted = set(labels) - self._verdicts.keys()
+        if held_out is None or not wanted:
+            return None
+
+        def judge(contender: Contender, process: RowProcess) -> None:
+            if contender.label in wanted:
+                held_out.judge(contender, process)
+
+        return judge
+
+    def complete(self, way: Way | None, contender: Contender, row: Row) -> Row:
+        """Puts figures into a row.
+
+        Args:
+            way: What runs; ``None`` where a server does not tell.
+            contender: What was measured.
+            row: All but the figures.
+        """
         job = contender.job
-        row = served_row(contender) if way is None else _local_row(way, contender)
         row = row.model_copy(update=self._goodness(way, row))
         if contender.status != "ok":
             return row
@@ -115,7 +135,7 @@ class Heats:
 
     def _goodness(self, way: Way | None, row: Row) -> dict[str, Any]:
         found = self._verdicts.get(row.name)
-        if self._held_out is not None and found is not None and row.what in SERVED_WHATS:
+        if self._held_out is not None and found is not None and row.what in _JUDGING:
             reference = next((self._verdicts[name] for name in _REFERENCES if name in self._verdicts), None)
             return self._held_out.figures(found, reference)
         return {} if way is None else figures_of_manifest(self._bundle.manifest, way, row.what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from vdeploy.benchmark.record import What
+from vdeploy.benchmark.record import Transport, What
 
 __all__ = ["Job"]
 
@@ -23,6 +23,8 @@ class Job:
         threads: Threads of a call.
         url: ``HOST:PORT`` of the server that is called instead.
         videos: Files that are called in turn, for ``what == "video"``.
+        concurrency: Callers at once, of a server.
+        transport: How frames and answers travel; ``None`` in process.
     """
 
     what: What
@@ -33,6 +35,8 @@ class Job:
     threads: int
     url: str | None = None
     videos: tuple[str, ...] = ()
+    concurrency: int = 1
+    transport: Transport | None = None
 
     def to_json(self) -> str:
         """One line."""

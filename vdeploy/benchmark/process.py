@@ -26,7 +26,7 @@ class Refused(Exception):  # noqa: N818  no error: a row that cannot be
 
 
 class Crashed(Exception):  # noqa: N818
-    """A row's process has ended by itself; the message is the last that it said."""
+    """A row's process has ended by itself, or could not go on; the message is the last that it said."""
 
 
 class RowProcess:
@@ -108,6 +108,8 @@ class RowProcess:
         values: dict[str, Any] = json.loads(answer)
         if "refused" in values:
             raise Refused(values["refused"])
+        if "failed" in values:
+            raise Crashed(values["failed"])
         return values
 
     def _last_words(self) -> str:

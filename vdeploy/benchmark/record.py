@@ -23,6 +23,7 @@ __all__ = [
     "Environment",
     "Peak",
     "Row",
+    "ServerTime",
     "Shares",
     "Status",
     "Transport",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 KIND = "vdeploy benchmark"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 """A minor version adds fields that have defaults; a major one may change anything."""
 
 IN_PROCESS = "in process"
@@ -84,6 +85,25 @@ class Shares(_Model):
     transport: float | None = Field(None, description="to the server and back, its waiting included")
 
 
+class ServerTime(_Model):
+    """Where a request's time goes in one of the server's models, by its own statistics over the measuring time.
+
+    Times are means of the requests; a request that was computed in a batch with others has the batch's time.
+    """
+
+    requests: int
+    executions: int = Field(description="batches that the requests were computed in")
+    queue_ms: float = Field(description="waiting for the model, or for a fuller batch")
+    compute_input_ms: float
+    compute_infer_ms: float
+    compute_output_ms: float
+
+    @property
+    def compute_ms(self) -> float:
+        """All but the waiting."""
+        return self.compute_input_ms + self.compute_infer_ms + self.compute_output_ms
+
+
 class Row(_Model):
     """One thing in one setting, measured, or the reason why it was not."""
 
@@ -122,8 +142,16 @@ class Row(_Model):
     flop_per_clip: float | None = Field(None, description="2 for each multiply-add of convolutions and products")
     gflops: float | None = Field(None, description="achieved, 10^9 a second")
     peak_share: float | None = Field(None, description="of the measured peak of the precision")
-    queue_ms: float | None = Field(None, description="served: mean wait of a request in the server")
+    queue_ms: float | None = Field(None, description="served: mean wait of a request in the server, all stages")
     compute_ms: float | None = Field(None, description="served: mean time of a request in the server's models")
+    server: dict[str, ServerTime] = Field({}, description="served: by stage; empty where the server does not tell")
+    other_requests: int = Field(0, description="served: requests of other callers meanwhile, as the server counts")
+    in_process_clips_per_s: float | None = Field(
+        None, description="served: what the same files did in process, measured in turns with this row"
+    )
+    perf_analyzer_clips_per_s: float | None = Field(
+        None, description="served: what NVIDIA's perf_analyzer found on the same server in the same setting"
+    )
     shares: Shares | None = None
 
     @property

@@ -39,6 +39,8 @@ class Contender:
         series: Its windows.
         parts: Seconds of each part, over all timed calls.
         peak_memory_bytes: Of its process, all calls included.
+        sent: Calls since the first window began, timed or not.
+        server: What the server counted meanwhile, by stage; see `vdeploy.benchmark.served.statistics`.
         probabilities: Of violence, by path of the clips that it judged.
     """
 
@@ -50,6 +52,8 @@ class Contender:
     series: Series = dataclasses.field(default_factory=Series)
     parts: Counter[str] = dataclasses.field(default_factory=Counter)
     peak_memory_bytes: int | None = None
+    sent: int = 0
+    server: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -74,6 +78,11 @@ class Contender:
         self.series.warmup_calls += answer["untimed"]
         self.parts.update(answer["parts"])
         self.peak_memory_bytes = answer["peak_memory_bytes"]
+        self.sent += len(answer["durations"]) + answer["untimed"]
+        if rate := answer.get("calls_per_s"):
+            self.series.rates.append(rate)
+        for stage, counts in answer.get("server", {}).items():
+            self.server.setdefault(stage, Counter()).update(counts)
 
     def finished(self, seconds: float) -> bool:
         """Whether it was measured for long enough, or does not settle."""

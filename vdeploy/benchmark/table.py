@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row
+from vdeploy.benchmark.served.remarks import served_name, served_remarks
 from vdeploy.errors import BenchmarkError
 
 __all__ = ["COLUMNS", "choose_reference", "ranked_rows", "table_rows", "title_of"]
@@ -75,12 +76,11 @@ def title_of(benchmark: Benchmark, reference: str) -> str:
 
 def _cells(rank: int | None, row: Row, base: float | None) -> list[object]:
     ratio = row.clips_per_s / base if row.ranked and row.clips_per_s and base else None
-    name = row.name if row.where == IN_PROCESS else f"{row.name} at {row.where}"
     return [
         row.what,
         row.batch,
         rank,
-        name,
+        row.name if row.where == IN_PROCESS else served_name(row),
         row.precision.partition(":")[0],
         *(_number(value, "{:.2f}") for value in (row.p50_ms, row.p95_ms, row.p99_ms, row.clips_per_s, ratio)),
         _number(row.gflops, "{:.0f}"),
@@ -96,12 +96,13 @@ def _cells(rank: int | None, row: Row, base: float | None) -> list[object]:
 def _remark(row: Row) -> str:
     if row.status != "ok":
         return f"{row.status}: {row.reason}"
+    remarks = served_remarks(row)
     if not row.settled and row.spread is not None:
-        return f"did not settle, spread {row.spread:.0%}"
-    if row.shares is not None:
+        remarks.insert(0, f"did not settle, spread {row.spread:.0%}")
+    elif row.shares is not None:
         parts = row.shares.model_dump(exclude_none=True)
-        return ", ".join(f"{part} {share:.0%}" for part, share in parts.items())
-    return ""
+        remarks.append(", ".join(f"{part} {share:.0%}" for part, share in parts.items()))
+    return "; ".join(remarks)
 
 
 def _number(value: float | None, form: str, factor: float = 1.0) -> str | None:

@@ -34,14 +34,18 @@ class Series:
     Attributes:
         windows: Durations of the calls of each window, in seconds.
         warmup_calls: Calls that were not timed.
+        rates: Calls a second of each window, where several callers were at it; empty where there was one.
     """
 
     windows: list[list[float]] = dataclasses.field(default_factory=list)
     warmup_calls: int = 0
+    rates: list[float] = dataclasses.field(default_factory=list)
 
     @property
     def seconds(self) -> float:
-        """Time in all calls that were timed."""
+        """Time in all calls that were timed; of several callers, the time that all of them took together."""
+        if self.rates:
+            return sum(len(window) / rate for window, rate in zip(self.windows, self.rates, strict=True))
         return sum(sum(window) for window in self.windows)
 
     @property
@@ -67,7 +71,7 @@ class Series:
         counted, medians = self.windows[-count:], self.medians[-count:]
         calls = np.concatenate(counted)
         p50, p90, p95, p99 = (float(value) * 1e3 for value in np.percentile(calls, [50, 90, 95, 99]))
-        clips_per_s = batch / float(calls.mean())
+        clips_per_s = batch * (float(np.mean(self.rates[-count:])) if self.rates else 1 / float(calls.mean()))
         return {
             "warmup_calls": self.warmup_calls + sum(len(window) for window in self.windows[:-count]),
             "calls": len(calls),

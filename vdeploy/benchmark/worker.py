@@ -4,11 +4,13 @@ Run as a script. The first line on stdin is a `Job`, each further one an order; 
 
 - the job: ``{"device": ...}``, or ``{"refused": REASON}`` where it cannot run here;
 - ``{"warm": SECONDS}``: calls untimed, at least once, and answers ``{"calls"}``;
-- ``{"window": SECONDS}``: times calls, at least one, and answers ``{"durations", "untimed", "parts"}``, in seconds, and
-  ``"peak_memory_bytes"`` of the process until then;
+- ``{"window": SECONDS}``: times calls, at least one, and answers ``{"durations", "untimed", "parts"}``, in seconds,
+  ``"peak_memory_bytes"`` of the process until then, ``"calls_per_s"`` where several callers are at it (else ``null``),
+  and ``"server"``, what a server has counted meanwhile;
 - ``{"judge": PATH}``: answers ``{"probability"}`` of a video, or ``{"unreadable": REASON}``.
 
-What libraries print goes to stderr. The process ends with its stdin.
+An order that cannot be carried out is answered by ``{"failed": REASON}`` and ends the process. What libraries print
+goes to stderr. The process ends with its stdin.
 """
 
 from __future__ import annotations
@@ -27,12 +29,17 @@ import numpy as np
 from training.clips import read_clip
 from vdeploy.benchmark.calls import Subject, open_subject
 from vdeploy.benchmark.job import Job
+from vdeploy.benchmark.served.statistics import difference
+from vdeploy.benchmark.together import Flight, call_together
 from vdeploy.errors import ClipError, UserError
 
 __all__ = ["Performer", "main", "peak_memory_bytes"]
 
 _QUICK = 20
 """A call of which so many fit into a window is done once more in front of it, to fill the caches again."""
+
+_ROUNDS = 2
+"""Calls of each of several callers in a window, at least; the first of each meets a queue that is not full yet."""
 
 
 class Performer:
@@ -44,6 +51,7 @@ class Performer:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
+        self._callers = (subject.call, *subject.others)
         self._index = 0
         self._last_seconds = float("inf")
 
@@ -56,6 +64,8 @@ class Performer:
         return self._judge(str(order["judge"]))
 
     def _warm(self, seconds: float) -> dict[str, Any]:
+        if self._subject.others:
+            return {"calls": self._together(seconds, 1).calls}
         end, calls = time.perf_counter() + seconds, 0
         while not calls or time.perf_counter() < end:
             self._call()
@@ -63,6 +73,23 @@ class Performer:
         return {"calls": calls}
 
     def _window(self, seconds: float) -> dict[str, Any]:
+        before = self._subject.counts()
+        timed = self._timed_together(seconds) if self._subject.others else self._timed_alone(seconds)
+        counted = difference(before, self._subject.counts())
+        return {**timed, "server": counted, "peak_memory_bytes": peak_memory_bytes()}
+
+    def _timed_together(self, seconds: float) -> dict[str, Any]:
+        flight = self._together(seconds, _ROUNDS)
+        durations = flight.durations[len(self._callers) :]
+        untimed, rate = flight.calls - len(durations), flight.calls / flight.seconds
+        return {"durations": durations, "untimed": untimed, "parts": {}, "calls_per_s": rate}
+
+    def _together(self, seconds: float, rounds: int) -> Flight:
+        flight = call_together(self._callers, self._index, seconds, rounds)
+        self._index += flight.calls
+        return flight
+
+    def _timed_alone(self, seconds: float) -> dict[str, Any]:
         untimed = int(self._last_seconds * _QUICK < seconds)
         if untimed:
             self._call()
@@ -72,12 +99,7 @@ class Performer:
         while not durations or time.perf_counter() < end:
             parts.update(self._call())
             durations.append(self._last_seconds)
-        return {
-            "durations": durations,
-            "untimed": untimed,
-            "parts": dict(parts),
-            "peak_memory_bytes": peak_memory_bytes(),
-        }
+        return {"durations": durations, "untimed": untimed, "parts": dict(parts), "calls_per_s": None}
 
     def _judge(self, path: str) -> dict[str, Any]:
         scorer = self._subject.scorer
@@ -113,15 +135,16 @@ def main(orders: IO[str], answers: IO[str]) -> None:
         orders: A job, then orders.
         answers: Where the answers go.
     """
-    job = Job.from_json(orders.readline())
+    job, verb = Job.from_json(orders.readline()), "refused"
     try:
         with open_subject(job) as subject:
             performer = Performer(subject)
             _answer(answers, {"device": _device(job)})
+            verb = "failed"
             for line in orders:
                 _answer(answers, performer.obey(json.loads(line)))
     except UserError as error:
-        _answer(answers, {"refused": str(error)})
+        _answer(answers, {verb: str(error)})
 
 
 def _answer(answers: IO[str], value: dict[str, Any]) -> None:

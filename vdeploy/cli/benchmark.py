@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,16 @@ def benchmark(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
     url: Annotated[
         str | None, typer.Option(help="HOST:PORT of a server that serves it, to measure it as well.")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Start a Triton here for each format that it can serve, and measure it.")
+    ] = False,
+    concurrency: Annotated[
+        str, typer.Option(help="Callers of a server at once, several numbers separated by commas.")
+    ] = "1",
+    perf_analyzer: Annotated[
+        Path | None,
+        typer.Option(help="NVIDIA's perf_analyzer, to measure the same server with it.", show_default=False),
     ] = None,
     what: Annotated[
         str, typer.Option(help="Stages and wholes to measure, separated by commas.")
@@ -50,7 +61,13 @@ def benchmark(
 ) -> None:
     """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
     from vdeploy.benchmark.bundle_benchmark import benchmark_bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats  # noqa: PLC0415
+    from vdeploy.benchmark.plan import (  # noqa: PLC0415
+        PEERS,
+        Plan,
+        parse_batches,
+        parse_concurrency,
+        parse_whats,
+    )
     from vdeploy.benchmark.record import save_benchmark  # noqa: PLC0415
     from vdeploy.benchmark.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
     from vdeploy.formats import ALL, parse_formats  # noqa: PLC0415
@@ -63,10 +80,14 @@ def benchmark(
         threads=threads,
         peers=PEERS if peers else (),
         url=url,
+        serve=serve,
+        concurrency=parse_concurrency(concurrency),
+        perf_analyzer=perf_analyzer,
         data=data,
         clips=clips,
         positive=tuple(positive or ()),
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends servers and row processes as Ctrl-C does
     result = benchmark_bundle(bundle, plan)
     if out:
         save_benchmark(out, result)

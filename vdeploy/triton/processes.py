@@ -16,7 +16,7 @@ from pathlib import Path
 from vdeploy.triton import guardian
 from vdeploy.triton.guardian import SHARED_MEMORY
 
-__all__ = ["end_group", "new_region_prefix", "remove_stale_regions", "spawn"]
+__all__ = ["end_group", "is_stale_region", "new_region_prefix", "remove_stale_regions", "spawn"]
 
 KILL_WAIT_SECONDS = 5.0
 
@@ -74,15 +74,20 @@ def new_region_prefix() -> str:
 
 
 def remove_stale_regions() -> None:
-    """Removes the regions of processes that are dead.
+    """Removes the regions of processes that are dead."""
+    for region in SHARED_MEMORY.glob("vdeploy-*"):
+        if is_stale_region(region.name):
+            with contextlib.suppress(OSError):
+                region.unlink()
+
+
+def is_stale_region(name: str) -> bool:
+    """Whether `new_region_prefix` has named a region for a process that is dead.
 
     Process ids of another container that shares `/dev/shm` mean nothing here; its regions are left alone.
     """
-    for region in SHARED_MEMORY.glob("vdeploy-*"):
-        owner = re.match(r"vdeploy-(\d+)-(\d+)-", region.name)
-        if owner and int(owner[2]) == _pid_namespace() and not Path(f"/proc/{owner[1]}").exists():
-            with contextlib.suppress(OSError):
-                region.unlink()
+    owner = re.match(r"vdeploy-(\d+)-(\d+)-", name)
+    return bool(owner and int(owner[2]) == _pid_namespace() and not Path(f"/proc/{owner[1]}").exists())
 
 
 def _pid_namespace() -> int:

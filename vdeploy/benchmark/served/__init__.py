@@ -1,0 +1,1 @@
+"""A Triton server in a benchmark: its callers, what it counts itself, servers of one's own, NVIDIA's perf_analyzer."""

@@ -1,0 +1,99 @@
+"""Shared memory of a client and a Triton server on the same machine.
+
+A region is a file in ``/dev/shm`` that both map. Its file is removed as soon as the server has it, so that none is left
+however this process ends. The server keeps the memory until it is told to let go, or has ended: regions of clients that
+died are let go by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton
+
+from vdeploy.errors import ClientError
+from vdeploy.triton.guardian import SHARED_MEMORY
+from vdeploy.triton.processes import is_stale_region, new_region_prefix, remove_stale_regions
+
+__all__ = ["ClientRegion", "release_dead_regions"]
+
+_TIMEOUT_SECONDS = 10.0
+
+
+class ClientRegion:
+    """A region that a server has mapped, for as long as a ``with`` block lasts.
+
+    Args:
+        client: The connection to the server.
+        url: What the server is called in errors.
+        size: Bytes.
+
+    Attributes:
+        name: What the server calls it; says whose it is.
+
+    Raises:
+        ClientError: There is no room for it, or the server does not take it.
+    """
+
+    def __init__(self, client: triton.InferenceServerClient, url: str, size: int) -> None:
+        self._client = client
+        self.name = f"{new_region_prefix()}client"
+        file = SHARED_MEMORY / self.name
+        try:
+            self._map = _reserve(str(file), size)
+            client.register_system_shared_memory(self.name, f"/{self.name}", size, client_timeout=_TIMEOUT_SECONDS)
+        except OSError as error:
+            raise ClientError(
+                f"{size / 1e6:.0f} MB of shared memory cannot be had in {SHARED_MEMORY} ({error.strerror})",
+                "make it larger; containers take --shm-size",
+            ) from error
+        except triton.InferenceServerException as error:
+            raise ClientError(
+                f"{url} takes no shared memory of clients ({_one_line(error)})",
+                "measure on the server's machine, and let it: newer ones want --allow-client-shm=true",
+            ) from error
+        finally:
+            file.unlink(missing_ok=True)
+
+    def __enter__(self) -> ClientRegion:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(triton.InferenceServerException):
+            self._client.unregister_system_shared_memory(self.name, client_timeout=_TIMEOUT_SECONDS)
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike, offset: int = 0) -> npt.NDArray[Any]:
+        """A view of its memory from a byte on."""
+        view: npt.NDArray[Any] = np.ndarray(shape, dtype, self._map, offset)
+        return view
+
+
+def release_dead_regions(url: str) -> None:
+    """Removes regions of dead processes, and has a server let go of them; one that does not want to is left alone."""
+    remove_stale_regions()
+    with contextlib.suppress(triton.InferenceServerException), triton.InferenceServerClient(url) as client:
+        for name in client.get_system_shared_memory_status(client_timeout=_TIMEOUT_SECONDS).regions:
+            if is_stale_region(name):
+                client.unregister_system_shared_memory(name, client_timeout=_TIMEOUT_SECONDS)
+
+
+def _reserve(path: str, size: int) -> mmap.mmap:
+    """New memory that really is there: writing to what is only promised would kill the process."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error.message() or error).split())
