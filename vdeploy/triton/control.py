@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -42,15 +43,24 @@ class Control:
         url: `HOST:PORT`.
         timeout_seconds: How long a load may take.
         log_file: The server's log, where it can be read; it tells reasons that Triton's answers leave out.
+        before_load: Is called before Triton is asked to read a model's folder, to have it see what is there.
 
     Raises:
         ClientError: No Triton answers there.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 120.0, log_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 120.0,
+        log_file: Path | None = None,
+        before_load: Callable[[], None] = lambda: None,
+    ) -> None:
         self.url = url
         self.timeout_seconds = timeout_seconds
         self._log_file = log_file
+        self._before_load = before_load
         self._client = triton.InferenceServerClient(url)
         try:
             self._client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
@@ -89,6 +99,7 @@ class Control:
         Raises:
             RolloutError: It fails, or takes too long; what served before still serves.
         """
+        self._before_load()
         try:
             self._client.load_model(model, client_timeout=self.timeout_seconds)
         except triton.InferenceServerException as error:

@@ -52,6 +52,7 @@ def deploy(
     extractor: str = "onnx-fp32",
     classifier: str = "onnx-fp32",
     backend: BackendChoice | None = None,
+    name: str = "",
 ) -> Deployed:
     """Deploys a bundle.
 
@@ -65,6 +66,7 @@ def deploy(
         extractor: The extractor's format in the bundle.
         classifier: The classifier's format in the bundle.
         backend: What runs the stages; `None` for what runs them now.
+        name: What messages call the repository; its folder if left out.
 
     Returns:
         What serves now.
@@ -75,7 +77,7 @@ def deploy(
         BundleError: The bundle does not hold a format.
     """
     started = time.monotonic()
-    deployments = Deployments(root)
+    deployments = Deployments(root, name)
     with deployments.exclusive():
         undone = _undo_interrupted(control, deployments)
         previous = deployments.active()
@@ -108,7 +110,7 @@ def deploy(
     return Deployed(record.version, previous, undone, proof, time.monotonic() - started)
 
 
-def rollback(control: Control, root: Path) -> Deployed:
+def rollback(control: Control, root: Path, *, name: str = "") -> Deployed:
     """Goes back to the version from which the serving one took over, by the same proof.
 
     Where a deployment was interrupted, undoing that is all that is done.
@@ -116,13 +118,14 @@ def rollback(control: Control, root: Path) -> Deployed:
     Args:
         control: The server.
         root: The model repository that it reads.
+        name: What messages call it; its folder if left out.
 
     Raises:
         RolloutError: There is no such version, or it does not serve; the message says what serves instead.
         RepositoryError: The repository cannot be written, or a deployment is going on; nothing has changed.
     """
     started = time.monotonic()
-    deployments = Deployments(root)
+    deployments = Deployments(root, name)
     with deployments.exclusive():
         pending = deployments.pending()
         if pending is not None:
@@ -132,9 +135,11 @@ def rollback(control: Control, root: Path) -> Deployed:
         record = None if active is None else deployments.record(active)
         if record is None or record.previous is None:
             which = "no version" if active is None else f"version {active}, which took over from none,"
-            raise RolloutError(f"there is nothing to go back to: {which} serves from {root}")
+            raise RolloutError(f"there is nothing to go back to: {which} serves from {deployments.name}")
         if record.previous not in deployments.versions():
-            raise RolloutError(f"version {record.previous} is no longer in {root}", "deploy its bundle again")
+            raise RolloutError(
+                f"version {record.previous} is no longer in {deployments.name}", "deploy its bundle again"
+            )
         pending = deployments.begin(record.previous, active)
         rollout = Rollout(control, deployments)
         with _Undo(rollout, pending):
