@@ -81,6 +81,8 @@ def deploy(
     with deployments.exclusive():
         undone = _undo_interrupted(control, deployments)
         previous = deployments.active()
+        if previous is None:
+            _refuse_another(control, deployments)
         with deployments.staging() as staged:
             repository = write_repository(
                 bundle,
@@ -184,6 +186,17 @@ def _undo_interrupted(control: Control, deployments: Deployments) -> int | None:
     say(f"rollout: the deployment of version {pending.target} was interrupted; it is undone first")
     Rollout(control, deployments).go_back_after_kill(pending)
     return pending.target
+
+
+def _refuse_another(control: Control, deployments: Deployments) -> None:
+    """A server that serves what is not in the repository reads another one, and would lose it to a failed deployment."""
+    served = [version for version, state in control.states(ENSEMBLE_MODEL).items() if state == "READY"]
+    if served:
+        raise RolloutError(
+            f"the server at {control.url} serves version {served[-1]}, of which {deployments.name} knows nothing: it "
+            "does not read that repository; nothing has changed",
+            "check --repo and --url",
+        )
 
 
 def _check_compatible(old: Mapping[str, str], new: Mapping[str, str]) -> None:

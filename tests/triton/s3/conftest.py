@@ -100,6 +100,17 @@ def client_of(service: str, endpoint: str) -> Any:
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of this machine's AWS settings, and a cache of the test's own."""
+    set_up(monkeypatch, tmp_path / "cache")
+
+
+@pytest.fixture
+def store(endpoint: str, aws: None) -> Store:
+    """An empty bucket."""
+    return new_store(endpoint)
+
+
+def set_up(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Sets credentials that the server accepts, and nothing else of AWS."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -108,11 +119,10 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("VDEPLOY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VDEPLOY_CACHE", str(cache))
 
 
-@pytest.fixture
-def store(endpoint: str, aws: None) -> Store:
+def new_store(endpoint: str) -> Store:
     """An empty bucket."""
     client = client_of("s3", endpoint)
     name = f"bucket-{next(_NUMBERS)}"
@@ -128,5 +138,5 @@ def _answers(url: str) -> bool:
 
 
 def _ask(url: str, data: bytes | None = None) -> None:
-    with urlopen(Request(url, data=data)):  # noqa: S310  the server of these tests
+    with urlopen(Request(url, data=data, headers={"Content-Type": "text/plain"})):  # noqa: S310  the server of these tests
         pass

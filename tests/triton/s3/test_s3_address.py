@@ -58,7 +58,7 @@ def test_what_refers_to_others_comes_after_them_and_goes_before_them() -> None:
     models = ["lstm_classifier/2/model.onnx", "vgg19_features/2/model.onnx"]
     configs = ["lstm_classifier/config.pbtxt", "vgg19_features/config.pbtxt", "violence_detector/config.pbtxt"]
     order = [*notes, pending, *models, "lstm_classifier/labels.txt", *configs]
-    assert sorted(order[::-1], key=writing_order) == order
+    assert sorted({*order}, key=writing_order) == order
     removed = sorted(order, key=removal_order)
     assert removed[0] == configs[-1]
     assert removed[-1] == pending

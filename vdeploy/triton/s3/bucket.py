@@ -74,10 +74,11 @@ class Bucket:
         config = require("botocore.config", extra="s3", purpose=purpose)
         self.address = address
         with self._one_line_errors():
-            self._client: Any = boto3.client(
+            session = boto3.Session()
+            self._client: Any = session.client(
                 "s3",
                 endpoint_url=address.endpoint or None,
-                region_name=os.environ.get("AWS_REGION") or boto3.Session().region_name or "us-east-1",
+                region_name=os.environ.get("AWS_REGION") or session.region_name or "us-east-1",
                 config=config.Config(
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=READ_SECONDS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -165,12 +166,13 @@ def _size(file: Path) -> int:
 
 @contextlib.contextmanager
 def _progress(verb: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
-    """Counts megabytes where models are among the files, for the others take no time."""
+    """Counts kilobytes where models are among the files, for the others take no time."""
     if not any(version_of(key) for key in sizes):
         yield lambda _: None
         return
-    with track(f"{verb} of the repository", round(sum(sizes.values()) / 1e6, 1), "MB") as step:
-        yield lambda key: step.advance(sizes[key] / 1e6, key)
+    kilobytes = {key: math.ceil(size / 1000) for key, size in sizes.items()}
+    with track(f"{verb} of the repository", sum(kilobytes.values()), "kB") as step:
+        yield lambda key: step.advance(kilobytes[key], key)
 
 
 def _read_index(file: Path) -> dict[str, _Known]:
