@@ -189,7 +189,7 @@ def _undo_interrupted(control: Control, deployments: Deployments) -> int | None:
 
 
 def _refuse_another(control: Control, deployments: Deployments) -> None:
-    """A server that serves what is not in the repository reads another one, and would lose it to a failed deployment."""
+    """A server that serves what is not in the repository reads another one, and a failed deployment would end that."""
     served = [version for version, state in control.states(ENSEMBLE_MODEL).items() if state == "READY"]
     if served:
         raise RolloutError(

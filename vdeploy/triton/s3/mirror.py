@@ -119,14 +119,14 @@ class Mirror:
             self._save()
 
     def _clear(self) -> None:
-        """Removes what is not in the bucket, or not as it is there."""
+        """Removes what is not in the bucket, and models that are not as they are there; notes are replaced in place."""
         self.root.mkdir(parents=True, exist_ok=True)
         for path in sorted(self.root.rglob("*"), reverse=True):
             key = path.relative_to(self.root).as_posix()
             if path.is_dir() and not path.is_symlink():
                 with contextlib.suppress(OSError):
                     path.rmdir()
-            elif key != _FOLDER_LOCK and not (key in self._remote and self._is_current(key)):
+            elif key != _FOLDER_LOCK and not self._is_current(key) and (version_of(key) or key not in self._remote):
                 path.unlink()
 
     def _local(self) -> set[str]:
