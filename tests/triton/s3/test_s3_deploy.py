@@ -145,7 +145,8 @@ def test_killed_before_it_answers(site: Site) -> None:
 def test_killed_when_it_answers_and_undone_by_the_next(site: Site) -> None:
     kill_at("answers", site.command("deploy", site.bundles[1].root))
     done = site.run("deploy", site.bundles[0].root)
-    assert done["undone"] < done["version"]
+    assert done["undone"] is not None
+    assert done["undone"] <= done["version"]
 
 
 def kill_at(moment: str, arguments: list[str]) -> None:
