@@ -77,10 +77,7 @@ def deploy(
 
     opened = Bundle(bundle)
     chosen: BackendChoice | None = backend.value if backend else None
-    with (
-        open_place(repo) as place,
-        Control(url, timeout_seconds=timeout, log_file=log, before_load=place.publish) as control,
-    ):
+    with open_place(repo) as place:
         check_deployment(
             opened,
             place.root,
@@ -90,16 +87,17 @@ def deploy(
             target=parse_target(None, target_sm, target_trt, target_ort),
             on_check=lambda check: say(f"preflight: {check}"),
         )
-        result = deploy_bundle(
-            opened,
-            control,
-            place.root,
-            golden_clips_of(opened, extractor_format, classifier_format),
-            extractor=extractor_format,
-            classifier=classifier_format,
-            backend=chosen,
-            name=place.name,
-        )
+        with Control(url, timeout_seconds=timeout, log_file=log, before_load=place.publish) as control:
+            result = deploy_bundle(
+                opened,
+                control,
+                place.root,
+                golden_clips_of(opened, extractor_format, classifier_format),
+                extractor=extractor_format,
+                classifier=classifier_format,
+                backend=chosen,
+                name=place.name,
+            )
     _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
 
 

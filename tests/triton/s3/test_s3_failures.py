@@ -148,9 +148,8 @@ def test_where_the_bucket_goes_away_within(store: Store, bundle: Bundle, capsys:
     )
 
 
-@pytest.mark.parametrize("verb", ["deploy", "serve"])
-def test_of_the_command(store: Store, bundle: Bundle, verb: str) -> None:
-    arguments = [verb, str(bundle.root), "--repo", f"s3://{store.endpoint}/elsewhere", "--backend", "python"]
+def test_of_the_command(store: Store, bundle: Bundle) -> None:
+    arguments = ["deploy", str(bundle.root), "--repo", f"s3://{store.endpoint}/elsewhere", "--backend", "python"]
     done = subprocess.run([sys.executable, "-m", "vdeploy", *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     told = f"error: there is no bucket elsewhere for s3://{store.endpoint}/elsewhere; make it, or check --repo\n"

@@ -103,7 +103,7 @@ def test_what_was_changed_here_but_never_there_is_forgotten(store: Store, writte
 def test_two_changes_of_a_configuration_are_never_in_one_second(store: Store, written: Mirror) -> None:
     key, seen = f"models/{ENSEMBLE_MODEL}/{CONFIG}", []
     started = time.monotonic()
-    for number in range(3):
+    for number in range(2):
         (written.root / ENSEMBLE_MODEL / CONFIG).write_text(f"# {number}\n")
         written.push()
         seen.append(int(store.client.head_object(Bucket=store.name, Key=key)["LastModified"].timestamp()))
@@ -111,7 +111,7 @@ def test_two_changes_of_a_configuration_are_never_in_one_second(store: Store, wr
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.parametrize("cut", range(0, 14, 2))
+@pytest.mark.parametrize("cut", (0, 3, 7, 9))
 def test_cut_off_while_uploading(
     store: Store, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
