@@ -111,7 +111,7 @@ def test_two_changes_of_a_configuration_are_never_in_one_second(store: Store, wr
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.parametrize("cut", (0, 3, 7, 9))
+@pytest.mark.parametrize("cut", [0, 3, 7, 9])
 def test_cut_off_while_uploading(
     store: Store, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
