@@ -100,6 +100,7 @@ def client_of(service: str, endpoint: str) -> Any:
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of this machine's AWS settings, and a cache of the test's own."""
+    pytest.importorskip("boto3")
     set_up(monkeypatch, tmp_path / "cache")
 
 
