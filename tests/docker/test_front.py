@@ -12,7 +12,7 @@ import tritonclient.grpc as triton
 from benchmarks.instances import find_nginx, nginx_before, run
 from tests.docker.debian import Unavailable
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from tests.triton.conftest import free_ports
+from tests.triton.conftest import own_ports
 from vdeploy.errors import ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import find_install
@@ -44,7 +44,7 @@ def servers(tmp_path: Path) -> Iterator[list[TritonServer]]:
     try:
         for number in range(2):
             server = TritonServer(
-                repository, install=install, log_file=tmp_path / f"log{number}", **free_ports().as_arguments()
+                repository, install=install, log_file=tmp_path / f"log{number}", **own_ports().as_arguments()
             )
             server.start()
             running.append(server)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.docker.debian import Unavailable, fetch_packages
 from tests.tiny_bundle import make_tiny_bundle
-from tests.triton.conftest import free_ports
+from tests.triton.conftest import own_ports
 from vdeploy.errors import ServerError
 from vdeploy.triton.install import find_install
 from vdeploy.triton.probe import probe
@@ -44,7 +44,7 @@ def exposition(tmp_path_factory: pytest.TempPathFactory) -> str:
     except ServerError as reason:
         pytest.skip(str(reason))
     repository = write_repository(make_tiny_bundle(folder / "bundle"), folder / "repository")
-    ports = free_ports()
+    ports = own_ports()
     with TritonServer(repository, install=install, log_file=folder / "log", **ports.as_arguments()) as server:
         probe(server.url)
         with urllib.request.urlopen(f"http://127.0.0.1:{ports.metrics}/metrics") as answer:

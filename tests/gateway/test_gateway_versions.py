@@ -142,7 +142,7 @@ def test_a_canary_gets_its_share_from_the_command_line(bundle_dir: Path, tmp_pat
 @pytest.mark.triton
 @pytest.mark.timeout(280)
 def test_a_new_version_on_the_server_is_taken_over_without_an_unclean_answer(tmp_path: Path):
-    from tests.triton.conftest import free_ports
+    from tests.triton.conftest import own_ports
     from vdeploy.errors import ServerError
     from vdeploy.triton.install import find_install
     from vdeploy.triton.repository import write_repository
@@ -154,7 +154,7 @@ def test_a_new_version_on_the_server_is_taken_over_without_an_unclean_answer(tmp
         pytest.skip(str(error))
     old, new = (make_tiny_bundle(tmp_path / f"bundle{seed}", seed=seed) for seed in (0, 1))
     repository = write_repository(old, tmp_path / "triton_repo")
-    ports = free_ports()
+    ports = own_ports()
     url = f"127.0.0.1:{ports.grpc}"
     secret = KeyFile(tmp_path / "keys.json").add("boss", "admin")
     beside = (

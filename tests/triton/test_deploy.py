@@ -188,6 +188,13 @@ class TestOneServer:
         assert Deployments(tmp_path / "other").versions() == [1]
         assert site.serving() == before
 
+    def test_a_server_that_reads_another_repository_than_an_empty_one(self, site: Site, tmp_path: Path) -> None:
+        before = site.serving()
+        told = rf"serves version {before[0]}, of which {tmp_path}/none knows nothing: it does not read that repository"
+        with pytest.raises(RolloutError, match=told):
+            site.deploy(1, root=tmp_path / "none")
+        assert site.serving() == before
+
     def test_other_tensors_are_refused_before_anything_changes(self, site: Site, tmp_path: Path) -> None:
         before = site.serving()
         bundle = make_tiny_bundle(tmp_path / "wide", dim=16)
@@ -391,6 +398,21 @@ class TestServersThatBreak:
         with site.control() as control, pytest.raises(InferenceServerException, match="batch-size"):
             control.infer(ENSEMBLE_MODEL, ("frames", np.zeros((8192, 4, 32, 32, 3), np.uint8)), "probabilities", None)
         assert site.answers(0)
+
+
+def test_two_processes_on_one_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from vdeploy.triton.deployments import Deployments\n"
+        "with Deployments(Path(sys.argv[1])).exclusive() as _: print('held', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(RepositoryError, match="is being deployed to"), Deployments(tmp_path).exclusive():
+            pass
+        process.kill()
+    with Deployments(tmp_path).exclusive():
+        pass
 
 
 def test_a_repository_that_cannot_be_written() -> None:

@@ -159,6 +159,9 @@ class Row(_Model):
         """Whether its speed may be compared with others'."""
         return self.status == "ok" and self.settled
 
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     @property
     def key(self) -> tuple[str | int | None, ...]:
         """What makes two rows of two files the same measurement; the server's address does not matter."""

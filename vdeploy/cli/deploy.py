@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 from pathlib import Path
@@ -24,14 +25,20 @@ if TYPE_CHECKING:
     from vdeploy.triton.stages import BackendChoice
 
 UrlOption = Annotated[str, typer.Option(metavar="HOST:PORT", help="gRPC address of the running Triton.")]
-RepoOption = Annotated[Path, typer.Option(help="Model repository that this Triton reads.")]
+RepoOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR|s3://…",
+        help="Model repository that this Triton reads: a folder, s3://BUCKET/PREFIX or s3://http://HOST:PORT/BUCKET/PREFIX.",
+    ),
+]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds that a load, or an answer, may take.")]
 LogOption = Annotated[
     Path | None, typer.Option(help="Log file of the server, where it can be read; it tells why a load failed.")
 ]
 
 _DEFAULT_URL = "localhost:8001"
-_DEFAULT_REPO = Path("triton_repo")
+_DEFAULT_REPO = "triton_repo"
 
 
 class BackendName(str, enum.Enum):
@@ -79,29 +86,33 @@ def deploy(
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
 
     opened = Bundle(bundle)
     chosen: BackendChoice | None = backend.value if backend else None
-    check_deployment(
-        opened,
-        repo,
-        extractor=extractor_format,
-        classifier=classifier_format,
-        backend=chosen,
-        target=parse_target(None, target_sm, target_trt, target_ort),
-        on_check=lambda check: say(f"preflight: {check}"),
-    )
-    with Control(url, timeout_seconds=timeout, log_file=log, key=control_key(repo)) as control:
-        golden = golden_clips_of(opened, extractor_format, classifier_format)
-        result = deploy_bundle(
+    with open_place(repo) as place:
+        check_deployment(
             opened,
-            control,
-            repo,
-            golden,
+            place.root,
             extractor=extractor_format,
             classifier=classifier_format,
             backend=chosen,
+            target=parse_target(None, target_sm, target_trt, target_ort),
+            on_check=lambda check: say(f"preflight: {check}"),
         )
+        with Control(
+            url, timeout_seconds=timeout, log_file=log, key=control_key(place.root), before_load=place.publish
+        ) as control:
+            result = deploy_bundle(
+                opened,
+                control,
+                place.root,
+                golden_clips_of(opened, extractor_format, classifier_format),
+                extractor=extractor_format,
+                classifier=classifier_format,
+                backend=chosen,
+                name=place.name,
+            )
     if canary is not None:
         from vdeploy.gateway.client import shift_canary  # noqa: PLC0415  keeps --help fast
 
@@ -120,24 +131,36 @@ def rollback(
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.deploy import rollback as roll_back  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
 
-    with Control(url, timeout_seconds=timeout, log_file=log, key=control_key(repo)) as control:
-        result = roll_back(control, repo)
+    with (
+        open_place(repo) as place,
+        Control(
+            url, timeout_seconds=timeout, log_file=log, key=control_key(place.root), before_load=place.publish
+        ) as control,
+    ):
+        result = roll_back(control, place.root, name=place.name)
     _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
 
 
 def status(
     url: UrlOption = _DEFAULT_URL,
-    repo: Annotated[Path | None, typer.Option(help="Model repository that this Triton reads.")] = None,
+    repo: Annotated[
+        str | None, typer.Option(metavar="DIR|s3://…", help="Model repository that this Triton reads.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Print which versions there are, which one answers, since when, and whether it answers rightly."""
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.place import look_at_place  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.status import read_status  # noqa: PLC0415  keeps --help fast
 
-    with Control(url, key=control_key(repo)) as control:
-        found = read_status(control, repo)
+    with (
+        look_at_place(repo) if repo else contextlib.nullcontext() as root,
+        Control(url, key=control_key(root)) as control,
+    ):
+        found = read_status(control, root)
     if json:
         print_json(found.to_dict())
     else:

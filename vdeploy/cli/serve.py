@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import signal
 from pathlib import Path
@@ -34,7 +35,13 @@ class PrecisionName(str, enum.Enum):
 
 def serve(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
-    repo: Annotated[Path, typer.Option(help="Model repository to fill.")] = Path("triton_repo"),
+    repo: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|s3://…",
+            help="Model repository to fill: a folder, s3://BUCKET/PREFIX or s3://http://HOST:PORT/BUCKET/PREFIX.",
+        ),
+    ] = "triton_repo",
     launch: Annotated[
         bool, typer.Option("--launch", help="Start a Triton server on it and watch over it until Ctrl-C.")
     ] = False,
@@ -104,8 +111,10 @@ def serve(
     from training.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.control_key import ensure_control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.install import find_install  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.options import ServingOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.server import TritonServer  # noqa: PLC0415  keeps --help fast
 
     options = ServingOptions(
@@ -129,19 +138,22 @@ def serve(
         classifier=classifier_format,
         options=options,
     )
-    published = publish(
-        opened,
-        repo,
-        wish,
-        install=install,
-        target=target,
-        host=host,
-        ports=ports if launch else {},
-        on_check=lambda check: say(f"preflight: {check}"),
-    )
-    repository, formats = published.repository, published.formats
+    with open_place(repo) as place:
+        published = publish(
+            opened,
+            place.root,
+            wish,
+            install=install,
+            target=target,
+            host=host,
+            ports=ports if launch else {},
+            on_check=lambda check: say(f"preflight: {check}"),
+        )
+        if launch:
+            ensure_control_key(place.root)
+    repository, formats = dataclasses.replace(published.repository, address=place.address), published.formats
     summary: dict[str, Any] = {
-        "repository": str(repository.root),
+        "repository": place.name,
         "version": repository.version,
         "models": list(repository.models),
         "backend": repository.backend,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -46,18 +47,26 @@ class Control:
         timeout_seconds: How long a load may take.
         log_file: The server's log, where it can be read; it tells reasons that Triton's answers leave out.
         key: The secret of its model control; see `vdeploy.triton.control_key`.
+        before_load: Is called before Triton is asked to read a model's folder, to have it see what is there.
 
     Raises:
         ClientError: No Triton answers there.
     """
 
     def __init__(
-        self, url: str, *, timeout_seconds: float = 120.0, log_file: Path | None = None, key: str | None = None
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 120.0,
+        log_file: Path | None = None,
+        key: str | None = None,
+        before_load: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = url
         self._headers = key_headers(key)
         self.timeout_seconds = timeout_seconds
         self._log_file = log_file
+        self._before_load = before_load
         self._client = triton.InferenceServerClient(url)
         try:
             self._client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
@@ -104,6 +113,7 @@ class Control:
         Raises:
             RolloutError: It fails, or takes too long; what served before still serves.
         """
+        self._before_load()
         try:
             self._client.load_model(model, headers=self._headers, client_timeout=self.timeout_seconds)
         except triton.InferenceServerException as error:

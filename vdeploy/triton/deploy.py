@@ -52,6 +52,7 @@ def deploy(
     extractor: str = "onnx-fp32",
     classifier: str = "onnx-fp32",
     backend: BackendChoice | None = None,
+    name: str = "",
 ) -> Deployed:
     """Deploys a bundle.
 
@@ -65,6 +66,7 @@ def deploy(
         extractor: The extractor's format in the bundle.
         classifier: The classifier's format in the bundle.
         backend: What runs the stages; `None` for what runs them now.
+        name: What messages call the repository; its folder if left out.
 
     Returns:
         What serves now.
@@ -76,10 +78,12 @@ def deploy(
     """
     started = time.monotonic()
     control.check_access()
-    deployments = Deployments(root)
+    deployments = Deployments(root, name)
     with deployments.exclusive():
         undone = _undo_interrupted(control, deployments)
         previous = deployments.active()
+        if previous is None:
+            _refuse_another(control, deployments)
         with deployments.staging() as staged:
             repository = write_repository(
                 bundle,
@@ -109,7 +113,7 @@ def deploy(
     return Deployed(record.version, previous, undone, proof, time.monotonic() - started)
 
 
-def rollback(control: Control, root: Path) -> Deployed:
+def rollback(control: Control, root: Path, *, name: str = "") -> Deployed:
     """Goes back to the version from which the serving one took over, by the same proof.
 
     Where a deployment was interrupted, undoing that is all that is done.
@@ -117,6 +121,7 @@ def rollback(control: Control, root: Path) -> Deployed:
     Args:
         control: The server.
         root: The model repository that it reads.
+        name: What messages call it; its folder if left out.
 
     Raises:
         RolloutError: There is no such version, or it does not serve; the message says what serves instead.
@@ -124,7 +129,7 @@ def rollback(control: Control, root: Path) -> Deployed:
     """
     started = time.monotonic()
     control.check_access()
-    deployments = Deployments(root)
+    deployments = Deployments(root, name)
     with deployments.exclusive():
         pending = deployments.pending()
         if pending is not None:
@@ -134,9 +139,11 @@ def rollback(control: Control, root: Path) -> Deployed:
         record = None if active is None else deployments.record(active)
         if record is None or record.previous is None:
             which = "no version" if active is None else f"version {active}, which took over from none,"
-            raise RolloutError(f"there is nothing to go back to: {which} serves from {root}")
+            raise RolloutError(f"there is nothing to go back to: {which} serves from {deployments.name}")
         if record.previous not in deployments.versions():
-            raise RolloutError(f"version {record.previous} is no longer in {root}", "deploy its bundle again")
+            raise RolloutError(
+                f"version {record.previous} is no longer in {deployments.name}", "deploy its bundle again"
+            )
         pending = deployments.begin(record.previous, active)
         rollout = Rollout(control, deployments)
         with _Undo(rollout, pending):
@@ -181,6 +188,17 @@ def _undo_interrupted(control: Control, deployments: Deployments) -> int | None:
     say(f"rollout: the deployment of version {pending.target} was interrupted; it is undone first")
     Rollout(control, deployments).go_back_after_kill(pending)
     return pending.target
+
+
+def _refuse_another(control: Control, deployments: Deployments) -> None:
+    """A server that serves what is not in the repository reads another one, and a failed deployment would end that."""
+    served = [version for version, state in control.states(ENSEMBLE_MODEL).items() if state == "READY"]
+    if served:
+        raise RolloutError(
+            f"the server at {control.url} serves version {served[-1]}, of which {deployments.name} knows nothing: it "
+            "does not read that repository; nothing has changed",
+            "check --repo and --url",
+        )
 
 
 def _check_compatible(old: Mapping[str, str], new: Mapping[str, str]) -> None:

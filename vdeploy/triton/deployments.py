@@ -82,10 +82,12 @@ class Deployments:
 
     Args:
         root: The repository's folder.
+        name: What messages call it; the folder if left out.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "") -> None:
         self.root = root
+        self.name = name or str(root)
         self._folder = root / ENSEMBLE_MODEL / "deployments"
 
     @contextlib.contextmanager
@@ -105,7 +107,7 @@ class Deployments:
                 pending = self.pending()
                 by = f" by process {pending.process}" if pending else ""
                 raise RepositoryError(
-                    f"{self.root} is being deployed to{by}", "wait until that is done, then try again"
+                    f"{self.name} is being deployed to{by}", "wait until that is done, then try again"
                 ) from error
             yield
 

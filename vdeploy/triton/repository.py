@@ -53,6 +53,7 @@ class Repository:
         backend: The backend that runs the extractor.
         classifier_backend: The backend that runs the classifier; `None` for the same.
         takes_turns: Whether stages share a GPU and take turns on it, which the server must be told.
+        address: What Triton reads in place of `root`, where that is only a mirror of it; empty where it is not.
     """
 
     root: Path
@@ -61,6 +62,7 @@ class Repository:
     backend: Backend
     classifier_backend: Backend | None = None
     takes_turns: bool = False
+    address: str = ""
 
     @property
     def backends(self) -> tuple[Backend, ...]:

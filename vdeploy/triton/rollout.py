@@ -161,7 +161,7 @@ class Rollout:
         if states.get(version) != "READY":
             raise RolloutError(
                 f"the server at {self._control.url} did not find version {version} of {stage}: "
-                f"it does not read {self._deployments.root}"
+                f"it does not read {self._deployments.name}"
             )
 
     def _switch(self, version: int) -> None:

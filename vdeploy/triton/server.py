@@ -228,7 +228,7 @@ class TritonServer:
     def _command(self, install: TritonInstall, backends: Path) -> list[str]:
         command = [
             str(install.binary),
-            f"--model-repository={self._repository.root.resolve()}",
+            f"--model-repository={self._repository.address or self._repository.root.resolve()}",
             f"--backend-directory={backends}",
             "--model-control-mode=explicit",
             *(f"--load-model={model}" for model in self._repository.models),
