@@ -11,6 +11,7 @@ UserError (training.errors)
     ├── RolloutError     a new version was not taken into service, and which one serves now
     ├── ServerError      a Triton server cannot be found, started or kept alive
     ├── ClientError      a server does not answer, or not with what was asked for
+    │   └── AccessError  a server takes no such order from whoever does not know its key
     ├── GatewayError     the gateway cannot be started, or its keys cannot be read or written
     ├── SourceError      a camera or a stream cannot be opened or has ended
     └── TimelineError    a document is no timeline, or a timeline cannot be made as asked for
@@ -35,6 +36,7 @@ from training.errors import (
 )
 
 __all__ = [
+    "AccessError",
     "BenchmarkError",
     "BundleError",
     "ClientError",
@@ -104,6 +106,10 @@ class ServerError(DeployError):
 
 class ClientError(DeployError):
     """A server does not answer, or not with what was asked for."""
+
+
+class AccessError(ClientError):
+    """A server takes no such order from whoever does not know its key."""
 
 
 class GatewayError(DeployError):

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton
 
-from vdeploy.errors import ClientError
+from vdeploy.errors import AccessError
 from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import VARIABLE, control_key, ensure_control_key, server_options
 from vdeploy.triton.names import ENSEMBLE_MODEL
 from vdeploy.triton.server import TritonServer
+from vdeploy.triton.status import read_status
 
 
 @pytest.mark.triton
@@ -36,9 +37,15 @@ class TestServer:
     def test_the_refusal_is_one_line_that_helps(self, server: TritonServer) -> None:
         with (
             Control(server.url) as control,
-            pytest.raises(ClientError, match=rf"who know its key; give the repository .*--repo, or set {VARIABLE}"),
+            pytest.raises(AccessError, match=rf"who know its key; give the repository .*--repo, or set {VARIABLE}"),
         ):
             control.check_access()
+
+    def test_a_stranger_sees_what_answers_and_no_more(self, server: TritonServer) -> None:
+        with Control(server.url) as control:
+            found = read_status(control)
+        assert found.healthy
+        assert [(entry.version, entry.answers, entry.loaded) for entry in found.versions] == [(1, True, {})]
 
 
 class TestKey:

@@ -31,7 +31,7 @@ from vdeploy.golden import golden_clips_of
 from vdeploy.triton import repository as repository_module
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
-from vdeploy.triton.control_key import control_key
+from vdeploy.triton.control_key import VARIABLE, control_key
 from vdeploy.triton.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.install import TritonInstall
@@ -338,7 +338,8 @@ class TestServersThatBreak:
         assert Deployments(site.root).versions() == [1]
         assert site.answers(0)
 
-    def test_an_empty_server(self, site: Site) -> None:
+    def test_an_empty_server(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(VARIABLE, str(control_key(site.root)))
         with site.control() as control:
             for model in reversed(MODELS):
                 control.unload(model)

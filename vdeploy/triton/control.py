@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 
-from vdeploy.errors import ClientError, RolloutError
+from vdeploy.errors import AccessError, ClientError, RolloutError
 from vdeploy.triton.control_key import VARIABLE, key_headers
 from vdeploy.triton.names import ENSEMBLE_MODEL
 from vdeploy.triton.server_log import reason_in
@@ -103,7 +103,8 @@ class Control:
         """Finds out whether models may be loaded, before anything is changed.
 
         Raises:
-            ClientError: The server keeps that to those who know its key, or does not answer.
+            AccessError: The server keeps that to those who know its key.
+            ClientError: The server does not answer.
         """
         self.states(ENSEMBLE_MODEL)
 
@@ -136,6 +137,7 @@ class Control:
         A version that was dropped on purpose is `UNLOADED`, which Triton calls unavailable, as one that has failed.
 
         Raises:
+            AccessError: The server keeps that to those who know its key.
             ClientError: The server does not answer.
         """
         try:
@@ -174,7 +176,7 @@ class Control:
 
     def _silence(self, error: Any) -> ClientError:
         if _RESTRICTED in str(error.message()):
-            return ClientError(
+            return AccessError(
                 f"{self.url} lets only those control its models who know its key",
                 f"give the repository that it serves with --repo, or set {VARIABLE}",
             )

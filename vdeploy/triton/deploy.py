@@ -77,9 +77,9 @@ def deploy(
         BundleError: The bundle does not hold a format.
     """
     started = time.monotonic()
-    control.check_access()
     deployments = Deployments(root, name)
     with deployments.exclusive():
+        control.check_access()
         undone = _undo_interrupted(control, deployments)
         previous = deployments.active()
         if previous is None:
@@ -128,9 +128,9 @@ def rollback(control: Control, root: Path, *, name: str = "") -> Deployed:
         RepositoryError: The repository cannot be written, or a deployment is going on; nothing has changed.
     """
     started = time.monotonic()
-    control.check_access()
     deployments = Deployments(root, name)
     with deployments.exclusive():
+        control.check_access()
         pending = deployments.pending()
         if pending is not None:
             proof = Rollout(control, deployments).go_back_after_kill(pending)

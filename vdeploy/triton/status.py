@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
-from vdeploy.errors import ClientError, RepositoryError, RolloutError
+from vdeploy.errors import AccessError, ClientError, RepositoryError, RolloutError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending, Record
@@ -28,7 +28,7 @@ class VersionStatus:
     Attributes:
         version: Its number.
         on_disk: Whether all of its models are in the repository; `None` where the repository was not looked at.
-        loaded: Triton's word for the state of each of its models, by model.
+        loaded: Triton's word for the state of each of its models, by model; empty where Triton keeps that from us.
         answers: Whether it is the one that answers.
         record: What the repository knows of it.
     """
@@ -129,7 +129,10 @@ def _ask(control: Control) -> tuple[int | None, str, float | None, str]:
 
 
 def _versions(control: Control, deployments: Deployments | None, answering: int | None) -> tuple[VersionStatus, ...]:
-    states = {model: control.states(model) for model in MODELS}
+    try:
+        states = {model: control.states(model) for model in MODELS}
+    except AccessError:
+        states = {model: {} for model in MODELS}
     on_disk = set(deployments.versions()) if deployments else set()
     known = {
         version
@@ -137,6 +140,8 @@ def _versions(control: Control, deployments: Deployments | None, answering: int 
         for version, state in of_model.items()
         if deployments is None or state not in {"UNLOADED", "UNAVAILABLE"}
     }
+    if answering is not None:
+        known.add(answering)
     return tuple(
         VersionStatus(
             version,

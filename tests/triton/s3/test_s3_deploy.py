@@ -25,11 +25,12 @@ from vdeploy.errors import ClientError, RolloutError
 from vdeploy.golden import golden_clips_of
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
+from vdeploy.triton.control_key import VARIABLE, control_key
 from vdeploy.triton.deploy import deploy
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import ENSEMBLE_MODEL
 from vdeploy.triton.pinning import pinned_version
-from vdeploy.triton.place import open_place
+from vdeploy.triton.place import look_at_place, open_place
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]
 
@@ -120,13 +121,15 @@ def test_wrong_answers_never_serve(site: Site) -> None:
     with (
         pytest.raises(RolloutError, match=rf"a golden clip wrongly: .*; version {before} serves as before"),
         open_place(site.store.url) as place,
-        Control(site.url, before_load=place.publish) as control,
+        Control(site.url, key=control_key(place.root), before_load=place.publish) as control,
     ):
         deploy(site.bundles[1], control, place.root, wrong, name=place.name)
     assert site.serving() == before
 
 
-def test_a_server_that_reads_another_place(site: Site) -> None:
+def test_a_server_that_reads_another_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with look_at_place(site.store.url) as root:
+        monkeypatch.setenv(VARIABLE, str(control_key(root)))
     elsewhere = f"{site.store.url}/elsewhere"
     command = site.command("deploy", site.bundles[1].root, repository=elsewhere)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
