@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.montage import Montage, labelled_clips, make_montage
+from benchmarks.montage import Montage, labelled_clips, make_montage, montage_parser
 from training.errors import UserError
 from training.files import write_json
 from training.progress import track
@@ -180,16 +180,11 @@ def _inside(times: np.ndarray, spans: Sequence[tuple[float, float]]) -> np.ndarr
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("clips", nargs="?", type=Path, metavar="CLIPS", help="labelled clips; generated if left out")
-    parser.add_argument("--bundle", type=Path, required=True, help="what scores; one for small frames runs in minutes")
-    parser.add_argument("--format", help="format of the bundle")
-    parser.add_argument("--split", default="valid", help="which clips (%(default)s)")
+    parser = montage_parser(__doc__)
     parser.add_argument("--videos", type=int, default=20, help="to judge, and as many to choose on (%(default)s)")
     parser.add_argument("--minutes", type=float, default=1.0, help="length of each (%(default)s)")
     parser.add_argument("--window", type=float, default=2.0, help="seconds of a window (%(default)s)")
     parser.add_argument("--stride", type=float, default=0.5, help="seconds from window to window (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
     return parser.parse_args(arguments)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import random
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from training.files import staging_folder
 from training.synth import synthesize
 from vdeploy.writing import FrameWriter, open_writer
 
-__all__ = ["Montage", "labelled_clips", "make_montage"]
+__all__ = ["Montage", "labelled_clips", "make_montage", "montage_parser"]
 
 CALM_CLIPS = (4, 12)
 """Calm clips between two fights, from and to."""
@@ -104,3 +105,18 @@ def _pictures(clip: Path) -> Iterator[npt.NDArray[np.uint8]]:
         if not done:
             return
         yield np.asarray(picture, np.uint8)
+
+
+def montage_parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with what every benchmark on such videos takes.
+
+    Args:
+        description: The benchmark's docstring.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("clips", nargs="?", type=Path, metavar="CLIPS", help="labelled clips; generated if left out")
+    parser.add_argument("--bundle", type=Path, required=True, help="what scores; one for small frames runs in minutes")
+    parser.add_argument("--format", help="format of the bundle")
+    parser.add_argument("--split", default="valid", help="which clips (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
+    return parser

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.montage import labelled_clips, make_montage
+from benchmarks.montage import labelled_clips, make_montage, montage_parser
 from training.errors import UserError
 from training.files import write_json
 from vdeploy.bundle import Bundle
@@ -163,16 +163,11 @@ def _peak_mb() -> float:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("clips", nargs="?", type=Path, metavar="CLIPS", help="labelled clips; generated if left out")
-    parser.add_argument("--bundle", type=Path, required=True, help="what scores; one for small frames runs in minutes")
-    parser.add_argument("--format", help="format of the bundle")
-    parser.add_argument("--split", default="valid", help="which clips (%(default)s)")
+    parser = montage_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the long video (%(default)s)")
     parser.add_argument("--piece", type=float, default=1.0, help="minutes that are scored both ways (%(default)s)")
     parser.add_argument("--stride", type=float, default=1.0, help="seconds from window to window (%(default)s)")
     parser.add_argument("--only", type=Path, metavar="VIDEO", help="detect in this video, and nothing else")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
     return parser.parse_args(arguments)
 
 

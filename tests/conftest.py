@@ -12,9 +12,11 @@ import pytest
 
 from tests.videos import solid_frame, write_numbered, write_video
 from training.synth import synthesize
+from vdeploy.errors import ServerError
 
 if TYPE_CHECKING:
     from training.run import Run
+    from vdeploy.triton.install import TritonInstall
 
 REAL_DATA = Path(os.environ.get("VDEPLOY_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """Where real clips are looked for; CONTRIBUTING.md says so."""
@@ -50,6 +52,17 @@ def broken_clips_dir(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "non_violent" / "empty.mp4").touch()
     write_video(folder / "non_violent" / "single.mp4", [solid_frame((200, 40, 40))])
     return folder
+
+
+@pytest.fixture(scope="session")
+def install() -> TritonInstall:
+    """The Triton server of this machine; where there is none, a test that needs it is skipped."""
+    from vdeploy.triton.install import find_install
+
+    try:
+        return find_install()
+    except ServerError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from training import plots
 from training.calibration import Calibration, reliability
-from training.errors import require
 from training.files import write_text
+from training.rendering import template_environment
 from training.svg import printable
 
 if TYPE_CHECKING:
@@ -101,14 +101,7 @@ def write_report(run_dir: Path, data: ReportData) -> Path:
 
 
 def _page(data: ReportData) -> str:
-    jinja2: Any = require("jinja2", extra="train", purpose="the report")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment(_TEMPLATES, extra="train", purpose="the report")
     environment.filters.update(percent=_percent, number=_number)
     after = reliability(data.labels, data.probabilities)
     before = None if data.uncalibrated is None else reliability(data.labels, data.uncalibrated)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vdeploy.benchmark.record import Benchmark, Environment, Peak, Row, Shares, load_benchmark, save_benchmark
+from tests.benchmark.records import make_benchmark
+from vdeploy.benchmark.record import Benchmark, Peak, Row, Shares, load_benchmark, save_benchmark
 from vdeploy.errors import BenchmarkError
 
 
@@ -29,37 +30,11 @@ def row(**values: Any) -> Row:
 
 @pytest.fixture
 def benchmark() -> Benchmark:
-    environment = Environment(
-        cpu="Some CPU",
-        cores=2,
-        threads=2,
-        clocks_mhz=(2600.0, 2601.5),
-        memory_bytes=1 << 34,
-        gpu=None,
-        driver=None,
-        system="Linux",
-        python="3.11.2",
-        versions={"onnxruntime": "1.30"},
-        load_average=(0.1, 0.2, 0.3),
-    )
     rows = (
         row(p50_ms=1.5, windows_ms=(1.4, 1.6), settled=True, spread=0.03, shares=Shares(decode=0.1, extract=0.9)),
         row(name="tensorrt-int8", format="tensorrt-int8", status="absent", reason="no GPU"),
     )
-    return Benchmark(
-        created="2026-01-01T00:00:00+00:00",
-        command="vdeploy benchmark b",
-        vdeploy_version="0.1.0",
-        bundle="b",
-        run="r",
-        sha256={"classifier": "0" * 64},
-        clip_frames=16,
-        clip_size=224,
-        layer="avg",
-        environment=environment,
-        peaks=(Peak(data_type="fp32", gflops=500.0, how="a product"),),
-        rows=rows,
-    )
+    return make_benchmark(rows, peaks=(Peak(data_type="fp32", gflops=500.0, how="a product"),))
 
 
 def test_what_was_written_is_read(benchmark, tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.benchmark.records import ENVIRONMENT, make_benchmark
 from tests.benchmark.test_record import row
-from vdeploy.benchmark.record import Benchmark, Environment, Shares
+from vdeploy.benchmark.record import Benchmark, Shares
 from vdeploy.benchmark.table import COLUMNS, choose_reference, ranked_rows, table_rows, title_of
 from vdeploy.errors import BenchmarkError
 
@@ -21,33 +22,8 @@ ROWS = (
 
 @pytest.fixture
 def benchmark() -> Benchmark:
-    environment = Environment(
-        cpu="C",
-        cores=2,
-        threads=1,
-        clocks_mhz=(),
-        memory_bytes=None,
-        gpu=None,
-        driver=None,
-        system="s",
-        python="3",
-        versions={},
-        load_average=(0, 0, 0),
-    )
-    return Benchmark(
-        created="",
-        command="",
-        vdeploy_version="",
-        bundle="b",
-        run="",
-        sha256={},
-        clip_frames=16,
-        clip_size=224,
-        layer="avg",
-        environment=environment,
-        peaks=(),
-        rows=ROWS,
-    )
+    environment = ENVIRONMENT.model_copy(update={"cpu": "C", "threads": 1})
+    return make_benchmark(ROWS, bundle="b", environment=environment, peaks=())
 
 
 def test_the_fastest_is_first_and_unranked_rows_are_last():

@@ -13,7 +13,7 @@ import pytest
 
 from tests.docker.debian import Unavailable
 from tests.docker.engine import Engine, leftovers, remove_leftovers
-from tests.triton.conftest import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

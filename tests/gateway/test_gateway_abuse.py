@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.gateway.mutations import mutated_videos
-from tests.gateway.running import Running, eventually, running_gateway
+from tests.gateway.running import Running, running_gateway
 from tests.gateway.test_gateway_predict import npy
+from tests.waiting import eventually
 from vdeploy.gateway.keys import KeyFile
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.gateway.running import eventually
 from tests.videos import write_numbered
+from tests.waiting import eventually
 from training.clips import ClipSpec, read_clip
 from vdeploy.errors import UserError
 from vdeploy.gateway.batching import Batcher

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.gateway.running import Running, eventually
+from tests.gateway.running import Running
 from tests.tiny_bundle import tiny_probabilities
 from tests.videos import drop_tail, write_audio, write_numbered
+from tests.waiting import eventually
 from training.clips import ClipSpec, read_clip
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect

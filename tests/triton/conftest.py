@@ -4,27 +4,18 @@ import contextlib
 import dataclasses
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
+from tests.waiting import eventually
 from vdeploy.bundle import Bundle
-from vdeploy.errors import ServerError
-from vdeploy.triton.install import TritonInstall, find_install
+from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
 from vdeploy.triton.repository import Repository, write_repository
 from vdeploy.triton.server import TritonServer
-
-
-@pytest.fixture(scope="session")
-def install() -> TritonInstall:
-    try:
-        return find_install()
-    except ServerError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -91,12 +82,3 @@ def kill_stub(repository: Repository, model: str, number: signal.Signals = signa
     (pid,) = stubs()
     os.kill(pid, number)
     return pid
-
-
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return bool(condition())

@@ -13,8 +13,9 @@ import pytest
 import tritonclient.grpc as triton
 
 from tests.tiny_bundle import tiny_probabilities
-from tests.triton.conftest import Ports, eventually, kill_stub
+from tests.triton.conftest import Ports, kill_stub
 from tests.videos import write_numbered
+from tests.waiting import eventually
 from training.clips import ClipSpec
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect

@@ -16,7 +16,8 @@ import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.triton.conftest import Ports, eventually, kill_stub
+from tests.triton.conftest import Ports, kill_stub
+from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL

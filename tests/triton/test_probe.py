@@ -9,7 +9,8 @@ import urllib.request
 import numpy as np
 import pytest
 
-from tests.triton.conftest import Ports, eventually, kill_stub
+from tests.triton.conftest import Ports, kill_stub
+from tests.waiting import eventually
 from vdeploy.errors import ClientError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall

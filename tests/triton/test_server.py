@@ -15,7 +15,8 @@ import pytest
 import tritonclient.grpc as triton
 
 from tests.tiny_bundle import tiny_probabilities
-from tests.triton.conftest import Ports, eventually, kill_stub, processes_with
+from tests.triton.conftest import Ports, kill_stub, processes_with
+from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client import TritonScorer

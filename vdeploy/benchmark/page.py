@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from training.errors import require
 from training.files import write_text
+from training.rendering import template_environment
 from training.svg import printable
 from vdeploy.benchmark.charts import FAMILIES
 from vdeploy.benchmark.labels import labels
@@ -50,14 +49,7 @@ def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -
 
 def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
     """The page as text; see `write_page`."""
-    jinja2: Any = require("jinja2", extra="report", purpose="the benchmark's page")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment(_TEMPLATES, extra="report", purpose="the benchmark's page")
     environment.filters.update(
         percent=_percent,
         number=_number,

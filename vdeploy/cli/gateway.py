@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
+from vdeploy.cli.options import FormatOption, JsonOption, ScorerBundleOption, ScorerUrlOption, print_json, print_table
 
 app = typer.Typer(help="Serve videos over HTTP, with a page for people.", invoke_without_command=True)
 keys_app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
@@ -30,8 +30,8 @@ class RoleName(str, enum.Enum):
 @app.callback()
 def gateway(
     context: typer.Context,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
-    url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
+    bundle: ScorerBundleOption = None,
+    url: ScorerUrlOption = None,
     format_name: FormatOption = None,
     canary_bundle: Annotated[Path | None, typer.Option(help="Bundle that gets a share of the requests.")] = None,
     canary_url: Annotated[str | None, typer.Option(help="Or HOST:PORT of a Triton server that does.")] = None,

@@ -23,6 +23,8 @@ __all__ = [
     "LayerOption",
     "PositiveOption",
     "RecipeOption",
+    "ScorerBundleOption",
+    "ScorerUrlOption",
     "SetOption",
     "StoreOption",
     "StrictOption",
@@ -74,6 +76,8 @@ PositiveOption = Annotated[
         "--positive", help="Name of the class that means violence, where it is not recognised. May be repeated."
     ),
 ]
+ScorerBundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run in this process.")]
+ScorerUrlOption = Annotated[str | None, typer.Option("--url", help="HOST:PORT of a Triton server's gRPC service.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with clips that cannot be used.")]
 
 TargetSmOption = Annotated[

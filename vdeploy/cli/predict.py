@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
+from vdeploy.cli.options import FormatOption, JsonOption, ScorerBundleOption, ScorerUrlOption, print_json, print_table
 from vdeploy.cli.timelines import (
     LeaveOption,
     MergeGapOption,
@@ -23,8 +23,8 @@ from vdeploy.cli.timelines import (
 
 def predict(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Files, folders or glob patterns.")],
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
-    url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
+    bundle: ScorerBundleOption = None,
+    url: ScorerUrlOption = None,
     format_name: FormatOption = None,
     timeline: Annotated[
         Path | None, typer.Option(help="Score windows that slide over the video, and write them as JSON.")

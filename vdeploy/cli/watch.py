@@ -8,12 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption
+from vdeploy.cli.options import FormatOption, ScorerBundleOption, ScorerUrlOption
 from vdeploy.cli.timelines import (
     LeaveOption,
     MergeGapOption,
@@ -35,8 +34,8 @@ def watch(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Files, rtsp:// or http:// addresses, /dev/videoN or N.")
     ],
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to run in this process.")] = None,
-    url: Annotated[str | None, typer.Option(help="HOST:PORT of a Triton server's gRPC service.")] = None,
+    bundle: ScorerBundleOption = None,
+    url: ScorerUrlOption = None,
     format_name: FormatOption = None,
     window: WindowOption = None,
     stride: StrideOption = None,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training import plots
-from training.errors import require
 from training.files import sha256_of, write_text
+from training.rendering import template_environment
 from vdeploy.bundle.folder import MANIFEST
 from vdeploy.bundle.manifest import Manifest
 from vdeploy.formats import FORMATS
@@ -74,13 +74,11 @@ def render_report(manifest: Manifest) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    jinja2: Any = require("jinja2", extra="report", purpose="the model card")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+    environment = template_environment(
+        _TEMPLATES,
+        extra="report",
+        purpose="the model card",
         autoescape=template.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters.update(

@@ -13,14 +13,14 @@ import secrets
 from pathlib import Path
 
 from training.files import write_text
-from vdeploy.triton.names import ENSEMBLE_MODEL
+from vdeploy.triton.names import DEPLOYMENTS
 
 __all__ = ["VARIABLE", "control_key", "ensure_control_key", "key_headers", "server_options"]
 
 VARIABLE = "VDEPLOY_TRITON_KEY"
 """Environment variable with the secret, where the repository cannot be read."""
 
-_FILE = Path(ENSEMBLE_MODEL) / "deployments" / "control-key"
+_FILE = Path(DEPLOYMENTS) / "control-key"
 _HEADER = "vdeploy-key"
 _CONTROL = "model-repository"
 _MEMORY = "shared-memory"

@@ -24,7 +24,7 @@ from training.clock import now
 from training.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
-from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.names import DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.pinning import backend_of, pin_ensemble, pin_versions, pinned_version
 from vdeploy.triton.repository import CONFIG, versions_of
 from vdeploy.triton.stages import FILES, Backend
@@ -88,7 +88,7 @@ class Deployments:
     def __init__(self, root: Path, name: str = "") -> None:
         self.root = root
         self.name = name or str(root)
-        self._folder = root / ENSEMBLE_MODEL / "deployments"
+        self._folder = root / DEPLOYMENTS
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ __all__ = [
     "DEFAULT_GRPC_PORT",
     "DEFAULT_HTTP_PORT",
     "DEFAULT_METRICS_PORT",
+    "DEPLOYMENTS",
     "ENSEMBLE_MODEL",
     "EXTRACTOR_MODEL",
     "FEATURES",
@@ -24,6 +25,9 @@ ENSEMBLE_MODEL = "violence_detector"
 STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
 MODELS = (*STAGES, ENSEMBLE_MODEL)
 """All models of a repository; the ensemble comes after what it is made of."""
+
+DEPLOYMENTS = f"{ENSEMBLE_MODEL}/deployments"
+"""What a repository remembers of its deployments; Triton reads only folders with a number for a name."""
 
 FRAMES = "frames"
 FEATURES = "features"

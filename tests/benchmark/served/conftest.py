@@ -11,22 +11,13 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle
 from training.files import cache_dir
 from vdeploy.bundle import Bundle
-from vdeploy.errors import ServerError
-from vdeploy.triton.install import TritonInstall, find_install
+from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
 from vdeploy.triton.repository import write_repository
 from vdeploy.triton.server import TritonServer
 
 PERF_ANALYZER = "tritonclient==2.51.0"
 PERF_ANALYZER_MEMBER = "tritonclient-2.51.0.data/data/bin/perf_analyzer"
-
-
-@pytest.fixture(scope="session")
-def install() -> TritonInstall:
-    try:
-        return find_install()
-    except ServerError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

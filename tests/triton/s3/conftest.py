@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.triton.conftest import eventually
+from tests.waiting import eventually
 from vdeploy.triton.ports import free_ports
 from vdeploy.triton.s3.address import parse_address
 from vdeploy.triton.s3.bucket import Bucket

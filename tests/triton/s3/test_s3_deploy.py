@@ -18,8 +18,9 @@ import pytest
 
 from benchmarks.rollout import Clients, Tally, answers_of
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from tests.triton.conftest import eventually, own_ports
+from tests.triton.conftest import own_ports
 from tests.triton.s3.conftest import Store, new_store, set_up
+from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.errors import ClientError, RolloutError
 from vdeploy.golden import golden_clips_of

@@ -7,7 +7,7 @@ that, and removed last. Where a process is killed in between, what Triton reads 
 
 from __future__ import annotations
 
-from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
+from vdeploy.triton.names import DEPLOYMENTS, ENSEMBLE_MODEL, MODELS
 from vdeploy.triton.repository import CONFIG
 
 __all__ = ["PLACEHOLDER", "is_config", "is_ours", "removal_order", "version_of", "writing_order"]
@@ -45,7 +45,7 @@ def writing_order(key: str) -> tuple[int, str]:
         place = 6 if key.startswith(ENSEMBLE_MODEL) else 5
     elif version_of(key) is not None:
         place = 3
-    elif key.startswith(f"{ENSEMBLE_MODEL}/deployments/"):
+    elif key.startswith(f"{DEPLOYMENTS}/"):
         place = 1 if name == _RECORD else 0
     else:
         place = 4

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 from training.files import write_json
 from training.progress import track
-from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
+from vdeploy.triton.names import DEPLOYMENTS, MODELS
 from vdeploy.triton.s3.bucket import Bucket, Found
 from vdeploy.triton.s3.keys import PLACEHOLDER, is_config, is_ours, removal_order, version_of, writing_order
 from vdeploy.triton.write_errors import one_line_errors
 
 __all__ = ["Mirror"]
 
-_FOLDER_LOCK = f"{ENSEMBLE_MODEL}/deployments/lock"
+_FOLDER_LOCK = f"{DEPLOYMENTS}/lock"
 """What keeps apart the deployments to a folder: a file of this machine."""
 
 
