@@ -29,7 +29,7 @@ from training.progress import track
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer
-from vdeploy.timeline import EventRule, Timeline
+from vdeploy.timelines.timeline import EventRule, Timeline
 
 IOU = (0.3, 0.5)
 CHOOSING_IOU = 0.5

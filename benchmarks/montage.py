@@ -17,7 +17,7 @@ from training.dataset import LabelledClip, scan
 from training.errors import DatasetError
 from training.files import staging_folder
 from training.synth import synthesize
-from vdeploy.writing import FrameWriter, open_writer
+from vdeploy.timelines.writing import FrameWriter, open_writer
 
 __all__ = ["Montage", "labelled_clips", "make_montage", "montage_parser"]
 

@@ -32,9 +32,9 @@ from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.base import available_cores
 from vdeploy.runtimes.local import LocalScorer
-from vdeploy.sampling import VideoSampler
-from vdeploy.timeline import Timeline
-from vdeploy.windows import WindowPlan
+from vdeploy.timelines.sampling import VideoSampler
+from vdeploy.timelines.timeline import Timeline
+from vdeploy.timelines.windows import WindowPlan
 
 WINDOW_S = 2.0
 TOLERANCE = 1e-5

@@ -16,11 +16,11 @@ import numpy as np
 
 from training.clips import read_clips
 from training.dataset.layout import VIDEO_SUFFIXES
-from vdeploy.decoding import EndOfVideo, sample_videos
 from vdeploy.errors import ClipError, UserError
-from vdeploy.sliding import Sample, SlidingDetector
-from vdeploy.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.windows import ASSUMED_WINDOW_S, WindowPlan
+from vdeploy.timelines.decoding import EndOfVideo, sample_videos
+from vdeploy.timelines.sliding import Sample, SlidingDetector
+from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.timelines.windows import ASSUMED_WINDOW_S, WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.scoring import Scorer, StagedScorer

@@ -15,7 +15,7 @@ from tests.streams import mjpeg_server
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import solid_frame, write_numbered, write_video
 from vdeploy.cli import app as cli
-from vdeploy.timeline import Timeline
+from vdeploy.timelines.timeline import Timeline
 from vdeploy.watch import webhook
 
 Verb = Callable[..., tuple[int, str, str]]

@@ -22,8 +22,8 @@ from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
 from vdeploy.gateway.limits import DecodingLimits
 from vdeploy.gateway.problems import Problem
-from vdeploy.sampling import VideoSampler
-from vdeploy.windows import WindowPlan
+from vdeploy.timelines.sampling import VideoSampler
+from vdeploy.timelines.windows import WindowPlan
 
 SPEC = ClipSpec(frames=4, size=32)
 LIMITS = DecodingLimits()

@@ -16,7 +16,7 @@ from training.clips import ClipSpec, read_clip
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer
-from vdeploy.timeline import Timeline
+from vdeploy.timelines.timeline import Timeline
 
 SPEC = ClipSpec(frames=4, size=32)
 

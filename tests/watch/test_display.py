@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from vdeploy.events import Event, Window
+from vdeploy.timelines.events import Event, Window
 from vdeploy.watch import display
 from vdeploy.watch.display import LineDisplay, TableDisplay, open_display
 from vdeploy.watch.report import Report

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from vdeploy.sliding import Sample
+from vdeploy.timelines.sliding import Sample
 from vdeploy.watch.inbox import Arrival, Inbox
 
 FRAME = np.zeros((1, 1, 3), np.uint8)

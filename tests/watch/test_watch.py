@@ -18,8 +18,8 @@ from tests.videos import solid_frame, write_numbered, write_video
 from vdeploy.connect import open_scorer
 from vdeploy.detector import detect
 from vdeploy.errors import ClientError
-from vdeploy.events import EventRule
 from vdeploy.runtimes.local import LocalScorer
+from vdeploy.timelines.events import EventRule
 from vdeploy.watch import camera
 from vdeploy.watch.report import Report
 from vdeploy.watch.source import parse_sources

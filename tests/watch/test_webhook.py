@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from vdeploy.errors import SourceError
-from vdeploy.events import Event
+from vdeploy.timelines.events import Event
 from vdeploy.watch import webhook
 from vdeploy.watch.report import Report
 from vdeploy.watch.webhook import Webhook

@@ -13,7 +13,7 @@ from vdeploy.errors import ClipError, TimelineError
 
 if TYPE_CHECKING:
     from vdeploy.scoring import StagedScorer
-    from vdeploy.timeline import EventRule, Timeline
+    from vdeploy.timelines.timeline import EventRule, Timeline
 
 WindowOption = Annotated[
     float | None,
@@ -50,7 +50,7 @@ def event_rule(
     Raises:
         TimelineError: Events would end at a higher probability than they begin at.
     """
-    from vdeploy.timeline import EventRule  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timelines.timeline import EventRule  # noqa: PLC0415  keeps --help fast
 
     usual = EventRule.at(model_threshold if threshold is None else threshold)
     level = usual.leave if leave is None else leave
@@ -76,8 +76,8 @@ def predict_timelines(
     """Finds the events of videos, prints them, and writes what was asked for."""
     from training.files import write_text  # noqa: PLC0415  keeps --help fast
     from training.progress import say  # noqa: PLC0415  keeps --help fast
-    from vdeploy.cutting import cut_events  # noqa: PLC0415  keeps --help fast
-    from vdeploy.timeline_plot import check_picture  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timelines.cutting import cut_events  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timelines.plot import check_picture  # noqa: PLC0415  keeps --help fast
 
     if len(paths) > 1 and (timeline or plot):
         raise TimelineError(
@@ -128,14 +128,14 @@ def _detect(
 
 def _plot(video: Path, timeline: Timeline, file: Path) -> None:
     from training.clips import ClipSpec, read_clip  # noqa: PLC0415  keeps --help fast
-    from vdeploy.timeline_plot import plot_timeline  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timelines.plot import plot_timeline  # noqa: PLC0415  keeps --help fast
 
     strip = read_clip(video, ClipSpec(frames=_STRIP_FRAMES, size=_STRIP_SIZE)).frames
     plot_timeline(timeline, file, strip)
 
 
 def _print(done: dict[Path, Timeline], failed: dict[Path, ClipError]) -> None:
-    from vdeploy.timeline_plot import clock  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timelines.plot import clock  # noqa: PLC0415  keeps --help fast
 
     rows = [
         (

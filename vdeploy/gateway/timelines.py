@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from vdeploy.errors import TimelineError
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.problems import Problem
-from vdeploy.sliding import Sample, SlidingDetector
-from vdeploy.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.windows import ASSUMED_WINDOW_S, WindowPlan
+from vdeploy.timelines.sliding import Sample, SlidingDetector
+from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.timelines.windows import ASSUMED_WINDOW_S, WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.gateway.decoding.pool import DecoderPool

@@ -10,19 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.events import EventTracker
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.timelines import make_timeline
-from vdeploy.sliding import Sample, ScoredWindow, SlidingDetector
-from vdeploy.timeline import EventRule, Window
+from vdeploy.timelines.events import EventTracker
+from vdeploy.timelines.sliding import Sample, ScoredWindow, SlidingDetector
+from vdeploy.timelines.timeline import EventRule, Window
 from vdeploy.watch.camera import backoff_s
 
 if TYPE_CHECKING:
     from vdeploy.gateway.limits import DecodingLimits
     from vdeploy.gateway.models import ServedModel
-    from vdeploy.windows import WindowPlan
+    from vdeploy.timelines.windows import WindowPlan
 
 __all__ = ["Emit", "watch_camera", "watch_video"]
 

@@ -11,7 +11,7 @@ import cv2
 
 from training.capture import resize
 from vdeploy.errors import UserError
-from vdeploy.sliding import Sample
+from vdeploy.timelines.sliding import Sample
 from vdeploy.watch.inbox import Arrival
 from vdeploy.watch.report import Report
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from vdeploy.timeline_plot import clock
+from vdeploy.timelines.plot import clock
 from vdeploy.watch.report import Report
 from vdeploy.watch.status import SourceStatus, StatusBoard
 

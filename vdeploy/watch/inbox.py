@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vdeploy.sliding import Sample
+    from vdeploy.timelines.sliding import Sample
 
 __all__ = ["Arrival", "Inbox"]
 

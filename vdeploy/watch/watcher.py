@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vdeploy.errors import ClientError
-from vdeploy.events import EventRule, EventTracker
-from vdeploy.sliding import ScoredWindow, SlidingDetector
+from vdeploy.timelines.events import EventRule, EventTracker
+from vdeploy.timelines.sliding import ScoredWindow, SlidingDetector
+from vdeploy.timelines.windows import ASSUMED_WINDOW_S, WindowPlan
 from vdeploy.watch.camera import Camera, backoff_s
 from vdeploy.watch.inbox import Arrival, Inbox
 from vdeploy.watch.report import Report
-from vdeploy.windows import ASSUMED_WINDOW_S, WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.scoring import StagedScorer

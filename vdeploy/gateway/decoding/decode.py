@@ -13,10 +13,10 @@ from training.errors import ClipError
 from vdeploy.errors import SourceError
 from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.gateway.decoding.live import watch_live
-from vdeploy.sampling import VideoSampler
+from vdeploy.timelines.sampling import VideoSampler
 
 if TYPE_CHECKING:
-    from vdeploy.windows import WindowPlan
+    from vdeploy.timelines.windows import WindowPlan
 
 __all__ = ["decode"]
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from training.clips import ClipSpec
 from vdeploy.gateway.limits import DecodingLimits
-from vdeploy.windows import WindowPlan
+from vdeploy.timelines.windows import WindowPlan
 
 __all__ = ["MAX_LINE_BYTES", "Job", "write_message"]
 

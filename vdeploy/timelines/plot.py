@@ -13,7 +13,7 @@ from vdeploy.errors import TimelineError, require
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.timeline import Timeline
+    from vdeploy.timelines.timeline import Timeline
 
 __all__ = ["PICTURE_SUFFIXES", "check_picture", "clock", "plot_timeline"]
 

@@ -12,17 +12,17 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
 from training.clips import read_clip
-from vdeploy import decoding
 from vdeploy.bundle import Bundle
-from vdeploy.decoding import sample_videos
 from vdeploy.detector import detect, detect_all
 from vdeploy.errors import ClipError, TimelineError
 from vdeploy.runtimes.local import LocalScorer
-from vdeploy.sampling import VideoSampler
 from vdeploy.scoring import padded
-from vdeploy.sliding import Sample, SlidingDetector
-from vdeploy.timeline import EventRule
-from vdeploy.windows import WindowPlan
+from vdeploy.timelines import decoding
+from vdeploy.timelines.decoding import sample_videos
+from vdeploy.timelines.sampling import VideoSampler
+from vdeploy.timelines.sliding import Sample, SlidingDetector
+from vdeploy.timelines.timeline import EventRule
+from vdeploy.timelines.windows import WindowPlan
 
 
 @pytest.fixture(scope="module")

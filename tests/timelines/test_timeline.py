@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from vdeploy import timeline_plot
 from vdeploy.errors import MissingExtraError, TimelineError
-from vdeploy.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.timeline_plot import clock, plot_timeline
+from vdeploy.timelines import plot as timeline_plot
+from vdeploy.timelines.plot import clock, plot_timeline
+from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
 
 
 def timeline(count: int = 60, seed: int = 0) -> Timeline:

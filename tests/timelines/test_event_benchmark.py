@@ -11,7 +11,7 @@ from benchmarks.events import Counts, by_event, by_second, choose_rule
 from benchmarks.montage import make_montage
 from tests.videos import solid_frame, write_video
 from training.capture import Capture
-from vdeploy.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
 
 
 def judged(scores: list[float], *fights: tuple[float, float]):

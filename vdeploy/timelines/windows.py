@@ -10,7 +10,7 @@ import numpy as np
 
 from training.clips import frame_indices
 from vdeploy.errors import TimelineError
-from vdeploy.events import Window
+from vdeploy.timelines.events import Window
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from training.capture import Stopped, one_opencv_thread
 from vdeploy.errors import ClipError
-from vdeploy.sampling import VideoSampler
-from vdeploy.sliding import Sample
+from vdeploy.timelines.sampling import VideoSampler
+from vdeploy.timelines.sliding import Sample
 
 if TYPE_CHECKING:
-    from vdeploy.windows import WindowPlan
+    from vdeploy.timelines.windows import WindowPlan
 
 __all__ = ["EndOfVideo", "sample_videos"]
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from training.capture import Capture, check_file, silence
 from training.files import staging_folder
 from vdeploy.errors import TimelineError
-from vdeploy.writing import FrameWriter, open_writer
+from vdeploy.timelines.writing import FrameWriter, open_writer
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from vdeploy.timeline import Event, Timeline
+    from vdeploy.timelines.timeline import Event, Timeline
 
 __all__ = ["cut_events"]
 

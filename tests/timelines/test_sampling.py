@@ -10,8 +10,8 @@ from tests.videos import drop_tail, read_number, write_audio, write_numbered
 from training.capture import Stopped
 from training.clips import frame_indices
 from vdeploy.errors import ClipError
-from vdeploy.sampling import VideoSampler
-from vdeploy.windows import WindowPlan
+from vdeploy.timelines.sampling import VideoSampler
+from vdeploy.timelines.windows import WindowPlan
 
 
 def sampled(path, plan: WindowPlan) -> tuple[dict[int, int], VideoSampler]:

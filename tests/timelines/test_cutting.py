@@ -6,10 +6,10 @@ import cv2
 import pytest
 
 from tests.videos import read_number, solid_frame, write_numbered, write_video
-from vdeploy import cutting, writing
-from vdeploy.cutting import cut_events
 from vdeploy.errors import TimelineError
-from vdeploy.timeline import Event, EventRule, Timeline
+from vdeploy.timelines import cutting, writing
+from vdeploy.timelines.cutting import cut_events
+from vdeploy.timelines.timeline import Event, EventRule, Timeline
 
 
 def timeline(video, *spans: tuple[float, float]) -> Timeline:
