@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
+# Half of a test's time is spent waiting for servers and processes, so two cores keep three workers busy.
+WORKERS ?= 3
 
 .PHONY: help setup demo test test-slow lint format triton-repo clean
 
@@ -29,7 +31,7 @@ demo: $(READY)
 	$(BIN)/python -m vdeploy.demo demo
 
 test: $(READY)
-	$(PYTEST)
+	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 test-slow: $(READY)
 	$(PYTEST) -m slow --timeout 2400

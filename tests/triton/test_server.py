@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -84,9 +85,17 @@ def test_a_slow_machine_gets_the_time_that_full_batches_take(
 
 @pytest.mark.triton
 class TestWhileItRuns:
-    def test_it_serves_and_leaves_nothing(self, repository: Repository, install: TritonInstall, ports: Ports) -> None:
+    def test_it_serves_and_leaves_nothing(
+        self,
+        repository: Repository,
+        install: TritonInstall,
+        ports: Ports,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         before = set(regions_of(os.getpid()))
-        folders = set(Path("/tmp").glob("vdeploy-triton-*"))
+        (tmp_path / "scratch").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
         with a_server(repository, install, ports) as server:
             with TritonScorer(server.url) as scorer:
                 np.testing.assert_allclose(scorer.score(FRAMES), tiny_probabilities(FRAMES), rtol=0, atol=1e-6)
@@ -97,7 +106,7 @@ class TestWhileItRuns:
                     assert answer.status == 200
         assert not processes_with(str(repository.root))
         assert set(regions_of(os.getpid())) == before
-        assert set(Path("/tmp").glob("vdeploy-triton-*")) <= folders
+        assert not list((tmp_path / "scratch").iterdir())
         with pytest.raises(ServerError, match="is not running"):
             server.heal()
 
