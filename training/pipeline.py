@@ -14,6 +14,7 @@ import numpy as np
 from training.clock import now
 from training.dataset import Dataset, scan
 from training.devices import is_chief, meet, open_strategy
+from training.durations import median_seconds
 from training.errors import DatasetError, RunError
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
@@ -180,6 +181,7 @@ def _finish(
         best_epoch=trainer.best.epoch,
         seconds={part: round(value, 3) for part, value in seconds.items()},
         toolchain=toolchain(),
+        clip_seconds=median_seconds([dataset.absolute(clip) for clip in dataset.of("train")]),
     )
     write_report(folder, _report_data(info, recipe, extraction, trainer, outcome))
     write_run(folder, recipe, info, {split: figures.to_dict() for split, figures in outcome.evaluations.items()})

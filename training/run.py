@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "RunInfo", "toolchain", "write_run"]
 
 MANIFEST = "run.json"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 CLASSIFIER = "classifier.keras"
 RECIPE = "recipe.toml"
 CLIPS = "clips.csv"
@@ -60,6 +60,7 @@ class RunInfo:
         best_epoch: The epoch that was kept.
         seconds: Duration of the parts of the run.
         toolchain: Versions.
+        clip_seconds: Median duration of the training clips; ``None`` where it is not known, as in runs of version 1.0.
     """
 
     name: str
@@ -74,6 +75,7 @@ class RunInfo:
     best_epoch: int
     seconds: dict[str, float]
     toolchain: dict[str, str]
+    clip_seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from vdeploy.errors import ClipError, UserError
 from vdeploy.timelines.decoding import EndOfVideo, sample_videos
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.timelines.windows import ASSUMED_WINDOW_S, WindowPlan
+from vdeploy.timelines.windows import WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.scoring import Scorer, StagedScorer
@@ -124,8 +124,8 @@ def detect(
     Args:
         path: A video file.
         scorer: What turns frames into features and features into probabilities.
-        window_s: Length of a window in seconds, as long as the clips that the classifier was trained on; 2 s if left
-            out.
+        window_s: Length of a window in seconds; left out, that of the clips that the classifier was trained on, or 2 s
+            where it is not known.
         stride_s: From window to window, rounded to whole sampled frames; half a window if left out.
         rule: What makes windows events; left out, the one for the scorer's threshold.
 
@@ -172,7 +172,7 @@ def detect_all(
         TimelineError: A length is not positive.
     """
     spec = scorer.spec
-    plan = WindowPlan.of(spec.frames, ASSUMED_WINDOW_S if window_s is None else window_s, stride_s)
+    plan = WindowPlan.for_scorer(scorer, window_s, stride_s)
     rule = rule or EventRule.at(scorer.threshold)
     detector: SlidingDetector[int] = SlidingDetector(scorer, plan)
     windows: dict[int, list[Window]] = {stream: [] for stream in range(len(paths))}
@@ -206,7 +206,7 @@ def detect_all(
                 rule=rule,
                 windows=found,
                 events=find_events(found, rule),
-                warnings=tuple(_remarks(item, plan, assumed=window_s is None)),
+                warnings=tuple(_remarks(item, plan, assumed=window_s is None and scorer.clip_seconds is None)),
             ),
         )
 

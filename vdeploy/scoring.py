@@ -45,7 +45,15 @@ class Scorer(Protocol):
 
 
 class StagedScorer(Scorer, Protocol):
-    """A scorer whose two stages can be called one by one, so that a frame's features serve many windows."""
+    """A scorer whose two stages can be called one by one, so that a frame's features serve many windows.
+
+    Attributes:
+        clip_seconds: Median duration of the clips that the classifier was trained on; `None` where it is not known.
+    """
+
+    @property
+    def clip_seconds(self) -> float | None:
+        """Median duration of the training clips, if it is known."""
 
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features of frames.

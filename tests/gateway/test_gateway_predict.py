@@ -221,7 +221,9 @@ def test_a_long_video_that_was_judged_as_one_clip_is_remarked(gateway: Running, 
 
 def test_the_log_says_nothing_about_people(gateway: Running, video: Path):
     answer = send(gateway, video.read_bytes())
-    (record,) = [one for one in gateway.records("request") if one["request_id"] == answer.headers["X-Request-ID"]]
+    number = answer.headers["X-Request-ID"]
+    assert eventually(lambda: any(record["request_id"] == number for record in gateway.records("request")))
+    (record,) = [record for record in gateway.records("request") if record["request_id"] == number]
     assert record["route"] == "/predict"
     assert record["status"] == 200
     text = "".join(gateway.lines)

@@ -42,6 +42,7 @@ class CountingScorer:
     def __init__(self, scorer) -> None:
         self._scorer = scorer
         self.spec, self.classes, self.threshold = scorer.spec, scorer.classes, scorer.threshold
+        self.clip_seconds = scorer.clip_seconds
         self.frames, self.shapes, self.batches = 0, [], []
 
     def extract(self, frames):
@@ -88,6 +89,14 @@ def test_what_is_assumed_is_said(scorer, long_video):
     assert detect(long_video, scorer, window_s=2.0).warnings == ()
     assert timeline.duration_s == pytest.approx(30)
     assert timeline.dropped_frames == 0
+
+
+def test_windows_are_as_long_as_the_training_clips(scorer, long_video):
+    counting = CountingScorer(scorer)
+    counting.clip_seconds = 4.0
+    timeline = detect(long_video, counting)
+    assert (timeline.window_s, timeline.stride_s, timeline.warnings) == (4.0, 2.0, ())
+    assert detect(long_video, counting, window_s=3.0).window_s == 3.0
 
 
 def test_the_rule_decides_over_events(scorer, long_video):

@@ -43,6 +43,19 @@ def test_the_calibration_is_inside_the_classifier(tiny_run: Run) -> None:
     np.testing.assert_array_equal(saved["dense/kernel"], raw["dense/kernel"])
 
 
+def test_it_knows_how_long_its_clips_are(tiny_run: Run) -> None:
+    """Synthetic clips last two or three seconds; older runs do not say."""
+    assert tiny_run.info.clip_seconds is not None
+    assert 1 < tiny_run.info.clip_seconds < 5
+
+
+def test_a_run_of_version_1_0_is_read(copy: Path) -> None:
+    values = json.loads((copy / "run.json").read_text())
+    del values["clip_seconds"]
+    (copy / "run.json").write_text(json.dumps({**values, "schema_version": "1.0"}))
+    assert Run.load(copy).info.clip_seconds is None
+
+
 @pytest.fixture
 def copy(tiny_run: Run, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.root, tmp_path / "run"))

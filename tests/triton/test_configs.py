@@ -130,11 +130,12 @@ class TestConfigs:
             "threshold": 0.5,
         }
         assert len(digest) == 64
-        other = bundle.manifest.model_copy(update={"threshold": 0.6, "bias": -0.25})
+        other = bundle.manifest.model_copy(update={"threshold": 0.6, "bias": -0.25, "clip_seconds": 1.5})
         stages = ServedStage("extractor", "onnx-fp32", "python"), ServedStage("classifier", "onnx-fp32", "python")
         config = parsed(render_configs(other, *stages)[ENSEMBLE])
         assert json.loads(parameters(config)["bundle_sha256"]) != digest
         assert json.loads(parameters(config)["bias"]) == -0.25
+        assert json.loads(parameters(config)["clip_seconds"]) == 1.5
 
     def test_same_manifest_gives_the_same_text(self, bundle: Bundle) -> None:
         stages = ServedStage("extractor", "onnx-fp32", "python"), ServedStage("classifier", "onnx-fp32", "python")

@@ -26,7 +26,7 @@ __all__ = [
     "TensorSpec",
 ]
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 CLASSES = ("non-violent", "violent")
 """Names of the two probabilities, in order."""
 
@@ -134,6 +134,7 @@ class Manifest(_Model):
     temperature: float = Field(gt=0, description="what the classifier's logits were divided by; inside it already")
     bias: float = Field(0.0, description="what the violent class's logit was raised by before that; inside as well")
     clip: dict[str, Any]
+    clip_seconds: float | None = Field(None, gt=0, description="median duration of the training clips, if it is known")
     extractor: Extractor
     metrics: dict[str, Any]
     artifacts: tuple[Artifact, ...]

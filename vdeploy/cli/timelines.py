@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WindowOption = Annotated[
     float | None,
-    typer.Option(min=0.04, help="Seconds of a window, as long as the training clips. [default: 2]", show_default=False),
+    typer.Option(min=0.04, help="Seconds of a window. [default: as long as the training clips]", show_default=False),
 ]
 StrideOption = Annotated[
     float | None,

@@ -127,6 +127,7 @@ def _manifest(
         temperature=run.info.temperature,
         bias=run.info.bias,
         clip=run.recipe.clip_spec.to_dict(),
+        clip_seconds=run.info.clip_seconds,
         extractor=Extractor(
             layer=run.recipe.features.layer, dim=run.dim, weights=weights.source, weights_sha256=weights.sha256
         ),

@@ -12,7 +12,7 @@ from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.problems import Problem
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.timelines.windows import ASSUMED_WINDOW_S, WindowPlan
+from vdeploy.timelines.windows import WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.gateway.decoding.pool import DecoderPool
@@ -38,7 +38,7 @@ def plan_windows(model: ServedModel, window_s: float | None, stride_s: float | N
         Problem: A length is not positive.
     """
     try:
-        return WindowPlan.of(model.scorer.spec.frames, ASSUMED_WINDOW_S if window_s is None else window_s, stride_s)
+        return WindowPlan.for_scorer(model.scorer, window_s, stride_s)
     except TimelineError as error:
         raise Problem(422, "invalid_request", error.message, error.hint) from error
 

@@ -44,6 +44,7 @@ class LocalScorer:
         classifier_format: str | None = None,
     ) -> None:
         self.spec = bundle.manifest.clip_spec
+        self.clip_seconds = bundle.manifest.clip_seconds
         self.classes = bundle.manifest.classes
         self.threshold = bundle.manifest.threshold
         self.format_name = choose_format(bundle, format_name)

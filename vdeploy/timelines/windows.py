@@ -15,6 +15,8 @@ from vdeploy.timelines.events import Window
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from vdeploy.scoring import StagedScorer
+
 __all__ = ["ASSUMED_WINDOW_S", "DueWindow", "WindowPlan", "WindowSlider"]
 
 ASSUMED_WINDOW_S = 2.0
@@ -66,6 +68,21 @@ class WindowPlan:
                 f"windows of {window_s:g} s every {wanted:g} s make no timeline", "give positive numbers of seconds"
             )
         return cls(frames, window_s, max(1, round(wanted * frames / window_s)))
+
+    @classmethod
+    def for_scorer(cls, scorer: StagedScorer, window_s: float | None, stride_s: float | None = None) -> WindowPlan:
+        """Plans windows for a scorer.
+
+        Args:
+            scorer: What will score them.
+            window_s: Length of a window in seconds; left out, that of the scorer's training clips, or 2 s.
+            stride_s: As for `of`.
+
+        Raises:
+            TimelineError: A length is not positive.
+        """
+        length = window_s if window_s is not None else scorer.clip_seconds or ASSUMED_WINDOW_S
+        return cls.of(scorer.spec.frames, length, stride_s)
 
     @property
     def sampled_fps(self) -> float:

@@ -178,6 +178,7 @@ class TritonScorer:
         try:
             values: dict[str, Any] = {name: json.loads(entry.string_value) for name, entry in config.parameters.items()}
             self.spec = ClipSpec.from_dict(values["clip"])
+            self.clip_seconds = float(values["clip_seconds"]) if "clip_seconds" in values else None
             self.classes: tuple[str, str] = (str(values["classes"][0]), str(values["classes"][1]))
             self.threshold = float(values["threshold"])
             self.temperature = float(values["temperature"])

@@ -80,13 +80,15 @@ def render_configs(
 
 
 def _client_parameters(manifest: Manifest) -> dict[str, Any]:
-    return {
+    values = {
         "bias": manifest.bias,
         "bundle_sha256": manifest.digest,
         "classes": manifest.classes,
         "clip": manifest.clip,
+        "clip_seconds": manifest.clip_seconds,
         "extractor_dim": manifest.extractor.dim,
         "run": manifest.run,
         "temperature": manifest.temperature,
         "threshold": manifest.threshold,
     }
+    return {name: value for name, value in values.items() if value is not None}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vdeploy.errors import ClientError
 from vdeploy.timelines.events import EventRule, EventTracker
 from vdeploy.timelines.sliding import ScoredWindow, SlidingDetector
-from vdeploy.timelines.windows import ASSUMED_WINDOW_S, WindowPlan
+from vdeploy.timelines.windows import WindowPlan
 from vdeploy.watch.camera import Camera, backoff_s
 from vdeploy.watch.inbox import Arrival, Inbox
 from vdeploy.watch.report import Report
@@ -48,7 +48,7 @@ def watch(
     Args:
         sources: What to watch.
         connect: Opens the scorer.
-        window_s: Length of a window in seconds; 2 s if left out.
+        window_s: Length of a window in seconds; left out, that of the training clips, or 2 s where it is not known.
         stride_s: From window to window; half a window if left out.
         rule: What makes windows events; left out, the one for the scorer's threshold.
         retries: Failures in a row after which a live source is given up; ``None`` for never.
@@ -63,7 +63,7 @@ def watch(
     """
     with contextlib.ExitStack() as connection:
         watcher = _Watcher(sources, connect, connection, rule, stop or threading.Event())
-        yield from watcher.run(ASSUMED_WINDOW_S if window_s is None else window_s, stride_s, retries)
+        yield from watcher.run(window_s, stride_s, retries)
 
 
 class _Watcher:
@@ -80,9 +80,9 @@ class _Watcher:
         self._scorer = connection.enter_context(connect())
         self._trackers = [EventTracker(rule or EventRule.at(self._scorer.threshold)) for _ in sources]
 
-    def run(self, window_s: float, stride_s: float | None, retries: int | None) -> Iterator[Report]:
+    def run(self, window_s: float | None, stride_s: float | None, retries: int | None) -> Iterator[Report]:
         spec = self._scorer.spec
-        self._plan = WindowPlan.of(spec.frames, window_s, stride_s)
+        self._plan = WindowPlan.for_scorer(self._scorer, window_s, stride_s)
         self._inbox = Inbox(max(1, spec.frames // 4))
         self._detector = self._new_detector()
         over = threading.Event()
