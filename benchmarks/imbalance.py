@@ -40,11 +40,25 @@ def losses(recipe: Recipe) -> list[Arm]:
 def table(result: Comparison) -> Table:
     """One row for each loss."""
     rare = f"{result.rare_class} accuracy"
-    columns = ("loss", "accuracy", rare, f"gain in {rare}", "AUC", "seconds")
+    columns = (
+        "loss",
+        "accuracy",
+        rare,
+        f"gain in {rare}",
+        "accuracy, calibrated",
+        f"{rare}, calibrated",
+        "AUC",
+        "seconds",
+    )
     sheet = Table(*columns, box=None, pad_edge=False, title=result.conditions, title_justify="left")
     for row in result.rows:
         gain = "-" if row is result.rows[0] else _gain(row, result.rows[0])
-        sheet.add_row(row.name, str(row.accuracy), str(row.rare_accuracy), gain, str(row.roc_auc), f"{row.seconds:.1f}")
+        sheet.add_row(
+            row.name,
+            *(str(row.accuracy), str(row.rare_accuracy), gain),
+            *(str(row.calibrated_accuracy), str(row.calibrated_rare_accuracy)),
+            *(str(row.roc_auc), f"{row.seconds:.1f}"),
+        )
     return sheet
 
 

@@ -63,6 +63,18 @@ class Row:
         return mean_over_seeds(values) if values else None
 
     @property
+    def calibrated_accuracy(self) -> Mean:
+        """Accuracy with the calibration that ``vdeploy train`` adds."""
+        return mean_over_seeds([figures.calibrated_accuracy for figures in self.figures])
+
+    @property
+    def calibrated_rare_accuracy(self) -> Mean | None:
+        """The same among clips of the rare class; ``None`` if no such clip was judged."""
+        both = [(figures.calibrated_non_violent, figures.calibrated_violent) for figures in self.figures]
+        values = [value for pair in both if (value := pair[self.rare_label]) is not None]
+        return mean_over_seeds(values) if values else None
+
+    @property
     def roc_auc(self) -> Mean | None:
         """Area under the ROC curve; ``None`` if one class only was judged."""
         values = [figures.roc_auc for figures in self.figures if figures.roc_auc is not None]
@@ -104,6 +116,8 @@ class Comparison:
                 "name": row.name,
                 "accuracy": dataclasses.asdict(row.accuracy),
                 "rare_accuracy": _as_dict(row.rare_accuracy),
+                "calibrated_accuracy": dataclasses.asdict(row.calibrated_accuracy),
+                "calibrated_rare_accuracy": _as_dict(row.calibrated_rare_accuracy),
                 "roc_auc": _as_dict(row.roc_auc),
                 "seconds": row.seconds,
                 "trainings": [dataclasses.asdict(figures) for figures in row.figures],
@@ -113,11 +127,16 @@ class Comparison:
         return values
 
     @property
+    def _fitted_on(self) -> str:
+        return "the other half of the judged clips" if self.judged_split == "valid" else "the valid split"
+
+    @property
     def conditions(self) -> str:
         """What the figures were measured on and how, in a few lines for the reader of the table."""
         lines = [
             f"trained on {_clips(self.train_clips)}" + (f": {self.imbalance}" if self.imbalance else ""),
-            f"judged on {_clips(self.judged_clips)} of the {self.judged_split} split, threshold 0.5, no calibration",
+            f"judged on {_clips(self.judged_clips)} of the {self.judged_split} split at threshold 0.5",
+            f"calibrated: as vdeploy train does it, fitted on {self._fitted_on}",
             f"mean over {len(self.seeds)} seeds ± Student's 95 % interval; seconds: one training",
         ]
         if self.judged_split == "valid":

@@ -16,7 +16,7 @@ from training.studies.trial import Figures
 
 __all__ = ["Ledger"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Ledger:

@@ -63,7 +63,10 @@ def ablate(
     if json:
         print_json(result.to_dict())
         return
-    rows = [(row.name, row.accuracy, row.rare_accuracy, row.roc_auc, f"{row.seconds:.1f}") for row in result.rows]
-    columns = ("row", "accuracy", f"accuracy, {result.rare_class}", "AUC", "seconds")
+    rows = [
+        (row.name, row.accuracy, row.rare_accuracy, row.calibrated_accuracy, row.roc_auc, f"{row.seconds:.1f}")
+        for row in result.rows
+    ]
+    columns = ("row", "accuracy", f"accuracy, {result.rare_class}", "accuracy, calibrated", "AUC", "seconds")
     print_table(columns, rows, title=f"{source}, recipe {recipe}: each row adds to the one above")
     typer.echo(f"{result.conditions}\ntrainings: {file}")

@@ -12,6 +12,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drift import drift_data, small_recipe
 
@@ -22,12 +23,24 @@ from training.studies.comparison import Arm, compare
 from training.studies.data import StudyData, load_study_data
 from training.studies.imbalance import parse_imbalance
 from training.studies.ledger import Ledger
-from training.studies.trial import Figures, train_once
+from training.studies.trial import Figures, cross_calibrated, train_once
 from training.trainer import FeatureSplit
 
 
 def figures(accuracy: float = 0.9, violent: float | None = 0.8) -> Figures:
-    return Figures(accuracy, 1.0, violent, 0.95, 0.3, epochs=5, best_epoch=3, seconds=2.0)
+    return Figures(
+        accuracy=accuracy,
+        accuracy_non_violent=1.0,
+        accuracy_violent=violent,
+        roc_auc=0.95,
+        calibrated_accuracy=accuracy + 0.05,
+        calibrated_non_violent=1.0,
+        calibrated_violent=violent,
+        log_loss=0.3,
+        epochs=5,
+        best_epoch=3,
+        seconds=2.0,
+    )
 
 
 class FakeTraining:
@@ -55,6 +68,7 @@ def test_every_arm_meets_every_seed(training: FakeTraining, tmp_path: Path) -> N
     result = compare(ARMS, drift_data(), range(3), Ledger(tmp_path / "l.json"))
     assert [row.name for row in result.rows] == ["plain", "focal"]
     assert [row.accuracy.value for row in result.rows] == pytest.approx([0.6, 0.62])
+    assert [row.calibrated_accuracy.value for row in result.rows] == pytest.approx([0.65, 0.67])
     assert len(training.clips) == 6
     assert (result.rare_class, result.train_clips, result.judged_clips) == ("violent", (20, 20), (10, 10))
     assert "the figures flatter all rows" in result.conditions
@@ -180,3 +194,18 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for one, other in zip(resumed.rows[0].figures, whole.rows[0].figures, strict=True):
         assert dataclasses.replace(one, seconds=0) == dataclasses.replace(other, seconds=0)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["l.json", "whole.json"]
+
+
+def test_no_clip_has_a_say_in_its_own_calibration() -> None:
+    """Scores that are right but all too high are mended from the other half; changing a clip's label leaves its own."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40).astype(np.int64)
+    logits = rng.normal(np.where(labels == 1, 5.0, 2.0), 0.5)
+    scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    assert np.mean((scores >= 0.5) == labels) == 0.5
+    mended = cross_calibrated(labels, scores)
+    assert np.mean((mended >= 0.5) == labels) > 0.95
+    changed = scores.copy()
+    changed[0] = 0.9
+    others_of_its_half = np.arange(2, 40, 2)
+    np.testing.assert_array_equal(cross_calibrated(labels, changed)[others_of_its_half], mended[others_of_its_half])
