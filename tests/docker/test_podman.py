@@ -17,16 +17,25 @@ import pytest
 from tests.docker.debian import Unavailable
 from tests.docker.engine import Engine
 from tests.docker.images import build_image
-from tests.docker.leftovers import groups_of_pods, leftovers
+from tests.docker.leftovers import groups_of_pods, leftovers, remove_leftovers
 from tests.docker.podman import Podman
+from tests.waiting import eventually
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-BASE = Path(__file__).parents[2] / "docker" / "kubernetes" / "base"
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "docker" / "kubernetes" / "base"
 PATIENCE_SECONDS = 120
 FETCH = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=20).read().decode())"
+OWNER = """
+import time
+from tests.docker.podman import Podman
+with Podman() as podman:
+    print(podman.folder, podman.first_process, flush=True)
+    time.sleep(600)
+"""
 
 
 def as_deployed(bundle: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -37,12 +46,13 @@ def as_deployed(bundle: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     (settings,) = kustomization["configMapGenerator"]
-    values = dict(literal.split("=", 1) for literal in settings["literals"]) | {"BUNDLE": bundle}
+    data = dict(literal.split("=", 1) for literal in settings["literals"]) | {"BUNDLE": bundle}
     deployment = yaml.safe_load((BASE / "deployment.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["image"] = image_name()
+    values = data | {"CPUS": container["resources"]["requests"]["cpu"]}
     container["args"] = [re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], given) for given in container["args"]]
-    configuration = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": settings["name"]}, "data": values}
+    configuration = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": settings["name"]}, "data": data}
     return deployment, configuration
 
 
@@ -86,6 +96,11 @@ class Pod:
         except (AssertionError, subprocess.TimeoutExpired):
             return False
         return True
+
+    def kill(self) -> None:
+        """Ends it as the kernel does when memory is short, and starts it again, with the same volumes."""
+        self._podman.podman("kill", self._name)
+        self._podman.podman("start", self._name)
 
     def fetch(self, port: str, path: str) -> str:
         """Asks the pod from outside for a page."""
@@ -174,6 +189,15 @@ def test_a_clip_is_judged_through_the_pod_as_in_process(podman, pod, clip, in_pr
     assert json.loads(printed)["predictions"][0]["probability"] == pytest.approx(in_process["tiny"], abs=1e-5)
 
 
+def test_what_is_killed_serves_again_and_fills_no_shared_memory(pod):
+    before = pod.execute("ls", "/dev/shm").split()
+    pod.kill()
+    pod.wait()
+    after = pod.execute("ls", "/dev/shm").split()
+    assert len(before) == len(after) > 0
+    assert not set(before) & set(after)
+
+
 def test_what_the_autoscaler_asks_for_can_be_scraped(pod):
     assert 'nv_inference_queue_duration_us{model="vgg19_features"' in pod.fetch("metrics", "/metrics")
 
@@ -186,8 +210,23 @@ def test_the_pod_can_do_no_more_than_it_must(pod):
     assert int(fields["CapBnd"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
+    assert pod.execute("printenv", "CPUS").strip() == pod.container["resources"]["requests"]["cpu"]
     mounts = dict(line.split(" ")[1:4:2] for line in pod.execute("cat", "/proc/1/mounts").splitlines())
     writable = {path for path, options in mounts.items() if options.split(",")[0] == "rw"}
     assert {mount["mountPath"] for mount in pod.container["volumeMounts"] if not mount.get("readOnly")} <= writable
     assert not {"/", "/bundles"} & writable
     assert f"{pod.described()['HostConfig']['Memory'] >> 30}Gi" == pod.container["resources"]["limits"]["memory"]
+
+
+def test_a_killed_owner_takes_its_podman_along_and_the_next_one_sweeps_up(podman):
+    command = [sys.executable, "-c", OWNER]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        folder, first_process = owner.stdout.readline().split()
+        owner.kill()
+    assert eventually(lambda: not Path("/proc", first_process).exists())
+    assert folder not in Path("/proc/mounts").read_text()
+    assert folder in leftovers()
+    remove_leftovers()
+    assert not Path(folder).exists()
+    assert podman.folder.exists()
