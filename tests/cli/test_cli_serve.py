@@ -48,6 +48,13 @@ def test_options_arrive_in_the_configuration(bundle: Path, tmp_path: Path) -> No
     assert config.optimization.execution_accelerators.gpu_execution_accelerator[0].name == "tensorrt"
 
 
+def test_instances_share_the_cores(bundle: Path, tmp_path: Path) -> None:
+    arguments = ("--backend", "onnxruntime", "--target-ort", "1.21.0", "--instances", 2, "--threads", 4)
+    vdeploy("serve", bundle, "--repo", tmp_path / "r", *arguments)
+    config = read_config(tmp_path / "r" / "vgg19_features" / "config.pbtxt")
+    assert config.parameters["intra_op_thread_count"].string_value == "2"
+
+
 @pytest.mark.triton
 def test_an_engine_beside_an_onnx_file_for_a_server_without_tensorrt(bundle: Path, tmp_path: Path) -> None:
     formats = ("--extractor-format", "tensorrt-fp16", "--classifier-format", "onnx-fp32")

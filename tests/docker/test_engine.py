@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.docker.debian import Unavailable
-from tests.docker.engine import Engine, leftovers, remove_leftovers
+from tests.docker.engine import Engine
+from tests.docker.leftovers import leftovers, remove_leftovers
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ import time
 from tests.docker.engine import Engine
 with Engine() as engine:
     engine.docker("network", "create", "--opt", f"com.docker.network.bridge.name={engine.bridge}", "test")
-    print(engine.folder, flush=True)
+    print(engine.folder, engine.bridge, flush=True)
     time.sleep(600)
 """
 
@@ -36,7 +36,7 @@ def possible() -> None:
             assert engine.docker("ps", "--quiet") == ""
     except Unavailable as reason:
         pytest.skip(str(reason))
-    assert not leftovers(os.getpid())
+    assert not leftovers(engine.mark)
 
 
 def processes_in(folder: str) -> list[int]:
@@ -55,18 +55,18 @@ def test_a_failing_test_takes_its_engine_along():
         pytest.fail("docker has done something unknown")
     folder = engine.folder
     assert not folder.exists()
-    assert not leftovers(os.getpid())
+    assert not leftovers(engine.mark)
     assert not processes_in(str(folder))
 
 
 def test_a_killed_owner_takes_its_engine_along_and_the_next_one_sweeps_up():
     with subprocess.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
-        folder = owner.stdout.readline().strip()
+        folder, bridge = owner.stdout.readline().split()
         assert processes_in(folder)
         owner.send_signal(signal.SIGKILL)
     assert eventually(lambda: not processes_in(folder))
     assert folder not in Path("/proc/mounts").read_text()
-    assert {folder, f"vdb{owner.pid}"} <= set(leftovers())
+    assert {folder, bridge} <= set(leftovers())
     remove_leftovers()
     assert not leftovers()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,87 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.docker.debian import Unavailable
-from tests.docker.engine import Engine, leftovers
-from tests.docker.standin import PYTHON_IMAGE, TRITON_IMAGE, make_python_image, make_triton_image
-from tests.tiny_bundle import make_tiny_bundle
-from tests.videos import write_numbered
-from vdeploy.bundle import Bundle
-from vdeploy.errors import ServerError
-from vdeploy.runtimes.local import LocalScorer
-from vdeploy.triton.install import find_install
+from tests.docker.engine import Engine
+from tests.docker.images import SECRET, build_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-SECRET = "this-line-of-pip-conf-is-nobodys-business"  # noqa: S105
-FRAMES, SIZE = 4, 32
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    try:
-        with Engine() as running:
-            yield running
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-    assert not leftovers(os.getpid())
-
-
-@pytest.fixture(scope="module")
-def python_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    try:
-        make_python_image(engine, tmp_path_factory.mktemp("python"))
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-    return PYTHON_IMAGE
-
-
-@pytest.fixture(scope="module")
-def triton_image(engine: Engine, python_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    try:
-        install = find_install()
-    except ServerError as reason:
-        pytest.skip(str(reason))
-    if not install.stubs:
-        pytest.skip(f"the Triton of {install.origin} cannot be put into an image")
-    make_triton_image(engine, install, tmp_path_factory.mktemp("triton"))
-    return TRITON_IMAGE
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the bundles `tiny` and `better`, whose answers differ."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for name, seed in (("tiny", 0), ("better", 1)):
-        make_tiny_bundle(folder / name, frames=FRAMES, size=SIZE, seed=seed)
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    folder.chmod(0o755)
-    return write_numbered(folder / "clip.mp4", 12)
 
 
 @pytest.fixture(scope="module")
 def client_image(engine: Engine, python_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build(engine, "cli", python_image, tmp_path_factory.mktemp("secret"))
-
-
-def build(engine: Engine, name: str, base: str, folder: Path, extras: str | None = None) -> str:
-    """Builds `docker/Dockerfile.NAME` on a stand-in, with a pip configuration as a secret."""
-    (folder / "pip.conf").write_text(f"# {SECRET}\n")
-    tag = f"vdeploy-{name}:test"
-    arguments = [] if extras is None else ["--build-arg", f"EXTRAS={extras}"]
-    engine.docker(
-        "build", "--network=host", "--tag", tag, "--file", ROOT / "docker" / f"Dockerfile.{name}",
-        "--build-arg", f"BASE_IMAGE={base}", "--secret", f"id=pip,src={folder}/pip.conf", *arguments, ROOT,
-    )  # fmt: skip
-    return tag
+    return build_image(engine, "cli", python_image, tmp_path_factory.mktemp("secret"))
 
 
 class Stack:
@@ -146,17 +75,9 @@ def probability(engine: Engine, image: str, clip: Path, *arguments: str) -> floa
     return float(json.loads(printed)["predictions"][0]["probability"])
 
 
-def in_process(bundle: Path, clip: Path) -> float:
-    from vdeploy.detector import predict_videos
-
-    (prediction,) = predict_videos([clip], LocalScorer(Bundle(bundle)))
-    assert prediction.probability is not None
-    return prediction.probability
-
-
-def test_the_client_image_judges_a_clip_by_a_bundle(engine, client_image, bundles, clip):
+def test_the_client_image_judges_a_clip_by_a_bundle(engine, client_image, bundles, clip, in_process):
     said = probability(engine, client_image, clip, f"--volume={bundles}:/bundles:ro", "--bundle", "/bundles/tiny")
-    assert said == pytest.approx(in_process(bundles / "tiny", clip), abs=1e-5)
+    assert said == pytest.approx(in_process["tiny"], abs=1e-5)
 
 
 def test_no_layer_holds_the_pip_configuration_and_nobody_is_root(engine, client_image):
@@ -171,7 +92,7 @@ def test_no_layer_holds_the_pip_configuration_and_nobody_is_root(engine, client_
 
 def test_the_training_image_builds_and_runs(engine, python_image, client_image, tmp_path):
     """With the packages of the client, which the engine has built already; TensorFlow's would take minutes."""
-    image = build(engine, "train", python_image, tmp_path, extras="onnx")
+    image = build_image(engine, "train", python_image, tmp_path, extras="onnx")
     assert "Usage" in engine.docker("run", "--rm", "--read-only", "--tmpfs=/tmp", image, "train", "--help")
 
 
@@ -218,10 +139,8 @@ def test_the_other_compose_files_fit_the_first(engine, bundles):
     assert [volume["target"] for volume in several["volumes"]] == ["/bundles"]
 
 
-def test_compose_serves_a_bundle_that_answers_as_in_process(engine, stack, client_image, bundles, clip):
-    assert probability(engine, client_image, clip, "--url", stack.url) == pytest.approx(
-        in_process(bundles / "tiny", clip), abs=1e-5
-    )
+def test_compose_serves_a_bundle_that_answers_as_in_process(engine, stack, client_image, clip, in_process):
+    assert probability(engine, client_image, clip, "--url", stack.url) == pytest.approx(in_process["tiny"], abs=1e-5)
 
 
 def test_the_service_can_do_no_more_than_it_must(engine, stack):
@@ -239,10 +158,8 @@ def test_the_service_can_do_no_more_than_it_must(engine, stack):
     assert fields["NoNewPrivs"] == "1"
 
 
-def test_a_new_version_is_deployed_in_the_running_container(engine, stack, client_image, bundles, clip):
+def test_a_new_version_is_deployed_in_the_running_container(engine, stack, client_image, clip, in_process):
     stack.compose(
         "exec", "triton", "vdeploy", "deploy", "/bundles/better", "--url", "localhost:8001", "--repo", "/models"
     )
-    assert probability(engine, client_image, clip, "--url", stack.url) == pytest.approx(
-        in_process(bundles / "better", clip), abs=1e-5
-    )
+    assert probability(engine, client_image, clip, "--url", stack.url) == pytest.approx(in_process["better"], abs=1e-5)

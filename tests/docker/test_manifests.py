@@ -88,13 +88,17 @@ def test_a_pod_is_confined_and_ready_when_it_infers(pod):
     assert container["startupProbe"]["exec"]["command"] == PROBE
     assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
     assert "memory" in container["resources"]["limits"]
+    assert "--threads=$(CPUS)" in container["args"]
 
 
 def test_the_policies_and_the_scaling_are_about_the_deployment():
     labels = {"app.kubernetes.io/name": "vdeploy-triton"}
     documents = {document["kind"]: document for document in built("base")}
     deployment = documents["Deployment"]
-    assert documents["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    scaling = documents["HorizontalPodAutoscaler"]["spec"]
+    assert scaling["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"], "an apply would undo the scaling"
+    assert documents["PodDisruptionBudget"]["spec"]["minAvailable"] < scaling["minReplicas"], "no node can be drained"
     assert deployment["spec"]["selector"]["matchLabels"] == labels
     assert deployment["spec"]["template"]["metadata"]["labels"].items() >= labels.items()
     assert documents["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
@@ -105,8 +109,21 @@ def test_the_policies_and_the_scaling_are_about_the_deployment():
 
 
 def test_the_gpu_overlay_asks_for_a_gpu_and_places_the_stages_on_it():
-    (container,) = next(d for d in built("overlays/gpu") if d["kind"] == "Deployment")["spec"]["template"]["spec"][
-        "containers"
-    ]
+    deployment = next(document for document in built("overlays/gpu") if document["kind"] == "Deployment")
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0, "needs a GPU that is free"
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert "--gpus=0" in container["args"]
+
+
+def test_the_s3_overlay_reads_no_volume_and_may_reach_the_bucket():
+    documents = {document["kind"]: document for document in built("overlays/s3")}
+    assert "PersistentVolumeClaim" not in documents
+    pod = documents["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"][-1] == "tritonserver"
+    names = [volume["name"] for volume in pod["volumes"]]
+    assert sorted(names) == sorted(mount["name"] for mount in container["volumeMounts"])
+    assert "bundles" not in names
+    ports = [port["port"] for rule in documents["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
+    assert 443 in ports

@@ -119,6 +119,7 @@ def serve(
 
     options = ServingOptions(
         instances=instances,
+        threads=threads and max(1, threads // (instances or 1)),
         gpus=parse_numbers(gpus, "--gpus") or (),
         max_batch=max_batch,
         latency_budget_ms=latency_budget_ms,
