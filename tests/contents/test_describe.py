@@ -114,8 +114,8 @@ def test_an_engine_with_the_papers_of_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "nowhere does not exist; give one of these: BUNDLE, REPO, ENGINE or MODEL.onnx"),
-        ("text.txt", "text.txt is no bundle, model repository, .engine, .plan or .onnx file"),
+        ("nowhere", "nowhere does not exist; give one of these: BUNDLE, REPO, ENGINE, MODEL.onnx or MODEL.xml"),
+        ("text.txt", "text.txt is no bundle, model repository, .engine, .plan, .onnx or .xml file"),
         ("text.onnx", "text.onnx is no ONNX model"),
         ("text.engine", "text.engine is no TensorRT engine"),
         ("", "is no bundle, model repository"),

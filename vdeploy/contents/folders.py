@@ -12,7 +12,7 @@ from training.files import sha256_of
 from vdeploy.bundle import Artifact, Bundle, TensorSpec
 from vdeploy.contents.description import Description, Part, Tensor
 from vdeploy.contents.files import engine_part, onnx_part, onnx_versions
-from vdeploy.contents.refusals import Refusal, of_engine, of_format, of_onnx
+from vdeploy.contents.refusals import Refusal, of_engine, of_format, of_onnx, of_openvino
 from vdeploy.errors import RepositoryError
 from vdeploy.runtimes.onnx_head import read_onnx_head
 from vdeploy.runtimes.tensorrt_plan import read_plan
@@ -92,6 +92,8 @@ def _versions_and_refusals(artifact: Artifact, path: Path) -> tuple[dict[str, st
         compatible = bool(flags.get("version_compatible"))
         needs = engine_needs(artifact, plan)
         return {plan.library: plan.version_text}, of_engine(plan, needs, version_compatible=compatible)
+    if artifact.format.startswith("openvino-"):
+        return {}, of_openvino()
     return {}, of_format(artifact.format)
 
 
