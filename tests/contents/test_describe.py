@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import engine_bytes, with_engines
 from tests.tiny_bundle import make_tiny_bundle
 from training.files import sha256_of
@@ -74,6 +75,19 @@ def test_a_repository_of_engines(bundle: Bundle, tmp_path: Path) -> None:
     found = describe(tmp_path / "r")
     assert found.facts["vgg19_features"] == "tensorrt, 1 on GPU 0, batches of 8 at most, versions 1"
     assert found.parts[1].versions == {"tensorrt": "10.13.2.6"}
+
+
+def test_openvino_in_a_bundle_and_in_a_repository(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    changed, formats = with_openvino(bundle), {"extractor": "openvino-fp32", "classifier": "openvino-fp32"}
+    refusing = ["Triton's onnxruntime backend", "Triton's tensorrt backend"]
+    *_, extractor, classifier = describe(changed.root).parts
+    assert (extractor.format, classifier.format) == ("openvino-fp32", "openvino-fp32")
+    assert refusers(extractor) == refusers(classifier) == refusing
+    write_repository(changed, tmp_path / "r", **formats)
+    _, served, _ = describe(tmp_path / "r").parts
+    assert (served.format, served.precision, served.bytes) == ("python", "fp32", extractor.bytes)
+    assert refusers(served) == refusing
 
 
 def test_a_repository_without_a_version(bundle: Bundle, tmp_path: Path) -> None:

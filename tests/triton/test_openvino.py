@@ -1,0 +1,37 @@
+"""OpenVINO's files on a real Triton, in the Python backend: the answers of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.openvino_bundle import with_openvino
+from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from tests.triton.conftest import Ports
+from vdeploy.runtimes.local import LocalScorer
+from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.repository import write_repository
+from vdeploy.triton.server import TritonServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.triton]
+
+CLIPS = np.random.default_rng(1).integers(0, 256, (9, 4, 32, 32, 3), dtype=np.uint8)
+
+
+def test_both_stages_are_served(tmp_path: Path, install: TritonInstall, ports: Ports) -> None:
+    pytest.importorskip("openvino")
+    bundle = with_openvino(make_tiny_bundle(tmp_path / "bundle"))
+    name = "openvino-fp32"
+    repository = write_repository(
+        bundle, tmp_path / "r", backend="auto", install=install, extractor=name, classifier=name
+    )
+    with (
+        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports.as_arguments()) as server,
+        TritonScorer(server.url) as scorer,
+    ):
+        scores = scorer.score(CLIPS)
+    np.testing.assert_allclose(scores, LocalScorer(bundle, name).score(CLIPS), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scores, tiny_probabilities(CLIPS), rtol=0, atol=1e-5)
