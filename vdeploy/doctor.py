@@ -49,7 +49,9 @@ def examine() -> list[Finding]:
         _gpus,
         lambda: _package("tf2onnx", "tf2onnx", "export to ONNX", "pip install 'vdeploy[export]'"),
         _onnxruntime,
-        lambda: _package("openvino", "openvino", "benchmark --peers", "pip install 'vdeploy[openvino]'"),
+        lambda: _package(
+            "openvino", "openvino", "openvino-* formats, benchmark --peers", "pip install 'vdeploy[openvino]'"
+        ),
         lambda: _package(
             "tensorrt", "tensorrt", "TensorRT engines on a GPU", "pip install tensorrt, on a machine with a GPU"
         ),

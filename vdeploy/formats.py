@@ -50,8 +50,8 @@ class Format:
         file: Name of the file or folder inside ``STAGE/NAME/``.
         writer: Module of `vdeploy.export.writers` that writes it.
         runtime: Module of `vdeploy.runtimes` that runs it.
-        extra: The extra that installs what writes and proves it.
-        modules: Python modules that the extra brings and that writing it needs.
+        extra: The extra that installs what writes and proves it, or several, separated by commas.
+        modules: Python modules that it brings and that writing it needs.
         measure: What the tolerance limits. ``"values"``: the largest difference from the reference over its largest
             value. ``"direction"``: one minus the cosine to the reference, in the worst row.
         tolerance: The limit.
@@ -116,6 +116,15 @@ _TFLITE = dataclasses.replace(
     extra="tflite",
     modules=("tensorflow", "ai_edge_litert"),
 )
+_OPENVINO = dataclasses.replace(
+    _ONNX,
+    name="openvino-fp32",
+    file="model",
+    writer="openvino",
+    runtime="openvino",
+    extra="export,openvino",
+    modules=(*_ONNX.modules, "openvino"),
+)
 _TENSORRT = dataclasses.replace(
     _ONNX,
     name="tensorrt-fp16",
@@ -173,6 +182,8 @@ FORMATS: dict[str, Format] = {
         ),
         _TFLITE,
         _eight_bits(_TFLITE, "tflite-int8"),
+        _OPENVINO,
+        _eight_bits(_OPENVINO, "openvino-int8"),
         _TENSORRT,
         _eight_bits(_TENSORRT, "tensorrt-int8"),
         _RTX,

@@ -7,12 +7,14 @@ import os
 
 import pytest
 
+from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import with_engines
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.benchmark.accuracy import HeldOutVideos
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.machine import cpu_name
 from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats
+from vdeploy.benchmark.ways import find_ways
 from vdeploy.errors import BenchmarkError, BundleError, ClientError, DatasetError
 
 
@@ -91,6 +93,19 @@ def test_what_cannot_run_here_and_what_was_refused_are_rows_with_reasons(tmp_pat
     assert reasons["onnx-int8"] == "flips verdicts"
     assert "the bundle holds no savedmodel" in reasons["TensorFlow, model.predict"]
     assert "\n" not in reasons["tensorrt-fp16"]
+
+
+def test_openvino_is_measured_once(tmp_path):
+    pytest.importorskip("openvino")
+    bundle = with_openvino(make_tiny_bundle(tmp_path / "bundle"))
+    rows = benchmark_bundle(bundle.root, Plan(("pipeline",), seconds=0, peers=("openvino",))).rows
+    assert [(row.name, row.runtime, row.peer, row.status) for row in rows] == [
+        ("onnx-fp32", "onnxruntime", False, "ok"),
+        ("openvino-fp32", "openvino", False, "ok"),
+        ("OpenVINO, onnx-int8", "openvino", True, "absent"),
+    ]
+    chosen = find_ways(bundle, ("onnx-fp32",), peers=("openvino",))
+    assert [way.name for way in chosen] == ["onnx-fp32", "OpenVINO, onnx-fp32"]
 
 
 def test_what_lies_beside_the_bundle_must_be_readable(tmp_path):

@@ -44,10 +44,23 @@ def test_the_right_rows_are_compared(inference):
     found = inference.ratios(measured)
     assert [(one.rows, round(one.value, 3), one.met, one.settled) for one in found] == [
         (("onnx-int8", "onnx-fp32"), 4.0, True, True),
-        (("tflite-fp32", "OpenVINO, onnx-fp32"), 0.95, True, True),
+        (("tflite-fp32", "predict"), 0.808, False, False),
         (("onnx-int8", "OpenVINO, onnx-int8"), 1.1, True, True),
         (("onnx-int8", "predict"), 3.0, False, False),
     ]
+
+
+def test_a_runtime_is_not_compared_with_itself(inference):
+    measured = Rows(
+        row(name="openvino-int8", p50_ms=320.0, settled=True, runtime="openvino"),
+        row(name="OpenVINO, onnx-int8", p50_ms=310.0, settled=True, runtime="openvino", peer=True),
+        row(name="tflite-int8", p50_ms=340.0, settled=True, runtime="litert"),
+        row(name="onnx-int8", p50_ms=350.0, settled=True),
+        row(name="openvino-fp32", precision="fp32", p50_ms=1200.0, settled=True, runtime="openvino"),
+    )
+    (found,) = inference.ratios(measured)
+    assert (found.name, found.rows) == ("best INT8 to the best other runtime's", ("openvino-int8", "tflite-int8"))
+    assert found.value == pytest.approx(340 / 320)
 
 
 def test_what_is_not_there_is_not_compared(inference):

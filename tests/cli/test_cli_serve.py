@@ -122,4 +122,4 @@ def test_inspect_prints_what_is_in_a_bundle(bundle: Path) -> None:
 def test_inspect_of_something_else_is_one_line() -> None:
     out, err = vdeploy("inspect", "nowhere", code=1)
     assert out == ""
-    assert err == "error: nowhere does not exist; give one of these: BUNDLE, REPO, ENGINE or MODEL.onnx\n"
+    assert err == "error: nowhere does not exist; give one of these: BUNDLE, REPO, ENGINE, MODEL.onnx or MODEL.xml\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import engine_bytes, with_engines
 from tests.tiny_bundle import make_tiny_bundle
 from training.files import sha256_of
@@ -76,6 +77,19 @@ def test_a_repository_of_engines(bundle: Bundle, tmp_path: Path) -> None:
     assert found.parts[1].versions == {"tensorrt": "10.13.2.6"}
 
 
+def test_openvino_in_a_bundle_and_in_a_repository(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    changed, formats = with_openvino(bundle), {"extractor": "openvino-fp32", "classifier": "openvino-fp32"}
+    refusing = ["Triton's onnxruntime backend", "Triton's tensorrt backend"]
+    *_, extractor, classifier = describe(changed.root).parts
+    assert (extractor.format, classifier.format) == ("openvino-fp32", "openvino-fp32")
+    assert refusers(extractor) == refusers(classifier) == refusing
+    write_repository(changed, tmp_path / "r", **formats)
+    _, served, _ = describe(tmp_path / "r").parts
+    assert (served.format, served.precision, served.bytes) == ("python", "fp32", extractor.bytes)
+    assert refusers(served) == refusing
+
+
 def test_a_repository_without_a_version(bundle: Bundle, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path)
     (tmp_path / "violence_detector" / "1").rmdir()
@@ -114,8 +128,8 @@ def test_an_engine_with_the_papers_of_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "nowhere does not exist; give one of these: BUNDLE, REPO, ENGINE or MODEL.onnx"),
-        ("text.txt", "text.txt is no bundle, model repository, .engine, .plan or .onnx file"),
+        ("nowhere", "nowhere does not exist; give one of these: BUNDLE, REPO, ENGINE, MODEL.onnx or MODEL.xml"),
+        ("text.txt", "text.txt is no bundle, model repository, .engine, .plan, .onnx or .xml file"),
         ("text.onnx", "text.onnx is no ONNX model"),
         ("text.engine", "text.engine is no TensorRT engine"),
         ("", "is no bundle, model repository"),

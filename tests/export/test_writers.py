@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from training.synth import synthesize
 from vdeploy.bundle import Bundle
@@ -21,7 +23,7 @@ from vdeploy.export.quantization.agreement import measure_agreement
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import METHODS
-from vdeploy.export.writers import savedmodel, tflite
+from vdeploy.export.writers import openvino, savedmodel, tflite
 from vdeploy.formats import FORMATS, parse_formats
 
 EXTRACTOR_MB = {"fp32": 80.1, "fp16": 40.1, "int8": 20.1}
@@ -101,6 +103,54 @@ def test_swapped_channels_in_a_savedmodel_are_caught(export, monkeypatch):
         export("savedmodel")
 
 
+def openvino_of(monkeypatch, change) -> None:
+    """Changes the ONNX file of a stage on its way into OpenVINO's representation."""
+    pytest.importorskip("openvino")
+    plain = openvino.onnx_to_openvino
+
+    def changed(source, folder):
+        model = onnx.load(source)
+        change(model)
+        onnx.save(model, source.with_suffix(".changed.onnx"))
+        plain(source.with_suffix(".changed.onnx"), folder)
+
+    monkeypatch.setattr(openvino, "onnx_to_openvino", changed)
+
+
+def replace_weights(model, name, change) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            changed = np.ascontiguousarray(change(numpy_helper.to_array(tensor)))
+            tensor.CopyFrom(numpy_helper.from_array(changed, name))
+
+
+def test_a_float32_network_passed_as_int8_in_openvino_is_caught(export, monkeypatch):
+    pytest.importorskip("openvino")
+    plain = sources.quantize
+
+    def unquantized(model, *rest):
+        return dataclasses.replace(plain(model, *rest), model=model)
+
+    monkeypatch.setattr(sources, "quantize", unquantized)
+    with pytest.raises(ExportError, match=r"openvino-int8: block1_conv1, .* of the extractor stayed in floating point"):
+        export("openvino-int8", calibration_clips=2)
+
+
+def test_swapped_channels_in_openvino_are_caught(export, monkeypatch):
+    openvino_of(monkeypatch, lambda model: replace_weights(model, "block1_conv1/kernel", lambda w: w[:, ::-1]))
+    with pytest.raises(ParityError, match="openvino-fp32: features differs from Keras by"):
+        export("openvino-fp32")
+
+
+def test_transposed_gates_in_openvino_are_caught(export, monkeypatch):
+    def transposed(weights):
+        return np.concatenate([block.transpose(0, 2, 1) for block in np.split(weights, 4, axis=1)], axis=1)
+
+    openvino_of(monkeypatch, lambda model: replace_weights(model, "lstm/2", transposed))
+    with pytest.raises(ParityError, match="openvino-fp32: probabilities differs from Keras by"):
+        export("openvino-fp32")
+
+
 def test_an_engine_batch_that_cannot_be_proven_is_refused(export):
     with pytest.raises(ExportError, match="--batch begins with 8; begin with 1"):
         export("tensorrt-rtx-fp16", batch=(8, 8, 8))
@@ -145,6 +195,7 @@ def test_no_classifier_is_said_to_be_what_it_is_not(whole):
     assert found["onnx-int8"].startswith("mixed: fp32 ")
     assert found["tensorrt-rtx-int8"] == found["tensorrt-rtx-fp16"] == found["onnx-fp16"] == "fp16"
     assert found["tflite-int8"] == "int8"
+    assert found["openvino-int8"] == found["onnx-int8"]
 
 
 @pytest.mark.slow
@@ -159,7 +210,7 @@ def test_engines_have_papers_in_the_manifest_and_a_log_in_the_bundle(whole):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["onnx-int8", "tflite-int8", "savedmodel"])
+@pytest.mark.parametrize("name", ["onnx-int8", "openvino-int8", "tflite-int8", "savedmodel"])
 def test_a_bundle_is_evaluated_in_any_format(whole, tiny_run, clips_dir, store, name):
     options = {"split": "valid", "positive": (), "store_root": store}
     keras = evaluate_on(tiny_run.root, clips_dir, **options).probabilities
@@ -170,8 +221,8 @@ def test_a_bundle_is_evaluated_in_any_format(whole, tiny_run, clips_dir, store, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_same_run_gives_the_same_files_in_onnx_and_tflite(whole, tiny_run, store, tmp_path):
-    formats = parse_formats("onnx-fp32,onnx-fp16,onnx-int8,tflite-fp32,tflite-int8")
+def test_the_same_run_gives_the_same_files_in_onnx_openvino_and_tflite(whole, tiny_run, store, tmp_path):
+    formats = parse_formats("onnx-fp32,onnx-fp16,onnx-int8,tflite-fp32,tflite-int8,openvino-fp32,openvino-int8")
     again = export_run(tiny_run, formats, tmp_path / "again", options=ExportOptions(store_root=store)).bundle
     first = {(a.stage, a.format): a.sha256 for a in whole.bundle.manifest.artifacts}
     for artifact in again.manifest.artifacts:

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
+from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import fake_install, with_engines
 from training.files import sha256_of, write_json
 from vdeploy.bundle import MANIFEST, Bundle
@@ -126,6 +127,18 @@ def test_an_engine_that_may_fit(bundle: Bundle, tmp_path: Path, engine: dict[str
     published = publish(with_engines(bundle, **engine), tmp_path / "r", Wish("tensorrt"), target=target)
     assert published.repository.backends == ("tensorrt",)
     published.repository.check()
+
+
+def test_openvino_in_the_servers_environment(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    changed, install = with_openvino(bundle), fake_install(tmp_path / "b", "python")
+    wish = Wish("auto", extractor="openvino-fp32", classifier="openvino-fp32")
+    told = r"extractor's OpenVINO: .* imports the package openvino, which is not installed here \(and 1 more\); run"
+    refused(changed, tmp_path, wish, told, target=Target(lacks_openvino=True), install=install)
+    for known in (install, None):
+        published = publish(changed, tmp_path / "r", wish, target=Target(), install=known)
+        assert published.repository.backends == ("python",)
+        assert [check.passed for check in published.checks if "OpenVINO" in check.subject] == [True, True]
 
 
 def test_a_file_that_is_no_engine(bundle: Bundle, tmp_path: Path) -> None:

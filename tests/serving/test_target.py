@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def test_the_python_backend_has_the_onnx_runtime_of_this_environment(tmp_path: P
     target = find_target(fake_install(tmp_path, "python"))
     assert version_text(target.python_onnxruntime or ()) == importlib.metadata.version("onnxruntime")
     assert target.onnxruntime is None
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_whether_the_python_backend_has_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    (tmp_path / "openvino.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)] if there else [])
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    assert find_target(fake_install(tmp_path, "python"), onnxruntime=(1, 17)).lacks_openvino is not there
+    assert not find_target(None).lacks_openvino
 
 
 def test_the_version_of_a_real_onnx_runtime_library_is_read(tmp_path: Path) -> None:

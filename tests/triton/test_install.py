@@ -187,10 +187,11 @@ class TestPythonBackend:
         monkeypatch.setattr(python_backend, "_linker_cache", lambda: {f"libpython{RUNNING}.so.1.0": tmp_path / "here"})
         assert find_libpython(wheel) == tmp_path / "here"
 
-    def test_onnxruntime_is_not_installed(
-        self, wheel: TritonInstall, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    @pytest.mark.parametrize(("module", "extra"), [("onnxruntime", "triton"), ("openvino", "openvino")])
+    def test_a_runtime_is_not_installed(
+        self, wheel: TritonInstall, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, extra: str
     ) -> None:
         monkeypatch.setattr(sys, "path", [])
-        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-        with pytest.raises(MissingExtraError, match=r"pip install 'vdeploy\[triton\]'"):
-            assemble_python_backend(wheel, tmp_path / "run")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        with pytest.raises(MissingExtraError, match=rf"{module}.*pip install 'vdeploy\[{extra}\]'"):
+            assemble_python_backend(wheel, tmp_path / "run", (module,))

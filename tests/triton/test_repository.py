@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.openvino_bundle import with_openvino
 from tests.tiny_bundle import make_tiny_bundle
 from training.files import sha256_of, write_json
 from vdeploy.bundle import Bundle
@@ -13,7 +14,7 @@ from vdeploy.errors import BundleError, RepositoryError
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import MODELS
 from vdeploy.triton.repository import Repository, read_config, write_repository
-from vdeploy.triton.stages import BackendChoice
+from vdeploy.triton.stages import Backend, BackendChoice, missing_file
 
 EXTRACTOR, CLASSIFIER, ENSEMBLE = MODELS
 
@@ -86,6 +87,21 @@ class TestWriting:
         repository.check()
         (tmp_path / "r" / EXTRACTOR / "1" / "model.plan").unlink()
         with pytest.raises(RepositoryError, match=r"model.plan is missing"):
+            repository.check()
+
+    def test_openvino_is_two_files_and_the_code(self, tmp_path: Path) -> None:
+        pytest.importorskip("openvino")
+        bundle, root = with_openvino(make_tiny_bundle(tmp_path / "bundle")), tmp_path / "r"
+        repository = write_repository(bundle, root, backend="auto", extractor="openvino-fp32")
+        assert repository.backends == ("python",)
+        assert repository.python_runtimes == ("onnxruntime", "openvino")
+        assert {file.name for file in (root / EXTRACTOR / "1").iterdir()} == {"model.py", "model.xml", "model.bin"}
+        source = bundle.path(bundle.artifact("extractor", "openvino-fp32"))
+        assert all((root / EXTRACTOR / "1" / file.name).samefile(file) for file in source.iterdir())
+        assert write_repository(bundle, root, extractor="openvino-fp32").version == 1
+        repository.check()
+        (root / EXTRACTOR / "1" / "model.bin").unlink()
+        with pytest.raises(RepositoryError, match=f"{EXTRACTOR}/1/model.bin is missing"):
             repository.check()
 
     def test_same_bundle_again_touches_nothing(self, bundle: Bundle, tmp_path: Path) -> None:
@@ -170,12 +186,14 @@ class TestRefusals:
         [
             ("tensorrt", "onnx-fp32", "the tensorrt backend cannot run the extractor in onnx-fp32"),
             ("python", "tensorrt-fp16", "the python backend cannot run the extractor in tensorrt-fp16"),
+            ("tensorrt", "openvino-int8", "the tensorrt backend cannot run the extractor in openvino-int8"),
+            ("onnxruntime", "openvino-int8", "the onnxruntime backend .* in openvino-int8; choose --backend python"),
         ],
     )
     def test_a_backend_that_cannot_run_a_format(
         self, tmp_path: Path, backend: BackendChoice, extractor: str, message: str
     ) -> None:
-        bundle = with_format(make_tiny_bundle(tmp_path / "bundle"), "extractor", "tensorrt-fp16")
+        bundle = with_format(make_tiny_bundle(tmp_path / "bundle"), "extractor", extractor)
         with pytest.raises(RepositoryError, match=message):
             write_repository(bundle, tmp_path / "r", backend=backend, extractor=extractor)
         assert not (tmp_path / "r").exists()
@@ -242,6 +260,24 @@ class TestRefusals:
         (repository.root / ENSEMBLE / "config.pbtxt").write_text(text)
         with pytest.raises(RepositoryError, match="cannot be read as a Triton configuration"):
             repository.check()
+
+
+@pytest.mark.parametrize(
+    ("backend", "held", "missing"),
+    [
+        ("python", ["model.py", "model.onnx"], ""),
+        ("python", ["model.py", "model.xml", "model.bin"], ""),
+        ("python", ["model.onnx"], "model.py"),
+        ("python", ["model.py"], "model.onnx"),
+        ("python", ["model.xml", "model.bin"], "model.py"),
+        ("python", ["model.py", "model.bin"], "model.xml"),
+        ("python", [], "model.py"),
+        ("onnxruntime", ["model.onnx", "notes.txt"], ""),
+        ("tensorrt", ["model.onnx"], "model.plan"),
+    ],
+)
+def test_what_a_version_lacks(backend: Backend, held: list[str], missing: str) -> None:
+    assert missing_file(backend, held) == missing
 
 
 def test_input_shape_is_the_smallest_batch(repository: Repository) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vdeploy.benchmark.record import IN_PROCESS, Row, What
@@ -62,6 +62,8 @@ class Way:
 def find_ways(bundle: Bundle, formats: Sequence[str] | None, *, peers: Sequence[str]) -> list[Way]:
     """The ways that a bundle's files allow, whether or not this machine has the runtime.
 
+    A peer is left out where one of the formats is the same weights in the same runtime: it would be measured twice.
+
     Args:
         bundle: The bundle.
         formats: Names of formats; ``None`` for all that the bundle holds.
@@ -81,7 +83,7 @@ def find_ways(bundle: Bundle, formats: Sequence[str] | None, *, peers: Sequence[
     return ways + [
         Way(name, format_name, runtime, True, _artifacts(bundle, format_name))
         for format_name, runtime, name in _PEERS
-        if format_name in held and runtime in peers
+        if format_name in held and runtime in peers and not _has_own(chosen, format_name, runtime)
     ]
 
 
@@ -103,7 +105,7 @@ def missing_peers(bundle: Bundle, peers: Sequence[str], threads: int) -> list[Ro
             reason=f"the bundle holds no {format_name}; export it: vdeploy export RUN --format {format_name}",
         )
         for format_name, runtime, name in _PEERS
-        if format_name not in held and runtime in peers
+        if format_name not in held and runtime in peers and not _has_own(held, format_name, runtime)
     ]
 
 
@@ -137,6 +139,12 @@ def rejected_rows(bundle: Bundle, threads: int) -> list[Row]:
         for name, reason in rejections.items()
         if name in FORMATS and name not in held
     ]
+
+
+def _has_own(formats: Iterable[str], peer: str, runtime: str) -> bool:
+    """Whether one of the formats is in a peer's precision and made for its runtime."""
+    own = (FORMATS[name] for name in formats if name in FORMATS)
+    return any((kind.runtime, kind.precision) == (runtime, FORMATS[peer].precision) for kind in own)
 
 
 def _artifacts(bundle: Bundle, name: str) -> dict[str, Artifact]:

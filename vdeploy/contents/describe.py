@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vdeploy.bundle import MANIFEST
 from vdeploy.contents.description import Description
-from vdeploy.contents.files import engine_part, onnx_part
+from vdeploy.contents.files import engine_part, onnx_part, openvino_part
 from vdeploy.contents.folders import describe_bundle, describe_repository
 from vdeploy.errors import DeployError
 from vdeploy.triton.repository import CONFIG
@@ -17,7 +17,7 @@ _ENGINES = {".engine", ".plan"}
 
 
 def describe(path: Path) -> Description:
-    """Describes a bundle, a model repository, an engine or an ONNX file.
+    """Describes a bundle, a model repository, an engine, an ONNX file or an OpenVINO graph.
 
     Raises:
         DeployError: It is none of these, or not what it seems.
@@ -31,5 +31,8 @@ def describe(path: Path) -> Description:
         return Description("engine", str(path), {}, (engine_part(path),))
     if path.is_file() and path.suffix == ".onnx":
         return Description("onnx", str(path), {}, (onnx_part(path),))
-    missing = "does not exist" if not path.exists() else "is no bundle, model repository, .engine, .plan or .onnx file"
-    raise DeployError(f"{path} {missing}", "give one of these: BUNDLE, REPO, ENGINE or MODEL.onnx")
+    if path.is_file() and path.suffix == ".xml":
+        return Description("openvino", str(path), {}, (openvino_part(path),))
+    suffixes = ".engine, .plan, .onnx or .xml"
+    missing = f"is no bundle, model repository, {suffixes} file" if path.exists() else "does not exist"
+    raise DeployError(f"{path} {missing}", "give one of these: BUNDLE, REPO, ENGINE, MODEL.onnx or MODEL.xml")

@@ -9,7 +9,7 @@ from vdeploy.contents.refusals import Refusal
 
 __all__ = ["Description", "Part", "Tensor"]
 
-Kind = Literal["bundle", "repository", "engine", "onnx"]
+Kind = Literal["bundle", "repository", "engine", "onnx", "openvino"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""What single files hold: ONNX models and TensorRT engines."""
+"""What single files hold: ONNX models, OpenVINO graphs and TensorRT engines."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.files import sha256_of
 from vdeploy.contents.description import Part, Tensor
-from vdeploy.contents.refusals import of_engine, of_onnx
+from vdeploy.contents.refusals import of_engine, of_onnx, of_openvino
 from vdeploy.errors import ExportError, require
+from vdeploy.export.layer_precision import precision_of
 from vdeploy.export.onnx_inspection import inspect_model, read_onnx
+from vdeploy.export.openvino import read_openvino
+from vdeploy.export.openvino_inspection import layers_of
 from vdeploy.export.tensorrt.report import found_precision, read_report, report_file
 from vdeploy.runtimes.onnx_head import OnnxHead
 from vdeploy.runtimes.tensorrt_plan import read_plan
@@ -17,7 +20,7 @@ from vdeploy.runtimes.tensorrt_plan import read_plan
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["engine_part", "onnx_part", "onnx_versions"]
+__all__ = ["engine_part", "onnx_part", "onnx_versions", "openvino_part"]
 
 
 def onnx_part(path: Path, name: str = "") -> Part:
@@ -50,6 +53,30 @@ def onnx_part(path: Path, name: str = "") -> Part:
 def onnx_versions(head: OnnxHead) -> dict[str, str]:
     """The versions of an ONNX file by name."""
     return {"IR": str(head.ir_version), "opset": str(head.opset)}
+
+
+def openvino_part(path: Path, name: str = "") -> Part:
+    """Looks into a model in OpenVINO's own representation.
+
+    Args:
+        path: Its graph, ``model.xml``; the weights lie beside it.
+        name: What to call it; the graph's own name if left out.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+        BundleError: It is no such model, or holds no layer with weights.
+    """
+    model = read_openvino(path)
+    return Part(
+        name=name or path.name,
+        format="openvino",
+        precision=precision_of(layers_of(model, path)),
+        bytes=sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file()),
+        sha256=sha256_of(path),
+        inputs=tuple(map(_of_openvino, model.inputs)),
+        outputs=tuple(map(_of_openvino, model.outputs)),
+        refused=of_openvino(),
+    )
 
 
 def engine_part(path: Path, name: str = "") -> Part:
@@ -99,3 +126,8 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     shape = tuple(axis.dim_param or int(axis.dim_value) for axis in kind.shape.dim)
     return Tensor(value.name, str(package.helper.tensor_dtype_to_np_dtype(kind.elem_type)), shape)
+
+
+def _of_openvino(value: Any) -> Tensor:
+    shape = tuple(axis.get_length() if axis.is_static else -1 for axis in value.get_partial_shape())
+    return Tensor(value.get_any_name(), str(value.get_element_type().to_dtype()), shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from tritonclient.grpc import model_config_pb2
 from training.files import sha256_of
 from vdeploy.bundle import Artifact, Bundle, TensorSpec
 from vdeploy.contents.description import Description, Part, Tensor
-from vdeploy.contents.files import engine_part, onnx_part, onnx_versions
-from vdeploy.contents.refusals import Refusal, of_engine, of_format, of_onnx
+from vdeploy.contents.files import engine_part, onnx_part, onnx_versions, openvino_part
+from vdeploy.contents.refusals import Refusal, of_engine, of_format, of_onnx, of_openvino
 from vdeploy.errors import RepositoryError
 from vdeploy.runtimes.onnx_head import read_onnx_head
 from vdeploy.runtimes.tensorrt_plan import read_plan
@@ -21,7 +22,12 @@ from vdeploy.triton.repository import CONFIG, read_config, versions_of
 
 __all__ = ["describe_bundle", "describe_repository"]
 
-_MODEL_FILES = ("model.plan", "model.onnx")
+_READERS: dict[str, tuple[Callable[[Path], Part], str]] = {
+    "model.plan": (engine_part, ""),
+    "model.onnx": (onnx_part, "onnx"),
+    "model.xml": (openvino_part, "openvino"),
+}
+"""What looks into a file of a version folder, and the package that it needs."""
 
 
 def describe_bundle(root: Path) -> Description:
@@ -92,6 +98,8 @@ def _versions_and_refusals(artifact: Artifact, path: Path) -> tuple[dict[str, st
         compatible = bool(flags.get("version_compatible"))
         needs = engine_needs(artifact, plan)
         return {plan.library: plan.version_text}, of_engine(plan, needs, version_compatible=compatible)
+    if artifact.format.startswith("openvino-"):
+        return {}, of_openvino()
     return {}, of_format(artifact.format)
 
 
@@ -106,22 +114,26 @@ def _service(config: Any) -> str:
 def _model(config: Any, version: Path) -> Part:
     taken, given = tuple(map(_of_config, config.input)), tuple(map(_of_config, config.output))
     backend = config.backend or config.platform
-    file = next((version / name for name in _MODEL_FILES if (version / name).is_file()), None)
+    file = next((version / name for name in _READERS if (version / name).is_file()), None)
     if file is None:
         return Part(config.name, backend, inputs=taken, outputs=given)
-    can_tell = file.suffix == ".plan" or importlib.util.find_spec("onnx") is not None
-    found = (engine_part if file.suffix == ".plan" else onnx_part)(file) if can_tell else None
+    read, package = _READERS[file.name]
+    found = read(file) if not package or importlib.util.find_spec(package) is not None else None
     return Part(
         name=config.name,
         format=backend,
         precision=found.precision if found else "",
-        bytes=file.stat().st_size,
+        bytes=found.bytes if found else file.stat().st_size,
         sha256=sha256_of(file),
         inputs=taken,
         outputs=given,
         versions=found.versions if found else {},
-        refused=found.refused if found else of_onnx(read_onnx_head(file), ""),
+        refused=found.refused if found else _refused_unread(file),
     )
+
+
+def _refused_unread(file: Path) -> tuple[Refusal, ...]:
+    return of_openvino() if file.suffix == ".xml" else of_onnx(read_onnx_head(file), "")
 
 
 def _of_config(tensor: Any) -> Tensor:

@@ -10,7 +10,7 @@ from vdeploy.serving.fitness import onnxruntime_needed
 from vdeploy.serving.target import version_text
 from vdeploy.triton.stages import refusal
 
-__all__ = ["Refusal", "of_engine", "of_format", "of_onnx"]
+__all__ = ["Refusal", "of_engine", "of_format", "of_onnx", "of_openvino"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,3 +71,11 @@ def of_engine(plan: Plan, capabilities: tuple[int, ...], *, version_compatible: 
     if plan.library == "tensorrt_rtx":
         found += of_format("tensorrt-rtx-")
     return tuple(found)
+
+
+def of_openvino() -> tuple[Refusal, ...]:
+    """What is true of every model in OpenVINO's own representation."""
+    return (
+        Refusal("Triton's onnxruntime backend", "it runs ONNX only", "export to an onnx-* format"),
+        Refusal("Triton's tensorrt backend", "it runs engines only", "export to tensorrt-fp16 or tensorrt-int8"),
+    )

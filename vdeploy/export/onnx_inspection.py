@@ -15,29 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdeploy.errors import BundleError, require
+from vdeploy.export.layer_precision import LayerPrecision, precision_of, shares_of
 from vdeploy.export.onnx_graph import LAYERS, Value, infer_values, weight_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["LayerPrecision", "OnnxInspection", "found_precision", "inspect_model", "inspect_onnx", "read_onnx"]
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerPrecision:
-    """A layer with weights.
-
-    Attributes:
-        name: The node's name.
-        operator: Its operator.
-        precision: What it computes in: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        flops: Floating-point operations for one row of the batch, a multiply-add counted as two.
-    """
-
-    name: str
-    operator: str
-    precision: str
-    flops: float
+__all__ = ["OnnxInspection", "found_precision", "inspect_model", "inspect_onnx", "read_onnx"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +45,12 @@ class OnnxInspection:
     @property
     def shares(self) -> dict[str, float]:
         """The share of the layers' operations in each precision, the largest first; they add up to 1."""
-        total = sum(layer.flops for layer in self.layers)
-        found: collections.Counter[str] = collections.Counter()
-        for layer in self.layers:
-            found[layer.precision] += layer.flops / total  # type: ignore[assignment]  # a Counter holds any number
-        return dict(found.most_common())
+        return shares_of(self.layers)
 
     @property
     def precision(self) -> str:
-        """``"fp32"``, ``"fp16"``, ``"int8"``, or for example ``"mixed: int8 98.9 %, fp32 1.1 % of the operations"``."""
-        shares = self.shares
-        if len(shares) == 1:
-            return next(iter(shares))
-        return f"mixed: {', '.join(f'{name} {100 * share:.3g} %' for name, share in shares.items())} of the operations"
+        """The precision of the whole; see `vdeploy.export.layer_precision.precision_of`."""
+        return precision_of(self.layers)
 
     def layers_in(self, precision: str) -> tuple[str, ...]:
         """Names of the layers that compute in a precision."""

@@ -89,6 +89,8 @@ def preflight(plans: Plans) -> tuple[Check, ...]:
         path = plans.bundle.path(artifact)
         if served.backend == "tensorrt":
             checks.append(_engine(artifact, path, plans.target))
+        elif served.format.startswith("openvino-"):
+            checks.append(_openvino(artifact, plans.target, plans.install))
         else:
             is_python = served.backend == "python"
             runtime = plans.target.python_onnxruntime if is_python else plans.target.onnxruntime
@@ -152,6 +154,16 @@ def _onnx(artifact: Artifact, path: Path, runtime: Version | None) -> Check:
     if runtime[:2] > NEWEST_KNOWN:
         return Check(subject, True, f"{held}; what ONNX Runtime {version_text(runtime)} reads is not known")
     return Check(subject, False, f"{path} has {misfit}", "use a newer server, or --backend python")
+
+
+def _openvino(artifact: Artifact, target: Target, install: TritonInstall | None) -> Check:
+    subject = f"{artifact.stage}'s OpenVINO"
+    if install is None:
+        return Check(subject, True, "the server's Python environment is not known; it needs the package openvino")
+    if target.lacks_openvino:
+        detail = "the Python backend imports the package openvino, which is not installed here"
+        return Check(subject, False, detail, "run: pip install 'vdeploy[openvino]'")
+    return Check(subject, True, "the Python backend has it")
 
 
 def _engine(artifact: Artifact, path: Path, target: Target) -> Check:

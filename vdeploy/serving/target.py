@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import mmap
 import re
 import shutil
@@ -33,12 +34,14 @@ class Target:
         tensorrt: Version of its TensorRT.
         onnxruntime: Version of the ONNX Runtime of Triton's own backend.
         python_onnxruntime: Version of the ONNX Runtime that the Python backend imports.
+        lacks_openvino: Whether the Python backend is known to have no OpenVINO to import.
     """
 
     capabilities: tuple[int, ...] = ()
     tensorrt: Version | None = None
     onnxruntime: Version | None = None
     python_onnxruntime: Version | None = None
+    lacks_openvino: bool = False
 
 
 def find_target(
@@ -64,6 +67,7 @@ def find_target(
         tensorrt or _tensorrt_version(install),
         onnxruntime or _onnxruntime_version(install),
         onnxruntime or _python_version_of("onnxruntime"),
+        importlib.util.find_spec("openvino") is None,
     )
 
 

@@ -25,7 +25,7 @@ from vdeploy.triton.s3.address import is_s3, parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.lease import Lease
 from vdeploy.triton.s3.mirror import Mirror
-from vdeploy.triton.stages import FILES
+from vdeploy.triton.stages import FILES, missing_file
 
 __all__ = ["Place", "look_at_place", "open_place"]
 
@@ -125,11 +125,17 @@ def _refuse_half(mirror: Mirror, version: int | None, name: str) -> None:
         return
     missing = "a version that all models have" if version is None else ""
     for stage in STAGES if version is not None else ():
-        wanted = [f"{stage}/{CONFIG}"]
-        if wanted[0] in mirror.keys:
-            backend = backend_of((mirror.root / stage / CONFIG).read_text(encoding="utf-8"))
-            files = next((names for known, names in FILES.items() if known == backend), ())
-            wanted += [f"{stage}/{version}/{file}" for file in files]
-        missing = missing or next((key for key in wanted if key not in mirror.keys), "")
+        missing = missing or _missing_of(mirror, stage, f"{stage}/{version}/")
     if missing:
         raise RepositoryError(f"{name} is only half there: {missing} is missing", "upload it again, or empty it")
+
+
+def _missing_of(mirror: Mirror, stage: str, folder: str) -> str:
+    config = f"{stage}/{CONFIG}"
+    if config not in mirror.keys:
+        return config
+    found = backend_of((mirror.root / config).read_text(encoding="utf-8"))
+    backend = next((known for known in FILES if known == found), None)
+    held = {key.removeprefix(folder) for key in mirror.keys if key.startswith(folder)}
+    name = missing_file(backend, held) if backend else ""
+    return f"{folder}{name}" if name else ""

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vdeploy.errors import MissingExtraError, ServerError
@@ -16,15 +16,19 @@ from vdeploy.triton.install import TritonInstall
 
 __all__ = ["assemble_python_backend", "find_libpython"]
 
+_EXTRAS = {"openvino": "openvino"}
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 
 
-def assemble_python_backend(install: TritonInstall, folder: Path) -> dict[str, str]:
+def assemble_python_backend(
+    install: TritonInstall, folder: Path, runtimes: Iterable[str] = ("onnxruntime",)
+) -> dict[str, str]:
     """Links the backend, the stub for the running Python and its libpython together.
 
     Args:
         install: A server with stubs.
         folder: Takes `backends/` and `lib/`.
+        runtimes: Modules that the models import beside numpy.
 
     Returns:
         Environment variables with which the stub finds its libraries and runs in this Python's environment.
@@ -33,9 +37,9 @@ def assemble_python_backend(install: TritonInstall, folder: Path) -> dict[str, s
         MissingExtraError: What the models import is not installed here.
         ServerError: The server has no stub for this Python, or this Python has no shared library.
     """
-    for module in ("numpy", "onnxruntime"):
+    for module in ("numpy", *runtimes):
         if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(module, "triton", "a Triton server with the Python backend")
+            raise MissingExtraError(module, _EXTRAS.get(module, "triton"), "a Triton server with the Python backend")
     stub, libpython = _stub(install), find_libpython(install)
     backend, libraries = folder / "backends" / "python", folder / "lib"
     backend.mkdir(parents=True)

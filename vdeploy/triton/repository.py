@@ -1,6 +1,7 @@
 """The Triton model repository of a bundle: two stages and the ensemble of them.
 
-    <root>/vgg19_features/      config.pbtxt, 1/model.onnx (and 1/model.py for the Python backend), or 1/model.plan
+    <root>/vgg19_features/      config.pbtxt, 1/model.onnx (and 1/model.py for the Python backend), or 1/model.plan,
+                                or 1/model.xml and 1/model.bin with 1/model.py
     <root>/lstm_classifier/     config.pbtxt, labels.txt, 1/...
     <root>/violence_detector/   config.pbtxt, labels.txt, 1/
 
@@ -26,15 +27,22 @@ from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
-from vdeploy.triton.stages import FILES, Backend, BackendChoice, ServedStage, served_stage
+from vdeploy.triton.stages import (
+    CODE_FILE,
+    PYTHON_RUNTIMES,
+    Backend,
+    BackendChoice,
+    ServedStage,
+    missing_file,
+    served_stage,
+)
 from vdeploy.triton.write_errors import one_line_errors
 
 __all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "versions_of", "write_repository"]
 
 CONFIG = "config.pbtxt"
-CODE_FILE = "model.py"
 
-_CODE = Path(__file__).with_name("onnx_model.py")
+_CODE = Path(__file__).with_name("python_model.py")
 
 
 class _File(NamedTuple):
@@ -69,6 +77,18 @@ class Repository:
         """The backends that the server must have, each once."""
         return tuple(dict.fromkeys((self.backend, self.classifier_backend or self.backend)))
 
+    @property
+    def python_runtimes(self) -> tuple[str, ...]:
+        """The modules that stages of the Python backend import, each once."""
+        stages = (self.root / model for model in self.models if self._backend_of(model) == "python")
+        held = {name for stage in stages for name in _names_in(stage / str(self.version))}
+        return tuple(module for file, module in PYTHON_RUNTIMES.items() if file in held)
+
+    def _backend_of(self, model: str) -> Backend | None:
+        if model == ENSEMBLE_MODEL:
+            return None
+        return self.backend if model == EXTRACTOR_MODEL else self.classifier_backend or self.backend
+
     def check(self) -> None:
         """Looks at the path and every file that Triton needs; it hangs for ever over some that are missing.
 
@@ -83,13 +103,13 @@ class Repository:
             wanted = [folder / CONFIG]
             if model != EXTRACTOR_MODEL:
                 wanted.append(folder / LABELS)
-            if model != ENSEMBLE_MODEL:
-                backend = self.backend if model == EXTRACTOR_MODEL else self.classifier_backend or self.backend
-                wanted += [folder / str(self.version) / name for name in FILES[backend]]
+            backend, version = self._backend_of(model), folder / str(self.version)
+            if backend is not None and (name := missing_file(backend, _names_in(version))):
+                wanted.append(version / name)
             for file in wanted:
                 if not file.is_file():
                     raise RepositoryError(f"{file} is missing from the model repository", "write the repository again")
-            if not (folder / str(self.version)).is_dir():
+            if not version.is_dir():
                 raise RepositoryError(
                     f"{folder} has no version {self.version} in the model repository", "write the repository again"
                 )
@@ -148,7 +168,7 @@ def write_repository(
     first, second = (served_stage(artifact, backend, install) for artifact in artifacts)
     configs = render_configs(bundle.manifest, first, second, options)
     contents = {
-        served.model: _stage_files(served, _File(bundle.path(artifact), artifact.sha256))
+        served.model: _stage_files(served, bundle.path(artifact), artifact.sha256)
         for served, artifact in zip((first, second), artifacts, strict=True)
     } | {ENSEMBLE_MODEL: {}}
     with one_line_errors(root):
@@ -187,9 +207,21 @@ def versions_of(model: Path) -> list[int]:
     return sorted(int(entry.name) for entry in entries if entry.is_dir() and entry.name.isdecimal())
 
 
-def _stage_files(served: ServedStage, model: _File) -> dict[str, _File]:
-    *code, file = served.files
-    return {file: model} | {name: _File(_CODE, sha256_of(_CODE)) for name in code}
+def _stage_files(served: ServedStage, artifact: Path, sha256: str) -> dict[str, _File]:
+    """What goes into a version folder, by name: code, and the artifact, or the files in it where it is a folder."""
+    found = {}
+    for name in served.files:
+        if name == CODE_FILE:
+            found[name] = _File(_CODE, sha256_of(_CODE))
+        elif artifact.is_dir():
+            found[name] = _File(artifact / name, sha256_of(artifact / name))
+        else:
+            found[name] = _File(artifact, sha256)
+    return found
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir() if file.is_file()} if folder.is_dir() else set()
 
 
 def _version_for(root: Path, contents: dict[str, dict[str, _File]]) -> int:

@@ -223,7 +223,9 @@ class TritonServer:
             return install.backends, environment
         folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
         refuse_unusable_path(folder, "set TMPDIR to another folder")
-        return folder / "backends", environment | assemble_python_backend(install, folder)
+        return folder / "backends", environment | assemble_python_backend(
+            install, folder, self._repository.python_runtimes
+        )
 
     def _command(self, install: TritonInstall, backends: Path) -> list[str]:
         command = [

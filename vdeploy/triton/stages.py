@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Literal
 
 from vdeploy.bundle import Artifact, Stage
@@ -11,12 +12,15 @@ from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
 
 __all__ = [
+    "CODE_FILE",
     "FILES",
+    "PYTHON_RUNTIMES",
     "Backend",
     "BackendChoice",
     "ServedStage",
     "common_batch",
     "largest_batch",
+    "missing_file",
     "refusal",
     "served_stage",
 ]
@@ -24,12 +28,20 @@ __all__ = [
 Backend = Literal["python", "onnxruntime", "tensorrt"]
 BackendChoice = Literal["auto", "python", "onnxruntime", "tensorrt"]
 
-FILES: dict[Backend, tuple[str, ...]] = {
-    "python": ("model.py", "model.onnx"),
-    "onnxruntime": ("model.onnx",),
-    "tensorrt": ("model.plan",),
+CODE_FILE = "model.py"
+"""What the Python backend opens; it runs the other files beside it."""
+
+FILES: dict[Backend, tuple[tuple[str, ...], ...]] = {
+    "python": ((CODE_FILE, "model.onnx"), (CODE_FILE, "model.xml", "model.bin")),
+    "onnxruntime": (("model.onnx",),),
+    "tensorrt": (("model.plan",),),
 }
-"""What a version folder holds; the first is what Triton opens, the last what comes out of the bundle."""
+"""What a version folder may hold; the first file is what Triton opens. All but code comes out of the bundle."""
+
+PYTHON_RUNTIMES = {"model.onnx": "onnxruntime", "model.xml": "openvino"}
+"""The module that the Python backend's code imports, by the file that it finds beside it."""
+
+_OPENVINO = "openvino-"
 
 _REFUSALS = {
     "tensorrt-rtx-": (
@@ -68,11 +80,11 @@ class ServedStage:
     @property
     def files(self) -> tuple[str, ...]:
         """What its version folders hold, as in `FILES`."""
-        return FILES[self.backend]
+        return FILES[self.backend][-1 if self.format.startswith(_OPENVINO) else 0]
 
 
 def served_stage(artifact: Artifact, wanted: BackendChoice, install: TritonInstall | None) -> ServedStage:
-    """Decides what runs an artifact: an engine is TensorRT's, an ONNX file the wanted backend's.
+    """Decides what runs an artifact: TensorRT an engine, the Python backend OpenVINO, what is wanted an ONNX file.
 
     Args:
         artifact: The extractor or the classifier in some format.
@@ -95,17 +107,34 @@ def served_stage(artifact: Artifact, wanted: BackendChoice, install: TritonInsta
             f"the {wanted} backend cannot run the {artifact.stage} in {artifact.format}",
             "choose an onnx-* format, or --backend auto for stages of different kinds",
         )
-    return ServedStage(
-        artifact.stage,
-        artifact.format,
-        "tensorrt" if is_engine else _onnx_backend(wanted, install),
-        largest_batch(artifact),
-    )
+    is_openvino = artifact.format.startswith(_OPENVINO)
+    if wanted == "onnxruntime" and is_openvino:
+        raise RepositoryError(
+            f"the onnxruntime backend cannot run the {artifact.stage} in {artifact.format}",
+            "choose --backend python, which runs OpenVINO, or an onnx-* format",
+        )
+    backend: Backend = "tensorrt" if is_engine else "python" if is_openvino else _onnx_backend(wanted, install)
+    return ServedStage(artifact.stage, artifact.format, backend, largest_batch(artifact))
 
 
 def refusal(format_name: str) -> tuple[str, str] | None:
     """Why Triton cannot serve a format and what to do instead, or `None` where it can."""
     return next((reason for begin, reason in _REFUSALS.items() if format_name.startswith(begin)), None)
+
+
+def missing_file(backend: Backend, held: Collection[str]) -> str:
+    """The first file that a version folder lacks, of what it seems to hold.
+
+    Args:
+        backend: What is to open it.
+        held: Names of its files.
+
+    Returns:
+        The file's name, or `""` where nothing is missing.
+    """
+    nearest = max(FILES[backend], key=lambda files: len({*files} & {*held}))
+    whole = any({*files} <= {*held} for files in FILES[backend])
+    return "" if whole else next(file for file in nearest if file not in held)
 
 
 def largest_batch(artifact: Artifact) -> int | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from training.files import link_or_copy
-from vdeploy.errors import ExportError
 from vdeploy.export.job import Job, Written
-from vdeploy.export.onnx_inspection import OnnxInspection, inspect_onnx
+from vdeploy.export.layer_precision import refuse_forgotten_layers
+from vdeploy.export.onnx_inspection import inspect_onnx
 from vdeploy.export.sources import Flavour
 
 __all__ = ["FLAVOURS", "write"]
@@ -21,19 +21,11 @@ def write(job: Job) -> Written:
     details = job.sources.details(job.stage, flavour)
     found = inspect_onnx(job.path)
     if job.kind.precision == "int8":
-        _refuse_forgotten_layers(job, found, {*details["kept_in_float"], *details["float_only"]})
+        meant = {*details["kept_in_float"], *details["float_only"]}
+        refuse_forgotten_layers(job.kind.name, job.stage, found.layers, meant)
     return Written(
         precision=found.precision,
         packages=("onnx", "onnxruntime", "tf2onnx"),
         details={**details, "opset": found.opset, "ir_version": found.ir_version},
         calibration=job.sources.calibration if job.kind.needs_data else None,
     )
-
-
-def _refuse_forgotten_layers(job: Job, found: OnnxInspection, meant: set[str]) -> None:
-    forgotten = [layer.name for layer in found.layers if layer.precision != "int8" and layer.name not in meant]
-    if forgotten:
-        raise ExportError(
-            f"{job.kind.name}: {', '.join(forgotten)} of the {job.stage} stayed in floating point unasked",
-            "report this with the versions of vdeploy doctor",
-        )

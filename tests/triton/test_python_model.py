@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.triton.conftest import Ports, kill_stub
 from tests.waiting import eventually
 from vdeploy.bundle import Bundle
+from vdeploy.export.openvino import onnx_to_openvino
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository import Repository
@@ -115,7 +116,7 @@ class TestInThisProcess:
         backend.TritonError = RuntimeError
         backend.TritonModelException = RuntimeError
         monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
-        path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "onnx_model.py"
+        path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "python_model.py"
         spec = importlib.util.spec_from_file_location("model", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -209,6 +210,30 @@ class TestInThisProcess:
     ) -> None:
         with pytest.raises(RuntimeError, match=told):
             module.TritonPythonModel().initialize(self.arguments(folder, **changes))
+
+    def test_a_version_without_a_model_is_refused(self, module: types.ModuleType, folder: Path) -> None:
+        (folder / "1" / "model.onnx").unlink()
+        with pytest.raises(RuntimeError, match=r"1 holds neither model\.onnx nor model\.xml"):
+            module.TritonPythonModel().initialize(self.arguments(folder))
+
+    @pytest.mark.parametrize("clips_per_run", ["0", "2"])
+    def test_openvino_gives_what_onnx_runtime_gives(
+        self, module: types.ModuleType, bundle: Bundle, tmp_path: Path, clips_per_run: str
+    ) -> None:
+        pytest.importorskip("openvino")
+        source, threads = bundle.root / "extractor" / "onnx-fp32" / "model.onnx", {"string_value": "1"}
+        onnx_to_openvino(source, tmp_path / "1")
+        model = module.TritonPythonModel()
+        names = {"input": [{"name": "frames"}], "output": [{"name": "features"}]}
+        parameters = {"intra_op_num_threads": threads, "max_clips_per_run": {"string_value": clips_per_run}}
+        model.initialize(self.arguments(tmp_path, **names, parameters=parameters))
+        clips = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), dtype=np.uint8)
+        wrong, first, second = model.execute([{"frames": given} for given in (clips / 2, clips[:1], clips[1:])])
+        assert str(wrong) == (
+            "ValueError: frames is float64[3, 4, 32, 32, 3], the model takes uint8[any, any, 32, 32, 3]"
+        )
+        (expected,) = onnxruntime.InferenceSession(source).run(None, {"frames": clips})
+        np.testing.assert_allclose(np.concatenate([first, second]), expected, rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize(
         ("asked", "variable", "instances", "threads"),

@@ -1,0 +1,60 @@
+"""OpenVINO's files on a real Triton, in the Python backend: the answers of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.openvino_bundle import with_openvino
+from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from tests.triton.conftest import Ports
+from vdeploy.golden import golden_clips_of
+from vdeploy.runtimes.local import LocalScorer
+from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.control import Control
+from vdeploy.triton.control_key import control_key
+from vdeploy.triton.deploy import deploy, rollback
+from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.repository import write_repository
+from vdeploy.triton.server import TritonServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.triton]
+
+CLIPS = np.random.default_rng(1).integers(0, 256, (9, 4, 32, 32, 3), dtype=np.uint8)
+
+
+def test_both_stages_are_served(tmp_path: Path, install: TritonInstall, ports: Ports) -> None:
+    pytest.importorskip("openvino")
+    bundle = with_openvino(make_tiny_bundle(tmp_path / "bundle"))
+    name = "openvino-fp32"
+    repository = write_repository(
+        bundle, tmp_path / "r", backend="auto", install=install, extractor=name, classifier=name
+    )
+    with (
+        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports.as_arguments()) as server,
+        TritonScorer(server.url) as scorer,
+    ):
+        scores = scorer.score(CLIPS)
+    np.testing.assert_allclose(scores, LocalScorer(bundle, name).score(CLIPS), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scores, tiny_probabilities(CLIPS), rtol=0, atol=1e-5)
+
+
+def test_a_deployment_goes_from_one_runtime_to_the_other_and_back(
+    tmp_path: Path, install: TritonInstall, ports: Ports
+) -> None:
+    pytest.importorskip("openvino")
+    bundle = with_openvino(make_tiny_bundle(tmp_path / "bundle"))
+    root, name = tmp_path / "r", "openvino-fp32"
+    repository = write_repository(bundle, root)
+    with (
+        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports.as_arguments()) as server,
+        Control(server.url, timeout_seconds=60, log_file=server.log_file, key=control_key(root)) as control,
+        TritonScorer(server.url) as scorer,
+    ):
+        golden = golden_clips_of(bundle, name, name)
+        assert deploy(bundle, control, root, golden, extractor=name, classifier=name).version == 2
+        np.testing.assert_allclose(scorer.score(CLIPS), tiny_probabilities(CLIPS), rtol=0, atol=1e-5)
+        assert rollback(control, root).version == 1
+        np.testing.assert_allclose(scorer.score(CLIPS), tiny_probabilities(CLIPS), rtol=0, atol=1e-5)

@@ -1,0 +1,30 @@
+"""The OpenVINO formats: the export's ONNX sources, those for CPUs where it is INT8, as OpenVINO's own files."""
+
+from __future__ import annotations
+
+from vdeploy.export.job import Job, Written
+from vdeploy.export.layer_precision import precision_of, refuse_forgotten_layers
+from vdeploy.export.openvino import onnx_to_openvino
+from vdeploy.export.openvino_inspection import inspect_openvino
+from vdeploy.export.writers.onnx import FLAVOURS
+from vdeploy.runtimes.openvino import GRAPH
+
+__all__ = ["write"]
+
+
+def write(job: Job) -> Written:
+    """Writes the folder of an IR; see `vdeploy.export.job.Writer`."""
+    flavour = FLAVOURS[job.kind.precision]
+    onnx_to_openvino(job.sources.onnx(job.stage, flavour), job.path)
+    details = job.sources.details(job.stage, flavour)
+    layers = inspect_openvino(job.path / GRAPH)
+    if job.kind.precision == "int8":
+        # An LSTM has another name here than in the source, and stays in floating point in every runtime.
+        others = [layer for layer in layers if not layer.operator.startswith("LSTM")]
+        refuse_forgotten_layers(job.kind.name, job.stage, others, details["kept_in_float"])
+    return Written(
+        precision=precision_of(layers),
+        packages=("onnx", "onnxruntime", "openvino", "tf2onnx"),
+        details=details,
+        calibration=job.sources.calibration if job.kind.needs_data else None,
+    )
