@@ -244,5 +244,6 @@ class TestRefusals:
             repository.check()
 
 
-def test_input_shape_is_the_smallest_batch(repository: Repository) -> None:
-    assert [repository.input_shape(name) for name in MODELS] == [(1, 1, 32, 32, 3), (1, 4, 8), (1, 4, 32, 32, 3)]
+def test_a_sample_is_the_smallest_batch(repository: Repository) -> None:
+    samples = [(name, array.shape) for model in MODELS for name, array in repository.sample(model).items()]
+    assert samples == [("frames", (1, 1, 32, 32, 3)), ("features", (1, 4, 8)), ("frames", (1, 4, 32, 32, 3))]

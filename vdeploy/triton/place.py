@@ -18,9 +18,9 @@ from training.files import cache_dir
 from training.progress import say
 from vdeploy.errors import RepositoryError, UserError
 from vdeploy.triton.deployments import Deployments
-from vdeploy.triton.names import ENSEMBLE_MODEL, STAGES
+from vdeploy.triton.layout import layout_of
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, WINDOW_MODEL
 from vdeploy.triton.pinning import backend_of
-from vdeploy.triton.repository import CONFIG
 from vdeploy.triton.s3.address import is_s3, parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.lease import Lease
@@ -124,11 +124,12 @@ def _refuse_half(mirror: Mirror, version: int | None, name: str) -> None:
     if f"{ENSEMBLE_MODEL}/{CONFIG}" not in mirror.keys:
         return
     missing = "a version that all models have" if version is None else ""
-    for stage in STAGES if version is not None else ():
+    for stage in layout_of(mirror.root).stages if version is not None else ():
         wanted = [f"{stage}/{CONFIG}"]
         if wanted[0] in mirror.keys:
             backend = backend_of((mirror.root / stage / CONFIG).read_text(encoding="utf-8"))
             files = next((names for known, names in FILES.items() if known == backend), ())
+            files = files[:1] if stage == WINDOW_MODEL else files
             wanted += [f"{stage}/{version}/{file}" for file in files]
         missing = missing or next((key for key in wanted if key not in mirror.keys), "")
     if missing:
