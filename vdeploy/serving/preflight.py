@@ -180,7 +180,7 @@ def _batches(stages: tuple[ServedStage, ...], options: ServingOptions) -> Check:
         batch = common_batch(stages, options.max_batch)
     except RepositoryError as error:
         return Check("batch", False, error.message, error.hint)
-    return Check("batch", True, f"all three models take {batch} clips at most")
+    return Check("batch", True, f"all models take {batch} clips at most")
 
 
 def _queue(limit: int, install: TritonInstall | None) -> Check:
