@@ -14,12 +14,13 @@ import tritonclient.grpc as triton
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub, own_ports
+from tests.triton.test_deploy import Site, command, kill_at, unless_triton_ends
 from tests.videos import solid_frame, write_video
 from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.connect import open_scorer
 from vdeploy.detector import detect
-from vdeploy.errors import ClientError, UserError
+from vdeploy.errors import ClientError, RolloutError, UserError
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.timelines.events import Window
@@ -320,6 +321,31 @@ class TestLosses:
             assert not wrong
             assert (versions[0], 2 in versions, versions[-1]) == (1, True, 1)
             assert stream.restarts >= 2
+
+    def test_deployments_that_fail_or_are_killed(self, tmp_path: Path, install: TritonInstall, ports: Ports) -> None:
+        bundles = tuple(make_tiny_bundle(tmp_path / str(seed), seed=seed) for seed in (0, 1))
+        with (
+            serving(bundles[0], tmp_path, install, ports, StreamOptions(3)) as (server, repository),
+            StreamClient(server.url) as client,
+            client.open() as stream,
+        ):
+            site = Site(server, repository, bundles)
+
+            def serves_as_before(sent: int) -> None:
+                assert site.serving() == (1, [1])
+                assert stream.push(FRAMES[0, sent]).probability == pytest.approx(
+                    expected(FRAMES[0, : sent + 1]), abs=TOLERANCE
+                )
+
+            stream.push(FRAMES[0, :4])
+            with pytest.raises(RolloutError, match="a golden clip wrongly: .*; version 1 serves as before"):
+                site.deploy(1, golden_clips_of(bundles[0], "onnx-fp32", "onnx-fp32"))
+            serves_as_before(4)
+            for sent, moment in ((5, "is loaded"), (6, "answers")):
+                with unless_triton_ends(site):
+                    kill_at(moment, command("deploy", bundles[1].root, site))
+                    site.rollback()
+                serves_as_before(sent)
 
 
 def pushed(stream: Stream, frame: np.ndarray) -> bool:

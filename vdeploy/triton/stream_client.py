@@ -42,6 +42,9 @@ class StreamClient(TritonScorer):
             self.close()
             raise
 
+    def __enter__(self) -> StreamClient:
+        return self
+
     def open(self) -> Stream:
         """A new stream, with a connection of its own; the server hears of it with its first frame."""
         stream = Stream(self.address, self.spec, self._dim, self._timeout, self._explain, self._streams.discard)
