@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository import Repository, write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.status import read_status
-from vdeploy.triton.stream import Stream
+from vdeploy.triton.stream import Stream, new_stream_id
 from vdeploy.triton.stream_client import StreamClient
 from vdeploy.watch.server_windows import ServerWindows
 from vdeploy.watch.source import parse_sources
@@ -200,6 +201,33 @@ def test_what_is_no_frame_is_refused_here(client: StreamClient, frames: np.ndarr
         stream.push(frames, missing)
 
 
+def test_a_server_that_loses_streams_gives_the_same_scores_and_is_told_of(
+    client: StreamClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with client.open() as stream:
+        for count in range(1, 8):
+            stream._id = new_stream_id()
+            score = stream.push(FRAMES[0, count - 1])
+            assert score.probability == pytest.approx(expected(FRAMES[0, :count]), abs=TOLERANCE)
+        assert stream.restarts == 6
+    assert capfd.readouterr().err.count("do not send them through a load balancer") == 1
+
+
+def test_an_answer_without_a_score_is_an_error(client: StreamClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = types.SimpleNamespace(
+        get_response=lambda: types.SimpleNamespace(model_version="1"), as_numpy=lambda _: None
+    )
+    with client.open() as stream:
+        monkeypatch.setattr(stream, "_infer", lambda *_, **__: nothing)
+        with pytest.raises(ClientError, match="answered without a score; look at the server's log"):
+            stream.push(FRAMES[0, 0])
+
+
+def test_no_server(ports: Ports) -> None:
+    with pytest.raises(ClientError, match="no Triton answers"):
+        StreamClient(f"127.0.0.1:{ports.grpc}")
+
+
 def test_a_server_that_keeps_no_streams(server: TritonServer) -> None:
     with pytest.raises(ClientError, match=r"keeps no windows of streams; serve the bundle with --streams 64"):
         StreamClient(server.url)
@@ -332,13 +360,13 @@ class TestLosses:
             site = Site(server, repository, bundles)
 
             def serves_as_before(sent: int) -> None:
-                assert site.serving() == (1, [1])
+                assert site.serving()[0] == 1
                 assert stream.push(FRAMES[0, sent]).probability == pytest.approx(
                     expected(FRAMES[0, : sent + 1]), abs=TOLERANCE
                 )
 
             stream.push(FRAMES[0, :4])
-            with pytest.raises(RolloutError, match="a golden clip wrongly: .*; version 1 serves as before"):
+            with pytest.raises(RolloutError, match=r"a golden clip wrongly: .*; version 1 serves as before"):
                 site.deploy(1, golden_clips_of(bundles[0], "onnx-fp32", "onnx-fp32"))
             serves_as_before(4)
             for sent, moment in ((5, "is loaded"), (6, "answers")):
