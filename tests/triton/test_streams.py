@@ -205,9 +205,11 @@ def test_a_server_that_loses_streams_gives_the_same_scores_and_is_told_of(
     client: StreamClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with client.open() as stream:
+        picture = np.zeros_like(FRAMES[0, 0])
         for count in range(1, 8):
             stream._id = new_stream_id()
-            score = stream.push(FRAMES[0, count - 1])
+            picture[:] = FRAMES[0, count - 1]
+            score = stream.push(picture)
             assert score.probability == pytest.approx(expected(FRAMES[0, :count]), abs=TOLERANCE)
         assert stream.restarts == 6
     assert capfd.readouterr().err.count("do not send them through a load balancer") == 1
@@ -221,6 +223,19 @@ def test_an_answer_without_a_score_is_an_error(client: StreamClient, monkeypatch
         monkeypatch.setattr(stream, "_infer", lambda *_, **__: nothing)
         with pytest.raises(ClientError, match="answered without a score; look at the server's log"):
             stream.push(FRAMES[0, 0])
+
+
+def test_a_request_that_comes_late_does_not_get_into_the_window_that_was_begun_anew(client: StreamClient) -> None:
+    with client.open() as stream, client.open() as late:
+        stream.push(FRAMES[0, :3])
+        late._id, late._is_live = stream._id, True
+        stream._timeout = 1e-6
+        with pytest.raises(ClientError, match="did not answer within"):
+            stream.push(FRAMES[0, 3])
+        stream._timeout = 60.0
+        late.push(FRAMES[1, 0])
+        assert late.restarts == 1
+        assert stream.push(FRAMES[0, 4]).probability == pytest.approx(expected(FRAMES[0, :5]), abs=TOLERANCE)
 
 
 def test_no_server(ports: Ports) -> None:

@@ -22,7 +22,7 @@ from vdeploy.triton.names import FEATURES, FRAMES, HELD, MISSING, PROBABILITIES,
 
 __all__ = ["Stream", "new_stream_id"]
 
-CLOSE_TIMEOUT_SECONDS = 5.0
+CLOSE_TIMEOUT_SECONDS = 2.0
 
 _LOST = "is not known here"
 """What `vdeploy.triton.window_model` says of a stream that it does not keep, or no longer."""
@@ -112,12 +112,12 @@ class Stream:
                 f"takes uint8[t, {', '.join(map(str, wanted))}], t from 1 to {self._spec.frames}, and a count for each",
                 "decode the video with the server's ClipSpec",
             )
-        steps = list(zip(batch, gaps, strict=True))
+        steps = list(zip(batch.copy(), gaps, strict=True))
         self._recent.extend(steps)
         try:
             return self._advance(steps, last=last)
         except triton.InferenceServerException as error:
-            self._is_live = False
+            self._abandon()
             raise self._explain(error, STREAM_MODEL) from error
 
     def clear(self) -> None:
@@ -127,12 +127,19 @@ class Stream:
 
     def close(self) -> None:
         """Has the server forget the stream, where it can be reached, and closes the connection; again does nothing."""
+        self._abandon()
+        self._client.close()
+        self._on_close(self)
+
+    def _abandon(self) -> None:
+        """Has the server forget what it has, and goes on under another id.
+
+        After a failure, what was sent may still be on its way, and must not get into the window that is begun anew.
+        """
         with contextlib.suppress(triton.InferenceServerException):
             if self._version:
                 self._end()
-        self._is_live, self._version = False, ""
-        self._client.close()
-        self._on_close(self)
+        self._id, self._is_live, self._version = new_stream_id(), False, ""
 
     def _advance(self, steps: list[_Step], *, last: bool) -> StreamScore:
         if self._is_live:
