@@ -17,7 +17,11 @@ __all__ = ["open_scorer"]
 
 @contextlib.contextmanager
 def open_scorer(
-    *, bundle: Path | None = None, url: str | None = None, format_name: str | None = None
+    *,
+    bundle: Path | None = None,
+    url: str | None = None,
+    format_name: str | None = None,
+    server_windows: bool = False,
 ) -> Iterator[StagedScorer]:
     """Opens a scorer, and closes it when the block ends.
 
@@ -25,6 +29,7 @@ def open_scorer(
         bundle: Folder of a bundle to run in this process.
         url: ``HOST:PORT`` of a Triton server's gRPC service.
         format_name: Which of the bundle's formats to run; a server has made its choice.
+        server_windows: Whether the server is to keep the windows of streams; the scorer is a `StreamScorer` then.
 
     Yields:
         The scorer.
@@ -36,6 +41,8 @@ def open_scorer(
         raise UserError("give either a bundle or a server", "add --bundle BUNDLE or --url HOST:PORT")
     if url is not None and format_name is not None:
         raise UserError("a server ignores --format: it runs what it was given", "leave it out, or use --bundle BUNDLE")
+    if bundle is not None and server_windows:
+        raise UserError("windows are kept by a server only", "give one, --url HOST:PORT, or leave --server-windows out")
     if bundle is not None:
         from vdeploy.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
         from vdeploy.runtimes.local import LocalScorer  # noqa: PLC0415
@@ -43,6 +50,7 @@ def open_scorer(
         yield LocalScorer(Bundle(bundle), format_name)
         return
     from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
+    from vdeploy.triton.stream_client import StreamClient  # noqa: PLC0415  a user of a bundle does without it
 
-    with TritonScorer(str(url)) as scorer:
+    with (StreamClient if server_windows else TritonScorer)(str(url)) as scorer:
         yield scorer

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from training.clips import ClipSpec
 
-__all__ = ["Scorer", "StagedScorer", "padded"]
+__all__ = ["KeptStream", "Scorer", "StagedScorer", "StreamScore", "StreamScorer", "padded"]
 
 
 class Scorer(Protocol):
@@ -74,6 +76,57 @@ class StagedScorer(Scorer, Protocol):
         Returns:
             `float32[B, 2]`; a row sums to 1.
         """
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamScore:
+    """The score of the window that ends with a stream's last frame.
+
+    Attributes:
+        probability: Probability that it shows violence.
+        held: Frames that it is made of; fewer than T while the stream is shorter.
+        frames: T, frames of a full window.
+        version: Which version of the model has answered.
+    """
+
+    probability: float
+    held: int
+    frames: int
+    version: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the window is full."""
+        return self.held == self.frames
+
+
+class KeptStream(Protocol):
+    """A stream whose window somebody else keeps."""
+
+    def push(
+        self, frames: npt.NDArray[np.uint8], missing: Sequence[int] | None = None, *, last: bool = False
+    ) -> StreamScore:
+        """Takes the next frames and scores the window that ends with them.
+
+        Args:
+            frames: RGB, `uint8[S, S, 3]`, or `uint8[t, S, S, 3]` with t from 1 to T.
+            missing: Frames that were left out before each of them, for which the one before stands; `None` for none.
+            last: Whether the stream ends with them.
+        """
+
+    def clear(self) -> None:
+        """Has the window begin anew with the next frame."""
+
+    def close(self) -> None:
+        """Ends the stream."""
+
+
+@runtime_checkable
+class StreamScorer(StagedScorer, Protocol):
+    """A scorer that keeps the windows of streams, so that single frames may be sent to it."""
+
+    def open(self) -> KeptStream:
+        """A new stream."""
 
 
 def padded(frames: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:

@@ -55,6 +55,18 @@ def test_instances_share_the_cores(bundle: Path, tmp_path: Path) -> None:
     assert config.parameters["intra_op_thread_count"].string_value == "2"
 
 
+def test_streams_are_asked_for_kept_and_dropped(bundle: Path, tmp_path: Path) -> None:
+    serve = ("serve", bundle, "--repo", tmp_path / "r", "--backend", "python", "--json")
+    plain, streams = ["vgg19_features", "lstm_classifier"], ["violence_window", "violence_stream"]
+    models = [json.loads(vdeploy(*serve, *more)[0])["models"] for more in ((), ("--streams", 5), (), ("--streams", 0))]
+    with_streams = [*plain, streams[0], "violence_detector", streams[1]]
+    assert models == [[*plain, "violence_detector"], with_streams, with_streams, [*plain, "violence_detector"]]
+    out, _ = vdeploy(*serve[:-1], "--streams", 5)
+    assert "next: vdeploy serve" in out
+    inspected, _ = vdeploy("inspect", tmp_path / "r")
+    assert "violence_window" in inspected
+
+
 @pytest.mark.triton
 def test_an_engine_beside_an_onnx_file_for_a_server_without_tensorrt(bundle: Path, tmp_path: Path) -> None:
     formats = ("--extractor-format", "tensorrt-fp16", "--classifier-format", "onnx-fp32")
@@ -74,6 +86,8 @@ def test_an_engine_beside_an_onnx_file_for_a_server_without_tensorrt(bundle: Pat
         (("--backend", "tensorrt", "--target-trt", "new"), "error: 'new' is no version"),
         (("--backend", "python", "--gpus", "one"), "error: --gpus 'one' is no list of numbers"),
         (("--backend", "python", "--gpus", "0"), "error: the python backend runs the extractor on the CPU"),
+        (("--backend", "python", "--streams", "-1"), "error: --streams is -1; give a number above 0, or 0 for none"),
+        (("--backend", "tensorrt", "--streams", "4"), "takes whole clips; serve it in an onnx-* format"),
         (("--backend", "python", "--instances", "0"), "error: --instances is 0; give a number above 0"),
         (("--backend", "python", "--precision", "int8"), "holds no extractor in onnx-int8, only in onnx-fp32"),
         (("--backend", "onnxruntime", "--target-ort", "1.14"), "has IR version 9, ONNX Runtime 1.14 reads 8 at most"),

@@ -12,7 +12,7 @@ from training.files import sha256_of, write_json
 from vdeploy.bundle import Bundle
 from vdeploy.errors import BundleError, RepositoryError
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.names import MODELS
+from vdeploy.triton.names import MODELS, WINDOW_MODEL
 from vdeploy.triton.repository import Repository, read_config, write_repository
 from vdeploy.triton.stages import Backend, BackendChoice, missing_file
 
@@ -277,8 +277,14 @@ class TestRefusals:
     ],
 )
 def test_what_a_version_lacks(backend: Backend, held: list[str], missing: str) -> None:
-    assert missing_file(backend, held) == missing
+    assert missing_file(EXTRACTOR, backend, held) == missing
 
 
-def test_input_shape_is_the_smallest_batch(repository: Repository) -> None:
-    assert [repository.input_shape(name) for name in MODELS] == [(1, 1, 32, 32, 3), (1, 4, 8), (1, 4, 32, 32, 3)]
+def test_what_keeps_windows_is_code_alone() -> None:
+    assert missing_file(WINDOW_MODEL, "python", ["model.py"]) == ""
+    assert missing_file(WINDOW_MODEL, "python", []) == "model.py"
+
+
+def test_a_sample_is_the_smallest_batch(repository: Repository) -> None:
+    samples = [(name, array.shape) for model in MODELS for name, array in repository.sample(model).items()]
+    assert samples == [("frames", (1, 1, 32, 32, 3)), ("features", (1, 4, 8)), ("frames", (1, 4, 32, 32, 3))]

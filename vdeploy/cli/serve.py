@@ -88,6 +88,15 @@ def serve(
             "a longer --startup-timeout.",
         ),
     ] = False,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Have the server keep the windows of N live streams at most, for clients that send single frames; 0 "
+            "stops that. [default: as it is in the repository, none in a new one]",
+            show_default=False,
+        ),
+    ] = None,
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
     target_ort: TargetOrtOption = None,
@@ -113,7 +122,7 @@ def serve(
     from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control_key import ensure_control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.install import find_install  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.options import ServingOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.options import ServingOptions, StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.server import TritonServer  # noqa: PLC0415  keeps --help fast
 
@@ -127,6 +136,7 @@ def serve(
         loaded_versions=loaded_versions,
         warmup_batches=parse_numbers(warmup, "--warmup"),
         accelerate=accelerate,
+        streams=None if streams is None else StreamOptions(streams),
     )
     opened = Bundle(bundle)
     install = find_install(triton) if launch or triton or backend is BackendName.AUTO else None

@@ -37,6 +37,13 @@ def watch(
     bundle: ScorerBundleOption = None,
     url: ScorerUrlOption = None,
     format_name: FormatOption = None,
+    server_windows: Annotated[
+        bool,
+        typer.Option(
+            "--server-windows",
+            help="Send single frames, and let the server keep the windows; it was filled with serve --streams.",
+        ),
+    ] = False,
     window: WindowOption = None,
     stride: StrideOption = None,
     threshold: ThresholdOption = None,
@@ -62,7 +69,9 @@ def watch(
     chosen = parse_sources(sources)
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
-        again = functools.partial(open_scorer, bundle=bundle, url=url, format_name=format_name)
+        again = functools.partial(
+            open_scorer, bundle=bundle, url=url, format_name=format_name, server_windows=server_windows
+        )
         opened = [stack.enter_context(again())]
         rule = event_rule(opened[0].threshold, threshold, leave, min_duration, merge_gap)
 

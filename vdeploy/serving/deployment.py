@@ -9,6 +9,7 @@ from vdeploy.bundle import Bundle
 from vdeploy.serving.preflight import Check, Plans, preflight, refuse_failures
 from vdeploy.serving.target import Target
 from vdeploy.triton.deployments import Deployments
+from vdeploy.triton.layout import streams_of
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.stages import BackendChoice, served_stage
 
@@ -43,7 +44,7 @@ def check_deployment(
     chosen = backend or Deployments(root).backend()
     artifacts = bundle.artifact("extractor", extractor), bundle.artifact("classifier", classifier)
     stages = tuple(served_stage(artifact, chosen, None) for artifact in artifacts)
-    checks = preflight(Plans(bundle, stages, root, ServingOptions(), target or Target()))
+    checks = preflight(Plans(bundle, stages, root, ServingOptions(streams=streams_of(root)), target or Target()))
     for check in checks:
         on_check(check)
     refuse_failures(checks)

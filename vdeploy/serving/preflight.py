@@ -19,6 +19,7 @@ from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
 from vdeploy.triton.ports import check_ports
 from vdeploy.triton.stages import ServedStage, common_batch
+from vdeploy.triton.stream_configs import refuse_for_streams
 
 __all__ = ["Check", "Plans", "preflight", "refuse_failures"]
 
@@ -97,9 +98,11 @@ def preflight(plans: Plans) -> tuple[Check, ...]:
             checks.append(_onnx(artifact, path, runtime))
     checks += [
         _batches(plans.stages, plans.options),
-        _folder(plans.root, plans.stages),
+        _folder(plans),
         _disk(plans.root, plans.bundle, artifacts),
     ]
+    if plans.options.streams and plans.options.streams.limit:
+        checks.append(_streams(plans, plans.options.streams.limit))
     if plans.options.max_queue is not None:
         checks.append(_queue(plans.options.max_queue, plans.install))
     if plans.ports:
@@ -189,7 +192,7 @@ def _batches(stages: tuple[ServedStage, ...], options: ServingOptions) -> Check:
         batch = common_batch(stages, options.max_batch)
     except RepositoryError as error:
         return Check("batch", False, error.message, error.hint)
-    return Check("batch", True, f"all three models take {batch} clips at most")
+    return Check("batch", True, f"all models take {batch} clips at most")
 
 
 def _queue(limit: int, install: TritonInstall | None) -> Check:
@@ -201,8 +204,24 @@ def _queue(limit: int, install: TritonInstall | None) -> Check:
     return Check("queue", True, detail)
 
 
-def _folder(root: Path, stages: tuple[ServedStage, ...]) -> Check:
-    if any(served.backend == "python" for served in stages):
+def _streams(plans: Plans, limit: int) -> Check:
+    try:
+        refuse_for_streams(next(served for served in plans.stages if served.stage == "extractor"))
+    except RepositoryError as error:
+        return Check("streams", False, error.message, error.hint)
+    if plans.install is not None and not plans.install.has_backend("python"):
+        return Check(
+            "streams",
+            False,
+            f"the Triton server of {plans.install.origin} has no python backend, which keeps their windows",
+            "leave --streams out, or use another server",
+        )
+    return Check("streams", True, f"the python backend keeps the windows of {limit} at most")
+
+
+def _folder(plans: Plans) -> Check:
+    root, streams = plans.root, plans.options.streams
+    if any(served.backend == "python" for served in plans.stages) or (streams and streams.limit):
         try:
             refuse_unusable_path(root, OTHER_FOLDER)
         except RepositoryError as error:

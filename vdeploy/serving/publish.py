@@ -11,6 +11,7 @@ from vdeploy.serving.choice import Choice, choose_formats
 from vdeploy.serving.preflight import Check, Plans, preflight, refuse_failures
 from vdeploy.serving.target import Target
 from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.layout import streams_of
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.repository import Repository, write_repository
 from vdeploy.triton.stages import BackendChoice, served_stage
@@ -90,7 +91,11 @@ def publish(
         install=install,
         target=known,
     )
-    options = dataclasses.replace(wish.options, accelerate=wish.options.accelerate or formats.accelerate)
+    options = dataclasses.replace(
+        wish.options,
+        accelerate=wish.options.accelerate or formats.accelerate,
+        streams=wish.options.streams or streams_of(root),
+    )
     stages = tuple(
         served_stage(artifact, wish.backend, install)
         for artifact in (

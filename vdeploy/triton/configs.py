@@ -18,8 +18,9 @@ from vdeploy.triton.names import (
     PROBABILITIES,
 )
 from vdeploy.triton.options import ServingOptions
-from vdeploy.triton.stage_config import Tensor, add_tensors, model_config, stage_config
+from vdeploy.triton.stage_config import Tensor, add_step, add_tensors, model_config, stage_config
 from vdeploy.triton.stages import ServedStage, common_batch
+from vdeploy.triton.stream_configs import stream_configs
 
 __all__ = ["LABELS", "render_configs"]
 
@@ -41,7 +42,7 @@ def render_configs(
         options: How they are to be run; `None` for the defaults.
 
     Returns:
-        Text by model name.
+        Text by model name, an ensemble after what it is made of.
 
     Raises:
         RepositoryError: The options do not fit the stages.
@@ -64,19 +65,17 @@ def render_configs(
         stage_config(classifier, Tensor(FEATURES, fp32, features, features), probabilities, batch, chosen),
     )
     ensemble = model_config(ENSEMBLE_MODEL, batch, chosen)
-    ensemble.platform = "ensemble"
-    ensemble.model_transaction_policy.decoupled = False
-    add_tensors(ensemble, Tensor(FRAMES, uint8, clip, clip), probabilities)
-    for model, taken, given in (
-        (EXTRACTOR_MODEL, FRAMES, FEATURES),
-        (CLASSIFIER_MODEL, FEATURES, PROBABILITIES),
-    ):
-        step = ensemble.ensemble_scheduling.step.add(model_name=model, model_version=-1)
-        step.input_map[taken] = taken
-        step.output_map[given] = given
-    for name, value in _client_parameters(manifest).items():
-        ensemble.parameters[name].string_value = json.dumps(value, sort_keys=True)
-    return {config.name: HEADER + text_format.MessageToString(config, as_utf8=True) for config in (*stages, ensemble)}
+    add_tensors(ensemble, (Tensor(FRAMES, uint8, clip),), (probabilities,))
+    add_step(ensemble, EXTRACTOR_MODEL, {FRAMES: FRAMES}, {FEATURES: FEATURES})
+    add_step(ensemble, CLASSIFIER_MODEL, {FEATURES: FEATURES}, {PROBABILITIES: PROBABILITIES})
+    configs, ensembles = [*stages, ensemble], [ensemble]
+    if chosen.streams and chosen.streams.limit:
+        window, streams = stream_configs(extractor, clip, dim, probabilities, batch, chosen)
+        configs, ensembles = [*stages, window, ensemble, streams], [ensemble, streams]
+    for config in ensembles:
+        for name, value in _client_parameters(manifest).items():
+            config.parameters[name].string_value = json.dumps(value, sort_keys=True)
+    return {config.name: HEADER + text_format.MessageToString(config, as_utf8=True) for config in configs}
 
 
 def _client_parameters(manifest: Manifest) -> dict[str, Any]:

@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
+from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.errors import AccessError, ClientError, RolloutError
 from vdeploy.triton.control_key import VARIABLE, key_headers
-from vdeploy.triton.names import ENSEMBLE_MODEL
+from vdeploy.triton.names import ENSEMBLE_MODEL, MISSING
 from vdeploy.triton.server_log import reason_in
+from vdeploy.triton.stream import new_stream_id
 
 __all__ = ["Answer", "Control"]
 
 CALL_TIMEOUT_SECONDS = 10.0
 
-_TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.float32): "FP32"}
 _REASON = re.compile(r"version \d+ is at \w+ state: (?:\w+: )?(?P<why>.+)")
 _RESTRICTED = "protocol is restricted"
 _LITTLE_SAID = "failed to poll"
@@ -162,15 +163,37 @@ class Control:
         Raises:
             tritonclient.utils.InferenceServerException: It fails.
         """
-        name, array = inputs
-        tensor = triton.InferInput(name, array.shape, _TYPES[array.dtype])
-        tensor.set_data_from_numpy(np.ascontiguousarray(array))
+        return self._infer(model, [inputs], output, version)
+
+    def infer_stream(
+        self, model: str, inputs: tuple[str, npt.NDArray[Any]], output: str, version: int | None
+    ) -> Answer:
+        """Runs one request as a whole stream, of which nothing is kept; else as `infer`.
+
+        Args:
+            model: A model of `vdeploy.triton.names.STREAM_MODELS`.
+            inputs: Name and content of its input along time, `[1, t, ...]`, no frame of which is missing.
+            output: Name of its output.
+            version: Which version is to answer; `None` for whichever everybody gets.
+        """
+        none_missing = (MISSING, np.zeros(inputs[1].shape[:2], np.int32))
+        stream = {"sequence_id": new_stream_id(), "sequence_start": True, "sequence_end": True}
+        return self._infer(model, [inputs, none_missing], output, version, **stream)
+
+    def _infer(
+        self, model: str, inputs: list[tuple[str, npt.NDArray[Any]]], output: str, version: int | None, **stream: Any
+    ) -> Answer:
+        tensors = []
+        for name, array in inputs:
+            tensors.append(triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
+            tensors[-1].set_data_from_numpy(np.ascontiguousarray(array))
         result = self._client.infer(
             model,
-            [tensor],
+            tensors,
             model_version="" if version is None else str(version),
             outputs=[triton.InferRequestedOutput(output)],
             client_timeout=self.timeout_seconds,
+            **stream,
         )
         return Answer(np.asarray(result.as_numpy(output), np.float32), int(result.get_response().model_version))
 

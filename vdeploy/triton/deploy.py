@@ -15,10 +15,12 @@ from vdeploy.bundle.golden import GoldenClips
 from vdeploy.errors import RolloutError, UserError
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending, Record
-from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS
+from vdeploy.triton.layout import Layout, streams_of
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
+from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.pinning import inherit_settings, interface_of, parameters_of
 from vdeploy.triton.proof import Proof, ask_ensemble
-from vdeploy.triton.repository import CONFIG, BackendChoice, write_repository
+from vdeploy.triton.repository import BackendChoice, write_repository
 from vdeploy.triton.rollout import FIRST_LOOK_SECONDS, Rollout
 
 __all__ = ["Deployed", "deploy", "rollback"]
@@ -56,7 +58,7 @@ def deploy(
 ) -> Deployed:
     """Deploys a bundle.
 
-    Where a version serves, the new one takes over how it is run: instances, GPUs, batching, warm-up.
+    Where a version serves, the new one takes over how it is run: instances, GPUs, batching, warm-up, kept streams.
 
     Args:
         bundle: The bundle.
@@ -91,12 +93,15 @@ def deploy(
                 backend=backend or deployments.backend(),
                 extractor=extractor,
                 classifier=classifier,
+                options=ServingOptions(streams=streams_of(root)),
             )
             repository.check()
-            configs = {model: (repository.root / model / CONFIG).read_text(encoding="utf-8") for model in MODELS}
+            configs = {
+                model: (repository.root / model / CONFIG).read_text(encoding="utf-8") for model in repository.models
+            }
             if previous is not None:
                 current = deployments.current_configs()
-                _check_compatible(current, configs)
+                _check_compatible(deployments.layout, current, configs)
                 configs = {model: inherit_settings(text, current[model]) for model, text in configs.items()}
                 _adopt(control, deployments, previous, golden)
             record = _record_of(configs, deployments.next_version())
@@ -201,8 +206,8 @@ def _refuse_another(control: Control, deployments: Deployments) -> None:
         )
 
 
-def _check_compatible(old: Mapping[str, str], new: Mapping[str, str]) -> None:
-    for model in MODELS:
+def _check_compatible(layout: Layout, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    for model in layout.models:
         if interface_of(old[model]) != interface_of(new[model]):
             raise RolloutError(
                 f"the bundle's {model} has other tensors, another batch size or another backend than the one that "

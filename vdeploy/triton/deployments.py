@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -24,9 +25,10 @@ from training.clock import now
 from training.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
-from vdeploy.triton.names import DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.layout import Layout, layout_of
+from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.pinning import backend_of, pin_ensemble, pin_versions, pinned_version
-from vdeploy.triton.repository import CONFIG, versions_of
+from vdeploy.triton.repository import versions_of
 from vdeploy.triton.stages import FILES, Backend
 from vdeploy.triton.write_errors import one_line_errors
 
@@ -90,6 +92,11 @@ class Deployments:
         self.name = name or str(root)
         self._folder = root / DEPLOYMENTS
 
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """The models of the repository, as they were when first asked for: a deployment neither adds nor drops one."""
+        return layout_of(self.root)
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keeps every other deployment out; a killed process holds nothing.
@@ -124,17 +131,17 @@ class Deployments:
 
     def end(self) -> None:
         """Notes that nothing is going on any more, and removes what killed processes have left."""
-        for folder in (self._folder, *(self.root / model for model in MODELS)):
+        for folder in (self._folder, *(self.root / model for model in self.layout.models)):
             remove_stale(folder)
         (self._folder / _PENDING).unlink(missing_ok=True)
 
     def versions(self) -> list[int]:
-        """Versions that all three models have on disk, rising."""
-        return sorted(set.intersection(*(set(versions_of(self.root / model)) for model in MODELS)))
+        """Versions that all models have on disk, rising."""
+        return sorted(set.intersection(*(set(versions_of(self.root / model)) for model in self.layout.models)))
 
     def next_version(self) -> int:
         """A number that no model has used yet."""
-        return max((number for model in MODELS for number in versions_of(self.root / model)), default=0) + 1
+        return max((number for model in self.layout.models for number in versions_of(self.root / model)), default=0) + 1
 
     def active(self) -> int | None:
         """The version that a server serves which starts now: the pinned one, else the newest."""
@@ -168,11 +175,11 @@ class Deployments:
 
     def current_configs(self) -> dict[str, str]:
         """The configuration of each model as Triton would read it now."""
-        return {model: _read(self.root / model / CONFIG) for model in MODELS}
+        return {model: _read(self.root / model / CONFIG) for model in self.layout.models}
 
     def configs(self, version: int) -> dict[str, str]:
         """The configuration of each model that belongs to a recorded version, nothing pinned."""
-        return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in MODELS}
+        return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in self.layout.models}
 
     def add(self, record: Record, golden: GoldenClips, configs: Mapping[str, str]) -> None:
         """Records a version, in one step."""
@@ -192,7 +199,7 @@ class Deployments:
             staged_version: Its version.
             version: The version's number here.
         """
-        for model in MODELS:
+        for model in self.layout.models:
             (self.root / model).mkdir(exist_ok=True)
             (staged / model / str(staged_version)).rename(self.root / model / str(version))
             for entry in (staged / model).iterdir():
@@ -210,19 +217,21 @@ class Deployments:
         """Has a stage, configured as a version wants it, load some versions the next time that Triton looks."""
         write_text(self.root / model / CONFIG, pin_versions(self.configs(version)[model], versions))
 
-    def pin_ensemble(self, version: int) -> None:
-        """Has the ensemble call a version the next time that Triton looks."""
-        write_text(self.root / ENSEMBLE_MODEL / CONFIG, pin_ensemble(self.configs(version)[ENSEMBLE_MODEL], version))
+    def pin_ensembles(self, version: int) -> None:
+        """Has the ensembles call a version the next time that Triton looks."""
+        configs = self.configs(version)
+        for model in self.layout.ensembles:
+            write_text(self.root / model / CONFIG, pin_ensemble(configs[model], version))
 
     def remove(self, version: int) -> None:
         """Removes a version with its record, the record last."""
-        for model in MODELS:
+        for model in self.layout.models:
             shutil.rmtree(self.root / model / str(version), ignore_errors=True)
         shutil.rmtree(self._folder / str(version), ignore_errors=True)
 
     def remove_configs(self) -> None:
         """Leaves the repository without anything to load."""
-        for model in MODELS:
+        for model in self.layout.models:
             (self.root / model / CONFIG).unlink(missing_ok=True)
 
     def staging(self) -> contextlib.AbstractContextManager[Path]:

@@ -11,23 +11,16 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import tritonclient.grpc as triton
+from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.errors import ServerError
 from vdeploy.triton.control_key import key_headers
-from vdeploy.triton.names import (
-    CLASSIFIER_MODEL,
-    ENSEMBLE_MODEL,
-    EXTRACTOR_MODEL,
-    FEATURES,
-    FRAMES,
-    PROBABILITIES,
-    STAGES,
-)
+from vdeploy.triton.layout import WITH_STREAMS
+from vdeploy.triton.names import STREAM_MODELS
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server_log import reason_in
+from vdeploy.triton.stream import new_stream_id
 
 __all__ = ["Health"]
 
@@ -36,12 +29,6 @@ POLL_SECONDS = 0.05
 
 FULL_BATCHES = 4
 """How many full batches may be in front of an inference before a stage that answers nobody counts as dead."""
-
-_TENSORS: dict[str, tuple[str, type[np.generic], str]] = {
-    EXTRACTOR_MODEL: (FRAMES, np.uint8, FEATURES),
-    CLASSIFIER_MODEL: (FEATURES, np.float32, PROBABILITIES),
-    ENSEMBLE_MODEL: (FRAMES, np.uint8, PROBABILITIES),
-}
 
 
 class _Counts(NamedTuple):
@@ -69,10 +56,12 @@ class Health:
         self._log_file = log_file
         self._timeout = timeout_seconds
         self._headers = key_headers(key)
+        self._ensembles = tuple(model for model in repository.models if model in WITH_STREAMS.ensembles)
+        self._stages = tuple(model for model in repository.models if model in WITH_STREAMS.stages)
         self._counts: dict[str, _Counts] = {}
 
     def check_ensemble(self, timeout_seconds: float) -> None:
-        """Has the ensemble score a clip of zeros.
+        """Has each ensemble score zeros.
 
         Raises:
             TimeoutError: It took longer than `timeout_seconds`.
@@ -81,13 +70,14 @@ class Health:
         started = time.monotonic()
         with self._client() as client:
             try:
-                self._infer(client, ENSEMBLE_MODEL, timeout_seconds)
-                patience = FULL_BATCHES * self._repository.max_batch_size() * (time.monotonic() - started)
-                self._timeout = max(self._timeout, patience)
+                for model in self._ensembles:
+                    self._infer(client, model, timeout_seconds)
+                    patience = FULL_BATCHES * self._repository.max_batch_size() * (time.monotonic() - started)
+                    self._timeout = max(self._timeout, patience)
             except triton.InferenceServerException as error:
                 if error.status() == "StatusCode.DEADLINE_EXCEEDED":
                     raise TimeoutError from error
-                raise self._error(f"{ENSEMBLE_MODEL} fails: {error.message()}") from error
+                raise self._error(f"{model} fails: {error.message()}") from error
 
     def heal(self) -> tuple[str, ...]:
         """Loads again what is dead: a stage that fails an inference and answers nobody else meanwhile.
@@ -103,11 +93,12 @@ class Health:
         with self._client() as client:
             try:
                 client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
-                dead = tuple(model for model in STAGES if not self._is_alive(client, model))
+                dead = tuple(model for model in self._stages if not self._is_alive(client, model))
                 for model in dead:
                     self._reload(client, model)
-                if not client.is_model_ready(ENSEMBLE_MODEL, client_timeout=CALL_TIMEOUT_SECONDS):
-                    self._load(client, ENSEMBLE_MODEL)
+                for model in self._ensembles:
+                    if not client.is_model_ready(model, client_timeout=CALL_TIMEOUT_SECONDS):
+                        self._load(client, model)
             except triton.InferenceServerException as error:
                 raise self._error(f"Triton does not answer any more: {error.message()}") from error
             return dead
@@ -118,11 +109,13 @@ class Health:
             yield client
 
     def _infer(self, client: Any, model: str, timeout_seconds: float) -> None:
-        name, kind, wanted = _TENSORS[model]
-        zeros: npt.NDArray[Any] = np.zeros(self._repository.input_shape(model), kind)
-        tensor = triton.InferInput(name, zeros.shape, "UINT8" if kind is np.uint8 else "FP32")
-        tensor.set_data_from_numpy(zeros)
-        client.infer(model, [tensor], outputs=[triton.InferRequestedOutput(wanted)], client_timeout=timeout_seconds)
+        tensors = []
+        for name, zeros in self._repository.sample(model).items():
+            tensors.append(triton.InferInput(name, zeros.shape, np_to_triton_dtype(zeros.dtype)))
+            tensors[-1].set_data_from_numpy(zeros)
+        # A stream that is over with its only request, so that none is kept of it.
+        whole = {"sequence_id": new_stream_id(), "sequence_start": True, "sequence_end": True}
+        client.infer(model, tensors, client_timeout=timeout_seconds, **(whole if model in STREAM_MODELS else {}))
 
     def _is_alive(self, client: Any, model: str) -> bool:
         before = self._count(client, model)

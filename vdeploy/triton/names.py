@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CLASSIFIER_MODEL",
+    "CONFIG",
     "DEFAULT_GRPC_PORT",
     "DEFAULT_HTTP_PORT",
     "DEFAULT_METRICS_PORT",
@@ -12,11 +13,17 @@ __all__ = [
     "EXTRACTOR_MODEL",
     "FEATURES",
     "FRAMES",
+    "HELD",
     "MAX_BATCH_SIZE",
+    "MISSING",
     "MODELS",
     "PROBABILITIES",
     "STAGES",
+    "STREAM_MODEL",
+    "STREAM_MODELS",
     "THREADS_VARIABLE",
+    "WINDOW",
+    "WINDOW_MODEL",
 ]
 
 EXTRACTOR_MODEL = "vgg19_features"
@@ -24,7 +31,14 @@ CLASSIFIER_MODEL = "lstm_classifier"
 ENSEMBLE_MODEL = "violence_detector"
 STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
 MODELS = (*STAGES, ENSEMBLE_MODEL)
-"""All models of a repository; the ensemble comes after what it is made of."""
+"""All models of a repository that keeps no streams; the ensemble comes after what it is made of."""
+
+WINDOW_MODEL = "violence_window"
+STREAM_MODEL = "violence_stream"
+STREAM_MODELS = (WINDOW_MODEL, STREAM_MODEL)
+"""What a repository has besides where the server keeps the windows of streams: the keeper, and the ensemble with it."""
+
+CONFIG = "config.pbtxt"
 
 DEPLOYMENTS = f"{ENSEMBLE_MODEL}/deployments"
 """What a repository remembers of its deployments; Triton reads only folders with a number for a name."""
@@ -32,6 +46,9 @@ DEPLOYMENTS = f"{ENSEMBLE_MODEL}/deployments"
 FRAMES = "frames"
 FEATURES = "features"
 PROBABILITIES = "probabilities"
+WINDOW = "window"
+HELD = "held"
+MISSING = "missing"
 
 MAX_BATCH_SIZE = 8
 """Clips in one request at most; an ensemble wants the same number in all of its models."""

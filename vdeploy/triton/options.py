@@ -6,7 +6,10 @@ import dataclasses
 
 from vdeploy.errors import RepositoryError
 
-__all__ = ["ServingOptions", "parse_numbers"]
+__all__ = ["DEFAULT_STREAMS", "ServingOptions", "StreamOptions", "parse_numbers"]
+
+DEFAULT_STREAMS = 64
+"""Streams whose windows a server keeps where nobody says how many."""
 
 EXTRACTOR_DELAY_MICROSECONDS = 5_000
 """How long the extractor waits for a fuller batch where there is no budget; nothing beside a second of VGG19."""
@@ -15,6 +18,28 @@ CLASSIFIER_DELAY_MICROSECONDS = 500
 EXTRACTOR_SHARE = 0.09
 """Part of a latency budget that the extractor may spend waiting; most of the budget is for computing."""
 CLASSIFIER_SHARE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamOptions:
+    """How a server keeps the windows of streams.
+
+    Attributes:
+        limit: Live streams at most; 0 keeps none.
+        idle_seconds: How long a stream is kept after its last frame.
+
+    Raises:
+        RepositoryError: A value is out of its range.
+    """
+
+    limit: int = DEFAULT_STREAMS
+    idle_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise RepositoryError(f"--streams is {self.limit}", "give a number above 0, or 0 for none")
+        if not self.idle_seconds > 0:
+            raise RepositoryError(f"streams are kept for {self.idle_seconds:g} s", "give a number above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +60,8 @@ class ServingOptions:
         warmup_batches: Batch sizes that each stage is tried with before it counts as ready; `None` for 1, and on GPUs
             the largest too, because kernels are chosen for a shape.
         accelerate: Whether ONNX Runtime hands its graph to TensorRT, which builds an engine at the first start.
+        streams: How the server keeps the windows of streams; `None` leaves that as it is in the repository, and in a
+            new one keeps none.
 
     Raises:
         RepositoryError: A value is out of its range.
@@ -49,6 +76,7 @@ class ServingOptions:
     loaded_versions: int = 1
     warmup_batches: tuple[int, ...] | None = None
     accelerate: bool = False
+    streams: StreamOptions | None = None
 
     def __post_init__(self) -> None:
         for name in ("instances", "threads", "max_batch", "latency_budget_ms", "max_queue", "loaded_versions"):

@@ -18,9 +18,9 @@ from training.files import cache_dir
 from training.progress import say
 from vdeploy.errors import RepositoryError, UserError
 from vdeploy.triton.deployments import Deployments
-from vdeploy.triton.names import ENSEMBLE_MODEL, STAGES
+from vdeploy.triton.layout import layout_of
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
 from vdeploy.triton.pinning import backend_of
-from vdeploy.triton.repository import CONFIG
 from vdeploy.triton.s3.address import is_s3, parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.lease import Lease
@@ -124,7 +124,7 @@ def _refuse_half(mirror: Mirror, version: int | None, name: str) -> None:
     if f"{ENSEMBLE_MODEL}/{CONFIG}" not in mirror.keys:
         return
     missing = "a version that all models have" if version is None else ""
-    for stage in STAGES if version is not None else ():
+    for stage in layout_of(mirror.root).stages if version is not None else ():
         missing = missing or _missing_of(mirror, stage, f"{stage}/{version}/")
     if missing:
         raise RepositoryError(f"{name} is only half there: {missing} is missing", "upload it again, or empty it")
@@ -137,5 +137,5 @@ def _missing_of(mirror: Mirror, stage: str, folder: str) -> str:
     found = backend_of((mirror.root / config).read_text(encoding="utf-8"))
     backend = next((known for known in FILES if known == found), None)
     held = {key.removeprefix(folder) for key in mirror.keys if key.startswith(folder)}
-    name = missing_file(backend, held) if backend else ""
+    name = missing_file(stage, backend, held) if backend else ""
     return f"{folder}{name}" if name else ""

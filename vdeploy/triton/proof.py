@@ -12,11 +12,22 @@ from tritonclient.utils import InferenceServerException
 
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.errors import RolloutError
-from vdeploy.triton.control import Control
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FEATURES, FRAMES, PROBABILITIES
+from vdeploy.triton.control import Answer, Control
+from vdeploy.triton.layout import PLAIN, Layout
+from vdeploy.triton.names import (
+    CLASSIFIER_MODEL,
+    ENSEMBLE_MODEL,
+    EXTRACTOR_MODEL,
+    FEATURES,
+    FRAMES,
+    PROBABILITIES,
+    STREAM_MODEL,
+    WINDOW,
+    WINDOW_MODEL,
+)
 from vdeploy.triton.transient import is_transient
 
-__all__ = ["Proof", "ask_ensemble", "prove_ensemble", "prove_stages"]
+__all__ = ["Proof", "ask_ensemble", "prove_ensembles", "prove_stages"]
 
 POLL_SECONDS = 0.1
 
@@ -45,8 +56,10 @@ class Proof:
     source: str
 
 
-def prove_stages(control: Control, version: int, golden: GoldenClips, timeout_seconds: float) -> Proof:
-    """Sends the golden clips through a version of the two stages, past the ensemble, so that no client sees it.
+def prove_stages(
+    control: Control, version: int, golden: GoldenClips, timeout_seconds: float, layout: Layout = PLAIN
+) -> Proof:
+    """Sends the golden clips through a version of the stages, past the ensembles, so that no client sees it.
 
     Raises:
         RolloutError: An answer is wrong, or there was none within `timeout_seconds`.
@@ -54,24 +67,35 @@ def prove_stages(control: Control, version: int, golden: GoldenClips, timeout_se
 
     def run(clip: Clip) -> Array:
         features = control.infer(EXTRACTOR_MODEL, (FRAMES, clip), FEATURES, version).output
+        if layout.keeps_streams:
+            features = control.infer_stream(WINDOW_MODEL, (FEATURES, features), WINDOW, version).output
         return control.infer(CLASSIFIER_MODEL, (FEATURES, features), PROBABILITIES, version).output
 
     return _prove(version, golden, run, timeout_seconds)
 
 
-def prove_ensemble(control: Control, version: int, golden: GoldenClips, timeout_seconds: float) -> Proof:
-    """Sends the golden clips the way that clients do.
+def prove_ensembles(
+    control: Control, version: int, golden: GoldenClips, timeout_seconds: float, layout: Layout = PLAIN
+) -> Proof:
+    """Sends the golden clips the way that clients do; where the server keeps streams, also as streams of one window.
 
     Raises:
         RolloutError: An answer is wrong, or another version's, or there was none within `timeout_seconds`.
     """
 
-    def run(clip: Clip) -> Array:
-        answer = control.infer(ENSEMBLE_MODEL, (FRAMES, clip), PROBABILITIES, None)
+    def checked(answer: Answer) -> Array:
         if answer.version != version:
             raise RolloutError(f"version {answer.version} answers instead of version {version}")
         return answer.output
 
+    def run(clip: Clip) -> Array:
+        return checked(control.infer(ENSEMBLE_MODEL, (FRAMES, clip), PROBABILITIES, None))
+
+    def run_stream(clip: Clip) -> Array:
+        return checked(control.infer_stream(STREAM_MODEL, (FRAMES, clip), PROBABILITIES, None))
+
+    if layout.keeps_streams:
+        _prove(version, golden, run_stream, timeout_seconds)
     return _prove(version, golden, run, timeout_seconds)
 
 

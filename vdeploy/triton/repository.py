@@ -1,11 +1,13 @@
-"""The Triton model repository of a bundle: two stages and the ensemble of them.
+"""The Triton model repository of a bundle: two stages and the ensemble of them; with streams, two more models.
 
     <root>/vgg19_features/      config.pbtxt, 1/model.onnx (and 1/model.py for the Python backend), or 1/model.plan,
                                 or 1/model.xml and 1/model.bin with 1/model.py
     <root>/lstm_classifier/     config.pbtxt, labels.txt, 1/...
     <root>/violence_detector/   config.pbtxt, labels.txt, 1/
+    <root>/violence_window/     config.pbtxt, 1/model.py       where the server keeps the windows of streams
+    <root>/violence_stream/     config.pbtxt, labels.txt, 1/   the ensemble with it
 
-A deployment is a version folder, the same number in all three models. It appears by a rename, so Triton never sees half
+A deployment is a version folder, the same number in all models. It appears by a rename, so Triton never sees half
 of one, and the one before stays. Other models in the repository are left alone.
 """
 
@@ -16,6 +18,8 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
@@ -24,7 +28,15 @@ from vdeploy.bundle import Bundle
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.layout import PLAIN, WITH_STREAMS, layout_of, streams_of
+from vdeploy.triton.names import (
+    CONFIG,
+    ENSEMBLE_MODEL,
+    EXTRACTOR_MODEL,
+    STREAM_MODEL,
+    STREAM_MODELS,
+    WINDOW_MODEL,
+)
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
 from vdeploy.triton.stages import (
@@ -40,9 +52,16 @@ from vdeploy.triton.write_errors import one_line_errors
 
 __all__ = ["CONFIG", "BackendChoice", "Repository", "read_config", "versions_of", "write_repository"]
 
-CONFIG = "config.pbtxt"
-
 _CODE = Path(__file__).with_name("python_model.py")
+_WINDOW_CODE = Path(__file__).with_name("window_model.py")
+
+_NUMPY_TYPES = {
+    model_config_pb2.TYPE_UINT8: np.uint8,
+    model_config_pb2.TYPE_INT32: np.int32,
+    model_config_pb2.TYPE_FP32: np.float32,
+}
+
+_WITHOUT_LABELS = {EXTRACTOR_MODEL, WINDOW_MODEL}
 
 
 class _File(NamedTuple):
@@ -57,7 +76,7 @@ class Repository:
     Attributes:
         root: Its folder.
         version: The version that Triton serves, the newest.
-        models: Names of its models, the ensemble last.
+        models: Names of its models, an ensemble after what it is made of.
         backend: The backend that runs the extractor.
         classifier_backend: The backend that runs the classifier; `None` for the same.
         takes_turns: Whether stages share a GPU and take turns on it, which the server must be told.
@@ -75,7 +94,8 @@ class Repository:
     @property
     def backends(self) -> tuple[Backend, ...]:
         """The backends that the server must have, each once."""
-        return tuple(dict.fromkeys((self.backend, self.classifier_backend or self.backend)))
+        of_window: tuple[Backend, ...] = ("python",) if WINDOW_MODEL in self.models else ()
+        return tuple(dict.fromkeys((self.backend, self.classifier_backend or self.backend, *of_window)))
 
     @property
     def python_runtimes(self) -> tuple[str, ...]:
@@ -85,8 +105,10 @@ class Repository:
         return tuple(module for file, module in PYTHON_RUNTIMES.items() if file in held)
 
     def _backend_of(self, model: str) -> Backend | None:
-        if model == ENSEMBLE_MODEL:
+        if model in {ENSEMBLE_MODEL, STREAM_MODEL}:
             return None
+        if model == WINDOW_MODEL:
+            return "python"
         return self.backend if model == EXTRACTOR_MODEL else self.classifier_backend or self.backend
 
     def check(self) -> None:
@@ -101,10 +123,10 @@ class Repository:
         for model in self.models:
             folder = self.root / model
             wanted = [folder / CONFIG]
-            if model != EXTRACTOR_MODEL:
+            if model not in _WITHOUT_LABELS:
                 wanted.append(folder / LABELS)
             backend, version = self._backend_of(model), folder / str(self.version)
-            if backend is not None and (name := missing_file(backend, _names_in(version))):
+            if backend is not None and (name := missing_file(model, backend, _names_in(version))):
                 wanted.append(version / name)
             for file in wanted:
                 if not file.is_file():
@@ -113,16 +135,22 @@ class Repository:
                 raise RepositoryError(
                     f"{folder} has no version {self.version} in the model repository", "write the repository again"
                 )
-            self.input_shape(model)
+            self.sample(model)
 
-    def input_shape(self, model: str) -> tuple[int, ...]:
-        """The smallest batch that a model takes, from its configuration: one clip, and one where an axis is free.
+    def sample(self, model: str) -> dict[str, npt.NDArray[Any]]:
+        """The smallest batch of zeros that a model takes, from its configuration: 1 where an axis is free.
+
+        Returns:
+            Its inputs by name.
 
         Raises:
             RepositoryError: The configuration cannot be read.
         """
         config = read_config(self.root / model / CONFIG)
-        return (1, *(max(1, size) for size in config.input[0].dims))
+        return {
+            tensor.name: np.zeros((1, *(max(1, size) for size in tensor.dims)), _NUMPY_TYPES[tensor.data_type])
+            for tensor in config.input
+        }
 
     def max_batch_size(self) -> int:
         """Clips in one request at most, from the configuration of the ensemble.
@@ -143,9 +171,10 @@ def write_repository(
     classifier: str = "onnx-fp32",
     options: ServingOptions | None = None,
 ) -> Repository:
-    """Writes or brings up to date the three models of a bundle.
+    """Writes or brings up to date the models of a bundle.
 
-    Where the newest version holds the bundle's files already, it is used again; otherwise the next one is made.
+    Where the newest version holds the bundle's files already, it is used again; otherwise the next one is made. The
+    models that keep the windows of streams come and go by `options.streams` alone.
 
     Args:
         bundle: What to serve.
@@ -166,20 +195,27 @@ def write_repository(
     """
     artifacts = bundle.artifact("extractor", extractor), bundle.artifact("classifier", classifier)
     first, second = (served_stage(artifact, backend, install) for artifact in artifacts)
-    configs = render_configs(bundle.manifest, first, second, options)
-    contents = {
-        served.model: _stage_files(served, bundle.path(artifact), artifact.sha256)
-        for served, artifact in zip((first, second), artifacts, strict=True)
-    } | {ENSEMBLE_MODEL: {}}
+    chosen = options or ServingOptions()
+    chosen = chosen if chosen.streams else dataclasses.replace(chosen, streams=streams_of(root))
+    configs = render_configs(bundle.manifest, first, second, chosen)
+    layout = WITH_STREAMS if STREAM_MODEL in configs else PLAIN
+    contents: dict[str, dict[str, _File]] = {model: {} for model in layout.models}
+    for served, artifact in zip((first, second), artifacts, strict=True):
+        contents[served.model] = _stage_files(served, bundle.path(artifact), artifact.sha256)
+    if layout.keeps_streams:
+        contents[WINDOW_MODEL] = {CODE_FILE: _File(_WINDOW_CODE, sha256_of(_WINDOW_CODE))}
     with one_line_errors(root):
+        if layout_of(root).keeps_streams and not layout.keeps_streams:
+            _remove_streams(root)
         version = _version_for(root, contents)
-        for model in MODELS:
-            _publish(root / model / str(version), contents[model])
+        for model, files in contents.items():
+            _publish(root / model / str(version), files)
         for model, text in configs.items():
-            if model != EXTRACTOR_MODEL:
+            if model not in _WITHOUT_LABELS:
                 _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in bundle.manifest.classes))
             _write_if_new(root / model / CONFIG, text)
-    return Repository(root, version, MODELS, first.backend, second.backend, "rate_limiter" in configs[first.model])
+    takes_turns = "rate_limiter" in configs[first.model]
+    return Repository(root, version, layout.models, first.backend, second.backend, takes_turns)
 
 
 def read_config(file: Path) -> Any:
@@ -226,8 +262,8 @@ def _names_in(folder: Path) -> set[str]:
 
 def _version_for(root: Path, contents: dict[str, dict[str, _File]]) -> int:
     """The newest version if what it holds is wanted (a killed writer may have left some models out), else the next."""
-    newest = max((number for model in MODELS for number in versions_of(root / model)), default=0)
-    held = {model: folder for model in MODELS if (folder := root / model / str(newest)).is_dir()}
+    newest = max((number for model in contents for number in versions_of(root / model)), default=0)
+    held = {model: folder for model in contents if (folder := root / model / str(newest)).is_dir()}
     wanted = {model: {name: file.sha256 for name, file in files.items()} for model, files in contents.items()}
     if newest and all(_digests_of(folder) == wanted[model] for model, folder in held.items()):
         return newest
@@ -248,6 +284,14 @@ def _publish(final: Path, content: dict[str, _File]) -> None:
             else:
                 link_or_copy(file.source, staged / name)
         publish_folder(staged, final)
+
+
+def _remove_streams(root: Path) -> None:
+    """Removes the models that keep streams, their configurations first, the ensemble's first of all."""
+    for model in reversed(STREAM_MODELS):
+        (root / model / CONFIG).unlink(missing_ok=True)
+    for model in STREAM_MODELS:
+        shutil.rmtree(root / model)
 
 
 def _write_if_new(file: Path, text: str) -> None:

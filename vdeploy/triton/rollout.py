@@ -1,8 +1,11 @@
 """The order of steps in which one version takes over from another, and the way back.
 
-Both versions of both stages are loaded before the ensemble is switched, and the old ones stay until the old ensemble
-has answered its last request. So at every moment, and after a kill at any moment, each request runs through stages of
-one version, and a server that is started on the repository serves the old version or the new one.
+Both versions of all stages are loaded before the ensembles are switched, and the old ones stay until the old ensembles
+have answered their last requests. So at every moment, and after a kill at any moment, each request runs through stages
+of one version, and a server that is started on the repository serves the old version or the new one.
+
+Streams whose windows the server keeps live in one version: the new one does not know them and refuses their next
+frame, whereupon clients begin them anew with the last frames, and no window mixes features of two versions.
 """
 
 from __future__ import annotations
@@ -15,8 +18,7 @@ from training.progress import say
 from vdeploy.errors import RolloutError
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending
-from vdeploy.triton.names import ENSEMBLE_MODEL, MODELS, STAGES
-from vdeploy.triton.proof import Proof, prove_ensemble, prove_stages
+from vdeploy.triton.proof import Proof, prove_ensembles, prove_stages
 
 __all__ = ["Rollout"]
 
@@ -50,7 +52,7 @@ class Rollout:
         """
         if self._deployments.is_pinned():
             return
-        for stage in STAGES:
+        for stage in self._deployments.layout.stages:
             self._deployments.pin_stage(stage, version, {version})
         try:
             self._switch(version)
@@ -69,20 +71,22 @@ class Rollout:
         """
         target, previous = pending.target, pending.previous
         beside = {target, previous} if previous is not None and self._serves(previous) else {target}
-        for stage in STAGES:
+        for stage in self._deployments.layout.stages:
             self._load(stage, target, beside)
         say(f"rollout: version {target} is loaded")
-        prove_stages(self._control, target, self._deployments.golden(target), self._control.timeout_seconds)
+        golden, layout = self._deployments.golden(target), self._deployments.layout
+        prove_stages(self._control, target, golden, self._control.timeout_seconds, layout)
         say(f"rollout: version {target} is proven")
         self._switch(target)
         self._prove(target)
         self._deployments.activated(target, previous=previous)
         say(f"rollout: version {target} answers")
         if previous is not None:
-            self._drain(previous)
-            for stage in STAGES:
+            for ensemble in self._deployments.layout.ensembles:
+                self._drain(previous, ensemble)
+            for stage in self._deployments.layout.stages:
                 self._load(stage, target, {target})
-            for stage in STAGES:
+            for stage in self._deployments.layout.stages:
                 self._drain(previous, stage)
             say(f"rollout: version {previous} is retired")
         return self._prove(target)
@@ -113,21 +117,23 @@ class Rollout:
         target, previous = pending.target, pending.previous
         record = self._deployments.record(target)
         if previous is None:
-            for model in reversed(MODELS):
+            for model in reversed(self._deployments.layout.models):
                 with contextlib.suppress(RolloutError):
                     self._control.unload(model)
             self._deployments.remove_configs()
             self._deployments.remove(target)
             self._deployments.end()
             return None
-        for stage in STAGES:
+        for stage in self._deployments.layout.stages:
             self._bring_back(stage, previous, target)
-        self._deployments.pin_ensemble(previous)
-        if self._control.states(ENSEMBLE_MODEL).get(previous) != "READY":
-            self._control.load(ENSEMBLE_MODEL)
+        self._deployments.pin_ensembles(previous)
+        for ensemble in self._deployments.layout.ensembles:
+            if self._control.states(ensemble).get(previous) != "READY":
+                self._control.load(ensemble)
         self._revive(previous)
-        self._drain(target)
-        for stage in STAGES:
+        for ensemble in self._deployments.layout.ensembles:
+            self._drain(target, ensemble)
+        for stage in self._deployments.layout.stages:
             self._drop(stage, previous, target)
         proof = self._revive(previous)
         if record is None or not record.activated:
@@ -139,7 +145,8 @@ class Rollout:
         deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
         still_since = time.monotonic()
         while time.monotonic() - still_since < SETTLED_SECONDS:
-            if any({"LOADING", "UNLOADING"} & set(self._control.states(model).values()) for model in MODELS):
+            models = self._deployments.layout.models
+            if any({"LOADING", "UNLOADING"} & set(self._control.states(model).values()) for model in models):
                 still_since = time.monotonic()
             if time.monotonic() > deadline:
                 say("rollout: Triton does not end what the interrupted deployment has asked for")
@@ -148,7 +155,7 @@ class Rollout:
 
     def _serves(self, version: int) -> bool:
         try:
-            prove_ensemble(self._control, version, self._deployments.golden(version), FIRST_LOOK_SECONDS)
+            self._prove(version, FIRST_LOOK_SECONDS)
         except RolloutError as error:
             say(f"rollout: version {version} does not serve any more: {error.message}")
             return False
@@ -165,14 +172,15 @@ class Rollout:
             )
 
     def _switch(self, version: int) -> None:
-        self._deployments.pin_ensemble(version)
-        self._control.load(ENSEMBLE_MODEL)
+        self._deployments.pin_ensembles(version)
+        for ensemble in self._deployments.layout.ensembles:
+            self._control.load(ensemble)
 
-    def _prove(self, version: int) -> Proof:
-        golden = self._deployments.golden(version)
-        return prove_ensemble(self._control, version, golden, self._control.timeout_seconds)
+    def _prove(self, version: int, timeout_seconds: float | None = None) -> Proof:
+        golden, layout = self._deployments.golden(version), self._deployments.layout
+        return prove_ensembles(self._control, version, golden, timeout_seconds or self._control.timeout_seconds, layout)
 
-    def _drain(self, version: int, model: str = ENSEMBLE_MODEL) -> None:
+    def _drain(self, version: int, model: str) -> None:
         """Waits until a version that was replaced has answered its last request, and Triton has let go of it.
 
         No request is lost where that takes too long: what runs already keeps its version. It does where a process of
@@ -195,14 +203,13 @@ class Rollout:
 
     def _revive(self, version: int) -> Proof:
         """Proves a version; one whose process has died is loaded anew, for Triton does not do that by itself."""
-        golden = self._deployments.golden(version)
         try:
-            return prove_ensemble(self._control, version, golden, FIRST_LOOK_SECONDS)
+            return self._prove(version, FIRST_LOOK_SECONDS)
         except RolloutError:
-            for model in reversed(MODELS):
+            for model in reversed(self._deployments.layout.models):
                 with contextlib.suppress(RolloutError):
                     self._control.unload(model)
-            for model in MODELS:
+            for model in self._deployments.layout.models:
                 self._control.load(model)
             return self._prove(version)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2
@@ -11,7 +12,7 @@ from vdeploy.errors import RepositoryError
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.stages import ServedStage
 
-__all__ = ["GPU_RESOURCE", "Tensor", "add_tensors", "model_config", "stage_config"]
+__all__ = ["GPU_RESOURCE", "Tensor", "add_step", "add_tensors", "model_config", "stage_config"]
 
 GPU_RESOURCE = "gpu"
 """What an execution on a GPU needs, and each GPU has once, so that two stages that share it take turns. Several
@@ -28,14 +29,14 @@ class Tensor:
         name: Its name.
         data_type: A value of Triton's `DataType`.
         dims: Its shape; -1 for a free axis.
-        sample: Its shape in a warm-up.
+        sample: Its shape in a warm-up; left out where there is none.
         labels: The file with names of its values, or `""`.
     """
 
     name: str
     data_type: int
     dims: tuple[int, ...]
-    sample: tuple[int, ...]
+    sample: tuple[int, ...] = ()
     labels: str = ""
 
 
@@ -47,10 +48,30 @@ def model_config(name: str, batch: int, options: ServingOptions) -> Any:
     return config
 
 
-def add_tensors(config: Any, taken: Tensor, given: Tensor) -> None:
-    """Adds the input and the output of a model."""
-    config.input.add(name=taken.name, data_type=taken.data_type, dims=taken.dims)
-    config.output.add(name=given.name, data_type=given.data_type, dims=given.dims, label_filename=given.labels)
+def add_tensors(config: Any, taken: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+    """Adds the inputs and the outputs of a model."""
+    for tensor in taken:
+        config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    for tensor in given:
+        config.output.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, label_filename=tensor.labels)
+
+
+def add_step(ensemble: Any, model: str, taken: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Adds a stage to an ensemble.
+
+    Args:
+        ensemble: Its `ModelConfig`, or one that becomes an ensemble by this.
+        model: The stage.
+        taken: The ensemble's tensors by the names of the stage's inputs.
+        given: The ensemble's tensors by the names of the stage's outputs.
+    """
+    ensemble.platform = "ensemble"
+    ensemble.model_transaction_policy.decoupled = False
+    step = ensemble.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+    for name, tensor in taken.items():
+        step.input_map[name] = tensor
+    for name, tensor in given.items():
+        step.output_map[name] = tensor
 
 
 def stage_config(served: ServedStage, taken: Tensor, given: Tensor, batch: int, options: ServingOptions) -> Any:
@@ -74,7 +95,7 @@ def stage_config(served: ServedStage, taken: Tensor, given: Tensor, batch: int, 
     config.default_model_filename = served.files[0]
     config.optimization.input_pinned_memory.enable = True
     config.optimization.output_pinned_memory.enable = True
-    add_tensors(config, taken, given)
+    add_tensors(config, (taken,), (given,))
     _place(config, served, options)
     _batch(config, served, batch, options)
     if options.accelerate:

@@ -9,7 +9,7 @@ from typing import Literal
 from vdeploy.bundle import Artifact, Stage
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
+from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE, WINDOW_MODEL
 
 __all__ = [
     "CODE_FILE",
@@ -122,18 +122,20 @@ def refusal(format_name: str) -> tuple[str, str] | None:
     return next((reason for begin, reason in _REFUSALS.items() if format_name.startswith(begin)), None)
 
 
-def missing_file(backend: Backend, held: Collection[str]) -> str:
+def missing_file(model: str, backend: Backend, held: Collection[str]) -> str:
     """The first file that a version folder lacks, of what it seems to hold.
 
     Args:
+        model: Name of the model that it is a version of.
         backend: What is to open it.
         held: Names of its files.
 
     Returns:
         The file's name, or `""` where nothing is missing.
     """
-    nearest = max(FILES[backend], key=lambda files: len({*files} & {*held}))
-    whole = any({*files} <= {*held} for files in FILES[backend])
+    kinds = ((CODE_FILE,),) if model == WINDOW_MODEL else FILES[backend]
+    nearest = max(kinds, key=lambda files: len({*files} & {*held}))
+    whole = any({*files} <= {*held} for files in kinds)
     return "" if whole else next(file for file in nearest if file not in held)
 
 

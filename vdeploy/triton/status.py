@@ -14,8 +14,9 @@ from vdeploy.errors import AccessError, ClientError, RepositoryError, RolloutErr
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending, Record
-from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES, MODELS, PROBABILITIES
-from vdeploy.triton.proof import prove_ensemble
+from vdeploy.triton.layout import WITH_STREAMS
+from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES, PROBABILITIES
+from vdeploy.triton.proof import prove_ensembles
 from vdeploy.triton.rollout import FIRST_LOOK_SECONDS
 
 __all__ = ["Status", "VersionStatus", "read_status"]
@@ -96,7 +97,8 @@ def read_status(control: Control, root: Path | None = None) -> Status:
     if deployments is not None and record is not None and not problem:
         try:
             golden = deployments.golden(record.version)
-            milliseconds = prove_ensemble(control, record.version, golden, FIRST_LOOK_SECONDS).milliseconds
+            proof = prove_ensembles(control, record.version, golden, FIRST_LOOK_SECONDS, deployments.layout)
+            milliseconds = proof.milliseconds
         except RolloutError as error:
             problem = error.message
     return Status(
@@ -130,9 +132,9 @@ def _ask(control: Control) -> tuple[int | None, str, float | None, str]:
 
 def _versions(control: Control, deployments: Deployments | None, answering: int | None) -> tuple[VersionStatus, ...]:
     try:
-        states = {model: control.states(model) for model in MODELS}
+        states = {model: control.states(model) for model in WITH_STREAMS.models}
     except AccessError:
-        states = {model: {} for model in MODELS}
+        states = {model: {} for model in WITH_STREAMS.models}
     on_disk = set(deployments.versions()) if deployments else set()
     known = {
         version
@@ -146,7 +148,7 @@ def _versions(control: Control, deployments: Deployments | None, answering: int 
         VersionStatus(
             version,
             version in on_disk if deployments else None,
-            {model: states[model][version] for model in MODELS if version in states[model]},
+            {model: of_model[version] for model, of_model in states.items() if version in of_model},
             version == answering,
             deployments.record(version) if deployments else None,
         )

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vdeploy.errors import ClientError
+from vdeploy.scoring import StreamScorer
 from vdeploy.timelines.events import EventRule, EventTracker
 from vdeploy.timelines.sliding import ScoredWindow, SlidingDetector
 from vdeploy.timelines.windows import WindowPlan
 from vdeploy.watch.camera import Camera, backoff_s
 from vdeploy.watch.inbox import Arrival, Inbox
 from vdeploy.watch.report import Report
+from vdeploy.watch.server_windows import ServerWindows
 
 if TYPE_CHECKING:
     from vdeploy.scoring import StagedScorer
@@ -47,7 +49,7 @@ def watch(
 
     Args:
         sources: What to watch.
-        connect: Opens the scorer.
+        connect: Opens the scorer. One that is a `vdeploy.scoring.StreamScorer` keeps the windows itself.
         window_s: Length of a window in seconds; left out, that of the training clips, or 2 s where it is not known.
         stride_s: From window to window; half a window if left out.
         rule: What makes windows events; left out, the one for the scorer's threshold.
@@ -181,7 +183,9 @@ class _Watcher:
             yield Report("scorer_back")
             return
 
-    def _new_detector(self) -> SlidingDetector[int]:
+    def _new_detector(self) -> SlidingDetector[int] | ServerWindows[int]:
+        if isinstance(self._scorer, StreamScorer):
+            return ServerWindows(self._scorer, self._plan, longest_gap=self._plan.frames)
         return SlidingDetector(self._scorer, self._plan, longest_gap=self._plan.frames)
 
 

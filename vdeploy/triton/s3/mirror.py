@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from training.files import write_json
 from training.progress import track
-from vdeploy.triton.names import DEPLOYMENTS, MODELS
+from vdeploy.triton.layout import WITH_STREAMS
+from vdeploy.triton.names import DEPLOYMENTS
 from vdeploy.triton.s3.bucket import Bucket, Found
 from vdeploy.triton.s3.keys import PLACEHOLDER, is_config, is_ours, removal_order, version_of, writing_order
 from vdeploy.triton.write_errors import one_line_errors
@@ -133,7 +134,7 @@ class Mirror:
         """Keys of what is in the folder, but for its own lock and what is hidden, as unfinished files are."""
         files = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
         found = {key for key in files if key != _FOLDER_LOCK and is_ours(key)}
-        folders = (folder for model in MODELS for folder in (self.root / model).glob("[0-9]*"))
+        folders = (folder for model in WITH_STREAMS.models for folder in (self.root / model).glob("[0-9]*"))
         for folder in folders:
             prefix = f"{folder.relative_to(self.root).as_posix()}/"
             if not any(folder.iterdir()) and not any(key.startswith(prefix) for key in self._remote):

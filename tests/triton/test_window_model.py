@@ -1,0 +1,201 @@
+"""The keeper of windows in this process, where time goes by at will; a stand-in plays Triton's Python module."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.clips import frame_indices
+from vdeploy.triton import stream, stream_client
+
+START, END = 1, 2
+LENGTH, DIM, LIMIT, IDLE_S = 4, 3, 2, 10.0
+
+
+class Refused(Exception):
+    NOT_FOUND, UNAVAILABLE, INVALID_ARG = "NOT_FOUND", "UNAVAILABLE", "INVALID_ARG"
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Request:
+    def __init__(self, name: int | str, features: np.ndarray, missing: np.ndarray, flags: int) -> None:
+        self.tensors = {"features": features, "missing": missing}
+        self.correlation_id, self.flags = (lambda: name), (lambda: flags)
+
+
+class Keeper:
+    """The model, and what a caller of it needs."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self.now = 0.0
+        module.time = types.SimpleNamespace(monotonic=lambda: self.now)
+        self.model = module.TritonPythonModel()
+        config = {
+            "output": [{"dims": [str(LENGTH), str(DIM)]}, {"dims": ["1"]}],
+            "parameters": {
+                "max_streams": {"string_value": str(LIMIT)},
+                "idle_seconds": {"string_value": str(IDLE_S)},
+            },
+        }
+        self.model.initialize({"model_config": json.dumps(config)})
+
+    def ask(self, name: int | str, *numbers: int, flags: int = 0, missing: list[int] | None = None) -> list[int]:
+        """Sends frames whose features are their number, and reads the numbers in the window."""
+        features = np.repeat(np.array(numbers, np.float32)[:, None], DIM, axis=1)[None]
+        counts = np.array([missing or [0] * len(numbers)], np.int32)
+        return self.send(Request(name, features, counts, flags))
+
+    def send(self, request: Request) -> list[int]:
+        (answer,) = self.model.execute([request])
+        if isinstance(answer, Refused):
+            raise answer
+        (window, held) = (array for _, array in answer)
+        assert (window.shape, window.dtype) == ((1, LENGTH, DIM), np.float32)
+        assert (held.shape, held.dtype) == ((1, 1), np.int32)
+        assert (window[0] == window[0, :, :1]).all()
+        self.held = int(held[0, 0])
+        return [int(number) for number in window[0, :, 0]]
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Keeper:
+    backend = types.ModuleType("triton_python_backend_utils")
+    backend.get_input_tensor_by_name = lambda request, name: request.tensors[name]
+    backend.InferenceResponse = lambda tensors=(), error=None: error or tensors
+    backend.TritonError = Refused
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
+    path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "window_model.py"
+    spec = importlib.util.spec_from_file_location("model", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "model", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "_tensor", lambda name, array: (name, array))
+    return Keeper(module)
+
+
+def test_the_window_slides(keeper: Keeper) -> None:
+    assert keeper.ask(7, 1, flags=START) == [1, 1, 1, 1]
+    assert keeper.ask(7, 2) == [1, 1, 2, 2]
+    assert keeper.ask(7, 3, 4) == [1, 2, 3, 4]
+    assert keeper.held == 4
+    assert keeper.ask(7, 5) == [2, 3, 4, 5]
+    assert keeper.held == 4
+
+
+@pytest.mark.parametrize("length", range(1, LENGTH + 1))
+def test_a_short_stream_is_spread_as_a_short_clip_is(keeper: Keeper, length: int) -> None:
+    assert keeper.ask(7, *range(length), flags=START) == frame_indices(length, LENGTH)
+    assert keeper.held == length
+
+
+def test_the_frame_before_stands_for_missing_ones(keeper: Keeper) -> None:
+    assert keeper.ask(7, 1, 2, flags=START, missing=[9, 1]) == [1, 1, 1, 2]
+    assert keeper.held == 3
+    assert keeper.ask(7, 3, missing=[2]) == [2, 2, 2, 3]
+    assert keeper.ask(7, 4, missing=[2**31 - 1]) == [3, 3, 3, 4]
+
+
+def test_streams_are_apart_and_names_may_be_text(keeper: Keeper) -> None:
+    keeper.ask(7, 1, flags=START)
+    keeper.ask("yard", 5, flags=START)
+    assert keeper.ask(7, 2) == [1, 1, 2, 2]
+    assert keeper.ask("yard", 6) == [5, 5, 6, 6]
+
+
+def test_start_begins_anew(keeper: Keeper) -> None:
+    keeper.ask(7, 1, 2, 3, flags=START)
+    assert keeper.ask(7, 9, flags=START) == [9, 9, 9, 9]
+
+
+def test_what_triton_frees_is_not_kept(keeper: Keeper) -> None:
+    features = np.ones((1, 1, DIM), np.float32)
+    keeper.send(Request(7, features, np.zeros((1, 1), np.int32), START))
+    features[:] = 99
+    assert keeper.ask(7, 2) == [1, 1, 2, 2]
+
+
+def test_an_unknown_stream_is_refused_so_that_a_client_sees_it(keeper: Keeper) -> None:
+    with pytest.raises(Refused, match="stream 7 is not known here: begin it anew, with its last frames") as caught:
+        keeper.ask(7, 1)
+    assert caught.value.code == "NOT_FOUND"
+    assert stream._LOST in str(caught.value)
+
+
+def test_a_stream_too_many_is_refused_and_the_others_go_on(keeper: Keeper) -> None:
+    keeper.ask(1, 1, flags=START)
+    keeper.ask(2, 1, flags=START)
+    with pytest.raises(Refused, match="all 2 streams that are kept at most are live") as caught:
+        keeper.ask(3, 1, flags=START)
+    assert caught.value.code == "UNAVAILABLE"
+    assert stream_client._NO_ROOM in str(caught.value)
+    assert keeper.ask(1, 2) == [1, 1, 2, 2]
+    assert keeper.ask(2, 5, flags=START) == [5, 5, 5, 5]
+
+
+def test_end_makes_room(keeper: Keeper) -> None:
+    keeper.ask(1, 1, flags=START)
+    keeper.ask(2, 1, flags=START)
+    assert keeper.ask(1, 2, flags=END) == [1, 1, 2, 2]
+    keeper.ask(3, 1, flags=START)
+    with pytest.raises(Refused, match="stream 1 is not known"):
+        keeper.ask(1, 3)
+
+
+def test_a_whole_stream_in_a_request_needs_no_room(keeper: Keeper) -> None:
+    keeper.ask(1, 1, flags=START)
+    keeper.ask(2, 1, flags=START)
+    assert keeper.ask(3, 1, 2, 3, 4, flags=START | END) == [1, 2, 3, 4]
+    assert keeper.ask(1, 2) == [1, 1, 2, 2]
+
+
+def test_who_is_idle_is_forgotten_and_nobody_else(keeper: Keeper) -> None:
+    keeper.ask(1, 1, flags=START)
+    keeper.now = 1.0
+    keeper.ask(2, 1, flags=START)
+    keeper.now = 9.0
+    keeper.ask(1, 2)
+    keeper.now = 11.5
+    keeper.ask(3, 1, flags=START)
+    assert keeper.ask(1, 3) == [1, 2, 2, 3]
+    with pytest.raises(Refused, match="stream 2 is not known"):
+        keeper.ask(2, 2)
+
+
+@pytest.mark.parametrize("name", [0, ""])
+def test_a_stream_needs_a_name(keeper: Keeper, name: int | str) -> None:
+    with pytest.raises(Refused, match="needs a correlation id other than 0"):
+        keeper.ask(name, 1, flags=START)
+
+
+@pytest.mark.parametrize(
+    ("features", "missing", "told"),
+    [
+        ((2, 1, DIM), (2, 1), r"features are \[2, 1, 3\], a stream sends \[1, t, 3\]"),
+        ((1, 0, DIM), (1, 0), r"features are \[1, 0, 3\]"),
+        ((1, 1, DIM + 1), (1, 1), r"features are \[1, 1, 4\]"),
+        ((1, 2, DIM), (1, 1), "missing is not a count from 0 up for each frame"),
+    ],
+)
+def test_what_does_not_fit_is_refused_alone(
+    keeper: Keeper, features: tuple[int, ...], missing: tuple[int, ...], told: str
+) -> None:
+    bad = Request(7, np.zeros(features, np.float32), np.zeros(missing, np.int32), START)
+    good = Request(8, np.ones((1, 1, DIM), np.float32), np.zeros((1, 1), np.int32), START)
+    refused, answered = keeper.model.execute([bad, good])
+    assert not isinstance(answered, Refused)
+    with pytest.raises(Refused, match=told):
+        raise refused
+
+
+def test_a_negative_count_is_refused(keeper: Keeper) -> None:
+    with pytest.raises(Refused, match="missing is not a count"):
+        keeper.ask(7, 1, flags=START, missing=[-1])

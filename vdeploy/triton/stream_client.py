@@ -1,0 +1,72 @@
+"""A client of a Triton server that keeps the windows of streams, so that each frame is sent once, and alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vdeploy.errors import ClientError
+from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, STREAM_MODEL
+from vdeploy.triton.options import DEFAULT_STREAMS
+from vdeploy.triton.stream import Stream
+
+__all__ = ["StreamClient"]
+
+_NO_ROOM = "streams that are kept at most are live"
+
+
+class StreamClient(TritonScorer):
+    """A `StreamScorer` over gRPC: what a `TritonScorer` does, and streams whose windows the server keeps.
+
+    Args:
+        address: `HOST:PORT` or `HOST` of Triton's gRPC interface; of one server, for each keeps its own streams.
+        timeout_seconds: How long one request may take.
+
+    Raises:
+        ClientError: Nothing answers there, or it keeps no streams.
+
+    Example:
+        >>> with StreamClient("localhost:8001") as client, client.open() as stream:  # doctest: +SKIP
+        ...     for frame in frames:
+        ...         score = stream.push(frame)
+        ...         if score.is_full:
+        ...             print(score.probability)
+    """
+
+    def __init__(self, address: str = f"localhost:{DEFAULT_GRPC_PORT}", *, timeout_seconds: float = 60.0) -> None:
+        self._streams: set[Stream] = set()
+        super().__init__(address, timeout_seconds=timeout_seconds)
+        try:
+            self._config_of(STREAM_MODEL)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> StreamClient:
+        return self
+
+    def open(self) -> Stream:
+        """A new stream, with a connection of its own; the server hears of it with its first frame."""
+        stream = Stream(self.address, self.spec, self._dim, self._timeout, self._explain, self._streams.discard)
+        self._streams.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """Closes the streams that are open, and the connection."""
+        for stream in list(self._streams):
+            stream.close()
+        super().close()
+
+    def _explain(self, error: Any, model: str) -> ClientError:
+        if _NO_ROOM in str(error.message()):
+            return ClientError(
+                f"{self.address} keeps as many streams as it may",
+                "close one, wait for one that went idle, or serve with a higher --streams",
+            )
+        explained = super()._explain(error, model)
+        if model == STREAM_MODEL and "does not serve the model" in explained.message:
+            return ClientError(
+                f"{self.address} keeps no windows of streams",
+                f"serve the bundle with --streams {DEFAULT_STREAMS}, or let the client keep them",
+            )
+        return explained
