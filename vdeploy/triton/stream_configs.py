@@ -28,7 +28,7 @@ from vdeploy.triton.names import (
 )
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.stage_config import Tensor, add_step, add_tensors, model_config
-from vdeploy.triton.stages import FILES, ServedStage
+from vdeploy.triton.stages import CODE_FILE, ServedStage
 
 __all__ = ["refuse_for_streams", "stream_configs"]
 
@@ -75,7 +75,7 @@ def stream_configs(
     missing, held = Tensor(MISSING, int32, (-1,)), Tensor(HELD, int32, (1,))
     window = model_config(WINDOW_MODEL, batch, options)
     window.backend = "python"
-    window.default_model_filename = FILES["python"][0]
+    window.default_model_filename = CODE_FILE
     add_tensors(window, (Tensor(FEATURES, fp32, (-1, dim)), missing), (Tensor(WINDOW, fp32, (clip[0], dim)), held))
     kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
     window.instance_group.add(name=f"{WINDOW_MODEL}_instances", count=1, kind=kind)
