@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None, studies: Sequence[Study] = STUD
 
 
 def _run(options: argparse.Namespace, studies: Sequence[Study], folder: Path) -> int:
-    inputs = _inputs(options)
+    inputs = Inputs(options.bundle, options.data, options.run)
     for path in filter(None, (inputs.bundle, inputs.data, inputs.run)):
         if not path.exists():
             raise BenchmarkError(f"{path} is not there", "check the path")
@@ -89,12 +89,8 @@ def _add(options: argparse.Namespace, studies: Sequence[Study], folder: Path) ->
         raise BenchmarkError(
             f"{options.file} is not what {step.command!r} gives ({error})", "check the path"
         ) from error
-    measurement = make_measurement(step.shown(_inputs(options)), output, note=options.note)
+    measurement = make_measurement(options.command or step.shown(), output, note=options.note)
     save_measurement(folder / "records", study.name, step.name, measurement)
-
-
-def _inputs(options: argparse.Namespace) -> Inputs:
-    return Inputs(options.bundle, options.data, options.run)
 
 
 def _find(name: str, studies: Sequence[Study]) -> Study:
@@ -114,17 +110,17 @@ def _parser(studies: Sequence[Study]) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="run | add")
     run = verbs.add_parser("run", help="measure, keep what was found, and write RESULTS.md")
     run.add_argument("studies", nargs="*", metavar="STUDY", help="which studies (default: all)")
+    run.add_argument("--bundle", type=Path, help="a bundle, for studies that measure one")
+    run.add_argument("--data", type=Path, help="labelled clips, for studies that train or judge")
+    run.add_argument("--run", type=Path, help="a trained run, for studies that export one")
     due = run.add_mutually_exclusive_group()
     due.add_argument("--missing", action="store_true", help="only what has no record")
     due.add_argument("--before", type=_moment, metavar="DATE", help="only what has none since then (ISO 8601)")
     add = verbs.add_parser("add", help="keep what was measured elsewhere, and write RESULTS.md")
     add.add_argument("step", metavar="STUDY[:STEP]", help="what it is a result of")
     add.add_argument("file", type=Path, help="the JSON that the command gave")
+    add.add_argument("--command", help="how it was measured, where not just as the study does it")
     add.add_argument("--note", default="", help="what a reader of these figures should know")
-    for verb in (run, add):
-        verb.add_argument("--bundle", type=Path, help="a bundle, for studies that measure one")
-        verb.add_argument("--data", type=Path, help="labelled clips, for studies that train or judge")
-        verb.add_argument("--run", type=Path, help="a trained run, for studies that export one")
     return parser
 
 

@@ -60,7 +60,7 @@ def _section(study: Study, record: Record, letters: Mapping[str, str]) -> list[s
         return [f"## {study.title}", *absent]
     measurements = [record.measurements[step.name] for step in steps]
     dates = between(sorted({each.created[:10] for each in measurements}))
-    used = between(sorted({letters[_machine(each.environment)] for each in measurements}))
+    used = sorted({letters[_machine(each.environment)] for each in measurements})
     commands = between(dict.fromkeys(f"`{each.command}`" for each in measurements))
     try:
         told = list(study.describe({step.name: record.measurements[step.name].result for step in steps}))
@@ -71,7 +71,7 @@ def _section(study: Study, record: Record, letters: Mapping[str, str]) -> list[s
         ) from error
     return [
         f"## {study.title}, {dates}",
-        paragraph(f"{commands}; machine {used}{_load(measurements)}."),
+        paragraph(f"{commands}; machine{'s' * (len(used) > 1)} {between(used)}{_load(measurements)}."),
         *(block if block.startswith("|") else paragraph(block) for block in told),
         *(paragraph(note) for note in _notes(record, steps)),
         *absent,
@@ -91,9 +91,9 @@ def _load(measurements: Iterable[Measurement]) -> str:
     loads = [
         each.environment["load_average"][0]
         for each in measurements
-        if each.environment.get("load_average") and each.environment["load_average"][0] > each.environment["cores"] / 4
+        if each.environment.get("load_average") and each.environment["load_average"][0] > each.environment["cores"] / 2
     ]
-    return f", which was busy with other work: load average up to {max(loads):.1f}" if loads else ""
+    return f"; load average before it began: {max(loads):.1f}" if loads else ""
 
 
 def _absence(step: Step) -> str:
@@ -109,7 +109,6 @@ def _machine(environment: Mapping[str, Any]) -> str:
         f"{environment['cores']} cores of {environment['cpu']}",
         f"{memory / 2**30:.0f} GiB" if memory else "",
         f"{environment.get('gpu') or 'no GPU'}{driver}",
-        environment.get("system", ""),
         f"Python {environment['python']}",
         *(f"{name} {version}" for name, version in environment.get("versions", {}).items()),
     ]

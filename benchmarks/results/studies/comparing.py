@@ -30,9 +30,9 @@ def _comparing(found: Found) -> Blocks:
         alarms, hits = (sum(bool(pair[key]) for pair in pairs) for key in ("false_alarms", "found"))
         largest = max((abs(change) for pair in pairs for change in pair["changes"]), default=0.0)
         yield (
-            f"Reruns of one bundle on this machine: a false regression in {alarms} of {len(pairs)} pairs, with changes "
-            f"of up to {percent(largest, 1)}; windows that were stretched by {percent(reruns['slowdown'])} were found in "
-            f"{hits} of {len(pairs)}."
+            f"Reruns of one bundle: a false regression in {alarms} of {len(pairs)} pairs, with changes of up to "
+            f"{percent(largest, 1)}; windows that were stretched by {percent(reruns['slowdown'])} were found in {hits} "
+            f"of {len(pairs)}."
         )
 
 
