@@ -64,8 +64,6 @@ def _run(options: argparse.Namespace, studies: Sequence[Study], folder: Path) ->
     before = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc) if options.missing else options.before
     tasks = due_tasks(chosen, inputs, folder / "records", before)
     began = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     try:
         return 1 if run_tasks(tasks, inputs, folder / "records") else 0
     except KeyboardInterrupt:
@@ -129,4 +127,6 @@ def _moment(text: str) -> datetime.datetime:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())
