@@ -1,6 +1,6 @@
 """False alarms and power of `vdeploy benchmark compare` on simulated noise.
 
-    python -m benchmarks.compare_power [--tries 400] [--json]
+    python -m benchmarks.compare_power [--tries 400] [--json] [--out FILE]
 
 Two runs of ten rows are drawn from the same noise, compared at the default limit, and compared again with a slowdown of
 10 % in one row, and in all of them. The noise of a row is the sum of what a shared machine does to it, on the logarithm
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.output import add_output_options, give
 from vdeploy.benchmark.compare import DEFAULT_LIMIT, compare
 from vdeploy.benchmark.record import Benchmark, Environment, Row
 
@@ -174,13 +174,19 @@ def main() -> None:
     """Runs the simulation."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tries", type=int, default=400, help="comparisons of each kind")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_output_options(parser)
     options = parser.parse_args()
     if options.tries < 1:
         parser.error("--tries must be at least 1")
     rates = [simulate(noise, windows, options.tries) for noise in MACHINES for windows in WINDOWS]
-    dictionaries = [dataclasses.asdict(rate) for rate in rates]
-    print(json.dumps(dictionaries, indent=2) if options.json else as_text(rates, options.tries))
+    result = {
+        "tries": options.tries,
+        "rows": ROWS,
+        "limit": DEFAULT_LIMIT,
+        "slowdown": round(SLOWDOWN - 1, 3),
+        "rates": [dataclasses.asdict(rate) for rate in rates],
+    }
+    give(options, result, as_text(rates, options.tries))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """False alarms and power of `vdeploy benchmark compare` on reruns of one bundle on this machine.
 
-    python -m benchmarks.compare_reruns BUNDLE [--reruns 11] [--keep FOLDER] [--json] [OPTION ...]
+    python -m benchmarks.compare_reruns BUNDLE [--reruns 11] [--keep FOLDER] [--json] [--out FILE] [OPTION ...]
 
 The bundle is measured again and again; further options are handed on to ``vdeploy benchmark``. Each run is compared at
 the default limit with the one before it, as it is, and with all timings of the later one made 10 % slower.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.output import add_output_options, give
 from vdeploy.benchmark.compare import compare
 from vdeploy.benchmark.record import Benchmark, load_benchmark
 
@@ -85,13 +85,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--reruns", type=int, default=11, help="how often to measure the bundle; at least 2")
     parser.add_argument("--keep", type=Path, help="folder for the measurements")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_output_options(parser)
     options, handed_on = parser.parse_known_args()
     if options.reruns < 2:
         parser.error("--reruns must be at least 2")
     with tempfile.TemporaryDirectory() as folder:
         pairs = rerun(options.bundle, options.reruns, handed_on, options.keep or Path(folder))
-    print(json.dumps(pairs, indent=2) if options.json else as_text(pairs))
+    give(options, {"slowdown": round(SLOWDOWN - 1, 3), "pairs": pairs}, as_text(pairs))
 
 
 if __name__ == "__main__":

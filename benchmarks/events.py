@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import sys
 import tempfile
@@ -23,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.montage import Montage, labelled_clips, make_montage, montage_parser
+from benchmarks.output import give
 from training.errors import UserError
-from training.files import write_json
 from training.progress import track
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
@@ -117,10 +116,22 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result, indent=2))
+    give(options, result, as_text(result))
     return 0
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The result as a person reads it."""
+    lines = [
+        f"{result['videos']} videos of {result['minutes_each']} minutes with {result['fights']} fights",
+        f"{'rule':28} {'counted by':12} precision  recall     F1",
+    ]
+    for name in ("chosen", "chosen_on_its_own_videos", "default"):
+        for counted, measures in result[name].items():
+            if counted != "rule":
+                figures = " ".join(f"{measures[key]:9.3f}" for key in ("precision", "recall", "f1"))
+                lines.append(f"{name.replace('_', ' '):28} {counted.replace('_', ' '):10} {figures}")
+    return "\n".join(lines)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:

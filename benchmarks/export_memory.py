@@ -4,18 +4,17 @@ One process exports once, from random weights to the file on disk, and reports i
 holds when the Keras network is loaded, which is told as well. For INT8, calibration on a few synthetic frames is part
 of it, judging is not.
 
-    python -m benchmarks.export_memory [--layer fc2] [--format onnx-fp32] [--json]
+    python -m benchmarks.export_memory [--layer fc2] [--format onnx-fp32] [--json] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.output import add_output_options, give
 from training.extractor import FeatureExtractor
 from training.frameworks import load_keras
 from training.weights import find_weights
@@ -34,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--layer", default="fc2", choices=["avg", "avg45", "fc2"])
     parser.add_argument("--format", default="onnx-fp32", choices=FORMATS)
-    parser.add_argument("--json", action="store_true")
+    add_output_options(parser)
     arguments = parser.parse_args()
     load_keras()
     imported = _resident_bytes()
@@ -55,13 +54,12 @@ def main() -> None:
             "peak_bytes": peak,
             "ratio": round(peak / weights_bytes, 2),
         }
-    if arguments.json:
-        json.dump(found, sys.stdout)
-        return
-    print(
+    give(
+        arguments,
+        found,
         f"{found['layer']} {found['format']} ({found['precision']}): file {_mb(found['file_bytes'])} MB, Keras holds "
         f"{_mb(found['keras_bytes'])} MB, the export takes {_mb(peak)} MB more at its peak, {found['ratio']} times the "
-        f"FP32 weights ({_mb(weights_bytes)} MB)"
+        f"FP32 weights ({_mb(weights_bytes)} MB)",
     )
 
 

@@ -4,7 +4,7 @@ Each round extracts all clips into an empty store (decode, VGG19, write), gives 
 VGG19 alone, and reads all features from the store that is filled now. The ratio is taken within a round, so that a
 machine which is busy with other things slows down both sides of it; the median of the rounds counts.
 
-    python benchmarks/features.py [CLIPS] [--clips 16] [--rounds 3] [--json] [--out FILE]
+    python -m benchmarks.features [CLIPS] [--clips 16] [--rounds 3] [--json] [--out FILE]
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import platform
 import statistics
 import sys
@@ -24,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.output import add_output_options, give
 from training.clips import ClipSpec, read_clips
 from training.dataset import Dataset, scan
 from training.errors import UserError
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
-from training.files import write_json
 from training.layers import DIMENSIONS
 from training.synth import synthesize
 from training.weights import Weights, find_weights
@@ -115,9 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         "device": "GPU" if extractor.tf.config.list_physical_devices("GPU") else platform.machine(),
         **summarise(rounds, len(dataset.clips) * spec.frames),
     }
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result, indent=2) if options.json else _table(result))
+    give(options, result, _table(result))
     return 0 if result["goal_met"] else 1
 
 
@@ -130,8 +127,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224, help="pixels of a frame's side (%(default)s)")
     parser.add_argument("--layer", choices=sorted(DIMENSIONS), default="avg", help="layer of VGG19 (%(default)s)")
     parser.add_argument("--weights", default="random", help="imagenet, random or a path; no matter for speed")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
+    add_output_options(parser)
     options = parser.parse_args(arguments)
     if min(options.clips - 1, options.rounds, options.frames) < 1 or options.size < 32:
         parser.error("at least 2 clips, 1 round, 1 frame and 32 pixels are needed")

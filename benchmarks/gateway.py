@@ -1,8 +1,8 @@
 """How much a gateway carries on this machine, where its limit lies, and whether it holds on to anything.
 
-    python benchmarks/gateway.py                          # closed loop: N clients, each with one request at a time
-    python benchmarks/gateway.py --rate 100               # open loop: requests at fixed times, whatever the answers do
-    python benchmarks/gateway.py --soak 10                # minutes of mixed requests; memory, files, processes
+    python -m benchmarks.gateway                         # closed loop: N clients, each with one request at a time
+    python -m benchmarks.gateway --rate 100              # open loop: requests at fixed times, whatever the answers do
+    python -m benchmarks.gateway --soak 10               # minutes of mixed requests; memory, files, processes
 
 Clients send the decoded frames of one clip (`POST /predict/frames`); the model is a small one, so that what is measured
 is the gateway. Clients and gateway share the machine. In an open loop a request's time counts from when it was due, so
@@ -18,22 +18,21 @@ import io
 import itertools
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from benchmarks.output import add_output_options, give
 from tests.gateway.running import Running, running_gateway
 from tests.tiny_bundle import make_tiny_bundle
+from training.progress import say
 from training.synth import synthesize
-from vdeploy.runtimes.base import available_cores
 
 CLIENTS = (1, 2, 4, 8, 16)
 HEADERS = {"Content-Type": "application/octet-stream"}
@@ -48,37 +47,60 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS, help="closed loop: clients at a time")
     parser.add_argument("--rate", type=float, help="open loop: requests a second")
     parser.add_argument("--soak", type=float, help="minutes of mixed requests")
+    add_output_options(parser)
     options = parser.parse_args()
     body = _array(options.frames, options.size)
-    print(f"{available_cores()} cores, clips of {options.frames} frames of {options.size} px, {len(body):,} bytes each")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = make_tiny_bundle(folder / "bundle", frames=options.frames, size=options.size).root
         with running_gateway(folder / "spool", "--bundle", str(bundle), "--max-requests", "64") as gateway:
             _Client(gateway).send(body)
             if options.soak:
-                soak(gateway, body, folder, options.soak * 60)
+                result = {"soak": soak(gateway, body, folder, options.soak * 60)}
             elif options.rate:
-                open_loop(gateway, body, options.rate, options.seconds)
+                result = {"open_loop": open_loop(gateway, body, options.rate, options.seconds)}
             else:
-                closed_loop(gateway, body, options.clients, options.seconds)
+                result = {"closed_loop": closed_loop(gateway, body, options.clients, options.seconds)}
+    asked = {"frames": options.frames, "size": options.size, "bytes": len(body)}
+    give(options, {**asked, **result}, as_text(result))
 
 
-def closed_loop(gateway: Running, body: bytes, counts: list[int], seconds: float) -> None:
+def as_text(result: dict[str, Any]) -> str:
+    """The result as a person reads it."""
+    if soaked := result.get("soak"):
+        lines = ["minute  requests  memory MiB  descriptors  processes  files"]
+        lines += [
+            f"{held['minute']:6.1f}  {held['requests']:8}  {held['memory_mib']:10.1f}  {held['descriptors']:11}  "
+            f"{held['processes']:9}  {held['files']:5}"
+            for held in soaked["held"]
+        ]
+        return "\n".join([*lines, f"statuses {soaked['statuses']}, files left {soaked['files_left']}"])
+    lines = ["load             requests/s  p50 ms  p99 ms  max ms  gateway CPU  statuses"]
+    loads = [(f"{load['clients']} clients", load) for load in result.get("closed_loop", ())]
+    loads += [(f"{load['rate']:g} requests/s", load) for load in [result.get("open_loop")] if load]
+    lines += [
+        f"{name:16} {load['requests_per_s']:10.1f}  {load['p50_ms']:6.1f}  {load['p99_ms']:6.1f}  "
+        f"{load['max_ms']:6.1f}  {load['gateway_cpu']:11.0%}  {load['statuses']}"
+        for name, load in loads
+    ]
+    return "\n".join(lines)
+
+
+def closed_loop(gateway: Running, body: bytes, counts: Sequence[int], seconds: float) -> list[dict[str, Any]]:
     """Each client sends its next request when the last one is answered."""
-    print("clients  requests/s  p50 ms  p99 ms  max ms  gateway CPU  statuses")
+    rows = []
     for count in counts:
+        say(f"{count} clients")
         loads = [_Load(gateway, body) for _ in range(count)]
         end = time.perf_counter() + seconds
         spent = _cpu_seconds(gateway)
         took = _in_threads([functools.partial(load.until, end) for load in loads])
-        _report(f"{count:7}", loads, took, (_cpu_seconds(gateway) - spent) / took)
+        rows.append({"clients": count, **_seen(loads, took, (_cpu_seconds(gateway) - spent) / took)})
+    return rows
 
 
-def open_loop(gateway: Running, body: bytes, rate: float, seconds: float) -> None:
+def open_loop(gateway: Running, body: bytes, rate: float, seconds: float) -> dict[str, Any]:
     """Requests are due at fixed times; a pool of clients sends each as soon as one is free."""
-    print(f"{rate:g} requests/s for {seconds:g} s")
-    print("         requests/s  p50 ms  p99 ms  max ms  gateway CPU  statuses")
     loads = [_Load(gateway, body) for _ in range(16)]
     start = time.perf_counter() + 0.2
     due = iter([start + number / rate for number in range(int(rate * seconds))])
@@ -94,32 +116,46 @@ def open_loop(gateway: Running, body: bytes, rate: float, seconds: float) -> Non
 
     spent = _cpu_seconds(gateway)
     took = _in_threads([functools.partial(load.at, next_due()) for load in loads])
-    _report(" " * 7, loads, took, (_cpu_seconds(gateway) - spent) / took)
+    return {"rate": rate, "seconds": seconds, **_seen(loads, took, (_cpu_seconds(gateway) - spent) / took)}
 
 
-def soak(gateway: Running, body: bytes, folder: Path, seconds: float) -> None:
+def soak(gateway: Running, body: bytes, folder: Path, seconds: float) -> dict[str, Any]:
     """Frames, videos, timelines, streams and rubbish in turn, with what the gateway holds from time to time."""
     synthesize(folder / "clips", clips=4, size=(96, 72), fps=10.0)
     videos = [path.read_bytes() for path in sorted((folder / "clips").rglob("*.mp4"))]
     end = time.perf_counter() + seconds
     statuses: Counter[int] = Counter()
-    workers = [threading.Thread(target=_mix, args=(gateway, body, videos, end, statuses)) for _ in range(2)]
+    clients = 2
+    workers = [threading.Thread(target=_mix, args=(gateway, body, videos, end, statuses)) for _ in range(clients)]
     for worker in workers:
         worker.start()
-    print("minute  requests  memory MiB  descriptors  processes  files")
+    held = []
     for tick in itertools.count():
         process = Path(f"/proc/{gateway.process.pid}")
         memory = int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-        held = (len(list((process / "fd").iterdir())), len(gateway.children()), len(gateway.files()))
-        print(
-            f"{tick * seconds / 600:6.1f}  {statuses.total():8}  {memory:10.1f}  {held[0]:11}  {held[1]:9}  {held[2]:5}"
+        held.append(
+            {
+                "minute": round(tick * seconds / 600, 1),
+                "requests": sum(statuses.values()),
+                "memory_mib": round(memory, 1),
+                "descriptors": len(list((process / "fd").iterdir())),
+                "processes": len(gateway.children()),
+                "files": len(gateway.files()),
+            }
         )
+        say(f"minute {held[-1]['minute']}: {held[-1]['requests']} requests, {held[-1]['memory_mib']} MiB")
         if tick == 10:
             break
         time.sleep(seconds / 10)
     for worker in workers:
         worker.join()
-    print(f"statuses {dict(sorted(statuses.items()))}, files left {len(gateway.files())}")
+    return {
+        "minutes": seconds / 60,
+        "clients": clients,
+        "held": held,
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "files_left": len(gateway.files()),
+    }
 
 
 def _mix(gateway: Running, body: bytes, videos: list[bytes], end: float, statuses: Counter[int]) -> None:
@@ -190,11 +226,18 @@ def _in_threads(calls: list[Callable[[], None]]) -> float:
     return time.perf_counter() - start
 
 
-def _report(label: str, loads: list[_Load], took: float, cpu: float) -> None:
+def _seen(loads: list[_Load], took: float, cpu: float) -> dict[str, Any]:
     times = np.concatenate([load.milliseconds for load in loads])
-    statuses = dict(sum((load.statuses for load in loads), Counter()))
+    statuses: Counter[int] = sum((load.statuses for load in loads), Counter())
     p50, p99 = np.percentile(times, [50, 99])
-    print(f"{label}  {len(times) / took:10.1f}  {p50:6.1f}  {p99:6.1f}  {times.max():6.1f}  {cpu:11.0%}  {statuses}")
+    return {
+        "requests_per_s": round(len(times) / took, 1),
+        "p50_ms": round(float(p50), 1),
+        "p99_ms": round(float(p99), 1),
+        "max_ms": round(float(times.max()), 1),
+        "gateway_cpu": round(cpu, 3),
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+    }
 
 
 def _cpu_seconds(gateway: Running) -> float:

@@ -1,6 +1,6 @@
 """Does focal loss with class weights help the rare class? Four losses, the same features, a lopsided training split.
 
-    python benchmarks/imbalance.py DATA [--ratio 78/22] [--rare non-violent] [--seeds 5] [--recipe default]
+    python -m benchmarks.imbalance DATA [--ratio 78/22] [--rare non-violent] [--seeds 5] [--recipe default] [--json]
 
 Each seed drops other clips of the rare class from the training split and gives other initial weights; the four losses
 of one seed see the same clips, so their differences are taken seed by seed.
@@ -9,17 +9,22 @@ of one seed see the same clips, so their differences are taken seed by seed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import add_output_options, give
 from training.files import cache_dir
 from training.recipe import Recipe, load_recipe
-from training.studies.comparison import Arm, Comparison, Row, compare
+from training.studies.comparison import Arm, Comparison, compare
 from training.studies.data import load_study_data
 from training.studies.imbalance import parse_imbalance
-from training.studies.intervals import mean_over_seeds
+from training.studies.intervals import Mean, mean_over_seeds
 from training.studies.ledger import Ledger
 
 GAMMA = 2.0
@@ -52,7 +57,7 @@ def table(result: Comparison) -> Table:
     )
     sheet = Table(*columns, box=None, pad_edge=False, title=result.conditions, title_justify="left")
     for row in result.rows:
-        gain = "-" if row is result.rows[0] else _gain(row, result.rows[0])
+        gain = "-" if row is result.rows[0] else str(_gain(row.rare_accuracies, result.rows[0].rare_accuracies))
         sheet.add_row(
             row.name,
             *(str(row.accuracy), str(row.rare_accuracy), gain),
@@ -62,9 +67,19 @@ def table(result: Comparison) -> Table:
     return sheet
 
 
-def _gain(row: Row, base: Row) -> str:
-    pairs = zip(row.rare_accuracies, base.rare_accuracies, strict=True)
-    return str(mean_over_seeds([mine - other for mine, other in pairs]))
+def with_gains(result: Comparison) -> dict[str, Any]:
+    """The comparison, JSON-ready, and what each loss gains among the rare class over the first."""
+    values = result.to_dict()
+    for row, told in zip(result.rows, values["rows"], strict=True):
+        told["gain"] = dataclasses.asdict(_gain(row.rare_accuracies, result.rows[0].rare_accuracies))
+        told["calibrated_gain"] = dataclasses.asdict(
+            _gain(row.calibrated_rare_accuracies, result.rows[0].calibrated_rare_accuracies)
+        )
+    return values
+
+
+def _gain(row: Sequence[float], base: Sequence[float]) -> Mean:
+    return mean_over_seeds([mine - other for mine, other in zip(row, base, strict=True)])
 
 
 def main() -> None:
@@ -77,13 +92,16 @@ def main() -> None:
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
     parser.add_argument("--store", type=Path, default=cache_dir() / "features", help="folder of the feature store")
-    parser.add_argument("--out", type=Path, default=Path("studies/imbalance.json"), help="finished trainings")
+    parser.add_argument("--ledger", type=Path, default=Path("studies/imbalance.json"), help="finished trainings")
+    add_output_options(parser)
     options = parser.parse_args()
     recipe = load_recipe(options.recipe, options.set)
     data = load_study_data(options.data, recipe, options.store)
     imbalance = parse_imbalance(options.ratio, options.rare)
-    result = compare(losses(recipe), data, range(options.seeds), Ledger(options.out), imbalance=imbalance)
-    Console(width=160, highlight=False).print(table(result))
+    result = compare(losses(recipe), data, range(options.seeds), Ledger(options.ledger), imbalance=imbalance)
+    console = Console(width=160, highlight=False, file=io.StringIO(), record=True)
+    console.print(table(result))
+    give(options, {"recipe": options.recipe, **with_gains(result)}, console.export_text().rstrip())
 
 
 if __name__ == "__main__":

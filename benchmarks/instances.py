@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.output import add_output_options, give
 from tests.docker.debian import Unavailable, fetch_packages
 from tests.tiny_bundle import make_tiny_bundle
 from training.clips import ClipSpec
-from vdeploy.benchmark.machine import cpu_name
+from training.progress import say
 from vdeploy.bundle import Bundle
 from vdeploy.errors import UserError
 from vdeploy.runtimes.base import available_cores
@@ -230,26 +231,37 @@ def main() -> None:
     parser.add_argument("--instances", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0)
+    add_output_options(parser)
     options = parser.parse_args()
-    wrong = 0
-    print(f"{available_cores()} cores of {cpu_name()}, {options.clients} clients, {options.seconds:g} s each\n")
-    print("| bundle | Tritons | behind | clips/s | of one | p50 ms | p99 ms | of one | requests | wrong |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
         for path in options.bundles or [None]:
             bundle = Bundle(path) if path else make_tiny_bundle(Path(work))
-            one: Row | None = None
             for row in run(bundle, path.name if path else "tiny", options.instances, options.clients, options.seconds):
-                one = one or row
-                print(
-                    f"| {row.bundle} | {row.instances} | {row.behind} | {row.clips_per_s:g} "
-                    f"| {row.clips_per_s / one.clips_per_s:.2f}x | {row.p50_ms:g} | {row.p99_ms:g} "
-                    f"| {row.p99_ms / one.p99_ms:.2f}x | {row.requests} | {row.wrong} |",
-                    flush=True,
-                )
-                wrong += row.wrong
-    if wrong:
+                say(f"{row.bundle}, {row.instances} behind {row.behind}: {row.clips_per_s:g} clips/s")
+                rows.append(row)
+    result = {
+        "clients": options.clients,
+        "seconds": options.seconds,
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+    give(options, result, as_text(rows))
+    if wrong := sum(row.wrong for row in rows):
         sys.exit(f"error: {wrong} answers were wrong")
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """The rows as a table; the first of a bundle is the one that the others are compared with."""
+    lines = ["bundle  Tritons  behind  clips/s  of one  p50 ms  p99 ms  of one  requests  wrong"]
+    first: dict[str, Row] = {}
+    for row in rows:
+        one = first.setdefault(row.bundle, row)
+        lines.append(
+            f"{row.bundle:7} {row.instances:7}  {row.behind:6} {row.clips_per_s:8g} "
+            f"{row.clips_per_s / one.clips_per_s:6.2f}x {row.p50_ms:7g} {row.p99_ms:7g} "
+            f"{row.p99_ms / one.p99_ms:6.2f}x {row.requests:9} {row.wrong:6}"
+        )
+    return "\n".join(lines)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

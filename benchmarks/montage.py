@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.output import add_output_options
 from training.dataset import LabelledClip, scan
 from training.errors import DatasetError
 from training.files import staging_folder
@@ -118,5 +119,5 @@ def montage_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--bundle", type=Path, required=True, help="what scores; one for small frames runs in minutes")
     parser.add_argument("--format", help="format of the bundle")
     parser.add_argument("--split", default="valid", help="which clips (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file")
+    add_output_options(parser)
     return parser

@@ -13,7 +13,6 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import json
 import os
 import random
 import signal
@@ -26,9 +25,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.output import add_output_options, give
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.bundle import Bundle
 from vdeploy.bundle.golden import GoldenClips
@@ -317,19 +315,15 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=20, help="versions that take over (default: 20)")
     parser.add_argument("--kills", type=int, default=5, help="processes of stages that are killed (default: 5)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_output_options(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vdeploy-rollout-") as folder:
         figures, reasons = measure(Path(folder), options)
     for reason in reasons:
         sys.stderr.write(f"{reason}\n")
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        table = Table("figure", "value", box=None, pad_edge=False)
-        for name, value in figures.items():
-            table.add_row(name.replace("_", " "), str(value))
-        Console(width=160, highlight=False).print(table)
+    width = max(map(len, figures))
+    lines = [f"{name.replace('_', ' '):{width}}  {value}" for name, value in figures.items()]
+    give(options, {"clients": options.clients, "seed": options.seed, **figures}, "\n".join(lines))
     if figures["wrong_answers"] or figures["requests_lost"]:
         sys.exit(1)
 

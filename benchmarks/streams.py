@@ -1,6 +1,6 @@
 """What does it cost that a server keeps the windows of streams, and are the scores those of a client that keeps them?
 
-    python -m benchmarks.streams BUNDLE [--streams 1,4] [--frames 24] [--json FILE]
+    python -m benchmarks.streams BUNDLE [--streams 1,4] [--frames 24] [--format F]
 
 Starts a Triton on the bundle. Frames of some streams are sent as they come from cameras, one of each at a time, in
 turns: to the server that keeps the windows, and to the stages by a client that keeps them itself. A window is scored
@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 
+from benchmarks.output import add_output_options, give
 from training.errors import UserError
-from training.files import write_json
 from vdeploy.bundle import Bundle
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.windows import WindowPlan
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--streams", default="1,4", help="numbers of streams")
     parser.add_argument("--frames", type=int, default=24, help="frames of each stream")
     parser.add_argument("--format", default="onnx-fp32", help="format of the extractor")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    add_output_options(parser)
     options = parser.parse_args()
     numbers = [int(number) for number in options.streams.split(",")]
     rows = []
@@ -157,9 +157,8 @@ def main() -> int:
             for number in numbers:
                 row = compare(client, number, max(options.frames, 2 * client.spec.frames), pictures)
                 rows.append(row)
-                print(row, flush=True)
-    if options.json:
-        write_json(options.json, {"rows": [dataclasses.asdict(row) for row in rows]})
+    result = {"format": options.format, "frame_px": size, "rows": [dataclasses.asdict(row) for row in rows]}
+    give(options, result, "\n".join(map(str, rows)))
     return 0 if all(row.difference <= TOLERANCE for row in rows) else 1
 
 

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.montage import labelled_clips, make_montage, montage_parser
+from benchmarks.output import give
 from training.errors import UserError
-from training.files import write_json
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.base import available_cores
@@ -91,9 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result, indent=2))
+    give(options, result, as_text(result))
     return 0 if result["scores_identical"] and result["memory_bounded"] else 1
 
 
@@ -126,6 +124,21 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "peak_mb": {"minute": minute_mb, "long": long_mb},
         "memory_bounded": long_mb <= MEMORY_GROWTH * minute_mb,
     }
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The result as a person reads it."""
+    long, memory = result["long"], result["peak_mb"]
+    lines = [
+        f"{long['duration_s']} s of video: {long['seconds']} s, {result['times_real_time']} times real time",
+        f"peak memory: {memory['minute']} MB for a minute, {memory['long']} MB for all of it",
+    ]
+    lines += [
+        f"windows every {both['stride_s']} s, {both['windows']:g} of them: {both['sliding_s']} s; each by itself "
+        f"{both['alone_s']} s, {both['ratio']} times as long; largest difference {both['difference']:.1e}"
+        for both in result["both_ways"]
+    ]
+    return "\n".join(lines)
 
 
 def _rounded(both: Comparison) -> dict[str, float]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from training.files import write_json
+from benchmarks.output import add_output_options, give
 from training.frameworks import load_keras, load_tensorflow
 from training.measure import synthetic_split
 from training.precision import COMPUTE_TYPES, choose_precision
@@ -211,15 +210,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=4, help="at least 2: the first one is not counted")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, help="write the JSON to a file as well")
+    add_output_options(parser)
     options = parser.parse_args()
     if options.epochs < 2 or options.clips < _VALID:
         parser.error(f"--epochs must be at least 2 and --clips at least {_VALID}")
     report = measure(options.clips, options.epochs, lambda text: print(f"{text} ...", file=sys.stderr, flush=True))
-    if options.out:
-        write_json(options.out, report)
-    print(json.dumps(report, indent=2) if options.json else as_text(report))
+    give(options, report, as_text(report))
 
 
 if __name__ == "__main__":

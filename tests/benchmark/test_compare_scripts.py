@@ -60,7 +60,7 @@ def test_a_bundle_is_measured_again_and_compared(tmp_path):
     options = ["--reruns", "2", "--keep", keep, "--json", "--seconds", "0.2", "--what", "classifier", "--html", page]
     command = [sys.executable, "-m", "benchmarks.compare_reruns", bundle, *options]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, cwd=ROOT)
-    [pair] = json.loads(done.stdout)
+    [pair] = json.loads(done.stdout)["pairs"]
     assert pair["judged"] + pair["not_judged"] == 1
     assert sorted(file.name for file in keep.iterdir()) == ["run00.json", "run01.json"]
     assert "Classifier: features to probabilities" in page.read_text(encoding="utf-8")

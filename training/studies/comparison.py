@@ -68,10 +68,15 @@ class Row:
         return mean_over_seeds([figures.calibrated_accuracy for figures in self.figures])
 
     @property
-    def calibrated_rare_accuracy(self) -> Mean | None:
-        """The same among clips of the rare class; ``None`` if no such clip was judged."""
+    def calibrated_rare_accuracies(self) -> list[float]:
+        """The same among clips of the rare class, for each seed; empty if no such clip was judged."""
         both = [(figures.calibrated_non_violent, figures.calibrated_violent) for figures in self.figures]
-        values = [value for pair in both if (value := pair[self.rare_label]) is not None]
+        return [value for pair in both if (value := pair[self.rare_label]) is not None]
+
+    @property
+    def calibrated_rare_accuracy(self) -> Mean | None:
+        """Their mean."""
+        values = self.calibrated_rare_accuracies
         return mean_over_seeds(values) if values else None
 
     @property

@@ -1,0 +1,42 @@
+"""Does a damaged video harm the gateway? The tests' mutations, as many as one likes.
+
+    python -m benchmarks.mutations [--count 1000] [--json] [--out FILE]
+
+Mutated videos go to a real gateway; each has to be answered with a verdict, a refusal or, for a moment, with 503, and
+the gateway has to be ready in the end. It is a test of the gateway that does this, so that it needs what tests need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.output import add_output_options, give
+
+ROOT = Path(__file__).parents[1]
+TEST = "tests/gateway/test_gateway_abuse.py::test_damaged_videos_harm_nobody"
+
+
+def main() -> int:
+    """Runs the test; 0 if it passed, its exit code if not."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=1000, help="mutated videos (%(default)s)")
+    add_output_options(parser)
+    options = parser.parse_args()
+    started = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", TEST]
+    environment = {**os.environ, "VDEPLOY_MUTATIONS": str(options.count)}
+    code = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode
+    if code in (0, 1):
+        seconds = round(time.monotonic() - started, 1)
+        result = {"count": options.count, "passed": code == 0, "seconds": seconds}
+        give(options, result, f"{options.count} mutated videos: {'passed' if code == 0 else 'FAILED'} in {seconds} s")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

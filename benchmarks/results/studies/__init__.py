@@ -1,0 +1,1 @@
+"""The studies, and how each tells what was found."""
