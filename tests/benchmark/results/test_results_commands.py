@@ -70,7 +70,7 @@ def test_a_command_parses(command, monkeypatch):
 
 
 def test_options_that_there_are_not_are_found(monkeypatch):
-    assert parse_script("benchmarks.features", ["--clip-count", "3"], monkeypatch) == ["--clip-count", "3"]
+    assert parse_script("benchmarks.features", ["--clip-count=3"], monkeypatch) == ["--clip-count=3"]
     with pytest.raises(click.UsageError):
         parse_verb(["train", "clips", "--sed", "1"])
 
