@@ -154,7 +154,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "format": scorer.format_name,
         "frame_px": scorer.spec.size,
         "clips": "generated" if options.clips is None else options.clips.name,
-        "window_s": options.window,
+        "window_s": judged[1][0][0].window_s,
         "stride_s": judged[1][0][0].stride_s,
         "videos": options.videos,
         "minutes_each": round(statistics.mean(montage.duration_s for _, montage in judged[1]) / 60, 2),
@@ -194,7 +194,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = montage_parser(__doc__)
     parser.add_argument("--videos", type=int, default=20, help="to judge, and as many to choose on (%(default)s)")
     parser.add_argument("--minutes", type=float, default=1.0, help="length of each (%(default)s)")
-    parser.add_argument("--window", type=float, default=2.0, help="seconds of a window (%(default)s)")
+    parser.add_argument("--window", type=float, help="seconds of a window (default: as long as the training clips)")
     parser.add_argument("--stride", type=float, default=0.5, help="seconds from window to window (%(default)s)")
     return parser.parse_args(arguments)
 

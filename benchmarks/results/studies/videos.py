@@ -91,8 +91,15 @@ def _counted(name: str) -> str:
     return name.replace("iou_", "IoU ")
 
 
-TIMELINE = single("timeline", "Long videos", "python -m benchmarks.timeline --bundle {bundle} {data}", _timeline)
-EVENTS = single("events", "Events in long videos", "python -m benchmarks.events --bundle {bundle} {data}", _events)
+TIMELINE = single(
+    "timeline", "Long videos", "python -m benchmarks.timeline --bundle {bundle} {data} --format onnx-int8", _timeline
+)
+EVENTS = single(
+    "events",
+    "Events in long videos",
+    "python -m benchmarks.events --bundle {bundle} {data} --format onnx-int8",
+    _events,
+)
 STREAMS = Study(
     "streams",
     "Windows that the server keeps",
