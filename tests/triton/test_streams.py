@@ -34,10 +34,11 @@ from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.layout import WITH_STREAMS
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import ServingOptions, StreamOptions
+from vdeploy.triton.probe import probe
 from vdeploy.triton.repository import Repository, write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.status import read_status
-from vdeploy.triton.stream import Stream, new_stream_id
+from vdeploy.triton.stream import Stream
 from vdeploy.triton.stream_client import StreamClient
 from vdeploy.watch.server_windows import ServerWindows
 from vdeploy.watch.source import parse_sources
@@ -179,6 +180,27 @@ def test_too_many_streams_and_room_again(client: StreamClient) -> None:
     assert (score.held, score.probability) == (2, pytest.approx(expected(FRAMES[0, :2]), abs=TOLERANCE))
 
 
+def test_the_probe_needs_no_room(client: StreamClient) -> None:
+    streams = [client.open() for _ in range(LIMIT)]
+    for stream in streams:
+        stream.push(FRAMES[0, 0])
+    probe(client.address)
+    assert not [stream.restarts for stream in streams if stream.push(FRAMES[0, 1]).held != 2]
+
+
+def test_streams_are_closed_all_at_a_time(client: StreamClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, end = threading.Barrier(3), Stream._end
+
+    def end_together(stream: Stream) -> None:
+        end(stream)
+        together.wait(10)
+
+    monkeypatch.setattr(Stream, "_end", end_together)
+    for _ in range(3):
+        client.open().push(FRAMES[0, 0])
+    client.close()
+
+
 def test_closing_the_client_ends_its_streams(url: str) -> None:
     for _ in range(2):
         with StreamClient(url) as client:
@@ -207,7 +229,8 @@ def test_a_server_that_loses_streams_gives_the_same_scores_and_is_told_of(
     with client.open() as stream:
         picture = np.zeros_like(FRAMES[0, 0])
         for count in range(1, 8):
-            stream._id = new_stream_id()
+            if count > 1:
+                stream._end()
             picture[:] = FRAMES[0, count - 1]
             score = stream.push(picture)
             assert score.probability == pytest.approx(expected(FRAMES[0, :count]), abs=TOLERANCE)
@@ -267,6 +290,13 @@ def test_watching_over_the_windows_of_a_server(url: str, bundle: Bundle, tmp_pat
     assert not [report for report in reports if report.kind in {"lost", "scorer_lost"}]
 
 
+def test_more_sources_than_the_server_keeps_streams(url: str) -> None:
+    sources = parse_sources([f"rtsp://127.0.0.1/{number}" for number in range(LIMIT + 1)])
+    connect = functools.partial(open_scorer, url=url, server_windows=True)
+    with pytest.raises(ClientError, match="the server keeps 12 streams, and there are 13 sources; watch fewer, serve"):
+        next(watch(sources, connect))
+
+
 @pytest.mark.slow
 class TestLosses:
     def test_an_idle_stream_is_forgotten_and_begins_anew(
@@ -303,8 +333,7 @@ class TestLosses:
             watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": 0.1})
             watcher.start()
             kill_stub(repository, WINDOW_MODEL)
-            with pytest.raises(ClientError):
-                stream.push(FRAMES[0, 4])
+            pushed(stream, FRAMES[0, 4])
             sent = iter(range(5, 10_000))
             last = 4
 
