@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from benchmarks.streams import compare
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub, own_ports
 from tests.triton.test_deploy import Site, command, kill_at, unless_triton_ends
@@ -150,6 +151,17 @@ class TestScores:
             assert score.probability == pytest.approx(expected(FRAMES[2, :7]), abs=TOLERANCE)
             fresh = stream.push(FRAMES[2, 7])
             assert (fresh.held, stream.restarts) == (1, 0)
+
+    def test_so_many_frames_are_missing_that_no_number_on_the_wire_holds_them(self, client: StreamClient) -> None:
+        with client.open() as stream:
+            stream.push(FRAMES[2, 0])
+            score = stream.push(FRAMES[2, 1], [1 << 40])
+            window = FRAMES[2, [0] * (LENGTH - 1) + [1]]
+            assert (score.held, score.probability) == (LENGTH, pytest.approx(expected(window), abs=TOLERANCE))
+
+    def test_begin_anew_where_the_stream_is_cleared(self, client: StreamClient) -> None:
+        with client.open() as stream:
+            stream.push(FRAMES[2, 7])
             stream.clear()
             assert stream.push(FRAMES[2, 8]).held == 1
 
@@ -166,6 +178,12 @@ def test_frames_of_several_streams_share_batches(client: StreamClient) -> None:
     for stream in range(LIMIT):
         windows.finish(stream)
     assert executions() - before < LIMIT * 24
+
+
+def test_the_benchmark_counts_what_it_has_sent(client: StreamClient) -> None:
+    row = compare(client, streams=1, frames=9, pictures=FRAMES[0])
+    assert (row.frames, row.frames_per_execution) == (9, 1.0)
+    assert row.difference <= TOLERANCE
 
 
 def test_too_many_streams_and_room_again(client: StreamClient) -> None:
