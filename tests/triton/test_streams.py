@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -411,6 +412,33 @@ class TestLosses:
             assert not wrong
             assert (versions[0], 2 in versions, versions[-1]) == (1, True, 1)
             assert stream.restarts >= 2
+
+    def test_streams_that_the_repository_has_dropped_end_with_a_deployment(
+        self, tmp_path: Path, install: TritonInstall, ports: Ports
+    ) -> None:
+        bundles = [make_tiny_bundle(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+        with (
+            serving(bundles[0], tmp_path, install, ports, StreamOptions(3)) as (server, repository),
+            StreamClient(server.url) as client,
+            client.open() as stream,
+            Control(server.url, log_file=server.log_file, key=control_key(repository.root)) as control,
+        ):
+            stream.push(FRAMES[0, 0])
+            watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": 0.1})
+            watcher.start()
+            write_repository(bundles[0], repository.root, options=ServingOptions(streams=StreamOptions(0)))
+            golden = golden_clips_of(bundles[1], "onnx-fp32", "onnx-fp32")
+            assert deploy(bundles[1], control, repository.root, golden).version == 2
+            with pytest.raises(ClientError, match="keeps no windows of streams"):
+                stream.push(FRAMES[0, 1])
+            assert eventually(control.is_ready)
+            time.sleep(1)
+            assert watcher.is_alive()
+            assert client.score(FRAMES[:1, :LENGTH]) == pytest.approx(
+                tiny_probabilities(FRAMES[:1, :LENGTH], seed=1), abs=TOLERANCE
+            )
+            server.stop()
+            watcher.join(10)
 
     def test_deployments_that_fail_or_are_killed(self, tmp_path: Path, install: TritonInstall, ports: Ports) -> None:
         bundles = tuple(make_tiny_bundle(tmp_path / str(seed), seed=seed) for seed in (0, 1))
