@@ -98,15 +98,16 @@ def compare(client: StreamClient, streams: int, frames: int, pictures: npt.NDArr
     executions, nanoseconds = 0, dict.fromkeys((EXTRACTOR_MODEL, WINDOW_MODEL, CLASSIFIER_MODEL), 0)
     with triton.InferenceServerClient(client.address) as admin:
         for begin in range(0, frames, ROUND):
+            indices = range(begin, min(begin + ROUND, frames))
             for way, seconds, scored in zip(ways, took, scores, strict=True):
                 before, started = _Counts.of(admin), time.monotonic()
-                for index in range(begin, begin + ROUND):
+                for index in indices:
                     samples = [
                         Sample(stream, index, pictures[(index + stream) % len(pictures)]) for stream in range(streams)
                     ]
                     for one in way.feed(samples):
                         scored[one.stream, one.window.start_s] = one.window.probability
-                seconds.append((time.monotonic() - started) / ROUND / streams)
+                seconds.append((time.monotonic() - started) / len(indices) / streams)
                 if way is ways[0]:
                     after = _Counts.of(admin)
                     executions += after.executions - before.executions

@@ -14,9 +14,12 @@ __all__ = ["median_seconds"]
 
 _MOST_FILES = 101
 
+_SHORTEST_S = 0.04
+"""What is shorter than a frame of usual videos is no duration but a wrong frame rate in a header."""
+
 
 def median_seconds(paths: Sequence[Path]) -> float | None:
-    """The median duration of videos, by their headers; files whose headers say nothing do not count.
+    """The median duration of videos, by their headers; files whose headers say nothing, or nonsense, do not count.
 
     Args:
         paths: The files; of many, about a hundred are looked at, evenly chosen.
@@ -32,7 +35,7 @@ def median_seconds(paths: Sequence[Path]) -> float | None:
 def _seconds(path: Path) -> Iterator[float]:
     try:
         with Capture(path, threading.Event()) as capture:
-            if capture.fps > 0 and capture.frame_count > 0:
-                yield capture.frame_count / capture.fps
+            if capture.fps > 0 and (seconds := capture.frame_count / capture.fps) >= _SHORTEST_S:
+                yield seconds
     except (ClipError, OSError):
         return

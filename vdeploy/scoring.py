@@ -123,7 +123,15 @@ class KeptStream(Protocol):
 
 @runtime_checkable
 class StreamScorer(StagedScorer, Protocol):
-    """A scorer that keeps the windows of streams, so that single frames may be sent to it."""
+    """A scorer that keeps the windows of streams, so that single frames may be sent to it.
+
+    Attributes:
+        max_streams: How many it keeps at most.
+    """
+
+    @property
+    def max_streams(self) -> int:
+        """How many streams it keeps at most."""
 
     def open(self) -> KeptStream:
         """A new stream."""

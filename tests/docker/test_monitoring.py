@@ -17,6 +17,7 @@ from tests.tiny_bundle import make_tiny_bundle
 from tests.triton.conftest import own_ports
 from vdeploy.errors import ServerError
 from vdeploy.triton.install import find_install
+from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import probe
 from vdeploy.triton.repository import write_repository
 from vdeploy.triton.server import TritonServer
@@ -37,13 +38,14 @@ ONLY_WITH_A_GPU = {
 
 @pytest.fixture(scope="module")
 def exposition(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What a real Triton answers at /metrics, after an inference."""
+    """What a real Triton that keeps streams answers at /metrics, after an inference."""
     folder = tmp_path_factory.mktemp("metrics")
     try:
         install = find_install()
     except ServerError as reason:
         pytest.skip(str(reason))
-    repository = write_repository(make_tiny_bundle(folder / "bundle"), folder / "repository")
+    options = ServingOptions(streams=StreamOptions(1))
+    repository = write_repository(make_tiny_bundle(folder / "bundle"), folder / "repository", options=options)
     ports = own_ports()
     with TritonServer(repository, install=install, log_file=folder / "log", **ports.as_arguments()) as server:
         probe(server.url)
@@ -88,10 +90,10 @@ def test_every_metric_that_is_asked_for_is_told_by_triton(file, exposition):
 def test_every_label_that_is_asked_for_is_told_by_triton(file, exposition):
     text = file.read_text().replace('\\"', '"')
     for name, labels in re.findall(r"\b(nv_[a-z_]+)\{([^}]*)\}", text):
-        for label, operator, value in re.findall(r'(\w+)(=~|!=|=)"([^"]*)"', labels):
+        for label, operator, value in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', labels):
             values = re.findall(rf'^{name}\{{.*?\b{label}="([^"]*)"', exposition, re.MULTILINE)
             assert values, f"{name} has no label {label}"
-            wanted = value.split("|") if operator == "=~" else [value]
+            wanted = value.split("|") if "~" in operator else [value]
             assert set(wanted) <= set(values), f"{name}{{{label}}} is never {value}"
 
 
@@ -161,6 +163,24 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(promtool, tmp_pat
             {
                 'nv_inference_request_success{model="violence_detector"}': "0+97x20",
                 'nv_inference_request_failure{model="violence_detector",reason="REJECTED"}': "0+3x20",
+            },
+            True,
+        ),
+        (
+            "TritonAnswersNobody",
+            {
+                'nv_inference_request_success{model="violence_detector"}': "7x20",
+                'nv_inference_request_success{model="violence_stream"}': "0+100x20",
+                'nv_inference_request_failure{model="violence_window",reason="BACKEND"}': "0+1x20",
+            },
+            False,
+        ),
+        (
+            "TritonRequestsFail",
+            {
+                'nv_inference_request_success{model="violence_detector"}': "0+1x20",
+                'nv_inference_request_success{model="violence_stream"}': "0+97x20",
+                'nv_inference_request_failure{model="violence_stream",reason="BACKEND"}': "0+3x20",
             },
             True,
         ),

@@ -20,3 +20,9 @@ def test_files_that_say_nothing_do_not_count(tmp_path: Path) -> None:
     assert median_seconds([text, write_numbered(tmp_path / "a.mp4", 15, fps=10), tmp_path / "missing.mp4"]) == 1.5
     assert median_seconds([text]) is None
     assert median_seconds([]) is None
+
+
+def test_a_header_with_a_wrong_frame_rate_does_not_count(tmp_path: Path) -> None:
+    wrong = write_numbered(tmp_path / "wrong.mp4", 4, fps=60_000)
+    assert median_seconds([wrong]) is None
+    assert median_seconds([wrong, wrong, write_numbered(tmp_path / "a.mp4", 15, fps=10)]) == 1.5

@@ -5,18 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.triton.conftest import Ports, kill_stub
 from tests.waiting import eventually
+from vdeploy.bundle import Bundle
 from vdeploy.errors import ClientError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.names import EXTRACTOR_MODEL
+from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
+from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import main, probe
-from vdeploy.triton.repository import Repository
+from vdeploy.triton.repository import write_repository
 from vdeploy.triton.server import TritonServer
 
 pytestmark = pytest.mark.triton
@@ -28,11 +31,14 @@ def test_a_working_server(server: TritonServer, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith("a clip of zeros is violent with probability 0.")
 
 
+@pytest.mark.parametrize("model", [EXTRACTOR_MODEL, WINDOW_MODEL])
 def test_a_dead_stage_that_triton_calls_healthy(
-    repository: Repository, install: TritonInstall, ports: Ports, capsys: pytest.CaptureFixture[str]
+    model: str, bundle: Bundle, tmp_path: Path, install: TritonInstall, ports: Ports, capsys: pytest.CaptureFixture[str]
 ):
-    with TritonServer(repository, install=install, log_file=repository.root / "log", **ports.as_arguments()) as server:
-        kill_stub(repository, EXTRACTOR_MODEL)
+    repository = write_repository(bundle, tmp_path / "triton_repo", options=ServingOptions(streams=StreamOptions(1)))
+    with TritonServer(repository, install=install, log_file=tmp_path / "log", **ports.as_arguments()) as server:
+        assert probe(server.url)
+        kill_stub(repository, model)
 
         def fails() -> bool:
             try:

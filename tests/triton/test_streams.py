@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from benchmarks.streams import compare
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub, own_ports
 from tests.triton.test_deploy import Site, command, kill_at, unless_triton_ends
@@ -34,10 +36,11 @@ from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.layout import WITH_STREAMS
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import ServingOptions, StreamOptions
+from vdeploy.triton.probe import probe
 from vdeploy.triton.repository import Repository, write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.status import read_status
-from vdeploy.triton.stream import Stream, new_stream_id
+from vdeploy.triton.stream import Stream
 from vdeploy.triton.stream_client import StreamClient
 from vdeploy.watch.server_windows import ServerWindows
 from vdeploy.watch.source import parse_sources
@@ -149,6 +152,17 @@ class TestScores:
             assert score.probability == pytest.approx(expected(FRAMES[2, :7]), abs=TOLERANCE)
             fresh = stream.push(FRAMES[2, 7])
             assert (fresh.held, stream.restarts) == (1, 0)
+
+    def test_so_many_frames_are_missing_that_no_number_on_the_wire_holds_them(self, client: StreamClient) -> None:
+        with client.open() as stream:
+            stream.push(FRAMES[2, 0])
+            score = stream.push(FRAMES[2, 1], [1 << 40])
+            window = FRAMES[2, [0] * (LENGTH - 1) + [1]]
+            assert (score.held, score.probability) == (LENGTH, pytest.approx(expected(window), abs=TOLERANCE))
+
+    def test_begin_anew_where_the_stream_is_cleared(self, client: StreamClient) -> None:
+        with client.open() as stream:
+            stream.push(FRAMES[2, 7])
             stream.clear()
             assert stream.push(FRAMES[2, 8]).held == 1
 
@@ -167,6 +181,12 @@ def test_frames_of_several_streams_share_batches(client: StreamClient) -> None:
     assert executions() - before < LIMIT * 24
 
 
+def test_the_benchmark_counts_what_it_has_sent(client: StreamClient) -> None:
+    row = compare(client, streams=1, frames=9, pictures=FRAMES[0])
+    assert (row.frames, row.frames_per_execution) == (9, 1.0)
+    assert row.difference <= TOLERANCE
+
+
 def test_too_many_streams_and_room_again(client: StreamClient) -> None:
     streams = [client.open() for _ in range(LIMIT)]
     for stream in streams:
@@ -177,6 +197,27 @@ def test_too_many_streams_and_room_again(client: StreamClient) -> None:
     streams[3].close()
     score = late.push(FRAMES[0, 1])
     assert (score.held, score.probability) == (2, pytest.approx(expected(FRAMES[0, :2]), abs=TOLERANCE))
+
+
+def test_the_probe_needs_no_room(client: StreamClient) -> None:
+    streams = [client.open() for _ in range(LIMIT)]
+    for stream in streams:
+        stream.push(FRAMES[0, 0])
+    probe(client.address)
+    assert not [stream.restarts for stream in streams if stream.push(FRAMES[0, 1]).held != 2]
+
+
+def test_streams_are_closed_all_at_a_time(client: StreamClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, end = threading.Barrier(3), Stream._end
+
+    def end_together(stream: Stream) -> None:
+        end(stream)
+        together.wait(10)
+
+    monkeypatch.setattr(Stream, "_end", end_together)
+    for _ in range(3):
+        client.open().push(FRAMES[0, 0])
+    client.close()
 
 
 def test_closing_the_client_ends_its_streams(url: str) -> None:
@@ -207,7 +248,8 @@ def test_a_server_that_loses_streams_gives_the_same_scores_and_is_told_of(
     with client.open() as stream:
         picture = np.zeros_like(FRAMES[0, 0])
         for count in range(1, 8):
-            stream._id = new_stream_id()
+            if count > 1:
+                stream._end()
             picture[:] = FRAMES[0, count - 1]
             score = stream.push(picture)
             assert score.probability == pytest.approx(expected(FRAMES[0, :count]), abs=TOLERANCE)
@@ -267,6 +309,13 @@ def test_watching_over_the_windows_of_a_server(url: str, bundle: Bundle, tmp_pat
     assert not [report for report in reports if report.kind in {"lost", "scorer_lost"}]
 
 
+def test_more_sources_than_the_server_keeps_streams(url: str) -> None:
+    sources = parse_sources([f"rtsp://127.0.0.1/{number}" for number in range(LIMIT + 1)])
+    connect = functools.partial(open_scorer, url=url, server_windows=True)
+    with pytest.raises(ClientError, match="the server keeps 12 streams, and there are 13 sources; watch fewer, serve"):
+        next(watch(sources, connect))
+
+
 @pytest.mark.slow
 class TestLosses:
     def test_an_idle_stream_is_forgotten_and_begins_anew(
@@ -303,8 +352,7 @@ class TestLosses:
             watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": 0.1})
             watcher.start()
             kill_stub(repository, WINDOW_MODEL)
-            with pytest.raises(ClientError):
-                stream.push(FRAMES[0, 4])
+            pushed(stream, FRAMES[0, 4])
             sent = iter(range(5, 10_000))
             last = 4
 
@@ -364,6 +412,33 @@ class TestLosses:
             assert not wrong
             assert (versions[0], 2 in versions, versions[-1]) == (1, True, 1)
             assert stream.restarts >= 2
+
+    def test_streams_that_the_repository_has_dropped_end_with_a_deployment(
+        self, tmp_path: Path, install: TritonInstall, ports: Ports
+    ) -> None:
+        bundles = [make_tiny_bundle(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+        with (
+            serving(bundles[0], tmp_path, install, ports, StreamOptions(3)) as (server, repository),
+            StreamClient(server.url) as client,
+            client.open() as stream,
+            Control(server.url, log_file=server.log_file, key=control_key(repository.root)) as control,
+        ):
+            stream.push(FRAMES[0, 0])
+            watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": 0.1})
+            watcher.start()
+            write_repository(bundles[0], repository.root, options=ServingOptions(streams=StreamOptions(0)))
+            golden = golden_clips_of(bundles[1], "onnx-fp32", "onnx-fp32")
+            assert deploy(bundles[1], control, repository.root, golden).version == 2
+            with pytest.raises(ClientError, match="keeps no windows of streams"):
+                stream.push(FRAMES[0, 1])
+            assert eventually(control.is_ready)
+            time.sleep(1)
+            assert watcher.is_alive()
+            assert client.score(FRAMES[:1, :LENGTH]) == pytest.approx(
+                tiny_probabilities(FRAMES[:1, :LENGTH], seed=1), abs=TOLERANCE
+            )
+            server.stop()
+            watcher.join(10)
 
     def test_deployments_that_fail_or_are_killed(self, tmp_path: Path, install: TritonInstall, ports: Ports) -> None:
         bundles = tuple(make_tiny_bundle(tmp_path / str(seed), seed=seed) for seed in (0, 1))

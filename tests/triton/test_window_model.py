@@ -111,6 +111,17 @@ def test_streams_are_apart_and_names_may_be_text(keeper: Keeper) -> None:
     assert keeper.ask("yard", 6) == [5, 5, 6, 6]
 
 
+def test_requests_of_one_stream_in_one_batch_are_taken_in_their_order(keeper: Keeper) -> None:
+    batch = [
+        Request(7, np.full((1, 1, DIM), number, np.float32), np.zeros((1, 1), np.int32), flags)
+        for number, flags in ((1, START), (2, 0), (3, END), (4, 0))
+    ]
+    *answers, refused = keeper.model.execute(batch)
+    windows = [dict(answer)["window"][0, :, 0].tolist() for answer in answers]
+    assert windows == [[1, 1, 1, 1], [1, 1, 2, 2], [1, 2, 2, 3]]
+    assert isinstance(refused, Refused)
+
+
 def test_start_begins_anew(keeper: Keeper) -> None:
     keeper.ask(7, 1, 2, 3, flags=START)
     assert keeper.ask(7, 9, flags=START) == [9, 9, 9, 9]

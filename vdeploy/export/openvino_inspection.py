@@ -27,7 +27,7 @@ _WEIGHT_INPUTS = {
 """Operators that multiply by weights, and which of their inputs these are."""
 
 _TRANSLATORS = {"Concat", "Convert", "Multiply", "Reshape", "Split", "Subtract", "Transpose", "VariadicSplit"}
-"""What stands between a layer and its stored weights, or its quantized input; the first input leads to them."""
+"""What may stand between a layer and its stored weights, or its quantized input; the first input leads to them."""
 
 _LEVELS = 256
 _EIGHT_BITS = {"i8", "u8"}
@@ -73,26 +73,53 @@ def _layers(model: Any) -> Iterator[LayerPrecision]:
     for node in model.get_ordered_ops():
         operator = node.get_type_name()
         weights = [node.input(index).get_source_output() for index in _WEIGHT_INPUTS.get(operator, ())]
-        sources = [_origin(weight) for weight in weights]
-        if weights and all(source.get_type_name() == "Constant" for source in sources):
-            stored = {source.get_element_type().get_type_name() for source in sources}
+        if weights and not any(map(_is_computed, weights)):
+            stored = {_origin(weight).get_element_type().get_type_name() for weight in weights}
             elements = sum(math.prod(weight.get_partial_shape().to_shape()) for weight in weights)
             name = node.get_friendly_name().removesuffix(_BESIDE_BIAS)
             yield LayerPrecision(name, operator, _precision(node, stored), 2.0 * elements * _positions(node))
 
 
+def _inputs_of(node: Any) -> list[Any]:
+    return [one.get_source_output() for one in node.inputs()]
+
+
+def _is_computed(output: Any) -> bool:
+    """Whether a tensor depends on what the model is given; weights do not, whatever their numbers go through."""
+    waiting, seen = [output.get_node()], set()
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() == "Parameter":
+            return True
+        if node.get_name() not in seen:
+            seen.add(node.get_name())
+            waiting += [source.get_node() for source in _inputs_of(node)]
+    return False
+
+
 def _origin(output: Any) -> Any:
-    """The node behind those that only change a tensor's type, scale or shape."""
+    """The output behind the nodes that only change a tensor's type, scale or shape: of stored weights, a constant's."""
+    while output.get_node().get_type_name() in _TRANSLATORS:
+        output = output.get_node().input(0).get_source_output()
+    return output
+
+
+def _is_quantized(output: Any) -> bool:
+    """Whether a tensor has 256 values at most, by a quantization after which nothing but constants changes it."""
     node = output.get_node()
-    while node.get_type_name() in _TRANSLATORS:
-        node = node.input(0).get_source_output().get_node()
-    return node
+    operator = node.get_type_name()
+    if operator == "FakeQuantize":
+        return bool(node.get_attributes()["levels"] <= _LEVELS)
+    if operator not in _TRANSLATORS:
+        return False
+    first, *others = _inputs_of(node)
+    if operator == "Concat":
+        return all(map(_is_quantized, (first, *others)))
+    return _is_quantized(first) and not any(map(_is_computed, others))
 
 
 def _precision(node: Any, stored: set[str]) -> str:
-    source = _origin(node.input(0).get_source_output())
-    is_quantized = source.get_type_name() == "FakeQuantize" and source.get_attributes()["levels"] <= _LEVELS
-    if is_quantized and stored <= _EIGHT_BITS:
+    if stored <= _EIGHT_BITS and _is_quantized(node.input(0).get_source_output()):
         return "int8"
     kinds = stored - _EIGHT_BITS or {node.get_output_element_type(0).get_type_name()}
     return "/".join(sorted(_NAMES.get(kind, kind) for kind in kinds))

@@ -158,6 +158,17 @@ class TritonScorer:
             )
         return np.asarray(answer, np.float32)
 
+    def serves(self, model: str) -> bool:
+        """Whether the server has a model ready.
+
+        Raises:
+            ClientError: It does not answer.
+        """
+        try:
+            return bool(self._client.is_model_ready(model, client_timeout=self._timeout))
+        except triton.InferenceServerException as error:
+            raise self._explain(error, model) from error
+
     def _frames_of_extractor(self) -> int:
         """Frames of a clip that the extractor insists on, 1 where it takes any number."""
         if self._extractor_frames is None:

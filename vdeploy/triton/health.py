@@ -16,7 +16,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.errors import ServerError
 from vdeploy.triton.control_key import key_headers
-from vdeploy.triton.layout import WITH_STREAMS
+from vdeploy.triton.layout import WITH_STREAMS, layout_of
 from vdeploy.triton.names import STREAM_MODELS
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server_log import reason_in
@@ -56,8 +56,6 @@ class Health:
         self._log_file = log_file
         self._timeout = timeout_seconds
         self._headers = key_headers(key)
-        self._ensembles = tuple(model for model in repository.models if model in WITH_STREAMS.ensembles)
-        self._stages = tuple(model for model in repository.models if model in WITH_STREAMS.stages)
         self._counts: dict[str, _Counts] = {}
 
     def check_ensemble(self, timeout_seconds: float) -> None:
@@ -70,7 +68,7 @@ class Health:
         started = time.monotonic()
         with self._client() as client:
             try:
-                for model in self._ensembles:
+                for model in self._watched(WITH_STREAMS.ensembles):
                     self._infer(client, model, timeout_seconds)
                     patience = FULL_BATCHES * self._repository.max_batch_size() * (time.monotonic() - started)
                     self._timeout = max(self._timeout, patience)
@@ -82,7 +80,8 @@ class Health:
     def heal(self) -> tuple[str, ...]:
         """Loads again what is dead: a stage that fails an inference and answers nobody else meanwhile.
 
-        A stage that has only answered since the last call, and never failed, is not bothered.
+        A stage that has only answered since the last call, and never failed, is not bothered, nor is one that the
+        repository no longer has.
 
         Returns:
             The stages that were dead and answer again.
@@ -93,15 +92,20 @@ class Health:
         with self._client() as client:
             try:
                 client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
-                dead = tuple(model for model in self._stages if not self._is_alive(client, model))
+                dead = tuple(model for model in self._watched(WITH_STREAMS.stages) if not self._is_alive(client, model))
                 for model in dead:
                     self._reload(client, model)
-                for model in self._ensembles:
+                for model in self._watched(WITH_STREAMS.ensembles):
                     if not client.is_model_ready(model, client_timeout=CALL_TIMEOUT_SECONDS):
                         self._load(client, model)
             except triton.InferenceServerException as error:
                 raise self._error(f"Triton does not answer any more: {error.message()}") from error
             return dead
+
+    def _watched(self, models: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of some models that the server was started with and that have not been dropped since."""
+        held = layout_of(self._repository.root).models
+        return tuple(model for model in self._repository.models if model in models and model in held)
 
     @contextlib.contextmanager
     def _client(self) -> Any:

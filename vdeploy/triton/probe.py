@@ -1,4 +1,4 @@
-"""Whether a Triton server really works, as an exit code: its ensemble scores a clip of zeros.
+"""Whether a Triton server really works, as an exit code: its ensembles score zeros.
 
     python -m vdeploy.triton.probe HOST:PORT [--timeout SECONDS]
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from vdeploy.errors import ClientError
 from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.names import STREAM_MODEL
+from vdeploy.triton.stream_client import StreamClient
 
 __all__ = ["main", "probe"]
 
@@ -22,7 +24,7 @@ DEFAULT_TIMEOUT_SECONDS = 25.0
 
 
 def probe(address: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> float:
-    """Has a server score one clip of zeros.
+    """Has a server score one clip of zeros and, where it keeps the windows of streams, a stream of one frame.
 
     Args:
         address: `HOST:PORT` of its gRPC interface.
@@ -36,10 +38,15 @@ def probe(address: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> 
     """
     with TritonScorer(address, timeout_seconds=timeout_seconds) as scorer:
         spec = scorer.spec
-        answer = scorer.score(np.zeros((1, spec.frames, spec.size, spec.size, 3), np.uint8))[0]
+        clip = np.zeros((1, spec.frames, spec.size, spec.size, 3), np.uint8)
+        answer = scorer.score(clip)[0]
         if not np.isclose(answer.sum(), 1.0, atol=1e-3):
             raise ClientError(f"{address} answered {answer.tolist()}, no probabilities", "look at the server's log")
-        return float(answer[1])
+        keeps_streams = scorer.serves(STREAM_MODEL)
+    if keeps_streams:
+        with StreamClient(address, timeout_seconds=timeout_seconds) as client, client.open() as stream:
+            stream.push(clip[0, 0], last=True)
+    return float(answer[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from training.progress import say
 from vdeploy.errors import RolloutError
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending
+from vdeploy.triton.names import STREAM_MODELS
 from vdeploy.triton.proof import Proof, prove_ensembles, prove_stages
 
 __all__ = ["Rollout"]
@@ -52,6 +53,7 @@ class Rollout:
         """
         if self._deployments.is_pinned():
             return
+        self._end_dropped_streams()
         for stage in self._deployments.layout.stages:
             self._deployments.pin_stage(stage, version, {version})
         try:
@@ -71,6 +73,7 @@ class Rollout:
         """
         target, previous = pending.target, pending.previous
         beside = {target, previous} if previous is not None and self._serves(previous) else {target}
+        self._end_dropped_streams()
         for stage in self._deployments.layout.stages:
             self._load(stage, target, beside)
         say(f"rollout: version {target} is loaded")
@@ -140,6 +143,17 @@ class Rollout:
             self._deployments.remove(target)
         self._deployments.end()
         return proof
+
+    def _end_dropped_streams(self) -> None:
+        """Unloads the models of streams where the repository no longer has them, but the server may.
+
+        Nothing would switch them with the others: windows would go on with features of another version.
+        """
+        if self._deployments.layout.keeps_streams:
+            return
+        for model in reversed(STREAM_MODELS):
+            with contextlib.suppress(RolloutError):
+                self._control.unload(model)
 
     def _settle(self) -> None:
         deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)

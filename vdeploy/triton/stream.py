@@ -52,7 +52,7 @@ class Stream:
         dim: Features of a frame.
         timeout_seconds: How long one request may take.
         explain: Makes a `ClientError` of a `tritonclient.utils.InferenceServerException` and the model's name.
-        on_close: Is called once, when the stream has been closed.
+        on_close: Is called when the stream has been closed.
 
     Attributes:
         restarts: How often it was begun anew because the server had lost it.
@@ -112,7 +112,7 @@ class Stream:
                 f"takes uint8[t, {', '.join(map(str, wanted))}], t from 1 to {self._spec.frames}, and a count for each",
                 "decode the video with the server's ClipSpec",
             )
-        steps = list(zip(batch.copy(), gaps, strict=True))
+        steps = [(frame, min(count, self._spec.frames)) for frame, count in zip(batch.copy(), gaps, strict=True)]
         self._recent.extend(steps)
         try:
             return self._advance(steps, last=last)

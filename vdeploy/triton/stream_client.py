@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Any
 
 from vdeploy.errors import ClientError
 from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.names import DEFAULT_GRPC_PORT, STREAM_MODEL
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import DEFAULT_STREAMS
 from vdeploy.triton.stream import Stream
 
@@ -21,6 +22,9 @@ class StreamClient(TritonScorer):
     Args:
         address: `HOST:PORT` or `HOST` of Triton's gRPC interface; of one server, for each keeps its own streams.
         timeout_seconds: How long one request may take.
+
+    Attributes:
+        max_streams: Streams that the server keeps at most, those of all clients together.
 
     Raises:
         ClientError: Nothing answers there, or it keeps no streams.
@@ -38,6 +42,7 @@ class StreamClient(TritonScorer):
         super().__init__(address, timeout_seconds=timeout_seconds)
         try:
             self._config_of(STREAM_MODEL)
+            self.max_streams = int(self._config_of(WINDOW_MODEL).parameters["max_streams"].string_value)
         except BaseException:
             self.close()
             raise
@@ -52,9 +57,10 @@ class StreamClient(TritonScorer):
         return stream
 
     def close(self) -> None:
-        """Closes the streams that are open, and the connection."""
-        for stream in list(self._streams):
-            stream.close()
+        """Closes the streams that are open, all at a time as each waits for a server that hangs, and the connection."""
+        streams = tuple(self._streams)
+        with concurrent.futures.ThreadPoolExecutor(max(1, len(streams))) as crowd:
+            list(crowd.map(Stream.close, streams))
         super().close()
 
     def _explain(self, error: Any, model: str) -> ClientError:

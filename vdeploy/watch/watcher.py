@@ -60,7 +60,8 @@ def watch(
         What happens, as it happens.
 
     Raises:
-        ClientError: The server does not answer at the start, or serves a model for other clips later.
+        ClientError: The server does not answer at the start, keeps fewer streams than there are sources, or serves a
+            model for other clips later.
         TimelineError: A length is not positive.
     """
     with contextlib.ExitStack() as connection:
@@ -185,6 +186,12 @@ class _Watcher:
 
     def _new_detector(self) -> SlidingDetector[int] | ServerWindows[int]:
         if isinstance(self._scorer, StreamScorer):
+            count, most = len(self._sources), self._scorer.max_streams
+            if count > most:
+                raise ClientError(
+                    f"the server keeps {most} streams, and there are {count} sources",
+                    "watch fewer, serve with a higher --streams, or leave --server-windows out",
+                )
             return ServerWindows(self._scorer, self._plan, longest_gap=self._plan.frames)
         return SlidingDetector(self._scorer, self._plan, longest_gap=self._plan.frames)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from vdeploy.contents.describe import describe
 from vdeploy.errors import BundleError, MissingExtraError
 from vdeploy.export.onnx_inspection import found_precision as found_in_onnx
 from vdeploy.export.openvino import onnx_to_openvino
-from vdeploy.export.openvino_inspection import found_precision, inspect_openvino
+from vdeploy.export.openvino_inspection import found_precision, inspect_openvino, layers_of
 from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
@@ -104,6 +105,46 @@ def test_eight_bit_weights_alone_do_not_make_a_layer_int8(written):
     layer.input[0] = layer.input[0].replace("/dequantized", "")
     found = inspect_openvino(written(model) / GRAPH)
     assert [layer.precision for layer in found] == ["int8", "fp32"]
+
+
+def test_a_quantized_input_that_is_multiplied_by_another_one_is_floating_point_again(written):
+    model = quantized(products())
+    second = next(index for index, node in enumerate(model.graph.node) if node.name == "second")
+    layer = model.graph.node[second]
+    model.graph.node.insert(second, helper.make_node("Mul", [layer.input[0], "x"], ["product"], name="gate"))
+    model.graph.node[second + 1].input[0] = "product"
+    found = inspect_openvino(written(model) / GRAPH)
+    assert [layer.precision for layer in found] == ["int8", "fp32"]
+
+
+@pytest.mark.parametrize(("joined", "precision"), [("quantized", "int8"), ("given", "fp32")])
+def test_a_joined_input_is_quantized_if_all_of_it_is(joined, precision):
+    ops = openvino.opset13
+    given = ops.parameter([-1, 8], np.float32)
+    limits = [np.float32(edge) for edge in (0, 1, 0, 1)]
+    parts = {"given": given, "quantized": ops.fake_quantize(given, *limits, 256)}
+    weights = ops.convert(ops.constant(np.ones((16, 4), np.int8)), "f32")
+    layer = ops.matmul(ops.concat([parts["quantized"], parts[joined]], 1), weights, False, False)
+    (found,) = layers_of(openvino.Model([layer], [given]), Path(GRAPH))
+    assert found.precision == precision
+
+
+def test_a_layer_whose_weights_go_through_more_is_not_overlooked():
+    ops = openvino.opset13
+    given = ops.parameter([-1, 8], np.float32)
+    limits = [np.float32(edge) for edge in (0, 1, 0, 1)]
+    weights = ops.fake_quantize(ops.constant(np.ones((8, 4), np.float32)), *limits, 256)
+    layer = ops.matmul(ops.fake_quantize(given, *limits, 256), weights, False, False)
+    (found,) = layers_of(openvino.Model([layer], [given]), Path(GRAPH))
+    assert (found.precision, found.flops) == ("fp32", 2.0 * 8 * 4)
+
+
+def test_a_product_of_two_inputs_is_no_layer(written):
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4, 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "x"], ["y"])], "square", ends[:1], ends[1:])
+    folder = written(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    with pytest.raises(BundleError, match="holds no layer with weights"):
+        found_precision(folder / GRAPH)
 
 
 def test_weights_that_were_stored_in_half_are_found(written, tmp_path):
