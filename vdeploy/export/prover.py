@@ -13,7 +13,7 @@ from vdeploy.bundle.golden import GoldenClips
 from vdeploy.bundle.manifest import HeldOut, Parity, Stage
 from vdeploy.errors import ExportError
 from vdeploy.export.held_out import HeldOutClips, check_verdicts
-from vdeploy.export.parity import check_parity, synthetic_frames
+from vdeploy.export.parity import BATCHES, check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
 from vdeploy.runtimes.open import open_runtime
 
@@ -30,6 +30,9 @@ FEW_CLIPS = 8
 """Held-out clips for a format in floating point: its parity is exact enough to leave little for them to find."""
 
 _PARITY_CLIPS = 3
+
+_PIPELINE_PIXELS = 3 * 16 * 224**2
+"""The most that a pipeline is given at once: 3 clips of the usual size."""
 
 
 class Prover:
@@ -54,7 +57,7 @@ class Prover:
             if held_out is None
             else np.stack(list(held_out.frames(_PARITY_CLIPS)))
         )
-        features = reference.compute("extractor", frames)
+        features = np.concatenate([reference.compute("extractor", clip[np.newaxis]) for clip in frames])
         self.inputs: dict[Stage, npt.NDArray[Any]] = {"extractor": frames, "classifier": features, "pipeline": frames}
         probabilities = reference.compute("classifier", features)
         self._expected: dict[Stage, npt.NDArray[np.float32]] = {
@@ -71,8 +74,8 @@ class Prover:
     def open(self, kind: Format, path: Path, written: Written) -> Runtime:
         """Loads what was written, or the ONNX file that stands in for it where it cannot be run here."""
         if written.stand_in is None:
-            return open_runtime(kind, path)
-        return open_runtime(FORMATS["onnx-fp32"], written.stand_in)
+            return open_runtime(kind, path, lean=True)
+        return open_runtime(FORMATS["onnx-fp32"], written.stand_in, lean=True)
 
     def stage(self, kind: Format, stage: Stage, runtime: Runtime, written: Written) -> Parity:
         """Checks the precision that was found in a stage, and its numbers.
@@ -90,7 +93,12 @@ class Prover:
         if kind.fixed_time and written.stand_in is None:
             taken = taken.model_copy(update={"shape": self.inputs[stage].shape})
         parity = check_parity(
-            kind, runtime, lambda _: self._expected[stage], self.inputs[stage], tensors=(taken, given)
+            kind,
+            runtime,
+            lambda _: self._expected[stage],
+            self.inputs[stage],
+            tensors=(taken, given),
+            batches=self._batches(stage),
         )
         return parity.model_copy(
             update={
@@ -98,6 +106,13 @@ class Prover:
                 "executed": "artifact" if written.stand_in is None else "the ONNX file that it was built from",
             }
         )
+
+    def _batches(self, stage: Stage) -> tuple[int, ...]:
+        """All batches; of a pipeline, whose clips go through VGG19 whole and at once, those that memory holds."""
+        if stage != "pipeline":
+            return BATCHES
+        spec = self._reference.spec
+        return tuple(batch for batch in BATCHES if batch * spec.frames * spec.size**2 <= _PIPELINE_PIXELS)
 
     def verdicts(self, kind: Format, runtimes: Mapping[Stage, Runtime]) -> dict[Stage, HeldOut]:
         """Judges the two stages, each with the other one in Keras, and both together (``"pipeline"``).
