@@ -6,6 +6,7 @@ file or not, in which the bytes lie; `vdeploy.export.onnx_file` puts them into t
 
 from __future__ import annotations
 
+import errno
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,10 @@ def copy_weights(tensor: onnx.TensorProto, target: BinaryIO) -> None:
     with path.open("rb") as source:
         source.seek(start)
         for position in range(start, end, _CHUNK):
-            target.write(source.read(min(_CHUNK, end - position)))
+            chunk = source.read(min(_CHUNK, end - position))
+            if not chunk:
+                raise OSError(errno.EIO, "the weights that a model refers to have gone", str(path))
+            target.write(chunk)
 
 
 def weight_values(tensor: onnx.TensorProto) -> npt.NDArray[Any]:

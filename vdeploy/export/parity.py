@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.bundle.manifest import Parity, TensorSpec
+from training.clips import ClipSpec
+from vdeploy.bundle.manifest import Parity, Stage, TensorSpec
 from vdeploy.errors import BundleError, ParityError
 from vdeploy.formats import Format
 
@@ -16,10 +17,29 @@ if TYPE_CHECKING:
 
     from vdeploy.runtimes.base import Runtime
 
-__all__ = ["BATCHES", "check_parity", "synthetic_frames"]
+__all__ = ["BATCHES", "batches_of", "check_parity", "synthetic_frames"]
 
 BATCHES = (1, 3, 16)
 """Batch sizes to try: the smallest, an odd one, and one that a server gathers."""
+
+_PIPELINE_PIXELS = 3 * 16 * 224**2
+"""The most that a pipeline is given at once: 3 clips of the usual size."""
+
+
+def batches_of(stage: Stage, spec: ClipSpec) -> tuple[int, ...]:
+    """The batch sizes to try on a stage.
+
+    Args:
+        stage: The stage.
+        spec: The frames of a clip.
+
+    Returns:
+        `BATCHES`; of a pipeline, which takes whole clips and sends all their frames through VGG19 at once, only those
+        that the memory of a workstation holds.
+    """
+    if stage != "pipeline":
+        return BATCHES
+    return tuple(batch for batch in BATCHES if batch * spec.frames * spec.size**2 <= _PIPELINE_PIXELS) or BATCHES[:1]
 
 
 def synthetic_frames(clips: int, frames: int, size: int, seed: int = 0) -> npt.NDArray[np.uint8]:

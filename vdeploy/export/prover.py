@@ -13,7 +13,7 @@ from vdeploy.bundle.golden import GoldenClips
 from vdeploy.bundle.manifest import HeldOut, Parity, Stage
 from vdeploy.errors import ExportError
 from vdeploy.export.held_out import HeldOutClips, check_verdicts
-from vdeploy.export.parity import BATCHES, check_parity, synthetic_frames
+from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
 from vdeploy.runtimes.open import open_runtime
 
@@ -30,9 +30,6 @@ FEW_CLIPS = 8
 """Held-out clips for a format in floating point: its parity is exact enough to leave little for them to find."""
 
 _PARITY_CLIPS = 3
-
-_PIPELINE_PIXELS = 3 * 16 * 224**2
-"""The most that a pipeline is given at once: 3 clips of the usual size."""
 
 
 class Prover:
@@ -98,7 +95,7 @@ class Prover:
             lambda _: self._expected[stage],
             self.inputs[stage],
             tensors=(taken, given),
-            batches=self._batches(stage),
+            batches=batches_of(stage, self._reference.spec),
         )
         return parity.model_copy(
             update={
@@ -106,13 +103,6 @@ class Prover:
                 "executed": "artifact" if written.stand_in is None else "the ONNX file that it was built from",
             }
         )
-
-    def _batches(self, stage: Stage) -> tuple[int, ...]:
-        """All batches; of a pipeline, whose clips go through VGG19 whole and at once, those that memory holds."""
-        if stage != "pipeline":
-            return BATCHES
-        spec = self._reference.spec
-        return tuple(batch for batch in BATCHES if batch * spec.frames * spec.size**2 <= _PIPELINE_PIXELS)
 
     def verdicts(self, kind: Format, runtimes: Mapping[Stage, Runtime]) -> dict[Stage, HeldOut]:
         """Judges the two stages, each with the other one in Keras, and both together (``"pipeline"``).
