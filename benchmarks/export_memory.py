@@ -66,8 +66,8 @@ def main() -> None:
     parser.add_argument("--format", default="onnx-fp32")
     parser.add_argument("--limit-gb", type=float)
     parser.add_argument("--json", action="store_true")
-    arguments, options = parser.parse_known_args()
-    options = [option for option in options if option != "--"]
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     with tempfile.TemporaryDirectory(prefix="vdeploy-memory-") as name:
         folder = Path(name)
         run = arguments.run
@@ -131,7 +131,7 @@ def watch(command: Sequence[str]) -> Watched:
             time.sleep(_SAMPLE_SECONDS)
         reader.join()
     if process.returncode:
-        sys.exit(f"vdeploy export failed: {said[-1]}")
+        sys.exit(f"vdeploy export failed, code {process.returncode}: {said[-1]}")
     return watched
 
 

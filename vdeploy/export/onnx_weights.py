@@ -25,6 +25,7 @@ __all__ = ["copy_weights", "is_reference", "open_onnx", "refer", "size_of_weight
 
 _CHUNK = 1 << 20
 _VARINT = 0
+_LONGEST_VARINT = 10
 _LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
 """Bytes of the kinds of fields that have always as many."""
@@ -164,16 +165,12 @@ def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span, Span]]:
 
 
 def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(data):
-            raise ValueError("it is cut off")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
+    value = 0
+    for index, byte in enumerate(data[position : position + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return value, position
-        shift += 7
+            return value, position + index + 1
+    raise ValueError("it is cut off, or holds a number of more than 64 bits")
 
 
 def _field_number(message: Any, name: str) -> int:
