@@ -1,87 +1,199 @@
-"""How much memory does an ONNX export of the extractor take, measured against the size of the FP32 file?
+"""How much memory does an export take, the whole of it: loading, writing, proving and judging, in all its processes?
 
-One process exports once, from random weights to the file on disk, and reports its peak resident memory beyond what it
-holds when the Keras network is loaded, which is told as well. For INT8, calibration on a few synthetic frames is part
-of it, judging is not.
+Runs `vdeploy export` and watches its memory from outside: of the process, the most that was resident at once, as the
+kernel counts it; of it and the processes that it starts, a sample ten times a second by phase, in which pages that
+processes share count once. Fails where either is above the limit: four times the extractor's FP32 weights, or what
+`--limit-gb` says. Without a run, one of generated clips and random weights is made first, with clips of 2 frames.
 
-    python -m benchmarks.export_memory [--layer fc2] [--format onnx-fp32] [--json] [--out FILE]
+    python -m benchmarks.export_memory [RUN] [--layer fc2] [--format onnx-fp32] [--limit-gb 4] [-- OPTION ...]
+
+What follows `--` is handed to `vdeploy export`.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import dataclasses
+import os
+import re
+import subprocess
+import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.output import add_output_options, give
-from training.extractor import FeatureExtractor
-from training.frameworks import load_keras
-from training.weights import find_weights
-from vdeploy.export.float16 import to_float16
-from vdeploy.export.onnx import extractor_to_onnx
-from vdeploy.export.onnx_file import write_onnx
-from vdeploy.export.onnx_inspection import found_precision
-from vdeploy.export.parity import synthetic_frames
-from vdeploy.export.quantization import CPU, TENSORRT, Agreement, quantize
+from training.extractor import weight_count
+from training.recipe import load_recipe
 
-FORMATS = ("onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-int8-tensorrt")
+TIMES = 4
+"""The limit, as a multiple of the FP32 weights."""
+
+_SAMPLE_SECONDS = 0.1
+_CLIPS = 16
+_PHASE = re.compile(r"export: (?!load the run)|judge |quantize: ")
+_BASELINE = "from training.frameworks import load_keras; load_keras(); print(open('/proc/self/status').read())"
+
+
+@dataclasses.dataclass
+class Watched:
+    """What a command took.
+
+    Attributes:
+        phases: The most that all its processes held together, in bytes, by the line that it had printed last.
+        process_bytes: The most that the process itself held.
+        cpu_seconds: Processor time of all its processes, the last tenth of a second left out.
+    """
+
+    phases: dict[str, int] = dataclasses.field(default_factory=dict)
+    process_bytes: int = 0
+    cpu_seconds: float = 0.0
+
+    @property
+    def tree_bytes(self) -> int:
+        """The most that all processes held together."""
+        return max(self.phases.values())
 
 
 def main() -> None:
     """Exports once and prints what it took."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--layer", default="fc2", choices=["avg", "avg45", "fc2"])
-    parser.add_argument("--format", default="onnx-fp32", choices=FORMATS)
+    parser.add_argument("run", nargs="?", type=Path)
+    parser.add_argument("--layer", default="fc2", choices=["avg", "avg45", "fc2"], help="of the run that is made")
+    parser.add_argument("--format", default="onnx-fp32")
+    parser.add_argument("--limit-gb", type=float)
     add_output_options(parser)
-    arguments = parser.parse_args()
-    load_keras()
-    imported = _resident_bytes()
-    extractor = FeatureExtractor(arguments.layer, find_weights("random", arguments.layer))
-    weights_bytes = 4 * extractor.network.count_params()
-    loaded = _resident_bytes()
-    with tempfile.TemporaryDirectory(prefix="vdeploy-memory-") as folder:
-        file = Path(folder) / "model.onnx"
-        _export(extractor, arguments.format, file)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - loaded
-        found = {
-            "layer": arguments.layer,
-            "format": arguments.format,
-            "precision": found_precision(file),
-            "file_bytes": file.stat().st_size,
-            "fp32_bytes": weights_bytes,
-            "keras_bytes": loaded - imported,
-            "peak_bytes": peak,
-            "ratio": round(peak / weights_bytes, 2),
-        }
-    give(
-        arguments,
-        found,
-        f"{found['layer']} {found['format']} ({found['precision']}): file {_mb(found['file_bytes'])} MB, Keras holds "
-        f"{_mb(found['keras_bytes'])} MB, the export takes {_mb(peak)} MB more at its peak, {found['ratio']} times the "
-        f"FP32 weights ({_mb(weights_bytes)} MB)",
-    )
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
+    with tempfile.TemporaryDirectory(prefix="vdeploy-memory-") as name:
+        folder = Path(name)
+        run = arguments.run
+        if run is None:
+            run, store = make_run(arguments.layer, folder)
+            options += ["--store", str(store)]
+        layer = load_recipe(str(run / "recipe.toml")).features.layer
+        out = folder / "bundle"
+        command = ["export", str(run), "--format", arguments.format, "--out", str(out), *options]
+        watched = watch([sys.executable, "-m", "vdeploy", *command])
+        files = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    weights = 4 * weight_count(layer)
+    limit = TIMES * weights if arguments.limit_gb is None else round(arguments.limit_gb * 1e9)
+    found = {
+        "layer": layer,
+        "formats": arguments.format,
+        "weights_bytes": weights,
+        "bundle_bytes": files,
+        "baseline_bytes": _status_bytes(_output([sys.executable, "-c", _BASELINE]), "VmHWM"),
+        **dataclasses.asdict(watched),
+        "tree_bytes": watched.tree_bytes,
+        "limit_bytes": limit,
+    }
+    give(arguments, found, "\n".join(_lines(found)))
+    if max(watched.process_bytes, watched.tree_bytes) > limit:
+        sys.exit(f"the export took more than {_gb(limit)}")
 
 
-def _mb(count: int) -> str:
-    return f"{count / 1e6:,.0f}"
+def make_run(layer: str, folder: Path) -> tuple[Path, Path]:
+    """Trains on a few generated clips with random weights.
+
+    Returns:
+        The run and its feature store.
+    """
+    clips, run, store = folder / "clips", folder / "run", folder / "store"
+    small = ("clip.frames=2", "training.epochs=4", "training.batch=8", "features.weights=random")
+    settings = [part for setting in (*small, f"features.layer={layer}") for part in ("--set", setting)]
+    for command in (
+        ["data", "synth", str(clips), "--clips", str(_CLIPS)],
+        ["train", str(clips), "--out", str(run), "--store", str(store), *settings],
+    ):
+        _output([sys.executable, "-m", "vdeploy", *command])
+    return run, store
 
 
-def _export(extractor: FeatureExtractor, kind: str, file: Path) -> None:
-    model = extractor_to_onnx(extractor)
-    if kind == "onnx-fp16":
-        model = to_float16(model)
-    elif kind.startswith("onnx-int8"):
-        flavour = TENSORRT if kind.endswith("tensorrt") else CPU
-        frames = synthetic_frames(1, 2, 224)
-        good = Agreement(0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0)
-        model = quantize(model, flavour, lambda: [{"frames": frames}], lambda _model, _quick: good).model
-    write_onnx(model, file)
+def watch(command: Sequence[str]) -> Watched:
+    """Runs a command to its end and samples the memory of its processes.
+
+    Raises:
+        SystemExit: It failed.
+    """
+    watched, said = Watched(), ["start"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        reader = threading.Thread(target=_note, args=(process.stderr, said))
+        reader.start()
+        ended = False
+        while not ended:
+            # Left unreaped until the thread has read all, so that the kernel's own figures can still be read.
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+            _sample(process.pid, _phase(said), watched)
+            time.sleep(_SAMPLE_SECONDS)
+        reader.join()
+    if process.returncode:
+        sys.exit(f"vdeploy export failed, code {process.returncode}: {said[-1]}")
+    return watched
 
 
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
+def _sample(pid: int, phase: str, watched: Watched) -> None:
+    held = sum(_status_bytes(_read(f"/proc/{number}/smaps_rollup"), "Pss") for number in _family(pid))
+    watched.phases[phase] = max(watched.phases.get(phase, 0), held)
+    watched.process_bytes = max(watched.process_bytes, _status_bytes(_read(f"/proc/{pid}/status"), "VmHWM"))
+    times = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if times:
+        watched.cpu_seconds = sum(map(int, times[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _note(lines: Iterable[str], said: list[str]) -> None:
+    said.extend(line.strip() for line in lines)
+
+
+def _phase(said: list[str]) -> str:
+    """The last line that begins something, without the figures behind it."""
+    line = next((line for line in reversed(said) if _PHASE.match(line)), "load the run")
+    return line.removeprefix("export: ") if line.startswith("export: ") else line.partition(":")[0]
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and all that descend from it."""
+    yield pid
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in _read(file).split():
+            yield from _family(int(child))
+
+
+def _read(file: str | Path) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError:  # the process has ended meanwhile
+        return ""
+
+
+def _status_bytes(text: str, field: str) -> int:
+    found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _output(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[2:4])} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    width = max(map(len, found["phases"]))
+    for phase, held in found["phases"].items():
+        yield f"{phase:{width}}  {_gb(held)}"
+    weights = found["weights_bytes"]
+    for what, held in (("all processes together", found["tree_bytes"]), ("the process", found["process_bytes"])):
+        yield f"{what}: {_gb(held)} at most, {held / weights:.2f} times the FP32 weights ({_gb(weights)})"
+    yield f"TensorFlow and Keras, imported: {_gb(found['baseline_bytes'])}"
+    yield f"processor time: {found['cpu_seconds']:.0f} s; limit: {_gb(found['limit_bytes'])}"
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import tensorflow as tf
 
-__all__ = ["DIMENSIONS", "FeatureExtractor", "Layer", "flops_per_frame"]
+__all__ = ["DIMENSIONS", "FeatureExtractor", "Layer", "flops_per_frame", "weight_count"]
 
 IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 """Mean of the ImageNet training images per channel, as VGG was trained with (Simonyan and Zisserman 2015, sec. 2.1)."""
@@ -44,6 +44,18 @@ def flops_per_frame(layer: Layer, size: int = 224) -> int:
         side //= 2
     if layer not in POOLED_BLOCKS:
         total += 2 * (side * side * channels * 4096 + 4096 * 4096)
+    return total
+
+
+def weight_count(layer: Layer) -> int:
+    """How many numbers the weights of VGG19 up to a layer are, biases included."""
+    total, channels = 0, 3
+    for count, width in _CONVOLUTIONS:
+        for _ in range(count):
+            total += (9 * channels + 1) * width
+            channels = width
+    if layer not in POOLED_BLOCKS:
+        total += (7 * 7 * channels + 1) * 4096 + (4096 + 1) * 4096
     return total
 
 

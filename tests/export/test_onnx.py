@@ -149,7 +149,7 @@ def test_an_operator_of_another_domain_is_refused(extractor, extractor_graph, mo
     foreign = onnx.ModelProto()
     foreign.CopyFrom(extractor_graph)
     foreign.graph.node[-1].domain = "com.microsoft"
-    monkeypatch.setattr("vdeploy.export.onnx.build_vgg19_graph", lambda _extractor: foreign)
+    monkeypatch.setattr("vdeploy.export.onnx.build_vgg19_graph", lambda *_: foreign)
     with pytest.raises(ExportError, match=r"vgg19_features uses operators of com\.microsoft"):
         extractor_to_onnx(extractor)
 
@@ -158,7 +158,7 @@ def test_a_graph_that_does_not_fit_together_is_refused(extractor, extractor_grap
     wrong = onnx.ModelProto()
     wrong.CopyFrom(extractor_graph)
     wrong.graph.initializer.pop()
-    monkeypatch.setattr("vdeploy.export.onnx.build_vgg19_graph", lambda _extractor: wrong)
+    monkeypatch.setattr("vdeploy.export.onnx.build_vgg19_graph", lambda *_: wrong)
     with pytest.raises(onnx.checker.ValidationError):
         extractor_to_onnx(extractor)
 

@@ -197,7 +197,7 @@ def test_a_batch_that_is_fixed_is_found_at_the_larger_batch(bench):
         model.graph.node.append(onnx.helper.make_node("Reshape", [last.input[0], "fixed"], ["features"]))
 
     line = bench.refusal("extractor", fault)
-    assert f"features has shape [1, {3 * FRAMES}, 512], not [3, {FRAMES}, 512] at batch 3" in line
+    assert "features has shape [1, 3, 512], not [3, 1, 512] at batch 3" in line
 
 
 def test_the_tolerance_of_the_format_decides(bench):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.errors import WeightsError
-from training.extractor import DIMENSIONS, FeatureExtractor, flops_per_frame
+from training.extractor import DIMENSIONS, FeatureExtractor, flops_per_frame, weight_count
 from training.frameworks import load_keras
 from training.weights import Weights, find_weights
 
@@ -52,6 +52,12 @@ def test_39_gflop_a_frame() -> None:
     """19.6 billion multiply-adds (Simonyan and Zisserman 2015 give 144 M weights; the convolutions do nearly all)."""
     assert flops_per_frame("avg") == pytest.approx(39.0e9, rel=1e-3)
     assert flops_per_frame("fc2") - flops_per_frame("avg") == 2 * (25088 * 4096 + 4096 * 4096)
+
+
+def test_weights_are_counted_as_keras_counts_them() -> None:
+    """Keras documents 143,667,240 with the last layer, 1000 classes."""
+    assert weight_count("avg") == FeatureExtractor("avg", RANDOM, size=32).network.count_params()
+    assert weight_count("fc2") == 143_667_240 - (4096 + 1) * 1000
 
 
 def test_fc2_wants_224_pixels() -> None:

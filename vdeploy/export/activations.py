@@ -51,7 +51,7 @@ def observe(
             dump_onnx(model, handle)
             # Protobuf reads two messages in a row as one, so the outputs are added without another copy of the weights.
             handle.write(extra.SerializeToString())
-        runtime = OnnxRuntime(file)
+        runtime = OnnxRuntime(file, lean=True)
         for feed in feeds:
             found = runtime.infer(feed)
             yield {name: found[name] for name in names}

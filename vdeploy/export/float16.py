@@ -17,6 +17,7 @@ import numpy as np
 from vdeploy.errors import ExportError, require
 from vdeploy.export.activations import float_activations, observe
 from vdeploy.export.onnx_graph import LAYERS, infer_values
+from vdeploy.export.onnx_weights import weight_values
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -131,9 +132,11 @@ class _Converter:
         return stored
 
     def _turn(self, source: onnx.TensorProto, target: onnx.TensorProto) -> None:
-        values = self._onnx.numpy_helper.to_array(source)
+        values = weight_values(source)
         if max(values.max(), -values.min()) > FLOAT16_MAX:
             raise ExportError(f"the weight {source.name} is beyond float16 (65504)", "export it in fp32")
         target.dims.extend(source.dims)
         target.data_type = self._onnx.TensorProto.FLOAT16
-        target.raw_data = values.astype("<f2").tobytes()
+        half = values.astype("<f2")
+        del values
+        target.raw_data = half.tobytes()

@@ -77,7 +77,7 @@ class HeldOutClips:
     def __init__(self, dataset: Dataset, reference: Reference, store_root: Path, limit: int | None) -> None:
         self.split = "test" if dataset.of("test") else "valid"
         chosen = alternate(dataset.of(self.split))[:limit]
-        spec, layer, weights = reference.spec, reference.extractor.layer, reference.weights
+        spec, layer, weights = reference.spec, reference.run.recipe.features.layer, reference.weights
         extraction = extract_dataset(
             dataclasses.replace(dataset, clips=tuple(chosen), problems=()),
             spec,

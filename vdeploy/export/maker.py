@@ -15,6 +15,7 @@ from vdeploy.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.export.held_out import HeldOutClips, find_clips
 from vdeploy.export.job import ExportOptions, Job, Writer, Written
+from vdeploy.export.memory import let_tensorflow_give_back
 from vdeploy.export.prover import FEW_CLIPS, Prover
 from vdeploy.export.reference import Reference
 from vdeploy.export.sources import Sources
@@ -59,6 +60,7 @@ class Maker:
         scratch: Path,
     ) -> None:
         say("export: load the run")
+        let_tensorflow_give_back()
         self._staged = staged
         self._options = options
         self._reference = Reference(run, weights)
@@ -90,6 +92,7 @@ class Maker:
             path.parent.mkdir(parents=True)
             say(f"export: {stage} in {kind.name}")
             written = _writer(kind)(Job(stage, kind, path, self._reference, self._sources, self._options))
+            self._reference.release_extractor()
             runtimes[stage] = self._prover.open(kind, path, written)
             pieces[stage] = (path, written, self._prover.stage(kind, stage, runtimes[stage], written))
         verdicts = self._prover.verdicts(kind, runtimes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.extractor import FeatureExtractor
@@ -27,9 +28,14 @@ IR_VERSION = 8
 """The IR version that belongs to the opset; older ONNX Runtimes refuse newer files."""
 
 
-def extractor_to_onnx(extractor: FeatureExtractor) -> onnx.ModelProto:
-    """Writes VGG19: ``frames uint8[batch, time, H, W, 3]`` -> ``features float32[batch, time, F]``."""
-    return _finish(build_vgg19_graph(extractor))
+def extractor_to_onnx(extractor: FeatureExtractor, spool: Path | None = None) -> onnx.ModelProto:
+    """Writes VGG19: ``frames uint8[batch, time, H, W, 3]`` -> ``features float32[batch, time, F]``.
+
+    Args:
+        extractor: VGG19 with its weights.
+        spool: See `vdeploy.export.vgg19_graph.build_vgg19_graph`.
+    """
+    return _finish(build_vgg19_graph(extractor, spool))
 
 
 def classifier_to_onnx(model: keras.Model) -> onnx.ModelProto:

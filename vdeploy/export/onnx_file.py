@@ -2,7 +2,8 @@
 
 A serialised protobuf message is its fields one after the other, each with its number and length. Protobuf's own
 serialiser builds the whole in memory, several times over while its buffer grows; here the weights go from the model to
-the file one tensor at a time, and everything else, which is small, is left to protobuf. The bytes are the same.
+the file one tensor at a time, or from the file that they are referred to in, and everything else, which is small, is
+left to protobuf. The bytes are the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from training.files import atomic_write
 from vdeploy.errors import require
+from vdeploy.export.onnx_weights import copy_weights, is_reference, size_of_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -23,12 +25,13 @@ _LENGTH_DELIMITED = 2
 
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:
-    """Writes a model; beyond it, memory holds one of its weight tensors at a time.
+    """Writes a model; beyond it, memory holds one of its weight tensors at a time, none of those that it refers to.
 
-    The file is that of ``model.SerializeToString(deterministic=True)``, and replaces an older one in a single step.
+    The file has all weights inside. It is that of ``SerializeToString(deterministic=True)`` of a model which has them
+    inside, and replaces an older one in a single step.
 
     Args:
-        model: The model, its weights inside.
+        model: The model; its weights inside, or references as `vdeploy.export.onnx_weights` makes them.
         path: The file. Its folder is created.
 
     Raises:
@@ -42,11 +45,14 @@ def dump_onnx(model: onnx.ModelProto, file: BinaryIO) -> None:
     """Writes a model into an open file, one weight tensor at a time.
 
     Args:
-        model: The model, its weights inside.
+        model: The model, as for `write_onnx`.
         file: Where to; it is neither flushed nor closed.
     """
     for piece in _model(model):
-        file.write(_content(piece))
+        if isinstance(piece, bytes):
+            file.write(piece)
+        else:
+            copy_weights(piece, file)
 
 
 _Piece = Any
@@ -69,8 +75,19 @@ def _graph(graph: onnx.GraphProto) -> Iterator[_Piece]:
 
 
 def _tensor(tensor: onnx.TensorProto) -> list[_Piece]:
-    before, after = _around(tensor, "raw_data")
-    return [before, *(_field(tensor, "raw_data", [tensor]) if tensor.HasField("raw_data") else ()), after]
+    before, after = _around(_without_reference(tensor), "raw_data")
+    has_bytes = tensor.HasField("raw_data") or is_reference(tensor)
+    return [before, *(_field(tensor, "raw_data", [tensor]) if has_bytes else ()), after]
+
+
+def _without_reference(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    if not is_reference(tensor):
+        return tensor
+    plain = type(tensor)()
+    plain.CopyFrom(tensor)
+    plain.ClearField("data_location")
+    plain.ClearField("external_data")
+    return plain
 
 
 def _around(message: Any, name: str) -> tuple[bytes, bytes]:
@@ -92,13 +109,12 @@ def _around(message: Any, name: str) -> tuple[bytes, bytes]:
 def _field(message: Any, name: str, pieces: list[_Piece]) -> Iterator[_Piece]:
     """A field that holds the pieces: its tag, their length, themselves."""
     number = message.DESCRIPTOR.fields_by_name[name].number
-    yield _varint(number << 3 | _LENGTH_DELIMITED) + _varint(sum(len(_content(piece)) for piece in pieces))
+    yield _varint(number << 3 | _LENGTH_DELIMITED) + _varint(sum(_size(piece) for piece in pieces))
     yield from pieces
 
 
-def _content(piece: _Piece) -> bytes:
-    content: bytes = piece if isinstance(piece, bytes) else piece.raw_data
-    return content
+def _size(piece: _Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else size_of_weights(piece)
 
 
 def _varint(value: int) -> bytes:

@@ -11,7 +11,7 @@ from vdeploy.errors import require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["LAYERS", "Value", "infer_values", "weight_of", "without_weights"]
+__all__ = ["LAYERS", "Value", "infer_values", "is_large", "weight_of", "without_weights"]
 
 LAYERS = ("Conv", "Gemm", "LSTM", "MatMul")
 """Operators that multiply by weights, and so do all the work that counts."""
@@ -42,11 +42,16 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     light = helper.make_graph(graph.node, graph.name, graph.input, graph.output)
     for tensor in graph.initializer:
-        if math.prod(tensor.dims) > _LARGE_ELEMENTS:
+        if is_large(tensor):
             light.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             light.initializer.append(tensor)
     return helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def is_large(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor holds weights, not a shape or a scale."""
+    return bool(math.prod(tensor.dims) > _LARGE_ELEMENTS)
 
 
 def infer_values(model: onnx.ModelProto) -> dict[str, Value]:

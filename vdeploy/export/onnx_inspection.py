@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from vdeploy.errors import BundleError, require
 from vdeploy.export.layer_precision import LayerPrecision, precision_of, shares_of
 from vdeploy.export.onnx_graph import LAYERS, Value, infer_values, weight_of
+from vdeploy.export.onnx_weights import open_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -80,16 +81,15 @@ def inspect_onnx(path: Path) -> OnnxInspection:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Reads an ONNX file, weights included.
+    """Reads an ONNX file; its large weights stay there, see `vdeploy.export.onnx_weights`.
 
     Raises:
         MissingExtraError: The package onnx is not installed.
         BundleError: The file is no ONNX model.
     """
-    package = require("onnx", extra="export", purpose="inspecting ONNX files")
+    require("onnx", extra="export", purpose="inspecting ONNX files")
     with _one_line_errors(path):
-        model: onnx.ModelProto = package.load(path)
-    return model
+        return open_onnx(path)
 
 
 def inspect_model(model: onnx.ModelProto, path: Path) -> OnnxInspection:

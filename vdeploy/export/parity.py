@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.bundle.manifest import Parity, TensorSpec
+from training.clips import ClipSpec
+from vdeploy.bundle.manifest import Parity, Stage, TensorSpec
 from vdeploy.errors import BundleError, ParityError
 from vdeploy.formats import Format
 
@@ -16,10 +17,29 @@ if TYPE_CHECKING:
 
     from vdeploy.runtimes.base import Runtime
 
-__all__ = ["BATCHES", "check_parity", "synthetic_frames"]
+__all__ = ["BATCHES", "batches_of", "check_parity", "synthetic_frames"]
 
 BATCHES = (1, 3, 16)
 """Batch sizes to try: the smallest, an odd one, and one that a server gathers."""
+
+_PIPELINE_PIXELS = 3 * 16 * 224**2
+"""The most that a pipeline is given at once: 3 clips of the usual size."""
+
+
+def batches_of(stage: Stage, spec: ClipSpec) -> tuple[int, ...]:
+    """The batch sizes to try on a stage.
+
+    Args:
+        stage: The stage.
+        spec: The frames of a clip.
+
+    Returns:
+        `BATCHES`; of a pipeline, which takes whole clips and sends all their frames through VGG19 at once, only those
+        that the memory of a workstation holds.
+    """
+    if stage != "pipeline":
+        return BATCHES
+    return tuple(batch for batch in BATCHES if batch * spec.frames * spec.size**2 <= _PIPELINE_PIXELS) or BATCHES[:1]
 
 
 def synthetic_frames(clips: int, frames: int, size: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -64,13 +84,14 @@ def check_parity(
 ) -> Parity:
     """Compares an exported file with the reference.
 
-    The reference runs once, on all inputs. A batch beyond them is made of the same frames, dealt to more and shorter
-    clips where the time axis is dynamic, else of the same clips again.
+    Where the time axis is dynamic, no call gets more frames than one clip has, or one a row: the smallest batch goes
+    through all inputs, and larger ones are the same frames, dealt to more and shorter clips. So the memory of a check
+    is that of a clip. Else a batch beyond the inputs is made of the same clips again.
 
     Args:
         kind: The format, whose measure and tolerance apply.
         runtime: The exported file, loaded from disk.
-        reference: The same stage in Keras.
+        reference: The same stage in Keras; runs once, on all inputs.
         inputs: Input of the stage.
         tensors: The stage's input and output.
         batches: Batch sizes to try, rising.
@@ -84,18 +105,18 @@ def check_parity(
     """
     source, target = tensors
     expected = reference(inputs)
-    pairs = [_case(inputs, expected, batch, regroup=isinstance(source.shape[1], str)) for batch in batches]
-    found = [_run(kind, runtime, source, target, given) for given, _ in pairs]
-    for batch, actual, (_, wanted) in zip(batches, found, pairs, strict=True):
+    cases = list(_cases(inputs, expected, batches, regroup=isinstance(source.shape[1], str)))
+    found = [_run(kind, runtime, source, target, given) for given, _ in cases]
+    for actual, (_, wanted) in zip(found, cases, strict=True):
         if actual.dtype != np.float32:
             raise _refusal(kind, f"{target.name} is {actual.dtype}, not float32")
         if actual.shape != wanted.shape:
             shapes = f"{list(actual.shape)}, not {list(wanted.shape)}"
-            raise _refusal(kind, f"{target.name} has shape {shapes} at batch {batch}")
+            raise _refusal(kind, f"{target.name} has shape {shapes} at batch {len(wanted)}")
         if not np.isfinite(actual).all():
-            raise _refusal(kind, f"{target.name} holds NaN or infinity at batch {batch}")
-    differences = [float(np.abs(actual - wanted).max()) for actual, (_, wanted) in zip(found, pairs, strict=True)]
-    scale = max(float(np.abs(wanted).max()) for _, wanted in pairs)
+            raise _refusal(kind, f"{target.name} holds NaN or infinity at batch {len(wanted)}")
+    differences = [float(np.abs(actual - wanted).max()) for actual, (_, wanted) in zip(found, cases, strict=True)]
+    scale = max(float(np.abs(wanted).max()) for _, wanted in cases)
     parity = Parity(
         reference="keras",
         batches=tuple(batches),
@@ -103,24 +124,29 @@ def check_parity(
         max_rel=max(differences) / scale if scale else max(differences),
         tolerance=kind.tolerance,
         measure=kind.measure,
-        cosine=min(_worst_cosine(actual, wanted) for actual, (_, wanted) in zip(found, pairs, strict=True)),
+        cosine=min(_worst_cosine(actual, wanted) for actual, (_, wanted) in zip(found, cases, strict=True)),
     )
     _judge(kind, target.name, parity)
     return parity
 
 
-def _case(
-    inputs: npt.NDArray[Any], expected: npt.NDArray[np.float32], batch: int, *, regroup: bool
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    if batch <= len(inputs):
-        return inputs[:batch], expected[:batch]
+def _cases(
+    inputs: npt.NDArray[Any], expected: npt.NDArray[np.float32], batches: Sequence[int], *, regroup: bool
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]]:
+    """What the file is given, call by call, and what it has to answer."""
     if not regroup:
-        rows = np.arange(batch) % len(inputs)
-        return inputs[rows], expected[rows]
+        for batch in batches:
+            rows = np.arange(batch) % len(inputs)
+            yield inputs[rows], expected[rows]
+        return
+    smallest, *larger = batches
+    for start in range(0, len(inputs) - smallest + 1, smallest):
+        yield inputs[start : start + smallest], expected[start : start + smallest]
     frames, features = (array.reshape(-1, *array.shape[2:]) for array in (inputs, expected))
-    time = max(1, len(frames) // batch)
-    chosen = np.arange(batch * time).reshape(batch, time) % len(frames)
-    return frames[chosen], features[chosen]
+    for batch in larger:
+        time = max(1, inputs.shape[1] // batch)
+        chosen = np.arange(batch * time).reshape(batch, time) % len(frames)
+        yield frames[chosen], features[chosen]
 
 
 def _run(

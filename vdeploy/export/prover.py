@@ -13,7 +13,7 @@ from vdeploy.bundle.golden import GoldenClips
 from vdeploy.bundle.manifest import HeldOut, Parity, Stage
 from vdeploy.errors import ExportError
 from vdeploy.export.held_out import HeldOutClips, check_verdicts
-from vdeploy.export.parity import check_parity, synthetic_frames
+from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
 from vdeploy.runtimes.open import open_runtime
 
@@ -54,7 +54,7 @@ class Prover:
             if held_out is None
             else np.stack(list(held_out.frames(_PARITY_CLIPS)))
         )
-        features = reference.compute("extractor", frames)
+        features = np.concatenate([reference.compute("extractor", clip[np.newaxis]) for clip in frames])
         self.inputs: dict[Stage, npt.NDArray[Any]] = {"extractor": frames, "classifier": features, "pipeline": frames}
         probabilities = reference.compute("classifier", features)
         self._expected: dict[Stage, npt.NDArray[np.float32]] = {
@@ -71,8 +71,8 @@ class Prover:
     def open(self, kind: Format, path: Path, written: Written) -> Runtime:
         """Loads what was written, or the ONNX file that stands in for it where it cannot be run here."""
         if written.stand_in is None:
-            return open_runtime(kind, path)
-        return open_runtime(FORMATS["onnx-fp32"], written.stand_in)
+            return open_runtime(kind, path, lean=True)
+        return open_runtime(FORMATS["onnx-fp32"], written.stand_in, lean=True)
 
     def stage(self, kind: Format, stage: Stage, runtime: Runtime, written: Written) -> Parity:
         """Checks the precision that was found in a stage, and its numbers.
@@ -90,7 +90,12 @@ class Prover:
         if kind.fixed_time and written.stand_in is None:
             taken = taken.model_copy(update={"shape": self.inputs[stage].shape})
         parity = check_parity(
-            kind, runtime, lambda _: self._expected[stage], self.inputs[stage], tensors=(taken, given)
+            kind,
+            runtime,
+            lambda _: self._expected[stage],
+            self.inputs[stage],
+            tensors=(taken, given),
+            batches=batches_of(stage, self._reference.spec),
         )
         return parity.model_copy(
             update={

@@ -12,6 +12,7 @@ from training.run import Run
 from training.trainer import predict
 from training.weights import Weights
 from vdeploy.bundle.manifest import Stage, TensorSpec
+from vdeploy.export.memory import give_back
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +35,6 @@ class Reference:
         run: The run.
         weights: VGG19's weights.
         spec: The frames of a clip.
-        extractor: VGG19.
         classifier: The classifier, rebuilt under a float32 policy with the run's weights.
         tensors: Input and output of each stage.
     """
@@ -43,10 +43,22 @@ class Reference:
         self.run = run
         self.weights = weights
         self.spec: ClipSpec = run.recipe.clip_spec
-        with _float32_policy():
-            self.extractor: FeatureExtractor = run.extractor(weights)
+        self._extractor: FeatureExtractor | None = None
         self.classifier: keras.Model = in_float32(run.classifier())
         self.tensors: dict[Stage, tuple[TensorSpec, TensorSpec]] = _tensors(self.spec, run.dim)
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """VGG19; loaded when it is asked for and kept until `release_extractor`."""
+        if self._extractor is None:
+            with _float32_policy():
+                self._extractor = self.run.extractor(self.weights)
+        return self._extractor
+
+    def release_extractor(self) -> None:
+        """Frees the memory of VGG19 until it is asked for again."""
+        self._extractor = None
+        give_back()
 
     def compute(self, stage: Stage, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Runs a stage, or both.

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vdeploy.bundle.manifest import Calibration, Stage
-from vdeploy.errors import require
 from vdeploy.export.calibration import CALIBRATION_CLIPS, ClipSet, calibration_clips, held_out_clips
 from vdeploy.export.float16 import find_wide_tensors, to_float16
 from vdeploy.export.job import ExportOptions
 from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx_file import write_onnx
+from vdeploy.export.onnx_weights import open_onnx
 from vdeploy.export.quantization import FLAVOURS, HeldOut, Quantization, quantize
 from vdeploy.export.reference import Reference
 
@@ -30,6 +30,8 @@ Flavour = Literal["fp32", "fp16", "cpu", "tensorrt"]
 
 _FRAMES_PER_CLIP = 1
 """Frames of a clip alike one another; more clips tell more about the range of a tensor."""
+
+_SPOOL = "weights"
 
 
 class Sources:
@@ -64,7 +66,9 @@ class Sources:
         path = self._folder / f"{stage}-{flavour}.onnx"
         if not path.exists():
             model, self._details[stage, flavour] = self._make(stage, flavour)
+            self._reference.release_extractor()
             write_onnx(model, path)
+            (self._folder / _SPOOL).unlink(missing_ok=True)
         return path
 
     def details(self, stage: Stage, flavour: Flavour) -> dict[str, Any]:
@@ -111,10 +115,9 @@ class Sources:
     def _make(self, stage: Stage, flavour: Flavour) -> tuple[ModelProto, dict[str, Any]]:
         if flavour == "fp32":
             if stage == "extractor":
-                return extractor_to_onnx(self._reference.extractor), {}
+                return extractor_to_onnx(self._reference.extractor, self._folder / _SPOOL), {}
             return classifier_to_onnx(self._reference.classifier), {}
-        loader: Any = require("onnx", extra="export", purpose="export to ONNX")
-        model: ModelProto = loader.load(self.onnx(stage, "fp32"))
+        model = open_onnx(self.onnx(stage, "fp32"))
         if flavour == "fp16":
             name = "frames" if stage == "extractor" else "features"
             wide = find_wide_tensors(model, ({name: row[None]} for row in self._samples[stage]))

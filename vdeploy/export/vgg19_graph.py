@@ -7,12 +7,15 @@ transposes between convolutions, the same bytes every time.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from training.extractor import IMAGENET_MEAN_RGB, FeatureExtractor
 from vdeploy.errors import require
+from vdeploy.export.onnx_graph import is_large
+from vdeploy.export.onnx_weights import refer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,17 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["build_vgg19_graph"]
 
 
-def build_vgg19_graph(extractor: FeatureExtractor) -> onnx.ModelProto:
+def build_vgg19_graph(extractor: FeatureExtractor, spool: Path | None = None) -> onnx.ModelProto:
     """Writes the graph ``frames uint8[batch, time, H, W, 3]`` -> ``features float32[batch, time, F]``.
 
     Args:
         extractor: VGG19 with its weights; its first convolution takes RGB.
+        spool: A file to put the large weights into, which the model then refers to; left out, they are in the model.
 
     Returns:
         A model that holds the graph, named ``vgg19_features``, and no versions yet: a graph cannot be put into a model
         without copying its weights.
     """
-    builder = _GraphBuilder(require("onnx", extra="export", purpose="export to ONNX"))
+    builder = _GraphBuilder(require("onnx", extra="export", purpose="export to ONNX"), spool)
     size = extractor.size
     # TensorRT takes bytes only where the first node casts them.
     x = builder.node("Cast", ["frames"], "pixels", to=builder.onnx.TensorProto.FLOAT)
@@ -69,9 +73,10 @@ def _layer(builder: _GraphBuilder, layer: Any, inputs: list[str]) -> str:
     if kind == "Flatten":
         return builder.node("Flatten", [x], name)
     if kind == "Dense":
+        kernel, bias = layer.get_weights()
         weights = [
-            builder.constant(f"{name}/kernel", _dense_kernel(layer), columns=layer.units),
-            builder.constant(f"{name}/bias", layer.get_weights()[1]),
+            builder.constant(f"{name}/kernel", _channels_first(layer, kernel), columns=layer.units),
+            builder.constant(f"{name}/bias", bias),
         ]
         return builder.node("Relu", [builder.node("Gemm", [x, *weights], name)], f"{name}/relu")
     if kind == "Rescaling":
@@ -81,9 +86,8 @@ def _layer(builder: _GraphBuilder, layer: Any, inputs: list[str]) -> str:
     raise AssertionError(f"VGG19 has no layer of kind {kind}")
 
 
-def _dense_kernel(layer: Any) -> npt.NDArray[np.float32]:
+def _channels_first(layer: Any, kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A dense kernel; that of fc1 in rows of (channel, height, width) instead of Keras' (height, width, channel)."""
-    kernel: npt.NDArray[np.float32] = layer.get_weights()[0]
     if layer.name != "fc1":
         return kernel
     side = 7
@@ -91,20 +95,34 @@ def _dense_kernel(layer: Any) -> npt.NDArray[np.float32]:
     return grid
 
 
+def _append(spool: Path, rows: npt.NDArray[Any]) -> tuple[int, int]:
+    """Writes an array to the end of a file, a row at a time, for one that is transposed is copied to be written."""
+    with spool.open("ab") as file:
+        start = file.tell()
+        for row in rows:
+            file.write(row.tobytes())
+        return start, file.tell()
+
+
 class _GraphBuilder:
-    def __init__(self, onnx: Any) -> None:
+    def __init__(self, onnx: Any, spool: Path | None) -> None:
         self.onnx = onnx
+        self._spool = spool
         self._model = onnx.ModelProto()
+        if spool is not None:
+            spool.write_bytes(b"")
 
     def constant(self, name: str, value: npt.NDArray[Any], *, columns: int | None = None) -> str:
-        """Adds a constant, as a matrix if columns are given; an array that nobody else holds is freed on the way."""
+        """Adds a constant, as a matrix if columns are given."""
         tensor = self._model.graph.initializer.add()
         tensor.name = name
         tensor.dims.extend((value.size // columns, columns) if columns else value.shape)
         tensor.data_type = self.onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-        content = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
-        del value
-        tensor.raw_data = content
+        rows = value.astype(value.dtype.newbyteorder("<"), copy=False)
+        if self._spool is not None and is_large(tensor):
+            refer(tensor, self._spool, _append(self._spool, rows))
+        else:
+            tensor.raw_data = rows.tobytes()
         return name
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:

@@ -23,18 +23,20 @@ class OnnxRuntime:
     Args:
         path: The file.
         threads: Threads for one call; all available cores if left out.
+        lean: Give memory back after each step of a call; else what the largest call took is kept for the next.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
         BundleError: It cannot load the file.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, *, lean: bool = False) -> None:
         onnxruntime = require("onnxruntime", extra="onnx", purpose="running ONNX models in process")
         self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = not lean
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's own exceptions share no base class

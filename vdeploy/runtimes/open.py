@@ -26,8 +26,13 @@ _CLASSES = {
 }
 """Module and class of each runtime: those of the table of formats, and others that read the same files."""
 
+_LEAN = {"onnxruntime"}
+"""Modules whose class can do without memory of its own."""
 
-def open_runtime(kind: Format, path: Path, threads: int | None = None, runtime: str | None = None) -> Runtime:
+
+def open_runtime(
+    kind: Format, path: Path, threads: int | None = None, runtime: str | None = None, *, lean: bool = False
+) -> Runtime:
     """Loads a file in the runtime of its format, or in another one that reads it.
 
     Args:
@@ -36,13 +41,15 @@ def open_runtime(kind: Format, path: Path, threads: int | None = None, runtime: 
         threads: Threads for one call; all available cores if left out.
         runtime: ``"openvino"`` for an ONNX file, ``"tensorflow-predict"`` or ``"tensorflow-xla"`` for a SavedModel;
             left out, the format's own.
+        lean: Keep no memory between calls, where the runtime has the choice.
 
     Raises:
         MissingExtraError: The runtime is not installed.
         BundleError: It cannot load the file.
     """
     module, name = _CLASSES[runtime or kind.runtime]
-    opened: Runtime = getattr(importlib.import_module(f"vdeploy.runtimes.{module}"), name)(path, threads)
+    options = {"lean": True} if lean and module in _LEAN else {}
+    opened: Runtime = getattr(importlib.import_module(f"vdeploy.runtimes.{module}"), name)(path, threads, **options)
     return opened
 
 

@@ -59,13 +59,37 @@ def _exports(found: dict[str, Any]) -> Blocks:
 
 
 def _memory(found: Found) -> Blocks:
-    weights = max(each["fp32_bytes"] for each in found.values())
-    layer = next(iter(found.values()))["layer"]
-    ratios = between(f"{each['ratio']:.2f} for {name}" for name, each in found.items())
     yield (
-        f"Layer {layer}, {weights / 1e6:.0f} MB of weights: peak memory beyond the loaded Keras model, as a multiple "
-        f"of the weights: {ratios}."
+        "The whole of `vdeploy export`, watched from outside: the most that the process held, and the most that it and "
+        "the processes that it starts held together, also as multiples of the extractor's FP32 weights."
     )
+    yield table(
+        (
+            "layer",
+            "formats",
+            "weights, MB",
+            "process, GB",
+            "of weights",
+            "all processes, GB",
+            "of weights",
+            "limit, GB",
+        ),
+        [
+            (
+                each["layer"],
+                each["formats"],
+                f"{each['weights_bytes'] / 1e6:.0f}",
+                *_held(each["process_bytes"], each["weights_bytes"]),
+                *_held(each["tree_bytes"], each["weights_bytes"]),
+                f"{each['limit_bytes'] / 1e9:.2f}",
+            )
+            for each in found.values()
+        ],
+    )
+
+
+def _held(held: int, weights: int) -> tuple[str, str]:
+    return f"{held / 1e9:.2f}", f"{held / weights:.2f}x"
 
 
 EXPORTS = single(
@@ -78,9 +102,15 @@ EXPORTS = single(
 EXPORT_MEMORY = Study(
     "export-memory",
     "Memory of an export",
-    tuple(
-        Step(name, f"python -m benchmarks.export_memory --format {name}")
-        for name in ("onnx-fp32", "onnx-fp16", "onnx-int8")
+    (
+        *(
+            Step(name, f"python -m benchmarks.export_memory --format {name}")
+            for name in ("onnx-fp32", "onnx-fp16", "onnx-int8")
+        ),
+        Step(
+            "all",
+            "python -m benchmarks.export_memory {run} --format all --limit-gb 5 -- --data {data} --target-sm 89,86",
+        ),
     ),
     _memory,
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.errors import ExportError, require
+from vdeploy.export.onnx_weights import weight_values
 from vdeploy.export.quantization.flavours import Flavour
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class _Writer:
         return self._node("DequantizeLinear", inputs, f"{name}/dequantized", axis=0)
 
     def _array(self, name: str) -> npt.NDArray[np.float32]:
-        values: npt.NDArray[np.float32] = self._onnx.numpy_helper.to_array(self._weights[name])
+        values: npt.NDArray[np.float32] = weight_values(self._weights[name])
         return values
 
     def _store(self, name: str, values: npt.NDArray[Any] | np.generic) -> str:
