@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -166,7 +167,10 @@ def test_a_missing_bundle_is_one_line_and_code_1():
         (("export", "nowhere", "--format", "onxx-fp32"), "did you mean onnx-fp32?"),
         (("predict", "nowhere.mp4", "--bundle", "b"), "there is no file, folder or match for nowhere.mp4"),
         (("predict", "pyproject.toml"), "give either a bundle or a server; add --bundle BUNDLE or --url HOST:PORT"),
-        (("predict", "pyproject.toml", "--bundle", "b", "--url", "u:1"), "give either a bundle or a server"),
+        (
+            ("predict", "pyproject.toml", "--bundle", "b", "--url", "u:1"),
+            "give either a bundle or a server, not both; leave out",
+        ),
         (("predict", "pyproject.toml", "--bundle", "nowhere"), "nowhere is no bundle"),
         (("predict", "pyproject.toml", "--url", "127.0.0.1:9"), "127.0.0.1:9"),
         (("benchmark", "nowhere"), "nowhere is no bundle"),
@@ -214,6 +218,16 @@ def test_a_wrong_call_is_code_2_with_the_usage(vdeploy, arguments, expected):
 
 def fail(*_: object, **__: object) -> None:
     raise ZeroDivisionError("a\nbug")
+
+
+def fill_the_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/big.npy")
+
+
+def test_a_full_disk_is_no_defect(vdeploy, monkeypatch):
+    monkeypatch.setattr("vdeploy.inspection.inspect_dataset", fill_the_disk)
+    line = one_line(vdeploy("data", "scan", "."), 1)
+    assert line == "runs/big.npy: No space left on device; free some space, or choose another place"
 
 
 def test_a_defect_is_one_line_and_code_70(vdeploy, monkeypatch):
@@ -464,6 +478,7 @@ def test_a_bundle_is_shown_verified_and_signed(vdeploy, tmp_path):
     assert vdeploy("bundle", "verify", bundle).out == f"{bundle}: 2 files are what was exported from tiny\n"
     assert "is not signed" in one_line(vdeploy("bundle", "verify", bundle, "--key", public), 1)
     assert vdeploy("bundle", "sign", bundle, "--key", private).code == 0
+    assert "signed, but not checked by whom; next: " in vdeploy("bundle", "verify", bundle).out
     signer = json.loads(vdeploy("bundle", "verify", bundle, "--key", public, "--json").out)["signer"]
     assert vdeploy("bundle", "verify", bundle, "--key", public).out.splitlines()[1] == f"signed by the key {signer}"
     (bundle / "extractor" / "onnx-fp32" / "model.onnx").write_bytes(b"another")

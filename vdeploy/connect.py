@@ -37,8 +37,10 @@ def open_scorer(
     Raises:
         UserError: Neither or both were given, or what was given does not work.
     """
-    if (bundle is None) == (url is None):
+    if bundle is None and url is None:
         raise UserError("give either a bundle or a server", "add --bundle BUNDLE or --url HOST:PORT")
+    if bundle is not None and url is not None:
+        raise UserError("give either a bundle or a server, not both", "leave out --bundle or --url")
     if url is not None and format_name is not None:
         raise UserError("a server ignores --format: it runs what it was given", "leave it out, or use --bundle BUNDLE")
     if bundle is not None and server_windows:

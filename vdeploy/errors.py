@@ -11,7 +11,8 @@ UserError (training.errors)
     ├── RolloutError     a new version was not taken into service, and which one serves now
     ├── ServerError      a Triton server cannot be found, started or kept alive
     ├── ClientError      a server does not answer, or not with what was asked for
-    │   └── AccessError  a server takes no such order from whoever does not know its key
+    │   ├── AccessError  a server takes no such order from whoever does not know its key
+    │   └── CrowdedError a server keeps as many streams as it may
     ├── GatewayError     the gateway cannot be started, or its keys cannot be read or written
     ├── SourceError      a camera or a stream cannot be opened or has ended
     └── TimelineError    a document is no timeline, or a timeline cannot be made as asked for
@@ -41,6 +42,7 @@ __all__ = [
     "BundleError",
     "ClientError",
     "ClipError",
+    "CrowdedError",
     "DatasetError",
     "DeployError",
     "ExportError",
@@ -110,6 +112,10 @@ class ClientError(DeployError):
 
 class AccessError(ClientError):
     """A server takes no such order from whoever does not know its key."""
+
+
+class CrowdedError(ClientError):
+    """A server keeps as many streams as it may; one more has to wait."""
 
 
 class GatewayError(DeployError):

@@ -15,7 +15,7 @@ from vdeploy.benchmark.compare import DEFAULT_LIMIT
 from vdeploy.benchmark.record import save_benchmark
 from vdeploy.cli.app import app
 from vdeploy.cli.benchmark_compare import REGRESSION
-from vdeploy.errors import BenchmarkError, BundleError
+from vdeploy.errors import BenchmarkError, BundleError, UserError
 
 RUNNER = CliRunner()
 
@@ -144,3 +144,10 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("option", ["--out", "--html"])
+def test_a_place_that_cannot_be_written_is_refused_before_measuring(tmp_path, option):
+    bundle = make_tiny_bundle(tmp_path / "bundle").root
+    with pytest.raises(UserError, match="cannot be written"):
+        call(bundle, option, tmp_path)

@@ -62,7 +62,7 @@ def test_streams_are_asked_for_kept_and_dropped(bundle: Path, tmp_path: Path) ->
     with_streams = [*plain, streams[0], "violence_detector", streams[1]]
     assert models == [[*plain, "violence_detector"], with_streams, with_streams, [*plain, "violence_detector"]]
     out, _ = vdeploy(*serve[:-1], "--streams", 5)
-    assert "next: vdeploy serve" in out
+    assert f"next: vdeploy serve {bundle} --repo {tmp_path / 'r'} --backend python --streams 5 --launch" in out
     inspected, _ = vdeploy("inspect", tmp_path / "r")
     assert "violence_window" in inspected
 
@@ -102,6 +102,14 @@ def test_what_would_go_wrong_is_said_before_anything_is_written(
     assert last.startswith("error: ")
     assert line in last
     assert not (tmp_path / "r").exists()
+
+
+def test_a_bundle_is_no_repository(bundle: Path) -> None:
+    before = sorted(bundle.rglob("*"))
+    for verb in ("serve", "deploy"):
+        _, err = vdeploy(verb, bundle, "--repo", bundle, "--backend", "python", code=1)
+        assert err.splitlines()[-1] == f"error: repository: {bundle} is a bundle; choose another folder with --repo"
+    assert sorted(bundle.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,9 @@ def test_no_event_is_said(vdeploy: Verb, bundle: Path, video: Path) -> None:
     [
         (("--threshold", 0.5, "--leave", 0.6), "--leave 0.6 is above the threshold of 0.5; give a lower one"),
         (("--plot", "t.txt"), "t.txt has no suffix of a picture"),
+        (("--timeline", "/"), "/ cannot be written (Is a directory); choose another place"),
+        (("--plot", "/proc/t.png"), "/proc/t.png cannot be written"),
+        (("--clips", "/proc/clips"), "/proc/clips cannot be written"),
     ],
 )
 def test_wrong_calls_are_one_line(vdeploy: Verb, bundle: Path, video: Path, options: tuple, line: str) -> None:
@@ -104,6 +107,14 @@ def test_watching_a_file_in_lines(vdeploy: Verb, bundle: Path, tmp_path: Path) -
     assert "red.mp4: event began at 0:00, probability" in out
     assert "red.mp4: event ended, 0:00 to 0:01" in out
     assert "1 events, 0 frames dropped" in out or "frames dropped, latency" in out
+
+
+def test_a_watch_that_could_open_nothing_has_failed(vdeploy: Verb, bundle: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video\n" * 40)
+    code, out, _ = vdeploy("watch", text, "--bundle", bundle)
+    assert "text.mp4: lost," in out
+    assert code == 1
 
 
 def test_a_webhook_that_is_not_there_is_told_at_the_end(

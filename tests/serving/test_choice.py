@@ -10,7 +10,7 @@ import pytest
 from tests.serving.conftest import fake_install, with_engines
 from vdeploy.bundle import Bundle
 from vdeploy.errors import RepositoryError
-from vdeploy.serving.choice import Choice, choose_formats
+from vdeploy.serving.choice import Choice, choose_formats, options_to_serve
 from vdeploy.serving.publish import Wish, publish
 from vdeploy.serving.target import Target
 from vdeploy.triton.options import ServingOptions
@@ -34,6 +34,25 @@ def test_precision_and_formats(bundle: Bundle, asked: dict[str, Any], chosen: Ch
 def test_there_is_no_engine_in_fp32(bundle: Bundle) -> None:
     with pytest.raises(RepositoryError, match="no engine format in fp32; choose --precision fp16 or int8"):
         choose_formats(bundle, "tensorrt", precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("held", "options"),
+    [
+        (("onnx-int8", "onnx-fp32"), ()),
+        (("openvino-fp32", "onnx-int8"), ("--precision", "int8")),
+        (
+            ("tflite-fp32", "openvino-fp32"),
+            ("--extractor-format", "openvino-fp32", "--classifier-format", "openvino-fp32"),
+        ),
+        (("savedmodel", "tflite-int8"), None),
+    ],
+)
+def test_what_serve_has_to_be_told(bundle: Bundle, held: tuple[str, ...], options: tuple[str, ...] | None) -> None:
+    artifacts = [
+        artifact.model_copy(update={"format": name}) for artifact in bundle.manifest.artifacts for name in held
+    ]
+    assert options_to_serve(bundle.manifest.model_copy(update={"artifacts": artifacts})) == options
 
 
 class TestOnAGpu:

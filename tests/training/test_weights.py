@@ -305,7 +305,7 @@ def test_a_path_is_taken_as_given(tmp_path, monkeypatch):
 
 def test_a_path_that_is_no_weights_file(tmp_path):
     (tmp_path / "text.h5").write_text("not HDF5")
-    for name, reason in (("none.h5", "does not exist"), (".", "is not a file"), ("text.h5", "are not an HDF5 file")):
+    for name, reason in (("none.h5", "do not exist"), (".", "are not a file"), ("text.h5", "are not an HDF5 file")):
         with pytest.raises(WeightsError, match=reason):
             find_weights(str(tmp_path / name), "avg")
 

@@ -220,6 +220,40 @@ def test_streams_are_closed_all_at_a_time(client: StreamClient, monkeypatch: pyt
     client.close()
 
 
+def test_a_stream_too_many_does_not_hold_up_the_others(client: StreamClient) -> None:
+    others = [client.open() for _ in range(LIMIT - 1)]
+    for stream in others:
+        stream.push(FRAMES[0, 0])
+    windows: ServerWindows[str] = ServerWindows(client, WindowPlan(LENGTH, 2.0, 1))
+    assert windows.feed([Sample("door", 0, FRAMES[0, 0])]) == []
+    found = [windows.feed(pair) for pair in zip(*[iter(samples(12)[2:])] * 2, strict=True)]
+    assert len([scored for batch in found for scored in batch if scored.stream == "door"]) == 12 - LENGTH + 1
+    assert list(windows.refused) == ["yard"]
+    others[0].close()
+    found = [windows.feed([Sample("yard", index, FRAMES[1, index])]) for index in range(12, 24)]
+    (scored,) = next(batch for batch in found if batch)
+    last = round(scored.window.end_s * windows.plan.sampled_fps)
+    assert scored.window.probability == pytest.approx(expected(FRAMES[1, :last]), abs=TOLERANCE)
+    assert windows.refused == {}
+    for name in ("door", "yard"):
+        windows.finish(name)
+
+
+def test_watching_more_sources_than_a_server_keeps(url: str, tmp_path: Path) -> None:
+    files = [write_video(tmp_path / f"{name}.mp4", [solid_frame((250, 10, 10))] * 40) for name in ("a", "b")]
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(StreamClient(url))
+        for _ in range(LIMIT - 1):
+            client.open().push(FRAMES[0, 0])
+        connect = functools.partial(open_scorer, url=url, server_windows=True)
+        reports = list(watch(parse_sources(map(str, files)), connect, window_s=1.0, stride_s=0.5))
+    kinds = {report.kind for report in reports}
+    (lost,) = (report for report in reports if report.kind == "lost")
+    assert "scorer_lost" not in kinds
+    assert "keeps as many streams as it may" in lost.message
+    assert len({report.source for report in reports if report.window} - {lost.source}) == 1
+
+
 def test_closing_the_client_ends_its_streams(url: str) -> None:
     for _ in range(2):
         with StreamClient(url) as client:

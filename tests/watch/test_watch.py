@@ -229,3 +229,11 @@ def test_no_server_at_the_start_is_an_error(video):
     connect = functools.partial(open_scorer, url="127.0.0.1:9")
     with pytest.raises(ClientError, match="no Triton answers"):
         next(watch(parse_sources([str(video)]), connect))
+
+
+def test_a_file_shorter_than_a_window_ends_its_event_with_it(connect, tmp_path):
+    red = write_video(tmp_path / "red.mp4", [solid_frame((250, 10, 10))] * 20)
+    rule = EventRule(0.0, 0.0)
+    reports = list(watch(parse_sources([str(red)]), connect, window_s=4.0, rule=rule))
+    (over,) = (report.event for report in reports if report.kind == "event_ended")
+    assert over.end_s <= 3.0

@@ -65,7 +65,7 @@ def find_weights(
 
 def _check_file(path: Path, layer: Layer) -> None:
     if not path.is_file():
-        reason = "is not a file" if path.exists() else "does not exist"
+        reason = "are not a file" if path.exists() else "do not exist"
         raise WeightsError(f"the weights {path} {reason}", "give 'imagenet' or the path of an HDF5 file")
     try:
         with path.open("rb") as file:

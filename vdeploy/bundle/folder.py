@@ -48,7 +48,7 @@ class Bundle:
         held = sorted({artifact.format for artifact in self.manifest.artifacts if artifact.stage == stage})
         raise BundleError(
             f"{self.root} holds no {stage} in {format_name}, only in {', '.join(held) or 'no format'}",
-            f"export it: vdeploy export {self.manifest.run} --format {format_name}",
+            f"choose one of these, or export the run {self.manifest.run} again with --format {format_name}",
         )
 
     def path(self, artifact: Artifact) -> Path:

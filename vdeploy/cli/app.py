@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -34,6 +35,9 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130
 INTERNAL = 70
+
+_OF_THE_PLACE = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS})
+"""What a file system may say at any moment, and a user can mend."""
 
 app = typer.Typer(
     name="vdeploy",
@@ -101,6 +105,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
+            _fail(f"{error.filename or 'a file'}: {error.strerror}; free some space, or choose another place", 1, debug)
         line = " ".join(f"{type(error).__name__}: {error}".split())
         _fail(f"internal error, {line}; add --debug for the traceback and report it", INTERNAL, debug)
 

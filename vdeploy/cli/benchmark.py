@@ -60,6 +60,7 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
+    from training.writable import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.bundle_benchmark import benchmark_bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.plan import (  # noqa: PLC0415
         PEERS,
@@ -87,6 +88,8 @@ def benchmark(
         clips=clips,
         positive=tuple(positive or ()),
     )
+    for file in filter(None, (out, html)):
+        refuse_unwritable(file)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends servers and row processes as Ctrl-C does
     result = benchmark_bundle(bundle, plan)
     if out:

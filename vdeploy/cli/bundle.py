@@ -48,7 +48,7 @@ def verify(
 ) -> None:
     """Check every file's hash and, with --key, who has signed the bundle."""
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.bundle.signing import check_signature  # noqa: PLC0415  keeps --help fast
+    from vdeploy.bundle.signing import SIGNATURE, check_signature  # noqa: PLC0415  keeps --help fast
 
     opened = Bundle(bundle)
     signer = None if key is None else check_signature(opened, key)
@@ -60,6 +60,8 @@ def verify(
     typer.echo(f"{bundle}: {files} files are what was exported from {manifest.run}")
     if signer is not None:
         typer.echo(f"signed by the key {signer}")
+    elif (bundle / SIGNATURE).exists():
+        typer.echo(f"signed, but not checked by whom; next: vdeploy bundle verify {bundle} --key PUBLIC_KEY")
 
 
 @app.command("sign")

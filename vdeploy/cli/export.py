@@ -86,6 +86,8 @@ def export(
 
 
 def _print(exported: Exported, folder: Path, left_out: dict[str, str]) -> None:
+    from vdeploy.serving.choice import options_to_serve  # noqa: PLC0415  keeps --help fast
+
     manifest = exported.bundle.manifest
     rows = []
     for artifact in manifest.artifacts:
@@ -110,4 +112,9 @@ def _print(exported: Exported, folder: Path, left_out: dict[str, str]) -> None:
         typer.echo(f"left out: {name} {reason}")
     for rejection in exported.rejected:
         typer.echo(f"rejected: {rejection.reason}; kept aside in {rejection.folder}")
-    typer.echo(f"bundle: {folder}\nnext: vdeploy serve {folder} --launch")
+    options = options_to_serve(manifest)
+    if options is None:
+        following = f"predict VIDEO --bundle {folder}"
+    else:
+        following = " ".join(("serve", str(folder), *options, "--launch"))
+    typer.echo(f"bundle: {folder}\nnext: vdeploy {following}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,9 +107,11 @@ def serve(
         typer.Option(help="tritonserver to start. [default: from PATH, else NVIDIA's wheel]", show_default=False),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="Port of HTTP.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="Port of gRPC.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="Port of the Prometheus metrics; 0 for none.")] = 8002,
+    http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of gRPC.")] = 8001,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the Prometheus metrics; 0 for none.")
+    ] = 8002,
     threads: Annotated[int | None, typer.Option(help="Cores for VGG19; all if left out.")] = None,
     startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
@@ -180,7 +184,7 @@ def serve(
         if json:
             print_json(summary)
         else:
-            typer.echo(f"next: vdeploy serve {bundle} --repo {repo} --launch")
+            typer.echo(f"next: {shlex.join(('vdeploy', *sys.argv[1:], '--launch'))}")
         return
     server = TritonServer(
         repository,

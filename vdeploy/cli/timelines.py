@@ -76,6 +76,7 @@ def predict_timelines(
     """Finds the events of videos, prints them, and writes what was asked for."""
     from training.files import write_text  # noqa: PLC0415  keeps --help fast
     from training.progress import say  # noqa: PLC0415  keeps --help fast
+    from training.writable import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.timelines.cutting import cut_events  # noqa: PLC0415  keeps --help fast
     from vdeploy.timelines.plot import check_picture  # noqa: PLC0415  keeps --help fast
 
@@ -85,6 +86,10 @@ def predict_timelines(
         )
     if plot:
         check_picture(plot)
+    for file in filter(None, (timeline, plot)):
+        refuse_unwritable(file)
+    if clips:
+        refuse_unwritable(clips, folder=True)
     found = _detect(paths, scorer, rule=rule, window_s=window_s, stride_s=stride_s)
     failed = {path: outcome for path, outcome in found.items() if isinstance(outcome, ClipError)}
     done = {path: outcome for path, outcome in found.items() if not isinstance(outcome, ClipError)}

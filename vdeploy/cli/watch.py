@@ -59,14 +59,17 @@ def watch(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for everything that happens.")] = False,
 ) -> None:
-    """Watch cameras, streams or files live, until they end or Ctrl-C. Frames are dropped rather than looked at late."""
+    """Watch cameras, streams or files live, until they end or Ctrl-C. Frames are dropped rather than looked at late.
+
+    The exit code is 1 where none of them could be opened.
+    """
     from training.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.connect import open_scorer  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.source import parse_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.webhook import Webhook  # noqa: PLC0415  keeps --help fast
 
-    chosen = parse_sources(sources)
+    chosen, kinds = parse_sources(sources), set()
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
         again = functools.partial(
@@ -85,10 +88,13 @@ def watch(
             chosen, connect, window_s=window, stride_s=stride, rule=rule, retries=retries, stop=stop
         ):
             show(report)
+            kinds.add(report.kind)
             if hook and report.kind in _FOR_WEBHOOK:
                 hook.send(report)
     if hook and hook.failed:
         say(f"webhook: {hook.delivered} reports delivered, {hook.failed} not; {hook.last_error}")
+    if "lost" in kinds and "connected" not in kinds and not stop.is_set():
+        raise typer.Exit(1)
 
 
 @contextlib.contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from vdeploy.bundle import Bundle, Stage
+from vdeploy.bundle import Bundle, Manifest, Stage
 from vdeploy.errors import BundleError, RepositoryError
 from vdeploy.serving.fitness import engine_misfit
 from vdeploy.serving.target import Target
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.stages import BackendChoice
+from vdeploy.triton.stages import BackendChoice, refusal
 
-__all__ = ["Choice", "choose_formats"]
+__all__ = ["Choice", "choose_formats", "options_to_serve"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,25 @@ def choose_formats(
     can_hand_over = install.has_backend("onnxruntime") and install.has_backend("tensorrt")
     is_float = not {"onnx-int8"} & {chosen.extractor, chosen.classifier}
     return dataclasses.replace(chosen, accelerate=can_hand_over and is_float)
+
+
+def options_to_serve(manifest: Manifest) -> tuple[str, ...] | None:
+    """What `vdeploy serve` has to be told to serve a bundle.
+
+    Returns:
+        Options, none for a bundle with `onnx-fp32`; or `None` for one that holds nothing that Triton can serve.
+    """
+    held = [
+        {artifact.format for artifact in manifest.artifacts if artifact.stage == stage}
+        for stage in ("extractor", "classifier")
+    ]
+    formats = sorted(name for name in set.intersection(*held) if refusal(name) is None)
+    if "onnx-fp32" in formats:
+        return ()
+    for precision in ("fp16", "int8"):
+        if f"onnx-{precision}" in formats:
+            return ("--precision", precision)
+    return ("--extractor-format", formats[0], "--classifier-format", formats[0]) if formats else None
 
 
 def _why_no_engine(bundle: Bundle, engine: str, install: TritonInstall, target: Target) -> str:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vdeploy.bundle import Artifact, Bundle
+from vdeploy.bundle import MANIFEST, Artifact, Bundle
 from vdeploy.errors import DeployError, RepositoryError, ServerError
 from vdeploy.runtimes.onnx_head import read_onnx_head
 from vdeploy.runtimes.tensorrt_plan import read_plan
@@ -226,6 +226,8 @@ def _folder(plans: Plans) -> Check:
             refuse_unusable_path(root, OTHER_FOLDER)
         except RepositoryError as error:
             return Check("repository", False, error.message, error.hint)
+    if (root / MANIFEST).exists():
+        return Check("repository", False, f"{root} is a bundle", OTHER_FOLDER)
     there = _existing(root)
     if there.is_dir() and os.access(there, os.W_OK):
         return Check("repository", True, f"{root} can be written")

@@ -99,8 +99,8 @@ class Stream:
             The score; until a window is full, that of the frames so far, spread over it as those of a short clip are.
 
         Raises:
-            ClientError: The frames have another shape or type, the server keeps as many streams as it may, or it does
-                not answer.
+            ClientError: The frames have another shape or type, or the server does not answer.
+            CrowdedError: The server keeps as many streams as it may.
         """
         batch = frames[np.newaxis] if frames.ndim == 3 else frames
         gaps = [0] * len(batch) if missing is None else list(missing)

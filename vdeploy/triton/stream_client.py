@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import Any
 
-from vdeploy.errors import ClientError
+from vdeploy.errors import ClientError, CrowdedError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import DEFAULT_STREAMS
@@ -65,7 +65,7 @@ class StreamClient(TritonScorer):
 
     def _explain(self, error: Any, model: str) -> ClientError:
         if _NO_ROOM in str(error.message()):
-            return ClientError(
+            return CrowdedError(
                 f"{self.address} keeps as many streams as it may",
                 "close one, wait for one that went idle, or serve with a higher --streams",
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from vdeploy.errors import CrowdedError
 from vdeploy.timelines.sliding import Sample, ScoredWindow
 
 if TYPE_CHECKING:
@@ -33,12 +34,18 @@ class ServerWindows(Generic[Key]):
         scorer: The server.
         plan: The windows of every stream.
         longest_gap: Sampled frames in a row that may be missing from a stream; the plan's if left out.
+
+    Attributes:
+        refused: Streams that the server has no room for, and why. Their frames are left out, and a window's length
+            later each is tried again; the others go on.
     """
 
     def __init__(self, scorer: StreamScorer, plan: WindowPlan, longest_gap: int | None = None) -> None:
         self.scorer, self.plan = scorer, plan
+        self.refused: dict[Key, CrowdedError] = {}
         self._longest_gap = plan.longest_gap if longest_gap is None else longest_gap
         self._courses: dict[Key, _Course] = {}
+        self._again_at: dict[Key, int] = {}
         self._crowd = concurrent.futures.ThreadPoolExecutor(_LARGEST_CROWD, "stream")
 
     def feed(self, samples: Sequence[Sample[Key]]) -> list[ScoredWindow[Key]]:
@@ -51,16 +58,26 @@ class ServerWindows(Generic[Key]):
             The windows that are complete now, those of one stream in order.
 
         Raises:
-            ClientError: The server does not answer, or keeps as many streams as it may.
+            ClientError: The server does not answer.
         """
         of_streams: dict[Key, list[Sample[Key]]] = {}
         for sample in samples:
-            of_streams.setdefault(sample.stream, []).append(sample)
+            if sample.index >= self._again_at.get(sample.stream, 0):
+                of_streams.setdefault(sample.stream, []).append(sample)
         for key in of_streams.keys() - self._courses.keys():
             self._courses[key] = _Course(self.scorer.open(), self.plan, self._longest_gap)
         waiting = {key: self._crowd.submit(self._courses[key].take, one) for key, one in of_streams.items()}
         concurrent.futures.wait(waiting.values())
-        return [ScoredWindow(key, window) for key, done in waiting.items() for window in done.result()]
+        windows = []
+        for key, done in waiting.items():
+            try:
+                windows += [ScoredWindow(key, window) for window in done.result()]
+            except CrowdedError as error:
+                self._courses.pop(key).close()
+                self.refused[key], self._again_at[key] = error, of_streams[key][-1].index + self.plan.frames
+            else:
+                self.refused.pop(key, None)
+        return windows
 
     def finish(self, stream: Key, end_s: float | None = None) -> list[ScoredWindow[Key]]:
         """Forgets a stream, here and on the server.
@@ -72,6 +89,7 @@ class ServerWindows(Generic[Key]):
         Returns:
             The window that ends with the stream, if that was not complete before.
         """
+        self.refused.pop(stream, None)
         course = self._courses.pop(stream, None)
         window = course.finish(end_s) if course else None
         return [ScoredWindow(stream, window)] if window else []
@@ -111,9 +129,13 @@ class _Course:
 
     def finish(self, end_s: float | None) -> Window | None:
         """Ends the stream; the window that ends with it, unless that has been scored already."""
-        self._stream.close()
+        self.close()
         score = self._score
         return None if score is None else self._plan.window(self._next - score.held, score.probability, end_s)
+
+    def close(self) -> None:
+        """Has the server forget the stream."""
+        self._stream.close()
 
     def _begin_anew(self, index: int) -> None:
         if self._begin != self._next:

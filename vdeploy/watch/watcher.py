@@ -45,7 +45,8 @@ def watch(
     """Watches sources until all have ended.
 
     Frames that cannot be looked at in time are dropped, evenly; nothing is scored late. When a server fails, it is
-    asked again and again, and windows begin anew once it answers.
+    asked again and again, and windows begin anew once it answers. A source that it has no room for is told as lost, and
+    as connected once it has.
 
     Args:
         sources: What to watch.
@@ -82,6 +83,8 @@ class _Watcher:
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._scorer = connection.enter_context(connect())
         self._trackers = [EventTracker(rule or EventRule.at(self._scorer.threshold)) for _ in sources]
+        self._refused: set[int] = set()
+        self._ends_s: dict[int, float] = {}
 
     def run(self, window_s: float | None, stride_s: float | None, retries: int | None) -> Iterator[Report]:
         spec = self._scorer.spec
@@ -131,15 +134,29 @@ class _Watcher:
         except ClientError as error:
             yield from self._reconnect(error)
             return
+        for arrival in arrivals:
+            self._ends_s[arrival.sample.stream] = (arrival.sample.index + 1) / self._plan.sampled_fps
+        yield from self._room()
         now = time.monotonic()
         for one in scored:
             latency_s = now - _arrival_of(one, arrivals, self._plan)
             yield from self._judge(one, round(latency_s * 1000, 1))
 
+    def _room(self) -> Iterator[Report]:
+        """Tells which sources the server has no room for, and which it has room for again."""
+        refused = self._detector.refused if isinstance(self._detector, ServerWindows) else {}
+        for stream in sorted(refused.keys() - self._refused):
+            message = f"{refused[stream]}; tried again every {self._plan.window_s:g} s"
+            yield Report("lost", self._sources[stream].name, message=message)
+        for stream in sorted(self._refused - refused.keys()):
+            yield Report("connected", self._sources[stream].name)
+        self._refused = set(refused)
+
     def _end(self, stream: int) -> Iterator[Report]:
         """Scores what is left of a source that has ended."""
         try:
-            left = self._detector.finish(stream)
+            self._refused.discard(stream)
+            left = self._detector.finish(stream, self._ends_s.get(stream))
         except ClientError as error:
             yield Report("scorer_lost", message=str(error))
             return

@@ -109,7 +109,7 @@ EXPORT_MEMORY = Study(
         ),
         Step(
             "all",
-            "python -m benchmarks.export_memory {run} --format all --limit-gb 5 -- --data {data} --target-sm 89,86",
+            "python -m benchmarks.export_memory {run} --format all --limit-gb 5",
         ),
     ),
     _memory,
