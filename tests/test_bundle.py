@@ -51,12 +51,12 @@ def test_artifacts_are_found_by_stage_and_format(folder, stage):
     assert bundle.path(artifact).stat().st_size == artifact.bytes
 
 
-def test_an_absent_format_is_answered_with_those_held_and_the_command_that_makes_it(folder):
+def test_an_absent_format_is_answered_with_those_held_and_how_to_make_it(folder):
     with pytest.raises(BundleError) as caught:
         Bundle(folder).artifact("classifier", "tensorrt-fp16")
     line = str(caught.value)
     assert "holds no classifier in tensorrt-fp16, only in onnx-fp32" in line
-    assert "vdeploy export tiny --format tensorrt-fp16" in line
+    assert "export the run tiny again with --format tensorrt-fp16" in line
 
 
 def test_an_absent_stage_is_named(folder):
