@@ -33,12 +33,9 @@ def _without_bulk(output: dict[str, Any]) -> dict[str, Any]:
 
 def _exports(found: dict[str, Any]) -> Blocks:
     indirect = [name for name, executed in found["executed"].items() if executed != "artifact"]
-    other = "; those of " + between(f"`{name}`" for name in indirect) + " are of the ONNX file that each was built from"
-    yield (
-        "Verdicts of both stages together on held-out clips, against Keras on the same clips"
-        + other * bool(indirect)
-        + "."
-    )
+    yield "Verdicts of both stages together on held-out clips, against Keras on the same clips."
+    if indirect:
+        yield f"Those of {between(f'`{name}`' for name in indirect)} are of the ONNX file that each was built from."
     yield table(
         (
             *("format", "clips", "same verdict", "mean drift of the probability", "accuracy (Keras)", "AUC (Keras)"),
