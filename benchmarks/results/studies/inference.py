@@ -85,7 +85,7 @@ def _served_cells(row: Row) -> list[object]:
     share = row.clips_per_s / row.in_process_clips_per_s if row.clips_per_s and row.in_process_clips_per_s else None
     remark = f"{row.status}: {row.reason}" if row.status != "ok" else None if row.settled else "did not settle"
     return [
-        row.name,
+        row.format if row.name.startswith("Triton") else row.name,
         row.transport,
         row.concurrency,
         _number(row.clips_per_s, "{:.2f}"),
