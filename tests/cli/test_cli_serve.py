@@ -120,7 +120,11 @@ def test_a_bundle_is_no_repository(bundle: Path) -> None:
             ("--extractor-format", "tensorrt-fp16"),
             "the python backend cannot run the extractor in tensorrt-fp16",
         ),
-        (("--backend", "tensorrt"), "error: the tensorrt backend cannot run the extractor in onnx-fp32"),
+        (
+            ("--backend", "tensorrt", "--extractor-format", "onnx-fp32"),
+            "error: the tensorrt backend cannot run the extractor in onnx-fp32",
+        ),
+        (("--precision", "int8"), "holds no extractor in onnx-int8, only in onnx-fp32"),
     ],
 )
 def test_a_deployment_that_would_fail_is_refused_before_the_server_is_asked(

@@ -158,8 +158,11 @@ def test_the_service_can_do_no_more_than_it_must(engine, stack):
     assert fields["NoNewPrivs"] == "1"
 
 
-def test_a_new_version_is_deployed_in_the_running_container(engine, stack, client_image, clip, in_process):
+def test_what_is_deployed_in_the_running_container_outlives_a_restart(engine, stack, client_image, clip, in_process):
     stack.compose(
         "exec", "triton", "vdeploy", "deploy", "/bundles/better", "--url", "localhost:8001", "--repo", "/models"
     )
+    assert probability(engine, client_image, clip, "--url", stack.url) == pytest.approx(in_process["better"], abs=1e-5)
+    stack.compose("restart", "triton")
+    stack.compose("up", "--wait", "--wait-timeout", "200", "triton")
     assert probability(engine, client_image, clip, "--url", stack.url) == pytest.approx(in_process["better"], abs=1e-5)

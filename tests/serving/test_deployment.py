@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.serving.conftest import with_engines
 from vdeploy.bundle import Bundle
 from vdeploy.errors import BundleError, RepositoryError
-from vdeploy.serving.deployment import check_deployment
+from vdeploy.serving.deployment import check_deployment, formats_to_deploy
 from vdeploy.serving.target import Target
 from vdeploy.triton.deployments import Deployments
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
 from vdeploy.triton.repository import write_repository
 from vdeploy.triton.stages import BackendChoice
 
@@ -44,6 +46,30 @@ def test_the_backend_is_the_one_that_runs_the_stages_now(
     assert Deployments(tmp_path).backend() == backend
     assert f"ok: classifier in onnx-fp32: needs a server with the {backend} backend" in seen
     assert snapshot(tmp_path) == before
+
+
+def test_formats_are_those_that_serve_now(bundle: Bundle, tmp_path: Path) -> None:
+    def chosen(**wish: Any) -> tuple[str, str]:
+        choice = formats_to_deploy(bundle, tmp_path, **wish)
+        return choice.extractor, choice.classifier
+
+    assert chosen() == ("onnx-fp32", "onnx-fp32")
+    write_repository(with_engines(bundle), tmp_path, extractor="onnx-fp32", classifier="onnx-fp32")
+    config = tmp_path / ENSEMBLE_MODEL / CONFIG
+    config.write_text(config.read_text().replace(r"\"extractor\": \"onnx-fp32", r"\"extractor\": \"onnx-int8"))
+    assert chosen() == ("onnx-int8", "onnx-fp32")
+    assert chosen(extractor="openvino-int8") == ("openvino-int8", "onnx-fp32")
+    assert chosen(precision="int8") == ("onnx-int8", "onnx-int8")
+    assert chosen(backend="tensorrt") == ("tensorrt-fp16", "tensorrt-fp16")
+    assert chosen(backend="tensorrt", precision="int8", classifier="onnx-fp32") == ("tensorrt-int8", "onnx-fp32")
+
+
+def test_formats_that_nobody_noted(bundle: Bundle, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path)
+    config = tmp_path / ENSEMBLE_MODEL / CONFIG
+    config.write_text(config.read_text().replace('"formats"', '"others"'))
+    assert Deployments(tmp_path).formats() == {}
+    assert formats_to_deploy(bundle, tmp_path).extractor == "onnx-fp32"
 
 
 @pytest.mark.parametrize("backend", ["python", "onnxruntime"])

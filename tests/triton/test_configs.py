@@ -125,6 +125,7 @@ class TestConfigs:
             "classes": ["non-violent", "violent"],
             "clip": {"frames": 4, "size": 32, "sampling": "uniform", "interpolation": "area"},
             "extractor_dim": 8,
+            "formats": {"classifier": "onnx-fp32", "extractor": "onnx-fp32"},
             "run": "tiny",
             "temperature": 1.0,
             "threshold": 0.5,

@@ -371,6 +371,26 @@ class TestServersThatBreak:
             site.rollback()
             assert site.serving()[0] == 1
 
+    def test_a_server_that_is_started_anew_serves_what_was_chosen(
+        self, site: Site, install: TritonInstall, tmp_path: Path
+    ) -> None:
+        site.deploy(1)
+        site.rollback()
+        root = tmp_path / "copy"
+        shutil.copytree(site.root, root)
+        ports = own_ports()
+        arguments = ["serve", "--repo", root, "--launch", "--triton", install.binary, "--log", tmp_path / "log2"]
+        arguments += ["--http-port", ports.http, "--grpc-port", ports.grpc, "--metrics-port", 0]
+        started = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
+        with subprocess.Popen(started, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline().startswith(f"ready: gRPC 127.0.0.1:{ports.grpc}")
+                with TritonScorer(f"127.0.0.1:{ports.grpc}") as scorer:
+                    assert np.allclose(scorer.score(CLIPS), tiny_probabilities(CLIPS, seed=0), rtol=0, atol=1e-6)
+            finally:
+                process.terminate()
+
     def test_killed_at_random_moments(self, site: Site) -> None:
         chooser = random.Random(0)
         expected = answers_of(dict(zip("01", site.bundles, strict=True)), CLIPS)

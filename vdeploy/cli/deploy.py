@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vdeploy.cli.options import (
+    ClassifierFormatOption,
+    ExtractorFormatOption,
     JsonOption,
+    PrecisionName,
     TargetOrtOption,
     TargetSmOption,
     TargetTrtOption,
@@ -53,8 +56,12 @@ def deploy(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
     url: UrlOption = _DEFAULT_URL,
     repo: RepoOption = _DEFAULT_REPO,
-    extractor_format: Annotated[str, typer.Option(help="Format of the extractor.")] = "onnx-fp32",
-    classifier_format: Annotated[str, typer.Option(help="Format of the classifier.")] = "onnx-fp32",
+    precision: Annotated[
+        PrecisionName | None,
+        typer.Option(help="Precision of both stages. [default: as what serves now]", show_default=False),
+    ] = None,
+    extractor_format: ExtractorFormatOption = None,
+    classifier_format: ClassifierFormatOption = None,
     backend: Annotated[
         BackendName | None,
         typer.Option(help="What runs the stages. [default: what runs them now]", show_default=False),
@@ -82,7 +89,7 @@ def deploy(
     from training.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.golden import golden_clips_of  # noqa: PLC0415  keeps --help fast
-    from vdeploy.serving.deployment import check_deployment  # noqa: PLC0415  keeps --help fast
+    from vdeploy.serving.deployment import check_deployment, formats_to_deploy  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
@@ -91,11 +98,20 @@ def deploy(
     opened = Bundle(bundle)
     chosen: BackendChoice | None = backend.value if backend else None
     with open_place(repo) as place:
+        formats = formats_to_deploy(
+            opened,
+            place.root,
+            backend=chosen,
+            precision=precision.value if precision else None,
+            extractor=extractor_format,
+            classifier=classifier_format,
+        )
+        say(f"rollout: extractor in {formats.extractor}, classifier in {formats.classifier}")
         check_deployment(
             opened,
             place.root,
-            extractor=extractor_format,
-            classifier=classifier_format,
+            extractor=formats.extractor,
+            classifier=formats.classifier,
             backend=chosen,
             target=parse_target(None, target_sm, target_trt, target_ort),
             on_check=lambda check: say(f"preflight: {check}"),
@@ -107,9 +123,9 @@ def deploy(
                 opened,
                 control,
                 place.root,
-                golden_clips_of(opened, extractor_format, classifier_format),
-                extractor=extractor_format,
-                classifier=classifier_format,
+                golden_clips_of(opened, formats.extractor, formats.classifier),
+                extractor=formats.extractor,
+                classifier=formats.classifier,
                 backend=chosen,
                 name=place.name,
             )

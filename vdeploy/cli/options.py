@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from vdeploy.triton.install import TritonInstall
 
 __all__ = [
+    "ClassifierFormatOption",
     "DataArgument",
+    "ExtractorFormatOption",
     "FormatOption",
     "JsonOption",
     "LayerOption",
     "PositiveOption",
+    "PrecisionName",
     "RecipeOption",
     "ScorerBundleOption",
     "ScorerUrlOption",
@@ -80,6 +84,11 @@ ScorerBundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundl
 ScorerUrlOption = Annotated[str | None, typer.Option("--url", help="HOST:PORT of a Triton server's gRPC service.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with clips that cannot be used.")]
 
+ExtractorFormatOption = Annotated[
+    str | None,
+    typer.Option(help="Format of the extractor, where the stages differ: onnx-int8, …", show_default=False),
+]
+ClassifierFormatOption = Annotated[str | None, typer.Option(help="Format of the classifier.", show_default=False)]
 TargetSmOption = Annotated[
     str | None, typer.Option(help="Compute capability or name of the GPU that serves, where it cannot be read here.")
 ]
@@ -89,6 +98,14 @@ TargetTrtOption = Annotated[
 TargetOrtOption = Annotated[
     str | None, typer.Option(help="ONNX Runtime of the server, such as 1.20.1, where it cannot be read here.")
 ]
+
+
+class PrecisionName(str, enum.Enum):
+    """What the stages compute in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
 
 
 def store_root(store: Path | None) -> Path:

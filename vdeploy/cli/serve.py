@@ -12,10 +12,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vdeploy.cli.options import JsonOption, TargetOrtOption, TargetSmOption, TargetTrtOption, parse_target, print_json
+from vdeploy.cli.options import (
+    ClassifierFormatOption,
+    ExtractorFormatOption,
+    JsonOption,
+    PrecisionName,
+    TargetOrtOption,
+    TargetSmOption,
+    TargetTrtOption,
+    parse_target,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from vdeploy.triton.server import TritonServer
+
+
+_WITHOUT_BUNDLE = {
+    *("bundle", "repo", "launch", "triton", "host", "http_port", "grpc_port", "metrics_port"),
+    *("threads", "startup_timeout", "log", "json"),
+}
+"""Parameters that count for a server on a repository as it stands; all others are about what a bundle becomes."""
 
 
 class BackendName(str, enum.Enum):
@@ -27,16 +44,12 @@ class BackendName(str, enum.Enum):
     TENSORRT = "tensorrt"
 
 
-class PrecisionName(str, enum.Enum):
-    """What the stages compute in."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-
-
 def serve(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
+    context: typer.Context,
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="Bundle folder; left out, --launch starts the repository as it stands."),
+    ] = None,
     repo: Annotated[
         str,
         typer.Option(
@@ -47,6 +60,14 @@ def serve(
     launch: Annotated[
         bool, typer.Option("--launch", help="Start a Triton server on it and watch over it until Ctrl-C.")
     ] = False,
+    keep_deployed: Annotated[
+        bool,
+        typer.Option(
+            "--keep-deployed",
+            help="Where deployments have chosen what serves, and BUNDLE served from here before, leave it at that: for "
+            "containers, which start again with the same command.",
+        ),
+    ] = False,
     backend: Annotated[
         BackendName,
         typer.Option(help="auto takes what the server has: TensorRT for engines, its own ONNX Runtime, or Python."),
@@ -55,10 +76,8 @@ def serve(
         PrecisionName | None,
         typer.Option(help="Precision of both stages. [default: fp32; fp16 for engines]", show_default=False),
     ] = None,
-    extractor_format: Annotated[
-        str | None, typer.Option(help="Format of the extractor, where the stages differ: onnx-int8, …")
-    ] = None,
-    classifier_format: Annotated[str | None, typer.Option(help="Format of the classifier.")] = None,
+    extractor_format: ExtractorFormatOption = None,
+    classifier_format: ClassifierFormatOption = None,
     instances: Annotated[int, typer.Option(help="Copies of each stage, on each GPU if there are any.")] = 1,
     gpus: Annotated[
         str | None, typer.Option(help="Numbers of the GPUs to place both stages on: 0,1. [default: the CPU]")
@@ -119,12 +138,15 @@ def serve(
 ) -> None:
     """Fill a Triton model repository from a bundle; with --launch, serve it on this machine.
 
-    Before anything changes, everything that is known to go wrong is looked for, and said in a line each.
+    Before anything changes, everything that is known to go wrong is looked for, and said in a line each. What a
+    deployment has chosen is not replaced: vdeploy deploy brings another bundle.
     """
     from training.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
+    from vdeploy.serving.standing import keeps_deployed, standing_repository  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control_key import ensure_control_key  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployments import Deployments  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.install import find_install  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.options import ServingOptions, StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
@@ -142,7 +164,9 @@ def serve(
         accelerate=accelerate,
         streams=None if streams is None else StreamOptions(streams),
     )
-    opened = Bundle(bundle)
+    if bundle is None:
+        _refuse_without_bundle(context)
+    opened = None if bundle is None else Bundle(bundle)
     install = find_install(triton) if launch or triton or backend is BackendName.AUTO else None
     target = parse_target(install, target_sm, target_trt, target_ort)
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
@@ -154,27 +178,33 @@ def serve(
         options=options,
     )
     with open_place(repo) as place:
-        published = publish(
-            opened,
-            place.root,
-            wish,
-            install=install,
-            target=target,
-            host=host,
-            ports=ports if launch else {},
-            on_check=lambda check: say(f"preflight: {check}"),
-        )
+        if opened is None or keeps_deployed(place.root, place.name, opened, allowed=keep_deployed):
+            repository, checks = standing_repository(place.root, place.name), list[str]()
+            say(f"repository: {place.name} is served as it stands")
+        else:
+            published = publish(
+                opened,
+                place.root,
+                wish,
+                install=install,
+                target=target,
+                host=host,
+                ports=ports if launch else {},
+                on_check=lambda check: say(f"preflight: {check}"),
+            )
+            repository, checks = published.repository, [str(check) for check in published.checks]
+        formats = Deployments(place.root).formats()
         if launch:
             ensure_control_key(place.root)
-    repository, formats = dataclasses.replace(published.repository, address=place.address), published.formats
+    repository = dataclasses.replace(repository, address=place.address)
     summary: dict[str, Any] = {
         "repository": place.name,
         "version": repository.version,
         "models": list(repository.models),
         "backend": repository.backend,
         "backends": list(repository.backends),
-        "formats": {"extractor": formats.extractor, "classifier": formats.classifier},
-        "checks": [str(check) for check in published.checks],
+        "formats": formats,
+        "checks": checks,
     }
     say(
         f"repository: {repo}, version {repository.version}, backend {', '.join(repository.backends)}, "
@@ -199,6 +229,20 @@ def serve(
     )
     say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
     _watch(server, summary if json else None, f"{host}:{http_port}")
+
+
+def _refuse_without_bundle(context: typer.Context) -> None:
+    """Refuses, without a bundle, options of how it is to be served: nothing would come of them."""
+    from vdeploy.errors import RepositoryError  # noqa: PLC0415  keeps --help fast
+
+    options = [option for option in context.command.params if context.params.get(option.name or "") != option.default]
+    ignored = [option.opts[0] for option in options if option.name not in _WITHOUT_BUNDLE]
+    if ignored:
+        raise RepositoryError(f"{', '.join(ignored)} without a BUNDLE would change nothing", "name a BUNDLE")
+    if not context.params["launch"]:
+        raise RepositoryError(
+            "there is no BUNDLE to fill the repository with", "name one, or start the repository as it stands: --launch"
+        )
 
 
 def _watch(server: TritonServer, summary: dict[str, Any] | None, http: str) -> None:

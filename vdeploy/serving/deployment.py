@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vdeploy.bundle import Bundle
+from vdeploy.serving.choice import Choice, choose_formats
 from vdeploy.serving.preflight import Check, Plans, preflight, refuse_failures
 from vdeploy.serving.target import Target
 from vdeploy.triton.deployments import Deployments
@@ -13,7 +14,37 @@ from vdeploy.triton.layout import streams_of
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.stages import BackendChoice, served_stage
 
-__all__ = ["check_deployment"]
+__all__ = ["check_deployment", "formats_to_deploy"]
+
+
+def formats_to_deploy(
+    bundle: Bundle,
+    root: Path,
+    *,
+    backend: BackendChoice | None = None,
+    precision: str | None = None,
+    extractor: str | None = None,
+    classifier: str | None = None,
+) -> Choice:
+    """Chooses the format of each stage: the wanted one, else the one that serves now, else the backend's usual one.
+
+    Args:
+        bundle: The bundle.
+        root: The model repository that the server reads.
+        backend: What is to run the stages; `None` for what runs them now.
+        precision: Precision of both stages.
+        extractor: The extractor's format, whatever the precision.
+        classifier: The classifier's format, whatever the precision.
+
+    Raises:
+        RepositoryError: There is no engine format of that precision, or the repository cannot be read.
+    """
+    deployments = Deployments(root)
+    running = deployments.backend()
+    if precision is None and backend in {None, running}:
+        served = deployments.formats()
+        extractor, classifier = extractor or served.get("extractor"), classifier or served.get("classifier")
+    return choose_formats(bundle, backend or running, precision=precision, extractor=extractor, classifier=classifier)
 
 
 def check_deployment(

@@ -73,12 +73,12 @@ def render_configs(
         window, streams = stream_configs(extractor, clip, dim, probabilities, batch, chosen)
         configs, ensembles = [*stages, window, ensemble, streams], [ensemble, streams]
     for config in ensembles:
-        for name, value in _client_parameters(manifest).items():
+        for name, value in _parameters(manifest, extractor, classifier).items():
             config.parameters[name].string_value = json.dumps(value, sort_keys=True)
     return {config.name: HEADER + text_format.MessageToString(config, as_utf8=True) for config in configs}
 
 
-def _client_parameters(manifest: Manifest) -> dict[str, Any]:
+def _parameters(manifest: Manifest, extractor: ServedStage, classifier: ServedStage) -> dict[str, Any]:
     values = {
         "bias": manifest.bias,
         "bundle_sha256": manifest.digest,
@@ -86,6 +86,7 @@ def _client_parameters(manifest: Manifest) -> dict[str, Any]:
         "clip": manifest.clip,
         "clip_seconds": manifest.clip_seconds,
         "extractor_dim": manifest.extractor.dim,
+        "formats": {served.stage: served.format for served in (extractor, classifier)},
         "run": manifest.run,
         "temperature": manifest.temperature,
         "threshold": manifest.threshold,

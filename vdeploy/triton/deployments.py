@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.layout import Layout, layout_of
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
-from vdeploy.triton.pinning import backend_of, pin_ensemble, pin_versions, pinned_version
+from vdeploy.triton.pinning import backend_of, parameters_of, pin_ensemble, pin_versions, pinned_version
 from vdeploy.triton.repository import versions_of
 from vdeploy.triton.stages import FILES, Backend
 from vdeploy.triton.write_errors import one_line_errors
@@ -155,6 +156,11 @@ class Deployments:
         """What runs the extractor now; the Python backend where nothing serves."""
         found = "" if self.active() is None else backend_of(self.current_configs()[EXTRACTOR_MODEL])
         return next((choice for choice in FILES if choice == found), "python")
+
+    def formats(self) -> dict[str, str]:
+        """The format of each stage that serves now, by stage; empty where nothing serves or nobody noted it."""
+        told = {} if self.active() is None else parameters_of(_read(self.root / ENSEMBLE_MODEL / CONFIG))
+        return {str(stage): str(name) for stage, name in json.loads(told.get("formats", "{}")).items()}
 
     def is_pinned(self) -> bool:
         """Whether the ensemble names the versions that it calls."""

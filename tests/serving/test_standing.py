@@ -1,0 +1,135 @@
+"""What deployments have chosen is not replaced by `vdeploy serve`, and a server starts on it as it stands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_bundle import make_tiny_bundle
+from vdeploy.bundle import Bundle
+from vdeploy.errors import RepositoryError
+from vdeploy.golden import golden_clips_of
+from vdeploy.serving.standing import keeps_deployed, standing_repository
+from vdeploy.triton.deployments import Deployments, Record
+from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES
+from vdeploy.triton.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository import write_repository
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle, Bundle]:
+    folder = tmp_path_factory.mktemp("bundles")
+    first, second, third = (make_tiny_bundle(folder / str(seed), seed=seed) for seed in range(3))
+    return first, second, third
+
+
+@pytest.fixture
+def deployed(bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path) -> Path:
+    """A repository with bundles 0 and 1, the second rolled back to the first."""
+    root = tmp_path / "r"
+    deployments = Deployments(root)
+    for bundle in bundles[:2]:
+        version = write_repository(bundle, root).version
+        record = Record(version=version, run="tiny", bundle_sha256=bundle.manifest.digest, written="now")
+        deployments.add(record, golden_clips_of(bundle, "onnx-fp32", "onnx-fp32"), deployments.current_configs())
+    for stage in STAGES:
+        deployments.pin_stage(stage, 1, {1})
+    deployments.pin_ensembles(1)
+    return root
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def vdeploy(*arguments: object, code: int = 0) -> tuple[str, str]:
+    command = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_serve_does_not_replace_what_a_rollback_has_chosen(
+    bundles: tuple[Bundle, Bundle, Bundle], deployed: Path, seed: int
+) -> None:
+    before = files(deployed)
+    out, err = vdeploy("serve", bundles[seed].root, "--repo", deployed, "--backend", "python", code=1)
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        f"error: {deployed} serves version 1, which a deployment or rollback has chosen; what serve writes would take "
+        f"over from it unproven; bring the bundle by vdeploy deploy, start a server as it stands by vdeploy serve "
+        f"--repo {deployed} --launch, or choose another folder with --repo"
+    )
+    assert files(deployed) == before
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_container_that_starts_again_serves_what_was_deployed(
+    bundles: tuple[Bundle, Bundle, Bundle], deployed: Path, seed: int
+) -> None:
+    before = files(deployed)
+    arguments = ("--repo", deployed, "--backend", "python", "--keep-deployed", "--json")
+    out, err = vdeploy("serve", bundles[seed].root, *arguments)
+    told = json.loads(out)
+    assert (told["version"], told["formats"]) == (1, {"extractor": "onnx-fp32", "classifier": "onnx-fp32"})
+    assert f"repository: {deployed} is served as it stands" in err
+    assert files(deployed) == before
+
+
+def test_a_container_that_names_a_new_bundle_serves_it(bundles: tuple[Bundle, Bundle, Bundle], deployed: Path) -> None:
+    arguments = ("--repo", deployed, "--backend", "python", "--keep-deployed", "--json")
+    assert json.loads(vdeploy("serve", bundles[2].root, *arguments)[0])["version"] == 3
+    assert Deployments(deployed).active() == 3
+
+
+def test_where_nothing_was_deployed_serve_writes_as_ever(
+    bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path
+) -> None:
+    assert not keeps_deployed(tmp_path, "r", bundles[0], allowed=False)
+    write_repository(bundles[0], tmp_path)
+    assert not keeps_deployed(tmp_path, "r", bundles[1], allowed=False)
+
+
+def test_it_stands_as_it_was_written(bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path) -> None:
+    options = ServingOptions(streams=StreamOptions(3), gpus=(0,))
+    written = write_repository(bundles[0], tmp_path, backend="onnxruntime", options=options)
+    assert standing_repository(tmp_path, "r") == written
+    assert written.takes_turns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            (),
+            "there is no BUNDLE to fill the repository with; name one, or start the repository as it stands: --launch",
+        ),
+        (("--launch", "--precision", "int8"), "--precision without a BUNDLE would change nothing; name a BUNDLE"),
+        (("--launch", "--keep-deployed"), "--keep-deployed without a BUNDLE would change nothing; name a BUNDLE"),
+    ],
+)
+def test_what_means_nothing_without_a_bundle(deployed: Path, arguments: tuple[str, ...], line: str) -> None:
+    assert vdeploy("serve", "--repo", deployed, *arguments, code=1)[1].splitlines()[-1] == f"error: {line}"
+
+
+def test_an_empty_place(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="r holds nothing to serve; name a BUNDLE to fill it with"):
+        standing_repository(tmp_path, "r")
+
+
+def test_a_backend_that_is_not_ours(deployed: Path) -> None:
+    file = deployed / EXTRACTOR_MODEL / "config.pbtxt"
+    file.write_text(file.read_text().replace('backend: "python"', 'backend: "pytorch"'))
+    with pytest.raises(RepositoryError, match="vgg19_features runs in pytorch, which vdeploy does not know"):
+        standing_repository(deployed, "r")
+
+
+def test_a_damaged_configuration(deployed: Path) -> None:
+    (deployed / ENSEMBLE_MODEL / "config.pbtxt").write_text("what {")
+    with pytest.raises(RepositoryError, match="a configuration of the model repository cannot be read"):
+        standing_repository(deployed, "r")
