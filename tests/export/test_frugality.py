@@ -12,8 +12,10 @@ import pytest
 
 from training.clips import ClipSpec
 from vdeploy.bundle import Bundle
+from vdeploy.export.job import ExportOptions
 from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.export.reference import Reference
+from vdeploy.export.sources import Sources
 from vdeploy.formats import FORMATS
 from vdeploy.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.runtimes.open import open_runtime
@@ -46,6 +48,21 @@ def test_no_call_has_more_frames_than_a_clip_and_every_clip_is_seen(reference, t
     parity = check_parity(KIND, runtime, lambda _: expected, frames, tensors=reference.tensors["extractor"])
     assert runtime.shapes == [(1, 16), (1, 16), (1, 16), (3, 5), (16, 1)]
     assert parity.batches == (1, 3, 16)
+
+
+def test_what_float16_cannot_hold_is_looked_for_a_frame_at_a_time(reference, tmp_path, monkeypatch):
+    seen = []
+
+    def note(model, feeds):
+        seen.extend((name, array.shape) for feed in feeds for name, array in feed.items())
+        return {}
+
+    monkeypatch.setattr("vdeploy.export.sources.find_wide_tensors", note)
+    frames, features = synthetic_frames(2, 3, 32), np.zeros((2, 3, reference.run.dim), np.float32)
+    sources = Sources(reference, tmp_path, {"extractor": frames, "classifier": features}, ExportOptions())
+    for stage in ("extractor", "classifier"):
+        sources.onnx(stage, "fp16")
+    assert seen == [("frames", (1, 1, 32, 32, 3))] * 6 + [("features", (1, 3, reference.run.dim))] * 2
 
 
 @pytest.mark.parametrize(

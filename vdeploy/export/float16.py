@@ -139,4 +139,6 @@ class _Converter:
         target.data_type = self._onnx.TensorProto.FLOAT16
         half = values.astype("<f2")
         del values
-        target.raw_data = half.tobytes()
+        data = half.tobytes()
+        del half
+        target.raw_data = data

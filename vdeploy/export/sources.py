@@ -119,8 +119,7 @@ class Sources:
             return classifier_to_onnx(self._reference.classifier), {}
         model = open_onnx(self.onnx(stage, "fp32"))
         if flavour == "fp16":
-            name = "frames" if stage == "extractor" else "features"
-            wide = find_wide_tensors(model, ({name: row[None]} for row in self._samples[stage]))
+            wide = find_wide_tensors(model, self._sample_feeds(stage))
             return to_float16(model, wide=wide), {"kept_in_float32": sorted(wide)}
         result = self._quantize(stage, model, flavour)
         return result.model, {
@@ -130,6 +129,14 @@ class Sources:
             "kept_in_float": list(result.kept),
             "float_only": list(result.float_only),
         }
+
+    def _sample_feeds(self, stage: Stage) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """A frame of a clip at a time, for all inner tensors of VGG19 are kept at once; or the features of a clip."""
+        for clip in self._samples[stage]:
+            if stage == "extractor":
+                yield from ({"frames": frame[None, None]} for frame in clip)
+            else:
+                yield {"features": clip[None]}
 
     def _quantize(self, stage: Stage, model: ModelProto, flavour: Flavour) -> Quantization:
         name = "frames" if stage == "extractor" else "features"
