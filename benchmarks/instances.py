@@ -36,7 +36,8 @@ from vdeploy.errors import UserError
 from vdeploy.runtimes.base import available_cores
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 TEMPLATE = Path(__file__).parents[1] / "docker" / "nginx" / "tritons.conf.template"

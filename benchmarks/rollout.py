@@ -38,7 +38,7 @@ from vdeploy.triton.control_key import control_key
 from vdeploy.triton.deploy import deploy, rollback
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
 from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.transient import is_transient
 

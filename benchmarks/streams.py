@@ -30,7 +30,7 @@ from vdeploy.timelines.windows import WindowPlan
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.stream_client import StreamClient
 from vdeploy.watch.server_windows import ServerWindows

@@ -15,7 +15,7 @@ from vdeploy.bundle import Bundle
 from vdeploy.contents.describe import describe
 from vdeploy.contents.description import Part
 from vdeploy.errors import BundleError, DeployError, ExportError, RepositoryError
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from vdeploy.errors import ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import find_install
 from vdeploy.triton.names import ENSEMBLE_MODEL
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]

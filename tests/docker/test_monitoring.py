@@ -19,7 +19,7 @@ from vdeploy.errors import ServerError
 from vdeploy.triton.install import find_install
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import probe
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 DOCKER = Path(__file__).parents[2] / "docker"

@@ -146,7 +146,7 @@ def test_a_new_version_on_the_server_is_taken_over_without_an_unclean_answer(tmp
     from tests.triton.conftest import own_ports
     from vdeploy.errors import ServerError
     from vdeploy.triton.install import find_install
-    from vdeploy.triton.repository import write_repository
+    from vdeploy.triton.repository_writer import write_repository
     from vdeploy.triton.server import TritonServer
 
     try:

@@ -16,7 +16,7 @@ from vdeploy.serving.deployment import check_deployment, formats_to_deploy
 from vdeploy.serving.target import Target
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.stages import BackendChoice
 
 ONNX = {"extractor": "onnx-fp32", "classifier": "onnx-fp32"}

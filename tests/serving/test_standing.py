@@ -17,7 +17,7 @@ from vdeploy.serving.standing import keeps_deployed, standing_repository
 from vdeploy.triton.deployments import Deployments, Record
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES
 from vdeploy.triton.options import ServingOptions, StreamOptions
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 
 
 @pytest.fixture(scope="module")

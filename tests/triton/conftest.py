@@ -14,7 +14,8 @@ from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 

@@ -28,7 +28,7 @@ from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.errors import ClientError, RepositoryError, RolloutError
 from vdeploy.golden import golden_clips_of
-from vdeploy.triton import repository as repository_module
+from vdeploy.triton import repository_writer
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import VARIABLE, control_key
@@ -36,7 +36,8 @@ from vdeploy.triton.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
-from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.status import read_status
 
@@ -331,7 +332,7 @@ class TestServersThatBreak:
     def test_a_load_that_hangs(self, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         code = tmp_path / "model.py"
         code.write_text("import time\ntime.sleep(1000)\n")
-        monkeypatch.setattr(repository_module, "_CODE", code)
+        monkeypatch.setattr(repository_writer, "_CODE", code)
         site.timeout = 3.0
         with pytest.raises(RolloutError, match=r"Triton was not done after 3 s; version 1 serves as before"):
             site.deploy(1)

@@ -19,7 +19,7 @@ from vdeploy.export.quantization.flavours import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 pytestmark = pytest.mark.slow

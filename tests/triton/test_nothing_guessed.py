@@ -20,7 +20,8 @@ from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import MODELS
 from vdeploy.triton.options import ServingOptions
-from vdeploy.triton.repository import read_config, write_repository
+from vdeploy.triton.repository import read_config
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.stage_config import GPU_RESOURCE
 

@@ -17,7 +17,7 @@ from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import control_key
 from vdeploy.triton.deploy import deploy, rollback
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]

@@ -12,7 +12,7 @@ from vdeploy.bundle import Bundle
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 UNUSABLE = ["my models", "it's", 'a"b', "a$b", "a&b", "a(b)", "a;b", "a|b", "a<b", "a`b", "a\\b", "a*b", "[a]", "{a,b}"]

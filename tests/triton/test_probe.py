@@ -19,7 +19,7 @@ from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import main, probe
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 pytestmark = pytest.mark.triton

@@ -13,7 +13,8 @@ from vdeploy.bundle import Bundle
 from vdeploy.errors import BundleError, RepositoryError
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import MODELS, WINDOW_MODEL
-from vdeploy.triton.repository import Repository, read_config, write_repository
+from vdeploy.triton.repository import Repository, read_config
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.stages import Backend, BackendChoice, missing_file
 
 EXTRACTOR, CLASSIFIER, ENSEMBLE = MODELS
@@ -217,7 +218,7 @@ class TestRefusals:
         script = (
             "import resource, sys; from pathlib import Path\n"
             "from vdeploy.bundle import Bundle; from vdeploy.errors import RepositoryError\n"
-            "from vdeploy.triton.repository import write_repository\n"
+            "from vdeploy.triton.repository_writer import write_repository\n"
             "bundle = Bundle(Path(sys.argv[1]))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "try: write_repository(bundle, Path(sys.argv[2]))\n"

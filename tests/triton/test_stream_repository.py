@@ -22,7 +22,7 @@ from vdeploy.triton.layout import PLAIN, WITH_STREAMS, layout_of, streams_of
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, EXTRACTOR_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.pinning import pin_ensemble, pinned_version
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.s3.keys import is_ours, version_of, writing_order
 from vdeploy.triton.stages import Backend, ServedStage
 

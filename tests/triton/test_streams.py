@@ -37,7 +37,8 @@ from vdeploy.triton.layout import WITH_STREAMS
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import probe
-from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.status import read_status
 from vdeploy.triton.stream import Stream

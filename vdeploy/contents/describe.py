@@ -9,7 +9,7 @@ from vdeploy.contents.description import Description
 from vdeploy.contents.files import engine_part, onnx_part, openvino_part
 from vdeploy.contents.folders import describe_bundle, describe_repository
 from vdeploy.errors import DeployError
-from vdeploy.triton.repository import CONFIG
+from vdeploy.triton.names import CONFIG
 
 __all__ = ["describe"]
 

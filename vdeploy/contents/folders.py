@@ -18,7 +18,8 @@ from vdeploy.errors import RepositoryError
 from vdeploy.runtimes.onnx_head import read_onnx_head
 from vdeploy.runtimes.tensorrt_plan import read_plan
 from vdeploy.serving.fitness import engine_needs
-from vdeploy.triton.repository import CONFIG, read_config, versions_of
+from vdeploy.triton.names import CONFIG
+from vdeploy.triton.repository import read_config, versions_of
 
 __all__ = ["describe_bundle", "describe_repository"]
 

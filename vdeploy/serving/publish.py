@@ -13,7 +13,8 @@ from vdeploy.serving.target import Target
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.layout import streams_of
 from vdeploy.triton.options import ServingOptions
-from vdeploy.triton.repository import Repository, write_repository
+from vdeploy.triton.repository import Repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.stages import BackendChoice, served_stage
 
 __all__ = ["Published", "Wish", "publish"]

@@ -16,16 +16,20 @@ from vdeploy.triton.names import (
     FEATURES,
     FRAMES,
     PROBABILITIES,
+    WINDOW_MODEL,
 )
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.stage_config import Tensor, add_step, add_tensors, model_config, stage_config
 from vdeploy.triton.stages import ServedStage, common_batch
 from vdeploy.triton.stream_configs import stream_configs
 
-__all__ = ["LABELS", "render_configs"]
+__all__ = ["LABELS", "WITHOUT_LABELS", "render_configs"]
 
 LABELS = "labels.txt"
 """Beside each configuration with probabilities: the names of the classes, a line each."""
+
+WITHOUT_LABELS = {EXTRACTOR_MODEL, WINDOW_MODEL}
+"""Models that give no probabilities."""
 
 HEADER = "# Written by vdeploy from a bundle's manifest; a change here is lost at the next deployment.\n"
 

@@ -20,8 +20,9 @@ from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
 from vdeploy.triton.options import ServingOptions
 from vdeploy.triton.pinning import inherit_settings, interface_of, parameters_of
 from vdeploy.triton.proof import Proof, ask_ensemble
-from vdeploy.triton.repository import BackendChoice, write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.rollout import FIRST_LOOK_SECONDS, Rollout
+from vdeploy.triton.stages import BackendChoice
 
 __all__ = ["Deployed", "deploy", "rollback"]
 

@@ -12,8 +12,7 @@ from training.clips import ClipSpec
 from training.files import write_text
 from vdeploy.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
 from vdeploy.triton.configs import LABELS, render_configs
-from vdeploy.triton.names import EXTRACTOR_MODEL
-from vdeploy.triton.repository import CONFIG
+from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL
 from vdeploy.triton.stages import ServedStage
 
 __all__ = ["example_files", "main"]

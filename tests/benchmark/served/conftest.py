@@ -13,7 +13,7 @@ from training.files import cache_dir
 from vdeploy.bundle import Bundle
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 PERF_ANALYZER = "tritonclient==2.51.0"

@@ -16,7 +16,7 @@ from vdeploy.errors import MissingExtraError, RepositoryError
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.place import look_at_place, open_place
 from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.s3.lease import LOCK
 
 

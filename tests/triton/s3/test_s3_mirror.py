@@ -12,8 +12,8 @@ from tests.triton.s3.conftest import Store
 from vdeploy.bundle import Bundle
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.deployments import Deployments
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
-from vdeploy.triton.repository import CONFIG, write_repository
+from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.mirror import Mirror
 

@@ -17,7 +17,7 @@ from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
 from vdeploy.triton.processes import is_stale_region, new_region_prefix
-from vdeploy.triton.repository import write_repository
+from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 
 __all__ = ["Target", "check_server", "start_server"]
