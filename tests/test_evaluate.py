@@ -35,6 +35,12 @@ def test_run_and_bundle_agree_on_every_clip(of_run, of_bundle):
         assert of_bundle.probabilities[path] == pytest.approx(probability, abs=1e-3), path
 
 
+def test_what_changed_places_is_told_so(tiny_run, tiny_bundle_dir, clips_dir, store):
+    for model in (tiny_run.root, tiny_bundle_dir):
+        with pytest.raises(RunError, match=rf"{model} holds no clips but a model, which comes first; swap it"):
+            evaluate_on(clips_dir, model, split="all", positive=(), store_root=store)
+
+
 def test_probabilities_differ_from_clip_to_clip(of_run):
     assert max(of_run.probabilities.values()) - min(of_run.probabilities.values()) > 0.01
 

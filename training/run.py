@@ -19,7 +19,7 @@ from training.weights import Weights, find_weights
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Run", "RunInfo", "toolchain", "write_run"]
+__all__ = ["MANIFEST", "Run", "RunInfo", "toolchain", "write_run"]
 
 MANIFEST = "run.json"
 SCHEMA_VERSION = "1.1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class Tables:
         clip_bytes = split.nbytes / max(len(split.labels), 1)
         self.portion_steps = max(int(limit / _PORTIONS_ALIVE / clip_bytes / batch), 1)
         self._whole: Any = None
-        self._compiled: Any = load_tensorflow().function(lambda piece: normalize(piece, dtype))
+        self._compiled = _normalizer(dtype)
 
     def of(self, plan: EpochPlan) -> Iterator[tuple[Any, EpochPlan]]:
         """Goes through an epoch.
@@ -82,3 +83,9 @@ class Tables:
         return tf.concat(
             [self._compiled(tf.constant(flat[start : start + size])) for start in range(0, len(flat), size)], axis=0
         )
+
+
+@functools.cache
+def _normalizer(dtype: str) -> Any:
+    """The compiled normalisation, one for all trainings of a process: a study has many."""
+    return load_tensorflow().function(lambda piece: normalize(piece, dtype), reduce_retracing=True)

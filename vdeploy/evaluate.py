@@ -17,6 +17,7 @@ from training.evaluation import evaluate as measure
 from training.pipeline import extract_source
 from training.progress import track
 from training.recipe import Recipe
+from training.run import MANIFEST as RUN_MANIFEST
 from training.run import Run
 from training.trainer import predict
 from vdeploy.bundle import MANIFEST, Bundle
@@ -75,11 +76,13 @@ def evaluate_on(
 
     Raises:
         DatasetError: No clip of the split can be used.
-        RunError: The subject is no run, or a run although a format was chosen.
+        RunError: The subject is no run, or changed places with the clips, or is a run although a format was chosen.
         BundleError: The subject is no bundle, or does not hold the format.
     """
     if split not in ("train", "valid", "test", "all"):
         raise DatasetError(f"there is no split {split!r}", "choose train, valid, test or all")
+    if not _is_trained(subject) and _is_trained(source):
+        raise RunError(f"{source} holds no clips but a model, which comes first", "swap it with the clips")
     if (subject / MANIFEST).is_file():
         bundle = Bundle(subject)
         dataset = _choose(scan(source, positive=positive), split, strict=strict)
@@ -100,6 +103,10 @@ def evaluate_on(
     groups = [clip.group for clip in clips] if any(clip.group for clip in clips) else None
     evaluation = measure(labels, scores, threshold=threshold, groups=groups)
     return Result(evaluation, problems, {clip.path: float(score) for clip, score in zip(clips, scores, strict=True)})
+
+
+def _is_trained(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() or (folder / RUN_MANIFEST).is_file()
 
 
 _Scored = tuple["npt.NDArray[np.int64]", "npt.NDArray[np.float32]", Sequence[LabelledClip], tuple[Problem, ...]]

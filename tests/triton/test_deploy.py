@@ -298,6 +298,14 @@ class TestStatus:
         assert (found.answering, found.healthy) == (1, True)
         assert {entry.on_disk for entry in found.versions} == {None}
 
+    def test_of_a_repository_that_the_server_does_not_read(self, site: Site, tmp_path: Path) -> None:
+        site.deploy(1)
+        other = write_repository(site.bundles[0], tmp_path / "other").root
+        with site.control() as control:
+            found = read_status(control, other)
+        assert not found.healthy
+        assert found.problem == f"version 2 answers, which {other} does not hold: the server reads another repository"
+
     def test_of_a_repository_that_is_not_there(self, site: Site, tmp_path: Path) -> None:
         with site.control() as control, pytest.raises(RepositoryError, match="there is no model repository"):
             read_status(control, tmp_path / "nowhere")

@@ -94,6 +94,8 @@ def read_status(control: Control, root: Path | None = None) -> Status:
     deployments = None if root is None else Deployments(root)
     answering, run, milliseconds, problem = _ask(control)
     record = deployments.record(answering) if deployments is not None and answering is not None else None
+    if deployments is not None and answering is not None and answering not in deployments.versions():
+        problem = f"version {answering} answers, which {root} does not hold: the server reads another repository"
     if deployments is not None and record is not None and not problem:
         try:
             golden = deployments.golden(record.version)

@@ -95,7 +95,7 @@ def _held(held: int, weights: int) -> tuple[str, str]:
 EXPORTS = single(
     "exports",
     "Exports",
-    "vdeploy export {run} --format all --target-sm 89,86 --report",
+    "vdeploy export {run} --format all --target-sm 89,86 --clips 100 --report",
     _exports,
     keep=_without_bulk,
 )
