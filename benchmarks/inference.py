@@ -63,6 +63,7 @@ def ratios(benchmark: Benchmark) -> list[Ratio]:
     own = [row for row in rows if not row.peer]
     pairs = (
         ("INT8 to FP32, ONNX Runtime", _named(rows, "onnx-int8"), _named(rows, "onnx-fp32"), 3.5),
+        ("best INT8 to FP32, ONNX Runtime", _fastest(own, "int8"), _named(rows, "onnx-fp32"), 3.5),
         ("best FP32 to the best other runtime's", *_best_and_other(rows, "fp32"), 0.95),
         ("best INT8 to the best other runtime's", *_best_and_other(rows, "int8"), 0.95),
         ("best of all to model.predict", _fastest(own), _fastest(_of(rows, "tensorflow-predict")), 3.5),

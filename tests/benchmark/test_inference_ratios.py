@@ -44,6 +44,7 @@ def test_the_right_rows_are_compared(inference):
     found = inference.ratios(measured)
     assert [(one.rows, round(one.value, 3), one.met, one.settled) for one in found] == [
         (("onnx-int8", "onnx-fp32"), 4.0, True, True),
+        (("onnx-int8", "onnx-fp32"), 4.0, True, True),
         (("tflite-fp32", "predict"), 0.808, False, False),
         (("onnx-int8", "OpenVINO, onnx-int8"), 1.1, True, True),
         (("onnx-int8", "predict"), 3.0, False, False),

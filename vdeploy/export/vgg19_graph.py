@@ -39,11 +39,13 @@ def build_vgg19_graph(extractor: FeatureExtractor, spool: Path | None = None) ->
     size = extractor.size
     # TensorRT takes bytes only where the first node casts them.
     x = builder.node("Cast", ["frames"], "pixels", to=builder.onnx.TensorProto.FLOAT)
-    x = builder.node("Reshape", [x, builder.constant("frame_shape", np.array([-1, size, size, 3]))], "flat")
-    x = builder.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
-    # The mean stays a subtraction: folded into the bias it would be wrong at the borders, where padding is zero.
-    mean = builder.constant("mean", np.array(IMAGENET_MEAN_RGB, np.float32).reshape(1, 3, 1, 1))
-    x = builder.node("Sub", [x, mean], "centred")
+    # The mean stays a subtraction: folded into the bias it would be wrong at the borders, where padding is zero. Taken
+    # from whole rows of pixels it is vectorised; ONNX Runtime needs five times as long for three numbers at a time.
+    x = builder.node("Reshape", [x, builder.constant("row_shape", np.array([-1, size, size * 3]))], "rows")
+    mean = builder.constant("mean", np.tile(np.array(IMAGENET_MEAN_RGB, np.float32), size))
+    x = builder.node("Sub", [x, mean], "centred_rows")
+    x = builder.node("Reshape", [x, builder.constant("frame_shape", np.array([-1, size, size, 3]))], "centred_pixels")
+    x = builder.node("Transpose", [x], "centred", perm=[0, 3, 1, 2])
     names = {id(extractor.network.input): x}
     for layer in extractor.network.layers[1:]:
         sources = layer.input if isinstance(layer.input, list) else [layer.input]
