@@ -60,18 +60,18 @@ def _exports(found: dict[str, Any]) -> Blocks:
 
 def _memory(found: Found) -> Blocks:
     yield (
-        "The whole of `vdeploy export`, watched from outside: the most that the process held, and the most that it and "
-        "the processes that it starts held together, also as multiples of the extractor's FP32 weights."
+        "The whole of `vdeploy export` with all processes that it starts, seen from outside: the most that they held "
+        "of memory of their own, also as a multiple of the extractor's FP32 weights, and the most that was resident, "
+        "in which pages of libraries count that the kernel can drop."
     )
     yield table(
         (
             "layer",
             "formats",
             "weights, MB",
-            "process, GB",
+            "their own, GB",
             "of weights",
-            "all processes, GB",
-            "of weights",
+            "resident, GB",
             "limit, GB",
         ),
         [
@@ -79,17 +79,14 @@ def _memory(found: Found) -> Blocks:
                 each["layer"],
                 each["formats"],
                 f"{each['weights_bytes'] / 1e6:.0f}",
-                *_held(each["process_bytes"], each["weights_bytes"]),
-                *_held(each["tree_bytes"], each["weights_bytes"]),
+                f"{each['own_bytes'] / 1e9:.2f}",
+                f"{each['own_bytes'] / each['weights_bytes']:.2f}x",
+                f"{max(each['process_bytes'], each['tree_bytes']) / 1e9:.2f}",
                 f"{each['limit_bytes'] / 1e9:.2f}",
             )
             for each in found.values()
         ],
     )
-
-
-def _held(held: int, weights: int) -> tuple[str, str]:
-    return f"{held / 1e9:.2f}", f"{held / weights:.2f}x"
 
 
 EXPORTS = single(
