@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from vdeploy.bundle import Bundle
 from vdeploy.errors import RepositoryError
 from vdeploy.triton.deployments import Deployments
-from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, EXTRACTOR_MODEL
-from vdeploy.triton.pinning import backend_of
+from vdeploy.triton.names import CONFIG, STAGES
 from vdeploy.triton.repository import Repository, read_config
-from vdeploy.triton.stages import FILES, Backend
+from vdeploy.triton.stages import Backend, known_backend
 
 __all__ = ["keeps_deployed", "standing_repository"]
 
@@ -60,20 +60,16 @@ def standing_repository(root: Path, name: str) -> Repository:
     active = deployments.active()
     if active is None:
         raise RepositoryError(f"{name} holds nothing to serve", "name a BUNDLE to fill it with, or check --repo")
-    configs = deployments.current_configs()
+    extractor, classifier = (read_config(root / stage / CONFIG) for stage in STAGES)
+    takes_turns = any(group.HasField("rate_limiter") for group in extractor.instance_group)
     return Repository(
-        root,
-        active,
-        deployments.layout.models,
-        _known_backend(configs[EXTRACTOR_MODEL], root / EXTRACTOR_MODEL),
-        _known_backend(configs[CLASSIFIER_MODEL], root / CLASSIFIER_MODEL),
-        any(group.HasField("rate_limiter") for group in read_config(root / EXTRACTOR_MODEL / CONFIG).instance_group),
+        root, active, deployments.layout.models, _backend(root, extractor), _backend(root, classifier), takes_turns
     )
 
 
-def _known_backend(config: str, model: Path) -> Backend:
-    found = backend_of(config)
-    for backend in FILES:
-        if backend == found:
-            return backend
-    raise RepositoryError(f"{model} runs in {found or 'no backend'}, which vdeploy does not know", "check --repo")
+def _backend(root: Path, config: Any) -> Backend:
+    backend = known_backend(config.backend)
+    if backend is None:
+        model, found = root / config.name, config.backend or "no backend"
+        raise RepositoryError(f"{model} runs in {found}, which vdeploy does not know", "check --repo")
+    return backend

@@ -30,7 +30,7 @@ from vdeploy.triton.layout import Layout, layout_of
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.pinning import backend_of, parameters_of, pin_ensemble, pin_versions, pinned_version
 from vdeploy.triton.repository import versions_of
-from vdeploy.triton.stages import FILES, Backend
+from vdeploy.triton.stages import Backend, known_backend
 from vdeploy.triton.write_errors import one_line_errors
 
 __all__ = ["Deployments", "Pending", "Record"]
@@ -155,7 +155,7 @@ class Deployments:
     def backend(self) -> Backend:
         """What runs the extractor now; the Python backend where nothing serves."""
         found = "" if self.active() is None else backend_of(self.current_configs()[EXTRACTOR_MODEL])
-        return next((choice for choice in FILES if choice == found), "python")
+        return known_backend(found) or "python"
 
     def formats(self) -> dict[str, str]:
         """The format of each stage that serves now, by stage; empty where nothing serves or nobody noted it."""

@@ -25,7 +25,7 @@ from vdeploy.triton.s3.address import is_s3, parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.lease import Lease
 from vdeploy.triton.s3.mirror import Mirror
-from vdeploy.triton.stages import FILES, missing_file
+from vdeploy.triton.stages import known_backend, missing_file
 
 __all__ = ["Place", "look_at_place", "open_place"]
 
@@ -134,8 +134,7 @@ def _missing_of(mirror: Mirror, stage: str, folder: str) -> str:
     config = f"{stage}/{CONFIG}"
     if config not in mirror.keys:
         return config
-    found = backend_of((mirror.root / config).read_text(encoding="utf-8"))
-    backend = next((known for known in FILES if known == found), None)
+    backend = known_backend(backend_of((mirror.root / config).read_text(encoding="utf-8")))
     held = {key.removeprefix(folder) for key in mirror.keys if key.startswith(folder)}
     name = missing_file(stage, backend, held) if backend else ""
     return f"{folder}{name}" if name else ""

@@ -19,6 +19,7 @@ __all__ = [
     "BackendChoice",
     "ServedStage",
     "common_batch",
+    "known_backend",
     "largest_batch",
     "missing_file",
     "refusal",
@@ -120,6 +121,11 @@ def served_stage(artifact: Artifact, wanted: BackendChoice, install: TritonInsta
 def refusal(format_name: str) -> tuple[str, str] | None:
     """Why Triton cannot serve a format and what to do instead, or `None` where it can."""
     return next((reason for begin, reason in _REFUSALS.items() if format_name.startswith(begin)), None)
+
+
+def known_backend(name: str) -> Backend | None:
+    """The backend of that name; `None` where vdeploy writes nothing for it."""
+    return next((backend for backend in FILES if backend == name), None)
 
 
 def missing_file(model: str, backend: Backend, held: Collection[str]) -> str:
