@@ -30,7 +30,7 @@ from benchmarks.output import add_output_options, give
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.bundle import Bundle
 from vdeploy.bundle.golden import GoldenClips
-from vdeploy.errors import RolloutError
+from vdeploy.errors import ClientError, RolloutError
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.open import open_artifact
 from vdeploy.triton.control import Control
@@ -91,6 +91,7 @@ class Changes:
         done: Versions that took over.
         refused: Rollouts that went back to the version before.
         kills: Processes of stages that were killed.
+        restarts: How often Triton itself crashed over that, and was started again.
         seconds: How long each rollout took.
         reasons: Why rollouts went back.
         ready: Whether Triton calls itself ready in the end.
@@ -99,6 +100,7 @@ class Changes:
     done: int = 0
     refused: int = 0
     kills: int = 0
+    restarts: int = 0
     seconds: list[float] = dataclasses.field(default_factory=list)
     reasons: list[str] = dataclasses.field(default_factory=list)
     ready: bool = False
@@ -236,9 +238,10 @@ def change_versions(
                 result.seconds.append(rollback(control, root).seconds)
             else:
                 result.seconds.append(deploy(bundles[other], control, root, golden[other]).seconds)
-        except RolloutError as error:
+        except (RolloutError, ClientError) as error:
             result.refused += 1
             result.reasons.append(error.message)
+            control.wait_until_live(GIVE_UP_SECONDS)
         else:
             result.done += 1
             serving = other
@@ -262,6 +265,7 @@ def report(tally: Tally, changes: Changes, seconds: float) -> dict[str, object]:
         "versions_changed": changes.done,
         "rollouts_that_went_back": changes.refused,
         "stages_killed": changes.kills,
+        "triton_crashed": changes.restarts,
         "triton_ready_in_the_end": changes.ready,
         "seconds_a_change": round(float(np.median(changes.seconds)), 2),
         "ms_p50": round(float(p50), 1),
@@ -304,6 +308,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, object
         finally:
             server.stop()
             watcher.join()
+    changes.restarts = server.restarts
     return report(tally, changes, time.monotonic() - started), changes.reasons + tally.lost
 
 

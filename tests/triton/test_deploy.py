@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tritonclient.utils import InferenceServerException
 from benchmarks.rollout import Clients, Tally, answers_of
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with
+from tests.waiting import eventually
 from training.files import sha256_of, write_json
 from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.bundle.golden import GoldenClips
@@ -328,6 +330,24 @@ class TestServersThatBreak:
         assert site.deploy(1).version == 2
         assert site.answers(1)
 
+    @pytest.mark.parametrize("moment", ["is on disk", "is loaded", "answers"])
+    def test_triton_crashes_during_a_deployment(self, site: Site, moment: str) -> None:
+        """It fails and goes back, or, where the server is back in time, succeeds; what it says is so."""
+        watcher = threading.Thread(target=site.server.watch, kwargs={"interval_seconds": 0.2})
+        watcher.start()
+        (program,) = {*processes_with(f"--model-repository={site.root}")} - {site.server.pid}
+        try:
+            told, code = signal_at(moment, command("deploy", site.bundles[1].root, site), program, signal.SIGSEGV)
+            assert eventually(lambda: site.server.restarts == 1, seconds=20)
+            if code:
+                assert told[-1].startswith("error: version 2 was not taken into service: ")
+                assert "; version 1 serves as before" in told[-1]
+            assert site.serving()[0] == (1 if code else 2), told
+            assert site.answers(0 if code else 1)
+        finally:
+            site.server.stop()
+            watcher.join()
+
     def test_the_version_before_is_revived(self, site: Site) -> None:
         site.deploy(1)
         kill_stub(site.repository, EXTRACTOR_MODEL)
@@ -511,16 +531,21 @@ def unless_triton_ends(site: Site) -> Iterator[None]:
 
 def kill_at(moment: str, arguments: list[str]) -> None:
     """Starts a deployment and kills it when it says so."""
+    told, code = signal_at(moment, arguments, None, signal.SIGKILL)
+    assert code == -signal.SIGKILL, told
+
+
+def signal_at(moment: str, arguments: list[str], target: int | None, number: signal.Signals) -> tuple[list[str], int]:
+    """Starts a deployment, sends a signal to it or to another process when it says so, and tells how it ended."""
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         told = []
         for line in process.stderr:
             told.append(line)
             if line.startswith("rollout: ") and line.rstrip().endswith(moment):
-                process.kill()
-                break
+                os.kill(target or process.pid, number)
         process.wait()
-    assert process.returncode == -signal.SIGKILL, told
+    return told, process.returncode
 
 
 def vdeploy(*arguments: object, code: int = 0) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -57,6 +58,12 @@ except KeyboardInterrupt:
 
 def regions_of(pid: int) -> list[str]:
     return [region.name for region in SHARED_MEMORY.glob(f"vdeploy-{pid}-*")]
+
+
+def crash(repository: Repository, server: TritonServer, number: signal.Signals) -> None:
+    """Sends a signal to the program itself, not to its guardian."""
+    (program,) = {*processes_with(f"--model-repository={repository.root}")} - {server.pid}
+    os.kill(program, number)
 
 
 def a_server(repository: Repository, install: TritonInstall, ports: Ports, **more: object) -> TritonServer:
@@ -163,15 +170,58 @@ class TestWhileItRuns:
             ):
                 server.heal()
 
-    def test_watch_tells_that_the_server_has_died(
+    def test_a_crash_is_mended_but_not_for_ever(
+        self,
+        repository: Repository,
+        install: TritonInstall,
+        ports: Ports,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr("vdeploy.triton.server.RESTARTS", 1)
+        with a_server(repository, install, ports) as server, TritonScorer(server.url) as scorer:
+            watched: list[BaseException] = []
+            watcher = threading.Thread(target=self.watch, args=(server, watched))
+            watcher.start()
+            crash(repository, server, signal.SIGSEGV)
+            assert eventually(lambda: server.restarts == 1, seconds=20)
+            assert eventually(lambda: answers(scorer))
+            assert "Signal (11) received" in server.log_file.with_name("log.crashed").read_text()
+            assert "Triton was ended by SIGSEGV: it told no reason; it is started again" in capfd.readouterr().err
+            crash(repository, server, signal.SIGKILL)
+            watcher.join(10)
+            (error,) = watched
+            assert re.fullmatch(
+                r"Triton was ended by SIGKILL: .*, after it was started again 1 times within 10 minutes; its log is .*",
+                str(error),
+            )
+            with pytest.raises(ServerError, match="was ended by SIGKILL"):
+                server.heal()
+        assert not processes_with(str(repository.root))
+
+    def test_a_server_is_stopped_while_it_is_started_again(
+        self, repository: Repository, install: TritonInstall, ports: Ports
+    ) -> None:
+        before = regions_of(os.getpid())
+        with a_server(repository, install, ports) as server:
+            watched: list[BaseException] = []
+            watcher = threading.Thread(target=self.watch, args=(server, watched))
+            watcher.start()
+            crash(repository, server, signal.SIGABRT)
+            assert eventually(lambda: server.log_file.with_name("log.crashed").exists())
+            server.stop()
+            watcher.join(10)
+            assert (watched, server.restarts) == ([], 0)
+        assert not processes_with(str(repository.root))
+        assert regions_of(os.getpid()) == before
+
+    def test_an_end_that_was_asked_for_is_told(
         self, repository: Repository, install: TritonInstall, ports: Ports
     ) -> None:
         with a_server(repository, install, ports) as server:
-            os.kill(server.pid, signal.SIGKILL)
-            with pytest.raises(ServerError, match=r"Triton ended with exit code -9: .*; its log is .*/log"):
+            crash(repository, server, signal.SIGTERM)
+            with pytest.raises(ServerError, match=r"Triton ended with exit code \d: .*; its log is .*/log"):
                 server.watch(interval_seconds=30)
-            with pytest.raises(ServerError, match="exit code -9"):
-                server.heal()
         assert not processes_with(str(repository.root))
 
     @pytest.mark.usefixtures("install")

@@ -57,12 +57,12 @@ class Ledger:
             UserError: As ``train`` raises.
         """
         key = _key(identity)
+        folder = self.path.with_name(f".{self.path.name}.{key[:16]}.partial")
         if key not in self._entries:
-            folder = self.path.with_name(f".{self.path.name}.{key[:16]}.partial")
             result = train(folder)
             self._entries[key] = {"label": label, **dataclasses.asdict(result)}
             self._write()
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # also that of a process which was killed after its entry was written
         return Figures(**{name: value for name, value in self._entries[key].items() if name != "label"})
 
     def _read(self) -> dict[str, dict[str, Any]]:

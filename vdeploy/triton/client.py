@@ -16,6 +16,7 @@ import tritonclient.grpc as triton
 from training.clips import ClipSpec
 from vdeploy.errors import ClientError
 from vdeploy.scoring import padded
+from vdeploy.triton.channel import connect
 from vdeploy.triton.names import (
     CLASSIFIER_MODEL,
     DEFAULT_GRPC_PORT,
@@ -68,7 +69,7 @@ class TritonScorer:
         self._timeout = timeout_seconds
         self._versions: dict[str, str] = {}
         self._extractor_frames: int | None = None
-        self._client = triton.InferenceServerClient(self.address)
+        self._client = connect(self.address)
         try:
             self._read_config()
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.errors import AccessError, ClientError, RolloutError
+from vdeploy.triton.channel import connect
 from vdeploy.triton.control_key import VARIABLE, key_headers
 from vdeploy.triton.names import ENSEMBLE_MODEL, MISSING
 from vdeploy.triton.server_log import reason_in
@@ -22,6 +24,7 @@ from vdeploy.triton.stream import new_stream_id
 __all__ = ["Answer", "Control"]
 
 CALL_TIMEOUT_SECONDS = 10.0
+POLL_SECONDS = 0.2
 
 _REASON = re.compile(r"version \d+ is at \w+ state: (?:\w+: )?(?P<why>.+)")
 _RESTRICTED = "protocol is restricted"
@@ -68,7 +71,7 @@ class Control:
         self.timeout_seconds = timeout_seconds
         self._log_file = log_file
         self._before_load = before_load
-        self._client = triton.InferenceServerClient(url)
+        self._client = connect(url)
         try:
             self._client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
         except triton.InferenceServerException as error:
@@ -99,6 +102,23 @@ class Control:
             return bool(self._client.is_server_ready(client_timeout=CALL_TIMEOUT_SECONDS))
         except triton.InferenceServerException as error:
             raise self._silence(error) from error
+
+    def wait_until_live(self, seconds: float) -> None:
+        """Waits for a server that may be on its way back.
+
+        Raises:
+            ClientError: It is not there after so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self._client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
+            except triton.InferenceServerException as error:
+                if time.monotonic() > deadline:
+                    raise self._silence(error) from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return
 
     def check_access(self) -> None:
         """Finds out whether models may be loaded, before anything is changed.

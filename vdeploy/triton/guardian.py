@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
             os.killpg(0, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
     if server.returncode < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        _end_by(-server.returncode)
     sys.exit(server.returncode)
 
 
@@ -52,6 +53,14 @@ def remove_regions(prefix: str) -> None:
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             region.unlink()
+
+
+def _end_by(number: int) -> None:
+    """Ends as the server did, so that the supervisor can tell a crash from a kill; the core that is dumped is its."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _die_with_guardian() -> None:

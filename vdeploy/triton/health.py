@@ -15,6 +15,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.errors import ServerError
+from vdeploy.triton.channel import connect
 from vdeploy.triton.control_key import key_headers
 from vdeploy.triton.layout import WITH_STREAMS, layout_of
 from vdeploy.triton.names import STREAM_MODELS
@@ -109,7 +110,7 @@ class Health:
 
     @contextlib.contextmanager
     def _client(self) -> Any:
-        with contextlib.closing(triton.InferenceServerClient(self._url)) as client:
+        with contextlib.closing(connect(self._url)) as client:
             yield client
 
     def _infer(self, client: Any, model: str, timeout_seconds: float) -> None:

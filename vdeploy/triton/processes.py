@@ -35,7 +35,7 @@ def spawn(
         region_prefix: With what the names of its shared memory regions begin.
 
     Returns:
-        The guardian, leader of the group; it ends when the server does, by SIGKILL where a signal ended that one.
+        The guardian, leader of the group; it ends when the server does, by the same signal where one ended that.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:

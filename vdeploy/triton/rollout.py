@@ -27,6 +27,8 @@ POLL_SECONDS = 0.1
 DRAIN_SECONDS = 15.0
 SETTLED_SECONDS = 1.0
 """How long no model may change before nothing that a killed process has asked for is thought to be on its way."""
+RETURN_SECONDS = 30.0
+"""How long a server that has crashed may take until it is back: `vdeploy serve` and orchestrators start it again."""
 FIRST_LOOK_SECONDS = 5.0
 """How long a version that should be serving may take to answer before it is given up or loaded again."""
 
@@ -116,7 +118,9 @@ class Rollout:
 
         Raises:
             RolloutError: It cannot be taken back into service.
+            ClientError: The server has ended and nobody has started it again.
         """
+        self._control.wait_until_live(min(self._control.timeout_seconds, RETURN_SECONDS))
         target, previous = pending.target, pending.previous
         record = self._deployments.record(target)
         if previous is None:

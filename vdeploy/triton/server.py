@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import os
+import signal
 import socket
 import subprocess
-import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -14,24 +15,24 @@ from types import TracebackType
 from training.files import cache_dir
 from training.progress import say
 from vdeploy.errors import ServerError
-from vdeploy.triton.control_key import ensure_control_key, server_options
-from vdeploy.triton.guardian import remove_regions
+from vdeploy.triton.control_key import ensure_control_key
+from vdeploy.triton.guardian import POLL_SECONDS as GUARDIAN_POLL_SECONDS
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall, find_install
-from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT, THREADS_VARIABLE
-from vdeploy.triton.paths import refuse_unusable_path
+from vdeploy.triton.launch import Launch
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.ports import check_ports
-from vdeploy.triton.processes import end_group, new_region_prefix, remove_stale_regions, spawn
-from vdeploy.triton.python_backend import assemble_python_backend
+from vdeploy.triton.processes import remove_stale_regions
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server_log import reason_in
 
 __all__ = ["TritonServer"]
 
-EXIT_TIMEOUT_SECONDS = 2
-"""How long Triton may wait for requests, and for idle connections, which it cannot tell apart from them."""
-STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 3
 POLL_SECONDS = 0.05
+
+RESTARTS = 3
+RESTARTS_WITHIN_SECONDS = 600.0
+"""A server that crashes oftener than this is not started again: something is wrong that a restart does not mend."""
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
 
@@ -49,7 +50,8 @@ class TritonServer:
         http_port: Port of Triton's HTTP interface.
         grpc_port: Port of its gRPC interface.
         metrics_port: Port of its Prometheus metrics; 0 or `None` turns them off.
-        log_file: Takes the server's output; `None` is a file in the cache, named for the HTTP port.
+        log_file: Takes the server's output; `None` is a file in the cache, named for the HTTP port. That of a server
+            which crashed is kept beside it, as `LOG.crashed`.
         startup_timeout: Seconds until the first answer.
         threads: Cores for the extractor; `None` for all that this process may use.
 
@@ -57,6 +59,7 @@ class TritonServer:
         url: `HOST:PORT` for gRPC clients on this machine.
         http_port: Port of the HTTP interface.
         log_file: The server's output.
+        restarts: How often `watch` has started it again.
 
     Example:
         >>> with TritonServer(write_repository(bundle, Path("triton_repo"))) as server:  # doctest: +SKIP
@@ -78,20 +81,19 @@ class TritonServer:
     ) -> None:
         self._repository = repository
         self._install = install
-        self._host = host
-        self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port or 0}
-        self.http_port = http_port
         self._startup_timeout = startup_timeout
-        self._threads = threads
         self._near = _WILDCARDS.get(host, host)
+        self.http_port = http_port
         self.url = f"[{self._near}]:{grpc_port}" if ":" in self._near else f"{self._near}:{grpc_port}"
         self.log_file = log_file or cache_dir() / "triton" / "logs" / f"{http_port}.log"
-        self._key = ensure_control_key(repository.root)
-        self._health = Health(repository, self.url, self.log_file, startup_timeout, self._key)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = False
-        self._regions = new_region_prefix()
-        self._cleanup = contextlib.ExitStack()
+        key = ensure_control_key(repository.root)
+        self._health = Health(repository, self.url, self.log_file, startup_timeout, key)
+        ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port or 0}
+        self._launch = Launch(repository, host, ports, self.log_file, threads, key)
+        self._changing = threading.Lock()
+        self._stopping = threading.Event()
+        self._crashes: collections.deque[float] = collections.deque(maxlen=RESTARTS)
+        self.restarts = 0
 
     @property
     def pid(self) -> int:
@@ -120,12 +122,12 @@ class TritonServer:
             MissingExtraError: The Python backend's packages are not installed.
         """
         self._repository.check()
-        install = self._install or find_install()
-        check_ports(self._host, self._ports)
+        self._install = self._install or find_install()
+        check_ports(self._launch.host, self._launch.ports)
         remove_stale_regions()
         try:
-            self._stopping = False
-            self._process = self._spawn(install)
+            self._stopping.clear()
+            self._launch.begin(self._install)
             self._wait_until_ready()
         except BaseException:
             self.stop()
@@ -133,33 +135,33 @@ class TritonServer:
 
     def stop(self) -> None:
         """Ends the server and removes whatever it left; does nothing when it is not running."""
-        self._stopping = True
-        try:
-            if self._process is not None:
-                end_group(self._process, STOP_GRACE_SECONDS)
-                self._process = None
-        finally:
-            remove_regions(self._regions)
-            self._cleanup.close()
+        self._stopping.set()
+        with self._changing:
+            self._launch.end()
 
     def watch(self, *, interval_seconds: float = 10.0) -> None:
         """Keeps the server alive until `stop` is called from elsewhere.
+
+        A stage that has died is loaded again. A server that a signal has ended, such as a crash of its own or the
+        kernel's for want of memory, is started again, on what the repository says then.
 
         Args:
             interval_seconds: Time between two checks.
 
         Raises:
-            ServerError: The server ended, or a stage is dead and loading it again did not help.
+            ServerError: The server ended otherwise or crashes again and again, a stage is dead and loading it again
+                did not help, or the start after a crash failed.
         """
-        process = self._running()
-        while not self._stopping:
+        while not self._stopping.is_set():
+            process = self._launch.process
             try:
-                process.wait(interval_seconds)
-            except subprocess.TimeoutExpired:
-                self._heal_aloud()
-            else:
-                if not self._stopping:
-                    raise self._ended(process)
+                self._watch_once(interval_seconds)
+            except ServerError:
+                if self._stopping.is_set():
+                    return
+                if process is None or not _was_killed(process):
+                    raise
+                self._restart(self._ended(process))
 
     def heal(self) -> tuple[str, ...]:
         """Loads every stage again that is dead; see `Health.heal`.
@@ -178,79 +180,46 @@ class TritonServer:
                 raise self._ended(process) from error
             raise
 
-    def _heal_aloud(self) -> None:
+    def _watch_once(self, interval_seconds: float) -> None:
+        process = self._running()
         try:
+            process.wait(interval_seconds)
+        except subprocess.TimeoutExpired:
             for model in self.heal():
                 say(f"Triton's {model} had died and was loaded again")
+        else:
+            raise self._ended(process)
+
+    def _restart(self, crash: ServerError) -> None:
+        now = time.monotonic()
+        if len(self._crashes) == RESTARTS and now - self._crashes[0] < RESTARTS_WITHIN_SECONDS:
+            times = f"{RESTARTS} times within {RESTARTS_WITHIN_SECONDS / 60:g} minutes"
+            raise ServerError(f"{crash.message}, after it was started again {times}", crash.hint)
+        self._crashes.append(now)
+        say(f"{crash.message}; it is started again")
+        with self._changing:
+            if self._stopping.is_set() or self._install is None:
+                return
+            self._launch.end()
+            with contextlib.suppress(OSError):
+                self.log_file.replace(self.log_file.with_name(f"{self.log_file.name}.crashed"))
+            self._launch.begin(self._install)
+        try:
+            self._wait_until_ready()
         except ServerError:
-            if not self._stopping:
-                raise
+            if self._stopping.is_set():
+                return
+            raise
+        self.restarts += 1
+        say("Triton answers again")
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
+        process = self._launch.process
+        if process is None:
             raise ServerError("the Triton server is not running", "start it first")
-        if self._process.poll() is not None:
-            raise self._ended(self._process)
-        return self._process
-
-    def _spawn(self, install: TritonInstall) -> subprocess.Popen[bytes]:
-        try:
-            backends, environment = self._prepare(install)
-            return spawn(
-                self._command(install, backends),
-                environment=environment,
-                log=self.log_file,
-                region_prefix=self._regions,
-            )
-        except OSError as error:
-            raise ServerError(
-                f"the Triton server cannot be started ({error})", f"make room, or make {self.log_file} writable"
-            ) from error
-
-    def _prepare(self, install: TritonInstall) -> tuple[Path, dict[str, str]]:
-        """The folder of backends and the environment; a complete install is taken as it is."""
-        backends = self._repository.backends
-        for backend in backends:
-            if not install.has_backend(backend):
-                raise ServerError(
-                    f"the Triton server of {install.origin} has no {backend} backend",
-                    "choose another with --backend, or another server",
-                )
-        environment = dict(os.environ)
-        if self._threads is not None:
-            environment[THREADS_VARIABLE] = str(self._threads)
-        if "python" not in backends or not install.stubs:
-            return install.backends, environment
-        folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
-        refuse_unusable_path(folder, "set TMPDIR to another folder")
-        return folder / "backends", environment | assemble_python_backend(
-            install, folder, self._repository.python_runtimes
-        )
-
-    def _command(self, install: TritonInstall, backends: Path) -> list[str]:
-        command = [
-            str(install.binary),
-            f"--model-repository={self._repository.address or self._repository.root.resolve()}",
-            f"--backend-directory={backends}",
-            "--model-control-mode=explicit",
-            *(f"--load-model={model}" for model in self._repository.models),
-            "--disable-auto-complete-config",
-            f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
-            f"--backend-config=python,shm-region-prefix-name={self._regions}",
-            *server_options(self._key, self._host),
-        ]
-        if self._repository.takes_turns:
-            command.append("--rate-limit=execution_count")
-        for name, port in self._ports.items():
-            if port:
-                command += [f"--{name}-address={self._host}", f"--{name}-port={port}"]
-            else:
-                command.append(f"--allow-{name}=false")
-        if self._ports["metrics"]:
-            command.append("--metrics-config=summary_latencies=true")
-        if not Path("/dev/nvidiactl").exists():
-            command.append("--allow-gpu-metrics=false")
-        return command
+        if process.poll() is not None:
+            raise self._ended(process)
+        return process
 
     def _wait_until_ready(self) -> None:
         process = self._running()
@@ -269,17 +238,34 @@ class TritonServer:
     def _listens(self) -> bool:
         """Whether all of its ports answer; gRPC's is the first of them."""
         with contextlib.suppress(OSError):
-            for port in filter(None, self._ports.values()):
+            for port in filter(None, self._launch.ports.values()):
                 socket.create_connection((self._near, port), timeout=1).close()
             return True
         return False
 
     def _ended(self, process: subprocess.Popen[bytes]) -> ServerError:
-        reason = reason_in(self.log_file) or "it told no reason"
-        return ServerError(f"Triton ended with exit code {process.poll()}: {reason}", f"its log is {self.log_file}")
+        code = process.poll() or 0
+        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        return ServerError(f"Triton {how}: {self._reason()}", f"its log is {self.log_file}")
 
     def _late(self) -> ServerError:
-        reason = reason_in(self.log_file) or "it told no reason"
         return ServerError(
-            f"Triton was not ready after {self._startup_timeout:g} s: {reason}", f"its log is {self.log_file}"
+            f"Triton was not ready after {self._startup_timeout:g} s: {self._reason()}", f"its log is {self.log_file}"
         )
+
+    def _reason(self) -> str:
+        return reason_in(self.log_file) or "it told no reason"
+
+
+def _was_killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a signal has ended the server, which its guardian may be about to find out."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(5 * GUARDIAN_POLL_SECONDS) < 0
+    return False
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -18,6 +18,7 @@ from training.clips import ClipSpec
 from training.progress import say
 from vdeploy.errors import ClientError
 from vdeploy.scoring import StreamScore
+from vdeploy.triton.channel import connect
 from vdeploy.triton.names import FEATURES, FRAMES, HELD, MISSING, PROBABILITIES, STREAM_MODEL, WINDOW_MODEL
 
 __all__ = ["Stream", "new_stream_id"]
@@ -69,7 +70,7 @@ class Stream:
     ) -> None:
         self._address, self._spec, self._dim = address, spec, dim
         self._timeout, self._explain, self._on_close = timeout_seconds, explain, on_close
-        self._client = triton.InferenceServerClient(address)
+        self._client = connect(address)
         self._recent: collections.deque[_Step] = collections.deque(maxlen=spec.frames)
         self._id = new_stream_id()
         self._is_live, self._version = False, ""

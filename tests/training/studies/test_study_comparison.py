@@ -142,6 +142,10 @@ def test_an_interrupted_training_gets_its_folder_again(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "l.json").figures("x", "x", interrupted) == figures()
     assert seen[0] == seen[1]
     assert [file.name for file in tmp_path.iterdir()] == ["l.json"]
+    seen[0].mkdir()  # as a kill leaves it between the entry and the end
+    assert Ledger(tmp_path / "l.json").figures("x", "x", interrupted) == figures()
+    assert [file.name for file in tmp_path.iterdir()] == ["l.json"]
+    assert len(seen) == 2
 
 
 def test_a_real_training_is_measured_on_the_judged_clips(tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+"""gRPC connections to Triton that find a restarted server soon."""
+
+from __future__ import annotations
+
+import tritonclient.grpc as triton
+
+__all__ = ["connect"]
+
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
+"""As tritonclient sets it, but for the last two: gRPC itself waits up to two minutes before it tries again."""
+
+
+def connect(url: str) -> triton.InferenceServerClient:
+    """A client of the server at `HOST:PORT`, whether or not one is there yet."""
+    return triton.InferenceServerClient(url, channel_args=_CHANNEL)
