@@ -16,6 +16,13 @@ def test_free_ports_differ_and_can_be_taken() -> None:
     check_ports("127.0.0.1", {str(index): port for index, port in enumerate(found)})
 
 
+def test_what_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = free_ports(1)
+    monkeypatch.setattr("vdeploy.triton.ports._CANDIDATES", range(first, first + 1))
+    with socket.create_server(("127.0.0.1", first)), pytest.raises(ServerError, match=r"has no 1 free ports"):
+        free_ports(1)
+
+
 def test_a_port_that_is_taken_is_refused_by_its_option() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

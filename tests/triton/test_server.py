@@ -237,14 +237,18 @@ class TestWhileItRuns:
         assert not regions_of(process.pid)
 
     @pytest.mark.usefixtures("install")
-    def test_it_dies_with_its_supervisor(self, repository: Repository, ports: Ports) -> None:
-        process = start_supervisor(repository, ports)
+    def test_it_dies_with_its_supervisor(self, repository: Repository, ports: Ports, tmp_path: Path) -> None:
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        process = start_supervisor(repository, ports, TMPDIR=str(scratch))
         assert len(processes_with(str(repository.root))) >= 4
         assert regions_of(process.pid)
+        assert list(scratch.glob("vdeploy-*"))
         process.kill()
         process.communicate(timeout=10)
         assert eventually(lambda: not processes_with(str(repository.root)))
         assert not regions_of(process.pid)
+        assert not list(scratch.glob("vdeploy-*"))
 
 
 @pytest.mark.triton
@@ -348,11 +352,12 @@ def test_regions_of_the_living_and_of_other_containers_stay() -> None:
             (SHARED_MEMORY / name).unlink(missing_ok=True)
 
 
-def start_supervisor(repository: Repository, ports: Ports) -> subprocess.Popen[str]:
+def start_supervisor(repository: Repository, ports: Ports, **environment: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR, repository.root, str(ports.http), str(ports.grpc)],
         stdout=subprocess.PIPE,
         text=True,
+        env=os.environ | environment,
     )
     assert process.stdout.readline().startswith("ready ")
     return process

@@ -1,10 +1,10 @@
 """Stands between a supervisor and its server, and takes the server along when the supervisor dies.
 
-    python guardian.py SUPERVISOR_PID REGION_PREFIX PROGRAM [ARGUMENT ...]
+    python guardian.py SUPERVISOR_PID REGION_PREFIX SCRATCH PROGRAM [ARGUMENT ...]
 
 A killed supervisor can clean nothing up, and a Triton stub may outlive a killed Triton. So this small program, the
 leader of the server's process group, waits for either end: it ends as the server ended, or it removes the server's
-shared memory and kills the whole group. It imports the standard library alone.
+shared memory and temporary files and kills the whole group. It imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,9 +31,10 @@ def main(arguments: list[str]) -> None:
     """Runs the server to its end or to the supervisor's.
 
     Args:
-        arguments: The supervisor's process id, the prefix of the server's shared memory, the program, its arguments.
+        arguments: The supervisor's process id, the prefix of the server's shared memory, the folder of its temporary
+            files or nothing, the program, its arguments.
     """
-    supervisor, prefix, *command = arguments
+    supervisor, prefix, scratch, *command = arguments
     try:
         server = subprocess.Popen(command, preexec_fn=_die_with_guardian)  # noqa: PLW1509  there are no threads here
     except OSError as error:
@@ -41,6 +43,8 @@ def main(arguments: list[str]) -> None:
     while server.poll() is None:
         if os.getppid() != int(supervisor):
             remove_regions(prefix)
+            if scratch:
+                shutil.rmtree(scratch, ignore_errors=True)
             os.killpg(0, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
     if server.returncode < 0:

@@ -64,12 +64,14 @@ class Launch:
             MissingExtraError: The Python backend's packages are not installed.
         """
         try:
-            backends, environment = self._prepare(install)
+            scratch = self._scratch_for(install)
+            backends, environment = self._prepare(install, scratch)
             self.process = spawn(
                 self._command(install, backends),
                 environment=environment,
                 log=self.log_file,
                 region_prefix=self._regions,
+                scratch=scratch,
             )
         except OSError as error:
             raise ServerError(
@@ -86,10 +88,17 @@ class Launch:
             remove_regions(self._regions)
             self._cleanup.close()
 
-    def _prepare(self, install: TritonInstall) -> tuple[Path, dict[str, str]]:
+    def _scratch_for(self, install: TritonInstall) -> Path | None:
+        """A temporary folder, where the Python backend has to be put together for this interpreter."""
+        if "python" not in self.repository.backends or not install.stubs:
+            return None
+        folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
+        refuse_unusable_path(folder, "set TMPDIR to another folder")
+        return folder
+
+    def _prepare(self, install: TritonInstall, scratch: Path | None) -> tuple[Path, dict[str, str]]:
         """The folder of backends and the environment."""
-        backends = self.repository.backends
-        for backend in backends:
+        for backend in self.repository.backends:
             if not install.has_backend(backend):
                 raise ServerError(
                     f"the Triton server of {install.origin} has no {backend} backend",
@@ -98,12 +107,10 @@ class Launch:
         environment = dict(os.environ)
         if self.threads is not None:
             environment[THREADS_VARIABLE] = str(self.threads)
-        if "python" not in backends or not install.stubs:
+        if scratch is None:
             return install.backends, environment
-        folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
-        refuse_unusable_path(folder, "set TMPDIR to another folder")
-        return folder / "backends", environment | assemble_python_backend(
-            install, folder, self.repository.python_runtimes
+        return scratch / "backends", environment | assemble_python_backend(
+            install, scratch, self.repository.python_runtimes
         )
 
     def _command(self, install: TritonInstall, backends: Path) -> list[str]:

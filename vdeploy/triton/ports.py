@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from collections.abc import Mapping
 
 from vdeploy.errors import ServerError
 
 __all__ = ["check_ports", "free_ports"]
+
+_CANDIDATES = range(20_000, 32_768)
 
 
 def check_ports(host: str, ports: Mapping[str, int]) -> None:
@@ -37,9 +40,22 @@ def check_ports(host: str, ports: Mapping[str, int]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nothing listens on; another process may take one before it is used."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Different ports of 127.0.0.1 that nothing listens on; another process may take one before it is used.
+
+    They lie below those that Linux gives to outgoing connections, any of which could be gone by then.
+
+    Raises:
+        ServerError: There are not that many.
+    """
+    found: list[int] = []
+    for port in random.sample(_CANDIDATES, len(_CANDIDATES)):
+        if len(found) == count:
+            break
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    if len(found) < count:
+        raise ServerError(
+            f"127.0.0.1 has no {count} free ports from {_CANDIDATES[0]} to {_CANDIDATES[-1]}", "stop what listens there"
+        )
+    return found

@@ -24,7 +24,12 @@ _serials = itertools.count()
 
 
 def spawn(
-    command: Sequence[str], *, environment: Mapping[str, str], log: Path, region_prefix: str
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    region_prefix: str,
+    scratch: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts a server under a guardian, in a process group of its own that does not outlive this process.
 
@@ -33,6 +38,7 @@ def spawn(
         environment: All of its environment variables.
         log: The file that takes its output, begun anew.
         region_prefix: With what the names of its shared memory regions begin.
+        scratch: A folder that goes with the server when this process is killed; else it is the caller's to remove.
 
     Returns:
         The guardian, leader of the group; it ends when the server does, by the same signal where one ended that.
@@ -40,7 +46,7 @@ def spawn(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", guardian.__file__, str(os.getpid()), region_prefix, *command],
+            [sys.executable, "-I", guardian.__file__, str(os.getpid()), region_prefix, str(scratch or ""), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
