@@ -199,6 +199,7 @@ class TestWhileItRuns:
                 server.heal()
         assert not processes_with(str(repository.root))
 
+    @pytest.mark.slow
     def test_a_server_is_stopped_while_it_is_started_again(
         self, repository: Repository, install: TritonInstall, ports: Ports
     ) -> None:

@@ -25,17 +25,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("served") / "bundle")
 
 
-def server_of(bundle: Bundle, install: TritonInstall, folder: Path, kind: type[TritonServer]) -> TritonServer:
+def server_of(bundle: Bundle, install: TritonInstall, folder: Path) -> TritonServer:
     http, grpc = free_ports(2)
     repository = write_repository(bundle, folder / "triton_repo")
     log = folder / "server.log"
-    return kind(repository, install=install, http_port=http, grpc_port=grpc, metrics_port=None, log_file=log)
+    return TritonServer(repository, install=install, http_port=http, grpc_port=grpc, metrics_port=None, log_file=log)
 
 
 @pytest.fixture(scope="session")
 def server(install: TritonInstall, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """A server that no test may break."""
-    with server_of(bundle, install, tmp_path_factory.mktemp("server"), TritonServer) as running:
+    with server_of(bundle, install, tmp_path_factory.mktemp("server")) as running:
         yield running
 
 

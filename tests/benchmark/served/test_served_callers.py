@@ -22,9 +22,10 @@ from vdeploy.benchmark.served.callers import open_callers
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import difference, server_times
 from vdeploy.errors import ClientError
+from vdeploy.triton import launch
+from vdeploy.triton.control_key import server_options
 from vdeploy.triton.guardian import SHARED_MEMORY
 from vdeploy.triton.processes import new_region_prefix
-from vdeploy.triton.server import TritonServer
 
 pytestmark = pytest.mark.triton
 
@@ -127,15 +128,11 @@ def test_memory_that_is_not_there_is_told_before_it_is_used(server):
     assert not list(SHARED_MEMORY.glob(f"vdeploy-{os.getpid()}-*-client"))
 
 
-class Restricted(TritonServer):
+def test_a_server_that_takes_no_shared_memory_and_one_that_ends(install, bundle, tmp_path, monkeypatch):
     """Its shared memory interface wants a key that no client of ours has."""
-
-    def _command(self, install, backends):
-        return [*super()._command(install, backends), "--grpc-restricted-protocol=shared-memory:key=secret"]
-
-
-def test_a_server_that_takes_no_shared_memory_and_one_that_ends(install, bundle, tmp_path):
-    with server_of(bundle, install, tmp_path, Restricted) as server:
+    more = "--grpc-restricted-protocol=shared-memory:key=secret"
+    monkeypatch.setattr(launch, "server_options", lambda key, host: [*server_options(key, host), more])
+    with server_of(bundle, install, tmp_path) as server:
         with pytest.raises(Refused, match=r"takes no shared memory of clients \(.*--allow-client-shm=true"):
             RowProcess(job(bundle, server.url, transport="shared memory"))
         release_dead_regions(server.url)
