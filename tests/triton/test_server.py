@@ -199,6 +199,25 @@ class TestWhileItRuns:
                 server.heal()
         assert not processes_with(str(repository.root))
 
+    def test_a_server_that_has_crashed_but_does_not_end_is_killed(
+        self, repository: Repository, install: TritonInstall, ports: Ports, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """As Triton does where the stack cannot be printed: its main thread hangs, and the others go on."""
+        with a_server(repository, install, ports) as server, TritonScorer(server.url) as scorer:
+            watched: list[BaseException] = []
+            watcher = threading.Thread(target=self.watch, args=(server, watched))
+            watcher.start()
+            with server.log_file.open("a") as log:
+                log.write("Signal (11) received.\n")
+            assert eventually(lambda: server.restarts == 1, seconds=20)
+            assert eventually(lambda: answers(scorer))
+            told = capfd.readouterr().err
+            server.stop()
+            watcher.join(10)
+            assert (watched, server.restarts) == ([], 1)
+        assert "Triton was ended by SIGSEGV: Triton had crashed but did not end; it was killed; it is started" in told
+        assert not processes_with(str(repository.root))
+
     @pytest.mark.slow
     def test_a_server_is_stopped_while_it_is_started_again(
         self, repository: Repository, install: TritonInstall, ports: Ports

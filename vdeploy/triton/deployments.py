@@ -16,9 +16,10 @@ import functools
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,6 +38,7 @@ __all__ = ["Deployments", "Pending", "Record"]
 
 _RECORD = "record.json"
 _PENDING = "pending.json"
+LOOK_SECONDS = 0.02
 _REMEDY = "make the folder writable and free some space"
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -109,15 +111,24 @@ class Deployments:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = (self._folder / "lock").open("a")
         with lock, one_line_errors(self.root, _REMEDY):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _take(lock):
                 pending = self.pending()
                 by = f" by process {pending.process}" if pending else ""
                 raise RepositoryError(
                     f"{self.name} is being deployed to{by}", "wait until that is done, then try again"
-                ) from error
+                )
             yield
+
+    def goes_on(self) -> bool:
+        """Whether a deployment or rollback is going on, as far as this machine can tell."""
+        try:
+            with (self._folder / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def pending(self) -> Pending | None:
         """What is going on, or was interrupted."""
@@ -243,6 +254,18 @@ class Deployments:
     def staging(self) -> contextlib.AbstractContextManager[Path]:
         """A temporary folder on the repository's file system, which a killed process's successor removes."""
         return staging_folder(self._folder / "incoming")
+
+
+def _take(lock: TextIO) -> bool:
+    """Takes a lock that somebody may only be looking at, which is over at once."""
+    for pause in (*[LOOK_SECONDS] * 4, 0.0):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+        else:
+            return True
+    return False
 
 
 def _parse(kind: type[Kind], file: Path) -> Kind:

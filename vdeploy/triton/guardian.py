@@ -5,6 +5,9 @@
 A killed supervisor can clean nothing up, and a Triton stub may outlive a killed Triton. So this small program, the
 leader of the server's process group, waits for either end: it ends as the server ended, or it removes the server's
 shared memory and temporary files and kills the whole group. It imports the standard library alone.
+
+Triton prints its stack when it crashes, and then ends. Where another of its threads holds a lock that the printing
+needs, it goes on instead, with one thread less and deaf to SIGTERM; then the guardian ends it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,7 +28,11 @@ __all__ = ["main", "remove_regions"]
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where the kernel keeps POSIX shared memory
 POLL_SECONDS = 0.2
+CRASH_SECONDS = 2.0
+"""How long a server may take to end, once it has told that it crashes."""
 PR_SET_PDEATHSIG = 1
+
+_CRASH = re.compile(rb"^Signal \((6|11)\) received", re.MULTILINE)
 
 
 def main(arguments: list[str]) -> None:
@@ -40,12 +48,15 @@ def main(arguments: list[str]) -> None:
     except OSError as error:
         sys.exit(f"error: {command[0]} cannot be run: {error.strerror}")
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    log = _Log(Path("/proc/self/fd/1"))
     while server.poll() is None:
         if os.getppid() != int(supervisor):
             remove_regions(prefix)
             if scratch:
                 shutil.rmtree(scratch, ignore_errors=True)
             os.killpg(0, signal.SIGKILL)
+        if crash := log.crash():
+            _end_late(server, crash)
         time.sleep(POLL_SECONDS)
     if server.returncode < 0:
         _end_by(-server.returncode)
@@ -57,6 +68,35 @@ def remove_regions(prefix: str) -> None:
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             region.unlink()
+
+
+class _Log:
+    """What the server prints, read as it grows."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = 0
+
+    def crash(self) -> int:
+        """Number of the signal that the server says it has received through a fault of its own; 0 for none."""
+        with contextlib.suppress(OSError), self._file.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+            self._read += text.rfind(b"\n") + 1
+            if found := _CRASH.search(text):
+                return int(found[1])
+        return 0
+
+
+def _end_late(server: subprocess.Popen[bytes], crash: int) -> None:
+    """Ends a server that has crashed but goes on, and this process as the crash should have."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(CRASH_SECONDS)
+        return
+    sys.stderr.write("error: Triton had crashed but did not end; it was killed\n")
+    server.kill()
+    server.wait()
+    _end_by(crash)
 
 
 def _end_by(number: int) -> None:

@@ -17,6 +17,7 @@ from tritonclient.utils import np_to_triton_dtype
 from vdeploy.errors import ServerError
 from vdeploy.triton.channel import connect
 from vdeploy.triton.control_key import key_headers
+from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.layout import WITH_STREAMS, layout_of
 from vdeploy.triton.names import STREAM_MODELS
 from vdeploy.triton.repository import Repository
@@ -27,6 +28,7 @@ __all__ = ["Health"]
 
 CALL_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.05
+SECOND_LOOK_SECONDS = 0.5
 
 FULL_BATCHES = 4
 """How many full batches may be in front of an inference before a stage that answers nobody counts as dead."""
@@ -82,7 +84,8 @@ class Health:
         """Loads again what is dead: a stage that fails an inference and answers nobody else meanwhile.
 
         A stage that has only answered since the last call, and never failed, is not bothered, nor is one that the
-        repository no longer has.
+        repository no longer has. While a deployment goes on, nothing is: it looks after the stages itself, and would
+        find its own loads undone.
 
         Returns:
             The stages that were dead and answer again.
@@ -93,6 +96,8 @@ class Health:
         with self._client() as client:
             try:
                 client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
+                if Deployments(self._repository.root).goes_on():
+                    return ()
                 dead = tuple(model for model in self._watched(WITH_STREAMS.stages) if not self._is_alive(client, model))
                 for model in dead:
                     self._reload(client, model)
@@ -125,12 +130,23 @@ class Health:
     def _is_alive(self, client: Any, model: str) -> bool:
         before = self._count(client, model)
         seen = self._counts.get(model, before)
-        alive = before.successes > seen.successes and before.failures == seen.failures
-        if not alive:
-            with contextlib.suppress(triton.InferenceServerException):
-                self._infer(client, model, self._timeout)
+        answers_others = before.successes > seen.successes and before.failures == seen.failures
+        answers = answers_others or self._answers(client, model)
         self._counts[model] = self._count(client, model)
-        return alive or self._counts[model].successes > before.successes
+        return answers or self._counts[model].successes > before.successes
+
+    def _answers(self, client: Any, model: str) -> bool:
+        """Whether it answers at once or, where somebody may just have had it loaded, a moment later."""
+        for pause in (SECOND_LOOK_SECONDS, 0.0):
+            try:
+                self._infer(client, model, self._timeout)
+            except triton.InferenceServerException as error:
+                if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+                    return False
+                time.sleep(pause)
+            else:
+                return True
+        return False
 
     def _count(self, client: Any, model: str) -> _Counts:
         try:

@@ -16,7 +16,7 @@ from training.files import cache_dir
 from training.progress import say
 from vdeploy.errors import ServerError
 from vdeploy.triton.control_key import ensure_control_key
-from vdeploy.triton.guardian import POLL_SECONDS as GUARDIAN_POLL_SECONDS
+from vdeploy.triton.guardian import CRASH_SECONDS
 from vdeploy.triton.health import Health
 from vdeploy.triton.install import TritonInstall, find_install
 from vdeploy.triton.launch import Launch
@@ -260,7 +260,7 @@ class TritonServer:
 def _was_killed(process: subprocess.Popen[bytes]) -> bool:
     """Whether a signal has ended the server, which its guardian may be about to find out."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(5 * GUARDIAN_POLL_SECONDS) < 0
+        return process.wait(2 * CRASH_SECONDS) < 0
     return False
 
 
