@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import random
@@ -37,7 +38,7 @@ from vdeploy.triton.control_key import VARIABLE, control_key
 from vdeploy.triton.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
@@ -231,6 +232,18 @@ class TestOneServer:
         ):
             site.deploy(1)
 
+    def test_a_look_at_the_lock_keeps_nobody_out(self, site: Site) -> None:
+        deployments = Deployments(site.root)
+        assert not deployments.goes_on()
+        with deployments.exclusive():
+            assert deployments.goes_on()
+        assert not deployments.goes_on()
+        looking = (site.root / DEPLOYMENTS / "lock").open()
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.03, looking.close).start()
+        with deployments.exclusive():
+            assert deployments.goes_on()
+
     def test_a_full_disk(self, site: Site) -> None:
         before = site.serving()
         done = subprocess.run(
@@ -329,6 +342,13 @@ class TestServersThatBreak:
         assert "NOT healthy" in vdeploy("status", "--url", site.server.url, code=1)
         assert site.deploy(1).version == 2
         assert site.answers(1)
+
+    def test_a_stage_that_dies_during_a_deployment_is_left_to_it(self, site: Site) -> None:
+        with Deployments(site.root).exclusive():
+            kill_stub(site.repository, EXTRACTOR_MODEL)
+            assert site.server.heal() == ()
+        assert site.server.heal() == (EXTRACTOR_MODEL,)
+        assert site.answers(0)
 
     @pytest.mark.parametrize("moment", ["is on disk", "is loaded", "answers"])
     def test_triton_crashes_during_a_deployment(self, site: Site, moment: str) -> None:

@@ -24,7 +24,7 @@ from vdeploy.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control_key import control_key, key_headers
 from vdeploy.triton.guardian import SHARED_MEMORY
-from vdeploy.triton.health import Health
+from vdeploy.triton.health import Health, _Counts
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
 from vdeploy.triton.options import ServingOptions
@@ -89,6 +89,19 @@ def test_a_slow_machine_gets_the_time_that_full_batches_take(
     health.check_ensemble(health._timeout)
     assert asked[0] == 1.0
     assert asked[1] >= 4 * max_batch * 0.05
+
+
+def test_a_stage_whose_counts_began_anew_is_alive(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is loaded again between two counts has fewer successes after an inference than before it."""
+    counts = iter([_Counts(5, 0), _Counts(5, 0), _Counts(1, 0)])
+    monkeypatch.setattr(Health, "_infer", lambda *_: None)
+    monkeypatch.setattr(Health, "_count", lambda *_: next(counts))
+    health = Health(repository, "127.0.0.1:1", tmp_path / "log", 0.1)
+    health._counts[EXTRACTOR_MODEL] = next(counts)
+    assert health._is_alive(None, EXTRACTOR_MODEL)
+    assert health._counts[EXTRACTOR_MODEL] == _Counts(1, 0)
 
 
 @pytest.mark.triton
