@@ -19,6 +19,7 @@ import re
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
     except OSError as error:
         sys.exit(f"error: {command[0]} cannot be run: {error.strerror}")
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-    log = _Log(Path("/proc/self/fd/1"))
+    log = _Log(1)
     while server.poll() is None:
         if os.getppid() != int(supervisor):
             remove_regions(prefix)
@@ -71,14 +72,17 @@ def remove_regions(prefix: str) -> None:
 
 
 class _Log:
-    """What the server prints, read as it grows."""
+    """What the server prints, read as it grows, where it goes to a file; to read a pipe would be to take from it."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, descriptor: int) -> None:
+        self._file = Path(f"/proc/self/fd/{descriptor}")
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._read = 0
 
     def crash(self) -> int:
         """Number of the signal that the server says it has received through a fault of its own; 0 for none."""
+        if not self._is_file:
+            return 0
         with contextlib.suppress(OSError), self._file.open("rb") as file:
             file.seek(self._read)
             text = file.read()

@@ -93,11 +93,18 @@ class Health:
         Raises:
             ServerError: The server does not answer, or a stage stays dead.
         """
+        deployments = Deployments(self._repository.root)
+        try:
+            return () if deployments.goes_on() else self._heal()
+        except ServerError:
+            if deployments.goes_on():  # it has begun meanwhile, and what failed may be its doing
+                return ()
+            raise
+
+    def _heal(self) -> tuple[str, ...]:
         with self._client() as client:
             try:
                 client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
-                if Deployments(self._repository.root).goes_on():
-                    return ()
                 dead = tuple(model for model in self._watched(WITH_STREAMS.stages) if not self._is_alive(client, model))
                 for model in dead:
                     self._reload(client, model)

@@ -21,7 +21,7 @@ from vdeploy.triton.processes import end_group, new_region_prefix, spawn
 from vdeploy.triton.python_backend import assemble_python_backend
 from vdeploy.triton.repository import Repository
 
-__all__ = ["EXIT_TIMEOUT_SECONDS", "Launch"]
+__all__ = ["Launch"]
 
 EXIT_TIMEOUT_SECONDS = 2
 """How long Triton may wait for requests, and for idle connections, which it cannot tell apart from them."""
