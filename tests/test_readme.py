@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
 
-UNITS = r"%|x|times|m?s|seconds|minutes|[kMG]i?B|[A-Z]*FLOP/s|(?:clips|frames|requests)(?: a second|/s)"
+UNITS = r"%|x|times|m?s|seconds|minutes|[kMG]i?B|[A-Z]*FLOP/s|(?:clips|frames|requests)(?: a second|/s)|requests"
 SETTINGS = {"10 %", "3 %", "95 %", "5 %", "2 s"}
 """Quantities in the README that nobody has measured: limits, defaults, intervals."""
 
