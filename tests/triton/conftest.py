@@ -69,6 +69,12 @@ def processes_with(text: str) -> list[int]:
     return found
 
 
+def program_of(server: TritonServer, root: Path) -> int:
+    """Id of the process of `tritonserver` itself, not of its guardian."""
+    (program,) = {*processes_with(f"--model-repository={root}")} - {server.pid}
+    return program
+
+
 def kill_stub(repository: Repository, model: str, number: signal.Signals = signal.SIGKILL) -> int:
     """Sends a signal to the process of a model and returns its id."""
 

@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from benchmarks.rollout import Clients, Tally, answers_of
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with
+from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with, program_of
 from tests.waiting import eventually
 from training.files import sha256_of, write_json
 from vdeploy.bundle import MANIFEST, Bundle
@@ -355,7 +355,7 @@ class TestServersThatBreak:
         """It fails and goes back, or, where the server is back in time, succeeds; what it says is so."""
         watcher = threading.Thread(target=site.server.watch, kwargs={"interval_seconds": 0.2})
         watcher.start()
-        (program,) = {*processes_with(f"--model-repository={site.root}")} - {site.server.pid}
+        program = program_of(site.server, site.root)
         try:
             told, code = signal_at(moment, command("deploy", site.bundles[1].root, site), program, signal.SIGSEGV)
             assert eventually(lambda: site.server.restarts == 1, seconds=20)

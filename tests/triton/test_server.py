@@ -17,7 +17,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from tests.tiny_bundle import tiny_probabilities
-from tests.triton.conftest import Ports, kill_stub, processes_with
+from tests.triton.conftest import Ports, kill_stub, processes_with, program_of
 from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.errors import ClientError, RepositoryError, ServerError
@@ -58,12 +58,6 @@ except KeyboardInterrupt:
 
 def regions_of(pid: int) -> list[str]:
     return [region.name for region in SHARED_MEMORY.glob(f"vdeploy-{pid}-*")]
-
-
-def crash(repository: Repository, server: TritonServer, number: signal.Signals) -> None:
-    """Sends a signal to the program itself, not to its guardian."""
-    (program,) = {*processes_with(f"--model-repository={repository.root}")} - {server.pid}
-    os.kill(program, number)
 
 
 def a_server(repository: Repository, install: TritonInstall, ports: Ports, **more: object) -> TritonServer:
@@ -191,17 +185,18 @@ class TestWhileItRuns:
         monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
+        """By a signal that Triton does not catch: with one that it does, it may hang in printing its stack."""
         monkeypatch.setattr("vdeploy.triton.server.RESTARTS", 1)
         with a_server(repository, install, ports) as server, TritonScorer(server.url) as scorer:
             watched: list[BaseException] = []
             watcher = threading.Thread(target=self.watch, args=(server, watched))
             watcher.start()
-            crash(repository, server, signal.SIGSEGV)
+            os.kill(program_of(server, repository.root), signal.SIGBUS)
             assert eventually(lambda: server.restarts == 1, seconds=20)
             assert eventually(lambda: answers(scorer))
-            assert "Signal (11) received" in server.log_file.with_name("log.crashed").read_text()
-            assert "Triton was ended by SIGSEGV: it told no reason; it is started again" in capfd.readouterr().err
-            crash(repository, server, signal.SIGKILL)
+            assert "Started GRPCInferenceService" in server.log_file.with_name("log.crashed").read_text()
+            assert "Triton was ended by SIGBUS: it told no reason; it is started again" in capfd.readouterr().err
+            os.kill(program_of(server, repository.root), signal.SIGKILL)
             watcher.join(10)
             (error,) = watched
             assert re.fullmatch(
@@ -240,7 +235,7 @@ class TestWhileItRuns:
             watched: list[BaseException] = []
             watcher = threading.Thread(target=self.watch, args=(server, watched))
             watcher.start()
-            crash(repository, server, signal.SIGABRT)
+            os.kill(program_of(server, repository.root), signal.SIGABRT)
             assert eventually(lambda: server.log_file.with_name("log.crashed").exists())
             server.stop()
             watcher.join(10)
@@ -252,7 +247,7 @@ class TestWhileItRuns:
         self, repository: Repository, install: TritonInstall, ports: Ports
     ) -> None:
         with a_server(repository, install, ports) as server:
-            crash(repository, server, signal.SIGTERM)
+            os.kill(program_of(server, repository.root), signal.SIGTERM)
             with pytest.raises(ServerError, match=r"Triton ended with exit code \d: .*; its log is .*/log"):
                 server.watch(interval_seconds=30)
         assert not processes_with(str(repository.root))
