@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.montage import Montage, labelled_clips, make_montage, montage_parser
 from benchmarks.output import give
-from training.errors import UserError
-from training.progress import track
+from vdeploy.core.errors import UserError
+from vdeploy.core.progress import track
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer

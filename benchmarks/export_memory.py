@@ -40,7 +40,7 @@ _LOOKS_PER_SAMPLE = 5
 
 _CLIPS = 16
 _PHASE = re.compile(r"export: (?!load the run)|judge |quantize: ")
-_BASELINE = "from training.frameworks import load_keras; load_keras(); print(open('/proc/self/status').read())"
+_BASELINE = "from vdeploy.core.lazy_imports import load_keras; load_keras(); print(open('/proc/self/status').read())"
 
 
 @dataclasses.dataclass

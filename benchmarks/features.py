@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.output import add_output_options, give
 from training.clips import ClipSpec, read_clips
 from training.dataset import Dataset, scan
-from training.errors import UserError
+from vdeploy.core.errors import UserError
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key

@@ -31,7 +31,7 @@ import numpy as np
 from benchmarks.output import add_output_options, give
 from tests.gateway.running import Running, running_gateway
 from tests.tiny_bundle import make_tiny_bundle
-from training.progress import say
+from vdeploy.core.progress import say
 from training.synth import synthesize
 
 CLIENTS = (1, 2, 4, 8, 16)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.output import add_output_options, give
-from training.files import cache_dir
+from vdeploy.core.files import cache_dir
 from training.recipe import Recipe, load_recipe
 from training.studies.comparison import Arm, Comparison, compare
 from training.studies.data import load_study_data

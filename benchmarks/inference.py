@@ -30,7 +30,7 @@ from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.plan import PEERS, Plan
 from vdeploy.benchmark.record import Benchmark, Row, save_benchmark
 from vdeploy.benchmark.table import COLUMNS, choose_reference, table_rows, title_of
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

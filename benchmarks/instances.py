@@ -30,9 +30,9 @@ from benchmarks.output import add_output_options, give
 from tests.docker.debian import Unavailable, fetch_packages
 from tests.tiny_bundle import make_tiny_bundle
 from training.clips import ClipSpec
-from training.progress import say
+from vdeploy.core.progress import say
 from vdeploy.bundle import Bundle
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.runtimes.base import available_cores
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.triton.client import TritonScorer

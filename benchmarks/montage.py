@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from benchmarks.output import add_output_options
 from training.dataset import LabelledClip, scan
-from training.errors import DatasetError
-from training.files import staging_folder
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.files import staging_folder
 from training.synth import synthesize
 from vdeploy.timelines.writing import FrameWriter, open_writer
 

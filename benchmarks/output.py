@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.clock import now
-from training.files import write_json
+from vdeploy.core.timestamps import now
+from vdeploy.core.files import write_json
 from vdeploy.benchmark.machine import describe_machine
 from vdeploy.runtimes.base import available_cores
 

@@ -30,7 +30,7 @@ from benchmarks.output import add_output_options, give
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.bundle import Bundle
 from vdeploy.bundle.golden import GoldenClips
-from vdeploy.errors import ClientError, RolloutError
+from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.open import open_artifact
 from vdeploy.triton.control import Control

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from benchmarks.output import add_output_options, give
-from training.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.bundle import Bundle
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.windows import WindowPlan

@@ -12,7 +12,7 @@ import pytest
 
 from tests.videos import solid_frame, write_numbered, write_video
 from training.synth import synthesize
-from vdeploy.errors import ServerError
+from vdeploy.core.errors import ServerError
 
 if TYPE_CHECKING:
     from training.run import Run

@@ -12,7 +12,7 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle
 from training.clips import ClipSpec
 from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, digest_of, size_of
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from training.clips import ClipSpec, read_clip
 from training.layers import DIMENSIONS
 from vdeploy import __version__
 from vdeploy.cli import app as cli
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
@@ -240,7 +240,7 @@ def test_debug_shows_the_traceback():
     done = start("benchmark", "nowhere", "--debug")
     assert done.code == 1
     assert done.err.startswith("Traceback (most recent call last):")
-    assert done.err.rstrip().splitlines()[-1].startswith("vdeploy.errors.BundleError: ")
+    assert done.err.rstrip().splitlines()[-1].startswith("vdeploy.core.errors.BundleError: ")
 
 
 @pytest.mark.parametrize("place", ["in front", "behind", "environment"])

@@ -14,7 +14,7 @@ import pytest
 from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
 from training.clips import ClipSpec
 from vdeploy.detector import Prediction, find_videos, predict_videos
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.scoring import Scorer
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from training.clips import ClipSpec, read_clip
-from training.errors import DatasetError, RunError
+from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.evaluate import evaluate_on
 
 

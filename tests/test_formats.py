@@ -12,7 +12,7 @@ import pytest
 
 from vdeploy import formats
 from vdeploy.bundle import Stage
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.formats import FORMATS, OPTIONS, parse_formats, refuse_ignored_options
 
 if sys.version_info >= (3, 11):

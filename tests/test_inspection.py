@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.errors import DatasetError
+from vdeploy.core.errors import DatasetError
 from vdeploy.inspection import inspect_dataset
 
 BROKEN = {

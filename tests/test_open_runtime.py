@@ -14,7 +14,7 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.connect import open_scorer
-from vdeploy.errors import BundleError, RunError, UserError
+from vdeploy.core.errors import BundleError, RunError, UserError
 from vdeploy.evaluate import evaluate_on
 from vdeploy.formats import FORMATS
 from vdeploy.runtimes import open as opening

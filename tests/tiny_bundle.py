@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from training.clips import ClipSpec
-from training.files import sha256_of, write_json
+from vdeploy.core.files import sha256_of, write_json
 from vdeploy.bundle import (
     CLASSES,
     MANIFEST,

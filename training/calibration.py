@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.errors import require
+from vdeploy.core.lazy_imports import require
 
 __all__ = [
     "BINS",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from training.errors import ClipError
+from vdeploy.core.errors import ClipError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.errors import RunError
-from training.files import atomic_write
+from vdeploy.core.errors import RunError
+from vdeploy.core.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy.typing as npt

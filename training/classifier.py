@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.recipe import ModelSection
 
 if TYPE_CHECKING:

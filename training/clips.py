@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.capture import SEEK_LEAD_FRAMES, Capture, check_file, is_iso, one_opencv_thread, silence
-from training.errors import ClipError
+from vdeploy.core.errors import ClipError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from training.errors import RecipeError, RunError
-from training.frameworks import load_tensorflow
+from vdeploy.core.errors import RecipeError, RunError
+from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["is_chief", "meet", "open_strategy"]
 

@@ -18,12 +18,13 @@ from typing import Any
 
 from training.clips import ClipSpec
 from training.dataset import Dataset
-from training.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError, require
+from vdeploy.core.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError
+from vdeploy.core.lazy_imports import require
 from training.extractor import FeatureExtractor, Layer
 from training.feature_store import FeatureStore
 from training.features import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store, missing_tasks
-from training.frameworks import load_tensorflow
-from training.progress import say, track
+from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.core.progress import say, track
 from training.recipe import Recipe
 from training.weights import Weights, find_weights
 

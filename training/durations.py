@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from training.capture import Capture
-from training.errors import ClipError
+from vdeploy.core.errors import ClipError
 
 __all__ = ["median_seconds"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.calibration import log_loss, reliability
-from training.errors import DatasetError
+from vdeploy.core.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

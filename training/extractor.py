@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from training.errors import WeightsError
-from training.frameworks import load_keras, load_tensorflow
+from vdeploy.core.errors import WeightsError
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.layers import BLOCK_SCALES, DIMENSIONS, POOLED_BLOCKS, Layer
 from training.weights import Weights
 

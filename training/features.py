@@ -18,10 +18,10 @@ import numpy as np
 from training.batches import FeatureRows
 from training.clips import Clip, ClipSpec, read_clips
 from training.dataset import Dataset, LabelledClip, Problem
-from training.errors import ClipError, DatasetError
+from vdeploy.core.errors import ClipError, DatasetError
 from training.extractor import DIMENSIONS, FeatureExtractor, Layer
 from training.feature_store import FeatureKey, FeatureStore
-from training.progress import say, track
+from vdeploy.core.progress import say, track
 from training.sharded_features import ShardedFeatures
 from training.views import deal, offsets, row_name
 from training.weights import Weights

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from training.classifier import NORMALIZATION_EPSILON
-from training.frameworks import load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
 from training.lstm import recurrence
 from training.recipe import Pooling
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 
 if TYPE_CHECKING:
     import numpy.typing as npt

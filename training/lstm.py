@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from training.frameworks import load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["recurrence"]
 

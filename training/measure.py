@@ -13,7 +13,7 @@ import numpy as np
 from training.batches import FeatureSplit, plan_epoch
 from training.classifier import build_classifier
 from training.devices import open_strategy
-from training.frameworks import load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
 from training.loop import TrainingLoop
 from training.losses import focal_loss
 from training.precision import Precision, candidates, choose_precision

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from training.frameworks import load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
 from training.recipe import OptimizerSection
 
 __all__ = ["AdamW", "read"]

@@ -11,7 +11,7 @@ import numpy as np
 from training.calibration import Calibration, fit_calibration
 from training.clips import read_clip
 from training.dataset import Dataset, LabelledClip
-from training.errors import ClipError
+from vdeploy.core.errors import ClipError
 from training.evaluation import Evaluation, choose_threshold, evaluate
 from training.features import Extraction
 from training.recipe import DecisionSection, Recipe

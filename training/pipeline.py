@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from training.clock import now
+from vdeploy.core.timestamps import now
 from training.dataset import Dataset, scan
 from training.devices import is_chief, meet, open_strategy
 from training.durations import median_seconds
-from training.errors import DatasetError, RunError
+from vdeploy.core.errors import DatasetError, RunError
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import Extraction, extract_dataset, feature_key
-from training.files import publish_folder, sha256_of, write_text
+from vdeploy.core.files import publish_folder, sha256_of, write_text
 from training.outcome import Outcome, judge, mistakes
-from training.progress import say, track
+from vdeploy.core.progress import say, track
 from training.recipe import Recipe
 from training.report import ReportData, write_report
 from training.run import CLASSIFIER, CLIPS, Run, RunInfo, toolchain, write_run

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.evaluation import precision_recall_curve, roc_curve
-from training.svg import ALARM, CALM, DASHES, INK, MUTED, PAPER, render_svg
+from vdeploy.core.svg_charts import ALARM, CALM, DASHES, INK, MUTED, PAPER, render_svg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from training.frameworks import load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
 from training.recipe import TrainingSection
 
 __all__ = ["COMPUTE_TYPES", "Precision", "candidates", "choose_precision"]

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training.clips import ClipSpec
-from training.errors import RecipeError, require
+from vdeploy.core.errors import RecipeError
+from vdeploy.core.lazy_imports import require
 from training.layers import Layer
 
 if sys.version_info >= (3, 11):

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from training import plots
 from training.calibration import Calibration, reliability
-from training.files import write_text
-from training.rendering import template_environment
-from training.svg import printable
+from vdeploy.core.files import write_text
+from vdeploy.core.templates import template_environment
+from vdeploy.core.svg_charts import printable
 
 if TYPE_CHECKING:
     from training.evaluation import Evaluation

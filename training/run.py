@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.errors import RecipeError, RunError
+from vdeploy.core.errors import RecipeError, RunError
 from training.extractor import DIMENSIONS, FeatureExtractor
-from training.files import sha256_of, write_json, write_text
-from training.frameworks import load_keras
+from vdeploy.core.files import sha256_of, write_json, write_text
+from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe, load_recipe, recipe_toml
 from training.weights import Weights, find_weights
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe
 
 __all__ = ["LINEAR_SCALING_BATCH", "learning_rate_schedule"]

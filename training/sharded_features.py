@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.errors import FeatureStoreError
+from vdeploy.core.errors import FeatureStoreError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

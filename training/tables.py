@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.batches import EpochPlan, FeatureSplit
 from training.forward import normalize
-from training.frameworks import load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,14 +15,15 @@ from training.batches import FeatureRows, FeatureSplit, plan_epoch
 from training.checkpoints import Checkpoint, CheckpointFolder
 from training.classifier import build_classifier
 from training.devices import is_chief, open_strategy
-from training.errors import DatasetError, RunError, require
-from training.files import write_text
-from training.frameworks import load_keras, load_tensorflow
+from vdeploy.core.errors import DatasetError, RunError
+from vdeploy.core.lazy_imports import require
+from vdeploy.core.files import write_text
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.history import EpochRecord, history_csv
 from training.loop import TrainingLoop
 from training.losses import balanced_weights, focal_loss
 from training.precision import choose_precision
-from training.progress import say, track
+from vdeploy.core.progress import say, track
 from training.recipe import Recipe
 from training.schedule import learning_rate_schedule
 from training.tables import Tables

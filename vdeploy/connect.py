@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 
 if TYPE_CHECKING:
     from vdeploy.scoring import StagedScorer

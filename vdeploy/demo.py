@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vdeploy.cli.options import print_table
-from vdeploy.errors import ServerError, UserError
+from vdeploy.core.errors import ServerError, UserError
 from vdeploy.triton.ports import free_ports
 
 __all__ = ["main"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from training.clips import read_clips
 from training.dataset.layout import VIDEO_SUFFIXES
-from vdeploy.errors import ClipError, UserError
+from vdeploy.core.errors import ClipError, UserError
 from vdeploy.timelines.decoding import EndOfVideo, sample_videos
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from training.layers import Layer
 from training.weights import FILES, keras_cache
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.triton.install import local_install
 from vdeploy.triton.python_backend import find_libpython
 
@@ -88,7 +88,7 @@ def _package(distribution: str, module: str, enables: str, remedy: str, *others:
 def _gpus() -> Finding:
     enables, remedy = "training on GPUs", "install a driver and pip install 'vdeploy[train-gpu]'"
     try:
-        from training.frameworks import load_tensorflow  # noqa: PLC0415  not installed on a client
+        from vdeploy.core.lazy_imports import load_tensorflow  # noqa: PLC0415  not installed on a client
 
         devices = load_tensorflow().config.list_physical_devices("GPU")
     except UserError:

@@ -11,11 +11,11 @@ import numpy as np
 
 from training.clips import read_clips
 from training.dataset import Dataset, LabelledClip, Problem, scan
-from training.errors import ClipError, DatasetError, RunError
+from vdeploy.core.errors import ClipError, DatasetError, RunError
 from training.evaluation import Evaluation
 from training.evaluation import evaluate as measure
 from training.pipeline import extract_source
-from training.progress import track
+from vdeploy.core.progress import track
 from training.recipe import Recipe
 from training.run import MANIFEST as RUN_MANIFEST
 from training.run import Run

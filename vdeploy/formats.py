@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable
 
 from vdeploy.bundle.manifest import Measure, Stage
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 
 __all__ = [
     "ALL",

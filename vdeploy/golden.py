@@ -6,7 +6,7 @@ import dataclasses
 
 from vdeploy.bundle import Artifact, Bundle
 from vdeploy.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.runtimes.local import LocalScorer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from training.clips import Clip, ClipSpec, read_clips
 from training.dataset import Dataset, Problem, scan
-from training.errors import DatasetError
-from training.progress import track
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.progress import track
 
 __all__ = ["Inspection", "inspect_dataset"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 __all__ = ["output_of"]
 

@@ -15,7 +15,7 @@ from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.machine import cpu_name
 from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats
 from vdeploy.benchmark.ways import find_ways
-from vdeploy.errors import BenchmarkError, BundleError, ClientError, DatasetError
+from vdeploy.core.errors import BenchmarkError, BundleError, ClientError, DatasetError
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tests.benchmark.records import ENVIRONMENT, PEAKS, make_benchmark, make_row
 from vdeploy.benchmark.compare import compare
 from vdeploy.benchmark.differences import differences
 from vdeploy.benchmark.labels import label, labels
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 
 def row(name, middle, seed, **values):

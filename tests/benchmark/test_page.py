@@ -11,7 +11,7 @@ import pytest
 from tests.benchmark.records import PEAKS, make_benchmark, make_row
 from vdeploy.benchmark.page import render_page, write_page
 from vdeploy.benchmark.record import Shares
-from vdeploy.errors import BenchmarkError, MissingExtraError
+from vdeploy.core.errors import BenchmarkError, MissingExtraError
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 

@@ -11,7 +11,7 @@ import pytest
 from vdeploy.benchmark import peaks
 from vdeploy.benchmark.machine import gpu_and_driver
 from vdeploy.benchmark.peaks import find_peaks, measure_peaks
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 
 def test_each_type_has_the_best_of_its_candidates(monkeypatch):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tests.benchmark.records import make_benchmark
 from vdeploy.benchmark.record import Benchmark, Peak, Row, Shares, load_benchmark, save_benchmark
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 
 def row(**values: Any) -> Row:

@@ -15,7 +15,7 @@ from vdeploy.benchmark.selection import (
     reference_name,
     times_reference,
 )
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 
 def timed(name, rate, **values):

@@ -8,7 +8,7 @@ from tests.benchmark.records import ENVIRONMENT, make_benchmark
 from tests.benchmark.test_record import row
 from vdeploy.benchmark.record import Benchmark, Shares
 from vdeploy.benchmark.table import COLUMNS, choose_reference, ranked_rows, table_rows, title_of
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 ROWS = (
     row(name="onnx-fp32", clips_per_s=2.0, p50_ms=500.0, settled=True, accuracy=0.97, held_out_from="manifest"),

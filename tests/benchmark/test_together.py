@@ -10,7 +10,7 @@ import pytest
 from vdeploy.benchmark.calls import Subject
 from vdeploy.benchmark.together import call_together
 from vdeploy.benchmark.worker import Performer
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 
 
 def test_callers_call_at_once():

@@ -15,7 +15,7 @@ from vdeploy.benchmark.compare import DEFAULT_LIMIT
 from vdeploy.benchmark.record import save_benchmark
 from vdeploy.cli.app import app
 from vdeploy.cli.benchmark_compare import REGRESSION
-from vdeploy.errors import BenchmarkError, BundleError, UserError
+from vdeploy.core.errors import BenchmarkError, BundleError, UserError
 
 RUNNER = CliRunner()
 

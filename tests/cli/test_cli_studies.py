@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from training.errors import RecipeError, StudyError
+from vdeploy.core.errors import RecipeError, StudyError
 from vdeploy.cli.app import app
 
 RUNNER = CliRunner()

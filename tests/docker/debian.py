@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from training.files import cache_dir, publish_folder, staging_folder
+from vdeploy.core.files import cache_dir, publish_folder, staging_folder
 
 __all__ = ["Unavailable", "fetch_packages", "make_root_file_system"]
 

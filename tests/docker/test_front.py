@@ -13,7 +13,7 @@ from benchmarks.instances import find_nginx, nginx_before, run
 from tests.docker.debian import Unavailable
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import own_ports
-from vdeploy.errors import ServerError
+from vdeploy.core.errors import ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import find_install
 from vdeploy.triton.names import ENSEMBLE_MODEL

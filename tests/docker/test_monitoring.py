@@ -15,7 +15,7 @@ import pytest
 from tests.docker.debian import Unavailable, fetch_packages
 from tests.tiny_bundle import make_tiny_bundle
 from tests.triton.conftest import own_ports
-from vdeploy.errors import ServerError
+from vdeploy.core.errors import ServerError
 from vdeploy.triton.install import find_install
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import probe

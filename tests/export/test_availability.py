@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export import availability
 from vdeploy.export.availability import obstacle, select_formats
 from vdeploy.formats import FORMATS

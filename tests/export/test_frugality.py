@@ -105,7 +105,7 @@ KEPT = """
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
     let_tensorflow_give_back()
-    from training.frameworks import load_tensorflow
+    from vdeploy.core.lazy_imports import load_tensorflow
     tf = load_tensorflow()
     tf.zeros((1000,))
     before = resident()

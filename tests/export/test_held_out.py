@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vdeploy.bundle import HeldOut
-from vdeploy.errors import ParityError
+from vdeploy.core.errors import ParityError
 from vdeploy.export.held_out import HeldOutClips, check_verdicts, find_clips
 from vdeploy.export.reference import Reference
 from vdeploy.formats import FORMATS

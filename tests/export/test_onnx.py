@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from training.trainer import predict
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.runtimes.onnxruntime import OnnxRuntime

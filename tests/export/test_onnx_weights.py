@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.export.float16 import to_float16
 from vdeploy.export.onnx import extractor_to_onnx
 from vdeploy.export.onnx_file import write_onnx

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from training.trainer import predict
 from vdeploy.bundle import Bundle, Parity, Stage
-from vdeploy.errors import ParityError
+from vdeploy.core.errors import ParityError
 from vdeploy.export.parity import check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
 from vdeploy.runtimes.onnxruntime import OnnxRuntime

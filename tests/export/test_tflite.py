@@ -14,12 +14,12 @@ import pytest
 from training.classifier import build_classifier
 from training.clips import ClipSpec
 from training.extractor import FeatureExtractor
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.recipe import ModelSection
 from training.trainer import predict
 from training.weights import find_weights
 from vdeploy.bundle import Parity, TensorSpec
-from vdeploy.errors import ParityError
+from vdeploy.core.errors import ParityError
 from vdeploy.export.parity import check_parity, synthetic_frames
 from vdeploy.export.tflite import (
     Metadata,

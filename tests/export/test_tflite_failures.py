@@ -8,7 +8,7 @@ import pytest
 from training.classifier import build_classifier
 from training.clips import ClipSpec
 from training.recipe import ModelSection
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.tflite import (
     Metadata,
     Quantization,

@@ -45,7 +45,7 @@ def hockey_run(hockey, tmp_path_factory):
     """A run on the real clips with ImageNet weights, and its training and validation features."""
     from training.feature_store import FeatureStore
     from training.features import extract_dataset, feature_key
-    from training.files import cache_dir
+    from vdeploy.core.files import cache_dir
     from training.pipeline import train
 
     root = cache_dir() / "features"

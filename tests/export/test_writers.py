@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from training.synth import synthesize
 from vdeploy.bundle import Bundle
-from vdeploy.errors import ExportError, ParityError
+from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.evaluate import evaluate_on
 from vdeploy.export import sources
 from vdeploy.export.availability import select_formats

@@ -15,7 +15,7 @@ import pytest
 from tests.videos import write_numbered
 from tests.waiting import eventually
 from training.clips import ClipSpec, read_clip
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher
 from vdeploy.gateway.decoding import pool as pool_module
 from vdeploy.gateway.decoding.job import Job

@@ -9,7 +9,7 @@ import pytest
 
 from tests.gateway.running import ROOT
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.errors import GatewayError
+from vdeploy.core.errors import GatewayError
 from vdeploy.gateway.keys import KeyFile
 
 

@@ -16,7 +16,7 @@ from tests.gateway.test_gateway_keys import vdeploy
 from tests.gateway.test_gateway_predict import npy
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.waiting import eventually
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.gateway.keys import KeyFile
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.router import Router, share_of
@@ -144,7 +144,7 @@ def test_a_canary_gets_its_share_from_the_command_line(bundle_dir: Path, tmp_pat
 @pytest.mark.timeout(280)
 def test_a_new_version_on_the_server_is_taken_over_without_an_unclean_answer(tmp_path: Path):
     from tests.triton.conftest import own_ports
-    from vdeploy.errors import ServerError
+    from vdeploy.core.errors import ServerError
     from vdeploy.triton.install import find_install
     from vdeploy.triton.repository_writer import write_repository
     from vdeploy.triton.server import TritonServer

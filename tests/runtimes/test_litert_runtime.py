@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.export.tiny_tflite import INPUTS, OUTPUTS, WIDTH, write_tiny_tflite
-from vdeploy.errors import BundleError, MissingExtraError
+from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.runtimes.litert import LiteRtRuntime
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from vdeploy.errors import BundleError, MissingExtraError
+from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.runtimes.openvino import OpenVinoRuntime
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.runtimes.tensorflow_peers import TensorFlowPredict, TensorFlowXla
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.runtimes.tensorflow import TensorFlowRuntime
 
 
@@ -64,7 +64,7 @@ def test_threads_are_settled_once_a_process(doubling):
     script = f"""
 from pathlib import Path
 import numpy as np
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.runtimes.tensorflow import TensorFlowRuntime
 
 folder = Path({str(doubling)!r})

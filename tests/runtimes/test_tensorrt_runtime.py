@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.runtimes.fake_gpu import FakeCuda, FakeTrt
-from vdeploy.errors import BundleError, DeployError, MissingExtraError
+from vdeploy.core.errors import BundleError, DeployError, MissingExtraError
 from vdeploy.runtimes import tensorrt
 from vdeploy.runtimes.cuda import Cuda
 from vdeploy.runtimes.tensorrt import TensorRTRuntime, refuse_other_gpu, refuse_other_version

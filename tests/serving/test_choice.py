@@ -9,7 +9,7 @@ import pytest
 
 from tests.serving.conftest import fake_install, with_engines
 from vdeploy.bundle import Bundle
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.serving.choice import Choice, choose_formats, options_to_serve
 from vdeploy.serving.publish import Wish, publish
 from vdeploy.serving.target import Target

@@ -11,7 +11,7 @@ import pytest
 
 from tests.serving.conftest import with_engines
 from vdeploy.bundle import Bundle
-from vdeploy.errors import BundleError, RepositoryError
+from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.serving.deployment import check_deployment, formats_to_deploy
 from vdeploy.serving.target import Target
 from vdeploy.triton.deployments import Deployments

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vdeploy.bundle import Bundle
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.runtimes.onnx_head import OnnxHead, read_onnx_head
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.bundle import Bundle
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.golden import golden_clips_of
 from vdeploy.serving.standing import keeps_deployed, standing_repository
 from vdeploy.triton.deployments import Deployments, Record

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.conftest import fake_install
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.serving.target import Target, find_target, parse_version, version_text
 
 

@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from tests.videos import read_number, solid_frame, write_numbered, write_video
-from vdeploy.errors import TimelineError
+from vdeploy.core.errors import TimelineError
 from vdeploy.timelines import cutting, writing
 from vdeploy.timelines.cutting import cut_events
 from vdeploy.timelines.timeline import Event, EventRule, Timeline

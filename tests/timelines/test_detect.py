@@ -14,7 +14,7 @@ from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered,
 from training.clips import read_clip
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect, detect_all
-from vdeploy.errors import ClipError, TimelineError
+from vdeploy.core.errors import ClipError, TimelineError
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.scoring import padded
 from vdeploy.timelines import decoding

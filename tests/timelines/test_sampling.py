@@ -9,7 +9,7 @@ import pytest
 from tests.videos import drop_tail, read_number, write_audio, write_numbered
 from training.capture import Stopped
 from training.clips import frame_indices
-from vdeploy.errors import ClipError
+from vdeploy.core.errors import ClipError
 from vdeploy.timelines.sampling import VideoSampler
 from vdeploy.timelines.windows import WindowPlan
 

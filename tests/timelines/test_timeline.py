@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vdeploy.errors import MissingExtraError, TimelineError
+from vdeploy.core.errors import MissingExtraError, TimelineError
 from vdeploy.timelines import plot as timeline_plot
 from vdeploy.timelines.plot import clock, plot_timeline
 from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdeploy.errors import TimelineError
+from vdeploy.core.errors import TimelineError
 from vdeploy.timelines.windows import WindowPlan, WindowSlider
 
 

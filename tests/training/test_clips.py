@@ -28,7 +28,7 @@ from tests.videos import (
 )
 from training import clips
 from training.clips import Clip, ClipSpec, frame_indices, read_clip, read_clips
-from training.errors import ClipError
+from vdeploy.core.errors import ClipError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -293,7 +293,7 @@ def test_nothing_is_written_to_stderr(tmp_path: Path) -> None:
     script = """
         import json, sys
         from training.clips import read_clip
-        from training.errors import ClipError
+        from vdeploy.core.errors import ClipError
         seen = {}
         for path in sys.argv[1:]:
             try:

@@ -12,8 +12,8 @@ import pytest
 
 from training.dataset import Dataset, LabelledClip, Problem, scan
 from training.dataset.splits import draw_splits
-from training.errors import DatasetError
-from training.files import sha256_of
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.files import sha256_of
 
 SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from training.devices import is_chief, open_strategy
-from training.errors import RecipeError
+from vdeploy.core.errors import RecipeError
 from training.recipe import load_recipe
 from training.trainer import FeatureSplit, Trainer
 from vdeploy.triton.ports import free_ports

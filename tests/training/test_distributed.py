@@ -17,7 +17,7 @@ import pytest
 
 from training.dataset import Dataset, scan
 from training.distributed import cpus_per_worker, fill_on_cluster, portion_size
-from training.errors import MissingExtraError, StudyError
+from vdeploy.core.errors import MissingExtraError, StudyError
 from training.feature_store import FeatureStore
 from training.features import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
 from training.pipeline import extract_source

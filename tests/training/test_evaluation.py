@@ -13,7 +13,7 @@ from sklearn import metrics
 
 from training import calibration, evaluation
 from training.calibration import Calibration, fit_calibration, log_loss, reliability
-from training.errors import DatasetError, MissingExtraError
+from vdeploy.core.errors import DatasetError, MissingExtraError
 from training.evaluation import choose_threshold, evaluate, precision_recall_curve, roc_curve
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.errors import WeightsError
+from vdeploy.core.errors import WeightsError
 from training.extractor import DIMENSIONS, FeatureExtractor, flops_per_frame, weight_count
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.weights import Weights, find_weights
 
 RANDOM = Weights("random", None, "0" * 64)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.errors import FeatureStoreError
+from vdeploy.core.errors import FeatureStoreError
 from training.feature_store import FeatureKey, FeatureStore
 
 KEY = FeatureKey(spec_digest="a" * 64, layer="avg", weights_sha256="b" * 64, shape=(4, 8))
@@ -104,7 +104,7 @@ def test_a_full_disk_keeps_the_earlier_shards(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 import numpy as np
-from training.errors import FeatureStoreError
+from vdeploy.core.errors import FeatureStoreError
 from training.feature_store import FeatureKey, FeatureStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = FeatureStore(Path({str(tmp_path)!r}), FeatureKey("a" * 64, "avg", "b" * 64, (4, 8)))

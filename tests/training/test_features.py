@@ -17,7 +17,7 @@ import pytest
 
 from training.clips import ClipSpec
 from training.dataset import Dataset, scan
-from training.errors import DatasetError
+from vdeploy.core.errors import DatasetError
 from training.feature_store import FeatureKey, FeatureStore
 from training.features import extract_dataset
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from training.files import atomic_write, publish_folder, remove_stale, sha256_of, staging_folder, write_json, write_text
+from vdeploy.core.files import atomic_write, publish_folder, remove_stale, sha256_of, staging_folder, write_json, write_text
 
 
 def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     code = f"""
 import time
 from pathlib import Path
-from training.files import atomic_write, staging_folder
+from vdeploy.core.files import atomic_write, staging_folder
 with staging_folder(Path({str(tmp_path)!r}) / "bundle") as folder, atomic_write(folder.parent / "file") as file:
     (folder / "half").write_text("x")
     print("ready", flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.extractor import FeatureExtractor, flops_per_frame
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.layers import DIMENSIONS, POOLED_BLOCKS, Layer
 from training.weights import FILES, Weights, find_weights
 

@@ -10,7 +10,7 @@ import pytest
 from training import loop
 from training.batches import plan_epoch
 from training.forward import normalize
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe, load_recipe
 from training.sharded_features import ShardedFeatures
 from training.trainer import FeatureSplit, Trainer, predict

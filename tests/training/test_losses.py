@@ -29,7 +29,7 @@ def test_equation_5_of_lin_et_al(
 
 
 def test_without_focusing_it_is_cross_entropy(batch: tuple[np.ndarray, np.ndarray]) -> None:
-    from training.frameworks import load_keras
+    from vdeploy.core.lazy_imports import load_keras
 
     labels, probabilities = batch
     for smoothing in (0.0, 0.1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.frameworks import load_keras, load_tensorflow
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.lstm import recurrence
 
 

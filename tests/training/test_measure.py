@@ -42,7 +42,7 @@ def test_the_recipe_has_the_last_word() -> None:
 def test_a_gpu_gets_what_its_tensor_cores_do_and_xla(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], name: str
 ) -> None:
-    from training.frameworks import load_tensorflow
+    from vdeploy.core.lazy_imports import load_tensorflow
 
     config = load_tensorflow().config
     monkeypatch.setattr(config, "list_physical_devices", lambda _: ["a GPU"])

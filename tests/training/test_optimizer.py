@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.frameworks import load_keras, load_tensorflow
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.optimizer import AdamW
 from training.recipe import OptimizerSection, Recipe
 from training.schedule import learning_rate_schedule

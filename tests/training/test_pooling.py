@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from training.classifier import build_classifier
-from training.errors import RecipeError
-from training.frameworks import load_keras
+from vdeploy.core.errors import RecipeError
+from vdeploy.core.lazy_imports import load_keras
 from training.recipe import ModelSection, load_recipe
 
 

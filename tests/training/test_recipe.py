@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from training.errors import RecipeError
+from vdeploy.core.errors import RecipeError
 from training.recipe import Recipe, load_recipe, recipe_names, recipe_toml
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from training import plots
 from training.calibration import Calibration, reliability
-from training.errors import MissingExtraError
+from vdeploy.core.errors import MissingExtraError
 from training.evaluation import evaluate
 from training.report import ReportData, write_report
 

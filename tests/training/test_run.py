@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.errors import DatasetError, RunError
+from vdeploy.core.errors import DatasetError, RunError
 from training.pipeline import train
 from training.recipe import load_recipe
 from training.run import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.errors import FeatureStoreError
+from vdeploy.core.errors import FeatureStoreError
 from training.sharded_features import ShardedFeatures
 
 

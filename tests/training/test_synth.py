@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.errors import DatasetError
+from vdeploy.core.errors import DatasetError
 from training.synth import CLASS_FOLDERS, MANIFEST, synthesize
 from training.synth.clip import choreograph, frames_of
 from training.synth.figure import skeleton

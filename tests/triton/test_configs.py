@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from vdeploy.bundle import Bundle
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.configs import render_configs
 from vdeploy.triton.names import MODELS
 from vdeploy.triton.options import ServingOptions

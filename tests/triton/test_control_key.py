@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton
 
-from vdeploy.errors import AccessError
+from vdeploy.core.errors import AccessError
 from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import VARIABLE, control_key, ensure_control_key, server_options
 from vdeploy.triton.names import ENSEMBLE_MODEL

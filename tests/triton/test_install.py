@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vdeploy.errors import MissingExtraError, ServerError
+from vdeploy.core.errors import MissingExtraError, ServerError
 from vdeploy.triton import install as install_module
 from vdeploy.triton import python_backend
 from vdeploy.triton.install import TritonInstall, find_install, from_wheel_tree

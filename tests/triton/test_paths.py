@@ -9,7 +9,7 @@ import pytest
 
 from tests.triton.conftest import Ports
 from vdeploy.bundle import Bundle
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
 from vdeploy.triton.repository_writer import write_repository

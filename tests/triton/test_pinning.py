@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.example import example_files
 from vdeploy.triton.pinning import (
     backend_of,

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from vdeploy.errors import ServerError
+from vdeploy.core.errors import ServerError
 from vdeploy.triton.ports import check_ports, free_ports
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.triton.conftest import Ports, kill_stub
 from tests.waiting import eventually
 from vdeploy.bundle import Bundle
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL

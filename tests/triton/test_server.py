@@ -20,7 +20,7 @@ from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub, processes_with, program_of
 from tests.waiting import eventually
 from vdeploy.bundle import Bundle
-from vdeploy.errors import ClientError, RepositoryError, ServerError
+from vdeploy.core.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control_key import control_key, key_headers
 from vdeploy.triton.guardian import SHARED_MEMORY

@@ -23,7 +23,7 @@ from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.connect import open_scorer
 from vdeploy.detector import detect
-from vdeploy.errors import ClientError, RolloutError, UserError
+from vdeploy.core.errors import ClientError, RolloutError, UserError
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.timelines.events import Window

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.videos import write_numbered
-from vdeploy.errors import ClipError, SourceError
+from vdeploy.core.errors import ClipError, SourceError
 from vdeploy.watch.camera import backoff_s
 from vdeploy.watch.source import Source, parse_source, parse_sources
 
@@ -71,7 +71,7 @@ def test_waits_grow_up_to_half_a_minute():
 def test_nothing_is_written_to_stderr(tmp_path):
     code = (
         "from vdeploy.watch.source import parse_source\n"
-        "from vdeploy.errors import SourceError\n"
+        "from vdeploy.core.errors import SourceError\n"
         "for text in ('97', 'http://127.0.0.1:9/x'):\n"
         "    try: parse_source(text).open()\n"
         "    except SourceError: pass\n"

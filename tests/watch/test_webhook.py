@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vdeploy.errors import SourceError
+from vdeploy.core.errors import SourceError
 from vdeploy.timelines.events import Event
 from vdeploy.watch import webhook
 from vdeploy.watch.report import Report

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from training.dataset.names import listing, split_of
 from training.dataset.records import Problem
 from training.dataset.table import read_table
-from training.errors import DatasetError
+from vdeploy.core.errors import DatasetError
 
 __all__ = ["VIDEO_SUFFIXES", "Entry", "Listing", "list_csv", "list_folder"]
 

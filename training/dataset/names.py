@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-from training.errors import DatasetError
+from vdeploy.core.errors import DatasetError
 
 __all__ = ["SPLIT_NAMES", "assign_labels", "listing", "split_of"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from training.dataset.table import COLUMNS, read_table
-from training.errors import DatasetError
-from training.files import write_text
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.files import write_text
 
 __all__ = ["SPLITS", "Dataset", "LabelledClip", "Problem"]
 

@@ -11,8 +11,8 @@ from training.dataset.layout import Entry, Listing, list_csv, list_folder
 from training.dataset.names import assign_labels
 from training.dataset.records import SPLITS, Dataset, LabelledClip, Problem
 from training.dataset.splits import draw_splits
-from training.errors import DatasetError
-from training.files import sha256_of
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.files import sha256_of
 
 __all__ = ["scan"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from training.dataset.names import split_of
-from training.errors import DatasetError
+from vdeploy.core.errors import DatasetError
 
 __all__ = ["COLUMNS", "Row", "read_table"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.progress import say
+from vdeploy.core.progress import say
 from training.recipe import Recipe
 from training.studies.data import StudyData
 from training.studies.imbalance import Imbalance

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from training.errors import StudyError
+from vdeploy.core.errors import StudyError
 from training.trainer import FeatureSplit
 
 __all__ = ["Imbalance", "Rare", "parse_imbalance"]

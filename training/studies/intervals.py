@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.errors import require
+from vdeploy.core.lazy_imports import require
 
 __all__ = ["Mean", "mean_over_seeds"]
 

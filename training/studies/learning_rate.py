@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.classifier import build_classifier
-from training.errors import StudyError
-from training.frameworks import load_keras, load_tensorflow
+from vdeploy.core.errors import StudyError
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.losses import balanced_weights, focal_loss
-from training.progress import track
+from vdeploy.core.progress import track
 from training.recipe import LossSection, Recipe
 from training.trainer import FeatureSplit
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from training.errors import StudyError, require
-from training.files import atomic_write, write_json
+from vdeploy.core.errors import StudyError
+from vdeploy.core.lazy_imports import require
+from vdeploy.core.files import atomic_write, write_json
 from training.studies.learning_rate import RateCurve
 
 __all__ = ["check_suffix", "write_rate_curve"]

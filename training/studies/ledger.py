@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.errors import StudyError
-from training.files import write_json
+from vdeploy.core.errors import StudyError
+from vdeploy.core.files import write_json
 from training.studies.trial import Figures
 
 __all__ = ["Ledger"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from training.calibration import fit_calibration
 from training.evaluation import Evaluation, evaluate
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe
 from training.studies.data import StudyData
 from training.trainer import FeatureSplit, Trainer, predict

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from training.errors import DatasetError
-from training.files import atomic_write, write_json
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.files import atomic_write, write_json
 from training.synth.clip import frames_of
 
 if TYPE_CHECKING:

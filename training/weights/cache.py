@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from training.errors import WeightsError
-from training.files import atomic_write
-from training.progress import say, track
+from vdeploy.core.errors import WeightsError
+from vdeploy.core.files import atomic_write
+from vdeploy.core.progress import say, track
 from training.weights.places import PlaceError, Stream, places
 from training.weights.published import WeightsFile
 

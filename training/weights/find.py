@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from training.errors import WeightsError
-from training.files import sha256_of
+from vdeploy.core.errors import WeightsError
+from vdeploy.core.files import sha256_of
 from training.layers import POOLED_BLOCKS, Layer
 from training.weights.cache import OnProgress, fetch
 from training.weights.published import FILES

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from training.progress import say
+from vdeploy.core.progress import say
 from training.weights.published import SourcePackage, WeightsFile
 
 __all__ = ["PlaceError", "Stream", "places"]

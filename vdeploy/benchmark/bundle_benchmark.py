@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from training.clock import now
-from training.progress import say
+from vdeploy.core.timestamps import now
+from vdeploy.core.progress import say
 from vdeploy import __version__
 from vdeploy.benchmark.accuracy import HeldOutVideos
 from vdeploy.benchmark.heats import Heats

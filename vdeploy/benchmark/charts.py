@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.svg import INK, MUTED, PAPER, SERIES, printable, render_svg
+from vdeploy.core.svg_charts import INK, MUTED, PAPER, SERIES, printable, render_svg
 from vdeploy.benchmark.record import Row
 from vdeploy.benchmark.selection import latency_front, precision_family
 

@@ -10,7 +10,7 @@ from vdeploy.benchmark.differences import differences
 from vdeploy.benchmark.labels import labels
 from vdeploy.benchmark.noise import LEAST_WINDOWS, LogRatio, enough, holm_levels, log_ratio, mean_correlation
 from vdeploy.benchmark.record import Benchmark, Row
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 __all__ = ["DEFAULT_LIMIT", "Change", "Comparison", "Verdict", "compare"]
 

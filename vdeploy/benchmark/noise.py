@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.errors import require
+from vdeploy.core.lazy_imports import require
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from vdeploy.benchmark.record import Peak
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 __all__ = ["find_peaks", "measure_peaks"]
 

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from vdeploy.benchmark.record import What
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 __all__ = ["PEERS", "WHATS", "Plan", "parse_batches", "parse_concurrency", "parse_whats"]
 

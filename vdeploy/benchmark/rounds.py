@@ -11,7 +11,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from training.progress import Step, track
+from vdeploy.core.progress import Step, track
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.record import Status

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from training.progress import track
+from vdeploy.core.progress import track
 
 __all__ = ["Axis", "Probe", "ScalePoint", "Study", "run_study"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdeploy.benchmark.scaling_studies import bundle_studies, run_studies
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from vdeploy.benchmark.scaling import Study

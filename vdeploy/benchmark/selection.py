@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vdeploy.benchmark.record import Benchmark, Row, What
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 __all__ = [
     "WHATS",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row
 from vdeploy.benchmark.served.remarks import served_name, served_remarks
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 __all__ = ["COLUMNS", "choose_reference", "ranked_rows", "table_rows", "title_of"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vdeploy.benchmark.record import IN_PROCESS, Row, What
 from vdeploy.bundle import Artifact, Bundle
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.export.rejected import REJECTED
 from vdeploy.formats import FORMATS
 

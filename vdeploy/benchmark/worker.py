@@ -31,7 +31,7 @@ from vdeploy.benchmark.calls import Subject, open_subject
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.served.statistics import difference
 from vdeploy.benchmark.together import Flight, call_together
-from vdeploy.errors import ClipError, UserError
+from vdeploy.core.errors import ClipError, UserError
 
 __all__ = ["Performer", "main", "peak_memory_bytes"]
 

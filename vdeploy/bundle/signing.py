@@ -14,9 +14,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.files import write_json
+from vdeploy.core.files import write_json
 from vdeploy.bundle.folder import MANIFEST, Bundle
-from vdeploy.errors import BundleError, require
+from vdeploy.core.errors import BundleError
+from vdeploy.core.lazy_imports import require
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from training.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy import __version__
 from vdeploy.cli import (
     ablate,

@@ -60,7 +60,7 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
-    from training.writable import refuse_unwritable  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.bundle_benchmark import benchmark_bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.plan import (  # noqa: PLC0415
         PEERS,

@@ -51,7 +51,7 @@ def synth(
     json: JsonOption = False,
 ) -> None:
     """Render labelled clips of figures that move calmly or clash."""
-    from training.progress import track  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
     from training.synth import synthesize  # noqa: PLC0415  keeps --help fast
 
     with track("render clips", clips, "clips") as step:

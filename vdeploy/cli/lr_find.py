@@ -42,7 +42,7 @@ def lr_find(
     from training.studies.data import load_study_data  # noqa: PLC0415  keeps --help fast
     from training.studies.learning_rate import sweep  # noqa: PLC0415  keeps --help fast
     from training.studies.learning_rate_chart import check_suffix, write_rate_curve  # noqa: PLC0415  keeps --help fast
-    from training.writable import refuse_unwritable  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
 
     chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
     if out:

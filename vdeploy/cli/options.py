@@ -110,7 +110,7 @@ class PrecisionName(str, enum.Enum):
 
 def store_root(store: Path | None) -> Path:
     """The folder of all feature stores."""
-    from training.files import cache_dir  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.files import cache_dir  # noqa: PLC0415  keeps --help fast
 
     return store or cache_dir() / "features"
 

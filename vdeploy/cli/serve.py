@@ -141,7 +141,7 @@ def serve(
     Before anything changes, everything that is known to go wrong is looked for, and said in a line each. What a
     deployment has chosen is not replaced: vdeploy deploy brings another bundle.
     """
-    from training.progress import say  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.standing import keeps_deployed, standing_repository  # noqa: PLC0415  keeps --help fast
@@ -233,7 +233,7 @@ def serve(
 
 def _refuse_without_bundle(context: typer.Context) -> None:
     """Refuses, without a bundle, options of how it is to be served: nothing would come of them."""
-    from vdeploy.errors import RepositoryError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.errors import RepositoryError  # noqa: PLC0415  keeps --help fast
 
     options = [option for option in context.command.params if context.params.get(option.name or "") != option.default]
     ignored = [option.opts[0] for option in options if option.name not in _WITHOUT_BUNDLE]
@@ -246,7 +246,7 @@ def _refuse_without_bundle(context: typer.Context) -> None:
 
 
 def _watch(server: TritonServer, summary: dict[str, Any] | None, http: str) -> None:
-    from training.progress import say  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send is Ctrl-C to us
     with server:

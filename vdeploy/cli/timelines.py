@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vdeploy.cli.options import print_json, print_table
-from vdeploy.errors import ClipError, TimelineError
+from vdeploy.core.errors import ClipError, TimelineError
 
 if TYPE_CHECKING:
     from vdeploy.scoring import StagedScorer
@@ -74,9 +74,9 @@ def predict_timelines(
     json: bool,
 ) -> None:
     """Finds the events of videos, prints them, and writes what was asked for."""
-    from training.files import write_text  # noqa: PLC0415  keeps --help fast
-    from training.progress import say  # noqa: PLC0415  keeps --help fast
-    from training.writable import refuse_unwritable  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.files import write_text  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.timelines.cutting import cut_events  # noqa: PLC0415  keeps --help fast
     from vdeploy.timelines.plot import check_picture  # noqa: PLC0415  keeps --help fast
 
@@ -117,7 +117,7 @@ def predict_timelines(
 def _detect(
     paths: Sequence[Path], scorer: StagedScorer, *, rule: EventRule, window_s: float | None, stride_s: float | None
 ) -> dict[Path, Timeline | ClipError]:
-    from training.progress import track  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
     from vdeploy.detector import detect_all  # noqa: PLC0415  keeps --help fast
 
     seen_s = dict.fromkeys(paths, 0.0)

@@ -8,7 +8,7 @@ from vdeploy.bundle import MANIFEST
 from vdeploy.contents.description import Description
 from vdeploy.contents.files import engine_part, onnx_part, openvino_part
 from vdeploy.contents.folders import describe_bundle, describe_repository
-from vdeploy.errors import DeployError
+from vdeploy.core.errors import DeployError
 from vdeploy.triton.names import CONFIG
 
 __all__ = ["describe"]

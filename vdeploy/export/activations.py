@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.errors import require
+from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx_file import dump_onnx
 from vdeploy.export.onnx_graph import infer_values
 from vdeploy.runtimes.onnxruntime import OnnxRuntime

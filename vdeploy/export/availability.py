@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.formats import ALL, Format, parse_formats
 
 __all__ = ["Selection", "has_gpu", "obstacle", "select_formats"]

@@ -15,13 +15,13 @@ import numpy as np
 
 from training.clips import ClipSpec, frame_indices, read_clips
 from training.dataset import Dataset, LabelledClip
-from training.errors import ClipError
+from vdeploy.core.errors import ClipError
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
-from training.files import sha256_of
+from vdeploy.core.files import sha256_of
 from training.run import CLIPS, Run
 from training.weights import Weights
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training import plots
-from training.files import sha256_of, write_text
-from training.rendering import template_environment
+from vdeploy.core.files import sha256_of, write_text
+from vdeploy.core.templates import template_environment
 from vdeploy.bundle.folder import MANIFEST
 from vdeploy.bundle.manifest import Manifest
 from vdeploy.formats import FORMATS

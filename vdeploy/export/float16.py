@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.errors import ExportError, require
+from vdeploy.core.errors import ExportError
+from vdeploy.core.lazy_imports import require
 from vdeploy.export.activations import float_activations, observe
 from vdeploy.export.onnx_graph import LAYERS, infer_values
 from vdeploy.export.onnx_weights import weight_values

@@ -18,7 +18,7 @@ from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
 from training.run import Run
 from vdeploy.bundle.manifest import HeldOut
-from vdeploy.errors import ExportError, ParityError
+from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.export.calibration import recorded_clips
 from vdeploy.formats import MAX_ACCURACY_LOSS, MIN_AGREEMENT, Format
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.frameworks import load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["decode_jpegs"]
 

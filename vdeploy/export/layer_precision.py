@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Collection, Iterable
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 
 __all__ = ["LayerPrecision", "precision_of", "refuse_forgotten_layers", "shares_of"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from training.progress import say
+from vdeploy.core.progress import say
 from training.run import Run, toolchain
 from training.weights import Weights
 from vdeploy.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of

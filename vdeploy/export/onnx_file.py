@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from training.files import atomic_write
-from vdeploy.errors import require
+from vdeploy.core.files import atomic_write
+from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx_weights import copy_weights, is_reference, size_of_weights
 
 if TYPE_CHECKING:

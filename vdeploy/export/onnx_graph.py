@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from vdeploy.errors import require
+from vdeploy.core.lazy_imports import require
 
 if TYPE_CHECKING:
     import onnx

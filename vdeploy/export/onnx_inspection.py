@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdeploy.errors import BundleError, require
+from vdeploy.core.errors import BundleError
+from vdeploy.core.lazy_imports import require
 from vdeploy.export.layer_precision import LayerPrecision, precision_of, shares_of
 from vdeploy.export.onnx_graph import LAYERS, Value, infer_values, weight_of
 from vdeploy.export.onnx_weights import open_onnx

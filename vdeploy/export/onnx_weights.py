@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from vdeploy.errors import require
+from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx_graph import is_large
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from training.files import publish_folder, staging_folder
-from vdeploy.errors import BundleError, ExportError, require
+from vdeploy.core.files import publish_folder, staging_folder
+from vdeploy.core.errors import BundleError, ExportError
+from vdeploy.core.lazy_imports import require
 from vdeploy.runtimes.openvino import GRAPH, reason_of
 
 __all__ = ["onnx_to_openvino", "read_openvino"]

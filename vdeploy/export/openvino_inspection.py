@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.export.layer_precision import LayerPrecision, precision_of
 from vdeploy.export.openvino import read_openvino
 

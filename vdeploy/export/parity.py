@@ -9,7 +9,7 @@ import numpy as np
 
 from training.clips import ClipSpec
 from vdeploy.bundle.manifest import Parity, Stage, TensorSpec
-from vdeploy.errors import BundleError, ParityError
+from vdeploy.core.errors import BundleError, ParityError
 from vdeploy.formats import Format
 
 if TYPE_CHECKING:

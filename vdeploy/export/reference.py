@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from training.clips import ClipSpec
-from training.frameworks import load_keras
+from vdeploy.core.lazy_imports import load_keras
 from training.run import Run
 from training.trainer import predict
 from training.weights import Weights

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.extractor import IMAGENET_MEAN_RGB, FeatureExtractor
-from vdeploy.errors import require
+from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx_graph import is_large
 from vdeploy.export.onnx_weights import refer
 

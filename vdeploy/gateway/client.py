@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from typing import Any, cast
 
-from vdeploy.errors import GatewayError
+from vdeploy.core.errors import GatewayError
 
 __all__ = ["shift_canary"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.connect import open_scorer
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher, Scored
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import unavailable

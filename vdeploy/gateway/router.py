@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.models import ServedModel
 from vdeploy.gateway.problems import Problem

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from vdeploy.errors import GatewayError
+from vdeploy.core.errors import GatewayError
 from vdeploy.gateway.app import create_app
 from vdeploy.gateway.logs import log_config, log_event
 

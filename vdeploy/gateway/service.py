@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from training.files import staging_folder
+from vdeploy.core.files import staging_folder
 from vdeploy.gateway.access import Access
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecodedClip, DecoderPool

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.errors import TimelineError
+from vdeploy.core.errors import TimelineError
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.problems import Problem
 from vdeploy.timelines.sliding import Sample, SlidingDetector

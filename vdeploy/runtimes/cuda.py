@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.errors import DeployError, require
+from vdeploy.core.errors import DeployError
+from vdeploy.core.lazy_imports import require
 
 if TYPE_CHECKING:
     import numpy.typing as npt

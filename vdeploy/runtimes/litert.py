@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.errors import BundleError, require
+from vdeploy.core.errors import BundleError
+from vdeploy.core.lazy_imports import require
 from vdeploy.runtimes.base import available_cores
 
 if TYPE_CHECKING:

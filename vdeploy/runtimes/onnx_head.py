@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 
 __all__ = ["OnnxHead", "read_onnx_head"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.runtimes.cuda import Cuda
 from vdeploy.runtimes.tensorrt_context import EngineContext, EngineTensor
 from vdeploy.runtimes.tensorrt_library import Library, load_library, message_logger

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.errors import BundleError, DeployError
+from vdeploy.core.errors import BundleError, DeployError
 from vdeploy.runtimes.cuda import Cuda, CudaGraph, DeviceTensor
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import dataclasses
 from types import ModuleType
 from typing import Any, Literal
 
-from vdeploy.errors import DeployError, MissingExtraError, require
+from vdeploy.core.errors import DeployError, MissingExtraError
+from vdeploy.core.lazy_imports import require
 
 __all__ = ["Library", "LibraryName", "MessageLog", "load_library", "message_logger"]
 

@@ -12,7 +12,7 @@ import dataclasses
 import struct
 from pathlib import Path
 
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["HEAD_BYTES", "Plan", "capability_text", "parse_plan", "read_plan"]

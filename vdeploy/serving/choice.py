@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from vdeploy.bundle import Bundle, Manifest, Stage
-from vdeploy.errors import BundleError, RepositoryError
+from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.serving.fitness import engine_misfit
 from vdeploy.serving.target import Target
 from vdeploy.triton.install import TritonInstall

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vdeploy.bundle import MANIFEST, Artifact, Bundle
-from vdeploy.errors import DeployError, RepositoryError, ServerError
+from vdeploy.core.errors import DeployError, RepositoryError, ServerError
 from vdeploy.runtimes.onnx_head import read_onnx_head
 from vdeploy.runtimes.tensorrt_plan import read_plan
 from vdeploy.serving.fitness import NEWEST_KNOWN, engine_misfit, onnx_misfit

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vdeploy.bundle import Bundle
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.names import CONFIG, STAGES
 from vdeploy.triton.repository import Repository, read_config

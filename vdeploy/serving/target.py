@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.install import TritonInstall
 
 __all__ = ["Target", "Version", "find_target", "parse_version", "version_text"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.capture import Capture, check_file, silence
-from training.files import staging_folder
-from vdeploy.errors import TimelineError
+from vdeploy.core.files import staging_folder
+from vdeploy.core.errors import TimelineError
 from vdeploy.timelines.writing import FrameWriter, open_writer
 
 if TYPE_CHECKING:

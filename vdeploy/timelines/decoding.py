@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from training.capture import Stopped, one_opencv_thread
-from vdeploy.errors import ClipError
+from vdeploy.core.errors import ClipError
 from vdeploy.timelines.sampling import VideoSampler
 from vdeploy.timelines.sliding import Sample
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.files import atomic_write
-from vdeploy.errors import TimelineError, require
+from vdeploy.core.files import atomic_write
+from vdeploy.core.errors import TimelineError
+from vdeploy.core.lazy_imports import require
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.capture import Capture, check_file, silence
-from vdeploy.errors import ClipError
+from vdeploy.core.errors import ClipError
 
 if TYPE_CHECKING:
     import numpy as np

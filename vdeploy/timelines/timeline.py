@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from vdeploy.errors import TimelineError
+from vdeploy.core.errors import TimelineError
 from vdeploy.timelines.events import Event, EventRule, Window, find_events
 
 __all__ = ["SCHEMA_VERSION", "Event", "EventRule", "Timeline", "Window", "find_events"]

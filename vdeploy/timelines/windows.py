@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.clips import frame_indices
-from vdeploy.errors import TimelineError
+from vdeploy.core.errors import TimelineError
 from vdeploy.timelines.events import Window
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 
-from vdeploy.errors import TimelineError
+from vdeploy.core.errors import TimelineError
 
 if TYPE_CHECKING:
     import numpy as np

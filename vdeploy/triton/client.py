@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from training.clips import ClipSpec
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 from vdeploy.scoring import padded
 from vdeploy.triton.channel import connect
 from vdeploy.triton.names import (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
-from vdeploy.errors import AccessError, ClientError, RolloutError
+from vdeploy.core.errors import AccessError, ClientError, RolloutError
 from vdeploy.triton.channel import connect
 from vdeploy.triton.control_key import VARIABLE, key_headers
 from vdeploy.triton.names import ENSEMBLE_MODEL, MISSING

@@ -12,7 +12,7 @@ import os
 import secrets
 from pathlib import Path
 
-from training.files import write_text
+from vdeploy.core.files import write_text
 from vdeploy.triton.names import DEPLOYMENTS
 
 __all__ = ["VARIABLE", "control_key", "ensure_control_key", "key_headers", "server_options"]

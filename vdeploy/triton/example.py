@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from training.clips import ClipSpec
-from training.files import write_text
+from vdeploy.core.files import write_text
 from vdeploy.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
 from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
-from vdeploy.errors import ServerError
+from vdeploy.core.errors import ServerError
 from vdeploy.triton.channel import connect
 from vdeploy.triton.control_key import key_headers
 from vdeploy.triton.deployments import Deployments

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from vdeploy.errors import ServerError
+from vdeploy.core.errors import ServerError
 from vdeploy.triton.control_key import server_options
 from vdeploy.triton.guardian import remove_regions
 from vdeploy.triton.install import TritonInstall

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STAGES, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import StreamOptions
 from vdeploy.triton.pinning import parameters_of

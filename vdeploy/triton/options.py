@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 
 __all__ = ["DEFAULT_STREAMS", "ServingOptions", "StreamOptions", "parse_numbers"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 
 __all__ = ["OTHER_FOLDER", "refuse_unusable_path"]
 

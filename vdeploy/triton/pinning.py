@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 
 __all__ = [
     "backend_of",

@@ -7,7 +7,7 @@ import random
 import socket
 from collections.abc import Mapping
 
-from vdeploy.errors import ServerError
+from vdeploy.core.errors import ServerError
 
 __all__ = ["check_ports", "free_ports"]
 

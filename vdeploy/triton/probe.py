@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.names import STREAM_MODEL
 from vdeploy.triton.stream_client import StreamClient

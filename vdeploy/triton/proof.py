@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tritonclient.utils import InferenceServerException
 
 from vdeploy.bundle.golden import GoldenClips
-from vdeploy.errors import RolloutError
+from vdeploy.core.errors import RolloutError
 from vdeploy.triton.control import Answer, Control
 from vdeploy.triton.layout import PLAIN, Layout
 from vdeploy.triton.names import (

@@ -11,7 +11,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from vdeploy.errors import MissingExtraError, ServerError
+from vdeploy.core.errors import MissingExtraError, ServerError
 from vdeploy.triton.install import TritonInstall
 
 __all__ = ["assemble_python_backend", "find_libpython"]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.configs import LABELS, WITHOUT_LABELS
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path

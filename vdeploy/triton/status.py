@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
-from vdeploy.errors import AccessError, ClientError, RepositoryError, RolloutError
+from vdeploy.core.errors import AccessError, ClientError, RepositoryError, RolloutError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending, Record

@@ -15,8 +15,8 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from training.clips import ClipSpec
-from training.progress import say
-from vdeploy.errors import ClientError
+from vdeploy.core.progress import say
+from vdeploy.core.errors import ClientError
 from vdeploy.scoring import StreamScore
 from vdeploy.triton.channel import connect
 from vdeploy.triton.names import FEATURES, FRAMES, HELD, MISSING, PROBABILITIES, STREAM_MODEL, WINDOW_MODEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import Any
 
-from vdeploy.errors import ClientError, CrowdedError
+from vdeploy.core.errors import ClientError, CrowdedError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import DEFAULT_STREAMS

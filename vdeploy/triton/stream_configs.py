@@ -13,7 +13,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.names import (
     CLASSIFIER_MODEL,
     EXTRACTOR_MODEL,

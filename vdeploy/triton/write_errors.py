@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 
 __all__ = ["one_line_errors"]
 

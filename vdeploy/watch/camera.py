@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from training.capture import resize
-from vdeploy.errors import UserError
+from vdeploy.core.errors import UserError
 from vdeploy.timelines.sliding import Sample
 from vdeploy.watch.inbox import Arrival
 from vdeploy.watch.report import Report

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from vdeploy.errors import CrowdedError
+from vdeploy.core.errors import CrowdedError
 from vdeploy.timelines.sliding import Sample, ScoredWindow
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Literal
 import cv2
 
 from training.capture import check_file, silence
-from vdeploy.errors import SourceError
+from vdeploy.core.errors import SourceError
 
 __all__ = ["Source", "parse_source", "parse_sources", "shown_address"]
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 from vdeploy.scoring import StreamScorer
 from vdeploy.timelines.events import EventRule, EventTracker
 from vdeploy.timelines.sliding import ScoredWindow, SlidingDetector

@@ -12,7 +12,7 @@ import urllib.request
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from vdeploy.errors import SourceError
+from vdeploy.core.errors import SourceError
 from vdeploy.watch.source import shown_address
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from benchmarks.results.document import render
 from benchmarks.results.markdown import between, mean, paragraph, table
 from benchmarks.results.record import Measurement, Record, load_record
 from tests.benchmark.results.fakes import ENVIRONMENT, fake, steps
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from training.files import cache_dir
+from vdeploy.core.files import cache_dir
 from vdeploy.bundle import Bundle
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports

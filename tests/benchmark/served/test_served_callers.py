@@ -21,7 +21,7 @@ from vdeploy.benchmark.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.served.callers import open_callers
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import difference, server_times
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 from vdeploy.triton import launch
 from vdeploy.triton.control_key import server_options
 from vdeploy.triton.guardian import SHARED_MEMORY

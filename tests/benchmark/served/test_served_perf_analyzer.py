@@ -12,7 +12,7 @@ from tests.benchmark.test_record import row
 from vdeploy.benchmark.served import perf_analyzer as program
 from vdeploy.benchmark.served.cross_check import CrossCheck
 from vdeploy.benchmark.served.perf_analyzer import PerfAnalyzer, PerfError, Setting
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 from vdeploy.triton.guardian import SHARED_MEMORY
 
 SETTING = Setting("127.0.0.1:9", "violence_detector", "frames", "probabilities", 1, 1, "grpc", 0.0)

@@ -23,7 +23,7 @@ from vdeploy.benchmark.record import ServerTime, load_benchmark, save_benchmark
 from vdeploy.benchmark.served import target
 from vdeploy.benchmark.served.remarks import served_name, served_remarks
 from vdeploy.benchmark.served.statistics import other_requests
-from vdeploy.errors import BenchmarkError, ClientError, ServerError
+from vdeploy.core.errors import BenchmarkError, ClientError, ServerError
 from vdeploy.triton.guardian import SHARED_MEMORY
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt import ComputeLayer
 from vdeploy.export.tensorrt.inspection import engine_types, refuse_other_types, types_between_layers
 from vdeploy.export.tensorrt.layers import network_precision, refuse_other_precision, weight_bytes_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt import EngineOptions, parse_batches, parse_targets
 from vdeploy.export.tensorrt.targets import choose_targets
 from vdeploy.runtimes.tensorrt_plan import capability_text

@@ -11,7 +11,7 @@ import pytest
 
 from training.dataset import Dataset
 from training.run import CLIPS, Run
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.calibration import CALIBRATION_CLIPS, calibration_clips, held_out_clips
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.float16 import FLOAT16_MAX, MARGIN, find_wide_tensors, to_float16
 from vdeploy.export.onnx_inspection import found_precision, inspect_onnx
 

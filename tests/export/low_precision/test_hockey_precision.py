@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.files import cache_dir
+from vdeploy.core.files import cache_dir
 from training.pipeline import train
 from training.recipe import load_recipe
 from training.trainer import predict

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from training.extractor import flops_per_frame
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.export.float16 import to_float16
 from vdeploy.export.onnx_inspection import found_precision, inspect_onnx
 from vdeploy.export.quantization import CPU, FLAVOURS

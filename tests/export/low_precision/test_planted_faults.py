@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from vdeploy.bundle import TensorSpec
-from vdeploy.errors import ParityError
+from vdeploy.core.errors import ParityError
 from vdeploy.export.float16 import to_float16
 from vdeploy.export.parity import check_parity
 from vdeploy.export.quantization import CPU, TENSORRT

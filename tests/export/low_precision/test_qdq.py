@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.activations import observe
 from vdeploy.export.onnx_inspection import inspect_onnx
 from vdeploy.export.quantization import CPU, FLAVOURS, TENSORRT

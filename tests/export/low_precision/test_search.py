@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.quantization import CPU, TENSORRT, Agreement, quantize
 from vdeploy.export.quantization.agreement import measure_agreement
 from vdeploy.export.quantization.ranges import METHODS

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from drift import drift_data, small_recipe
 
-from training.errors import StudyError
+from vdeploy.core.errors import StudyError
 from training.recipe import Recipe
 from training.studies import comparison
 from training.studies.comparison import Arm, compare

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drift import drift_split
 
-from training.errors import StudyError
+from vdeploy.core.errors import StudyError
 from training.studies.imbalance import parse_imbalance
 from training.studies.intervals import mean_over_seeds
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from drift import drift_data, drift_split, small_recipe
 
-from training.errors import MissingExtraError, StudyError
+from vdeploy.core.errors import MissingExtraError, StudyError
 from training.recipe import Recipe, load_recipe
 from training.studies.data import StudyData
 from training.studies.trial import Figures

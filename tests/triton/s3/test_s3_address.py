@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.s3.address import is_s3, parse_address
 from vdeploy.triton.s3.keys import is_ours, removal_order, version_of, writing_order
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.triton.s3.conftest import Store, client_of
 from vdeploy.bundle import Bundle
-from vdeploy.errors import MissingExtraError, RepositoryError
+from vdeploy.core.errors import MissingExtraError, RepositoryError
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.place import look_at_place, open_place
 from vdeploy.triton.ports import free_ports

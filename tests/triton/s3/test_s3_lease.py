@@ -12,7 +12,7 @@ import pytest
 
 from tests.triton.s3.conftest import Store
 from tests.waiting import eventually
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.s3 import lease as module
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.lease import LOCK, Lease

@@ -10,7 +10,7 @@ import pytest
 
 from tests.triton.s3.conftest import Store
 from vdeploy.bundle import Bundle
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.repository_writer import write_repository

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.progress import say
+from vdeploy.core.progress import say
 from vdeploy.benchmark.calls import distinct_inputs
 from vdeploy.benchmark.record import Row
 from vdeploy.benchmark.served.models import served_model

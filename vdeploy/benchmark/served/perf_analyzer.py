@@ -22,7 +22,7 @@ from typing import Any
 import numpy.typing as npt
 
 from vdeploy.benchmark.record import Transport
-from vdeploy.errors import BenchmarkError
+from vdeploy.core.errors import BenchmarkError
 from vdeploy.triton.guardian import SHARED_MEMORY
 from vdeploy.triton.install import local_install
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 
-from vdeploy.errors import ClientError
+from vdeploy.core.errors import ClientError
 from vdeploy.triton.guardian import SHARED_MEMORY
 from vdeploy.triton.processes import is_stale_region, new_region_prefix, remove_stale_regions
 

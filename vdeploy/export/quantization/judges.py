@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.clips import frame_indices
-from training.progress import track
+from vdeploy.core.progress import track
 from vdeploy.export.activations import observe
 from vdeploy.export.calibration import ClipSet
 from vdeploy.export.quantization.agreement import Agreement, measure_agreement

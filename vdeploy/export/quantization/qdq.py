@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.errors import ExportError, require
+from vdeploy.core.errors import ExportError
+from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx_weights import weight_values
 from vdeploy.export.quantization.flavours import Flavour
 

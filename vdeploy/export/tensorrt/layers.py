@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt.options import Precision
 
 __all__ = ["WIDTHS", "ComputeLayer", "compute_layers", "network_precision", "refuse_other_precision", "weight_bytes_of"]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from training.progress import Step
+from vdeploy.core.progress import Step
 
 __all__ = ["Progress", "interruption", "progress_monitor"]
 

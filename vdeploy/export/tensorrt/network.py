@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt.options import EngineOptions
 
 __all__ = ["Shapes", "input_shapes", "optimization_profile", "parse_network"]

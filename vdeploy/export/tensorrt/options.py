@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal, get_args
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["EngineOptions", "HardwareCompatibility", "Precision", "parse_batches"]

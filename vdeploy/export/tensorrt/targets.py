@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.runtimes.tensorrt_plan import capability_text
 
 __all__ = ["choose_targets", "parse_targets"]

@@ -10,8 +10,8 @@ import contextlib
 from pathlib import Path
 from typing import Any, Literal
 
-from training.files import atomic_write, cache_dir
-from training.progress import say
+from vdeploy.core.files import atomic_write, cache_dir
+from vdeploy.core.progress import say
 from vdeploy.runtimes.tensorrt_library import Library
 
 __all__ = ["TimingCache", "TimingCacheUse", "timing_cache_file"]

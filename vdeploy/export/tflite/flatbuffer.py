@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vdeploy.errors import BundleError, require
+from vdeploy.core.errors import BundleError
+from vdeploy.core.lazy_imports import require
 
 __all__ = ["load_schema", "open_model", "with_buffer"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from training.clips import ClipSpec
 from vdeploy import __version__
-from vdeploy.errors import BundleError
+from vdeploy.core.errors import BundleError
 from vdeploy.export.tflite.flatbuffer import open_model, with_buffer
 
 __all__ = ["BUFFER", "Metadata", "add_metadata", "read_metadata"]

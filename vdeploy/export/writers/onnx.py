@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.files import link_or_copy
+from vdeploy.core.files import link_or_copy
 from vdeploy.export.job import Job, Written
 from vdeploy.export.layer_precision import refuse_forgotten_layers
 from vdeploy.export.onnx_inspection import inspect_onnx

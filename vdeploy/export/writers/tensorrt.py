@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vdeploy.errors import ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.export.availability import has_gpu
 from vdeploy.export.job import Job, Written
 from vdeploy.export.sources import Flavour

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import cv2
 
 from training.clips import read_clip
-from training.errors import ClipError
-from vdeploy.errors import SourceError
+from vdeploy.core.errors import ClipError
+from vdeploy.core.errors import SourceError
 from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.gateway.decoding.live import watch_live
 from vdeploy.timelines.sampling import VideoSampler

@@ -7,7 +7,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 
 __all__ = ["S3Address", "is_s3", "parse_address"]
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.files import atomic_write
-from vdeploy.errors import RepositoryError, require
+from vdeploy.core.files import atomic_write
+from vdeploy.core.errors import RepositoryError
+from vdeploy.core.lazy_imports import require
 from vdeploy.triton.s3.address import S3Address
 
 __all__ = ["Bucket", "Content", "Found"]

@@ -17,7 +17,7 @@ from types import TracebackType
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vdeploy.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.s3.bucket import Bucket, Content
 
 __all__ = ["LOCK", "Lease"]

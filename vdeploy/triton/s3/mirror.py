@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from training.files import write_json
-from training.progress import track
+from vdeploy.core.files import write_json
+from vdeploy.core.progress import track
 from vdeploy.triton.layout import WITH_STREAMS
 from vdeploy.triton.names import DEPLOYMENTS
 from vdeploy.triton.s3.bucket import Bucket, Found

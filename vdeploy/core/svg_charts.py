@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from training.errors import require
+from vdeploy.core.lazy_imports import require
 
 __all__ = ["ALARM", "CALM", "DASHES", "INK", "MUTED", "PAPER", "RULE", "SERIES", "printable", "render_svg"]
 

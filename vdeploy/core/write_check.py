@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from training.errors import UserError
+from vdeploy.core.errors import UserError
 
 __all__ = ["refuse_unwritable"]
 

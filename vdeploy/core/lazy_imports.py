@@ -1,18 +1,41 @@
-"""TensorFlow and Keras, imported late and without their start-up noise."""
+"""Imports that happen when they are needed: optional packages, TensorFlow and Keras."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from types import ModuleType
 
-from training.errors import require
+from vdeploy.core.errors import MissingExtraError
 
-__all__ = ["load_keras", "load_tensorflow"]
+__all__ = ["load_keras", "load_tensorflow", "require"]
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Imports an optional module, or says which extra brings it.
+
+    Args:
+        module: Dotted name of the module, for example ``"onnxruntime"``.
+        extra: The extra that installs it.
+        purpose: What needs it, as the beginning of a sentence.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: The module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise MissingExtraError(module, extra, purpose) from error
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.errors import require
+from vdeploy.core.lazy_imports import require
 
 __all__ = ["template_environment"]
 

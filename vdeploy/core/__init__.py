@@ -1,0 +1,1 @@
+"""The foundation: errors, files, progress and what else every part builds on."""
