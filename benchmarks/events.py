@@ -23,9 +23,9 @@ import numpy as np
 
 from benchmarks.montage import Montage, labelled_clips, make_montage, montage_parser
 from benchmarks.output import give
+from vdeploy.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.core.progress import track
-from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.timelines.timeline import EventRule, Timeline

@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from training.clips import ClipSpec, read_clips
 from training.dataset import Dataset, scan
-from vdeploy.core.errors import UserError
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
 from training.layers import DIMENSIONS
 from training.synth import synthesize
 from training.weights import Weights, find_weights
+from vdeploy.core.errors import UserError
+from vdeploy.video.clips import ClipSpec, read_clips
 
 GOAL = 0.9
 """Share of the speed of VGG19 alone that the whole extraction has to reach."""

@@ -29,16 +29,16 @@ import numpy.typing as npt
 from benchmarks.output import add_output_options, give
 from tests.docker.debian import Unavailable, fetch_packages
 from tests.tiny_bundle import make_tiny_bundle
-from training.clips import ClipSpec
-from vdeploy.core.progress import say
 from vdeploy.bundle import Bundle
 from vdeploy.core.errors import UserError
+from vdeploy.core.progress import say
 from vdeploy.runtimes.base import available_cores
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
+from vdeploy.video.clips import ClipSpec
 
 TEMPLATE = Path(__file__).parents[1] / "docker" / "nginx" / "tritons.conf.template"
 CLIPS = 4

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vdeploy.core.timestamps import now
-from vdeploy.core.files import write_json
 from vdeploy.benchmark.machine import describe_machine
+from vdeploy.core.files import write_json
+from vdeploy.core.timestamps import now
 from vdeploy.runtimes.base import available_cores
 
 __all__ = ["add_output_options", "give"]

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from benchmarks.output import add_output_options, give
-from vdeploy.core.errors import UserError
 from vdeploy.bundle import Bundle
+from vdeploy.core.errors import UserError
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.windows import WindowPlan
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, WINDOW_MODEL

@@ -27,8 +27,8 @@ import numpy as np
 
 from benchmarks.montage import labelled_clips, make_montage, montage_parser
 from benchmarks.output import give
-from vdeploy.core.errors import UserError
 from vdeploy.bundle import Bundle
+from vdeploy.core.errors import UserError
 from vdeploy.detector import detect
 from vdeploy.runtimes.base import available_cores
 from vdeploy.runtimes.local import LocalScorer

@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.measure import synthetic_split
 from training.precision import COMPUTE_TYPES, choose_precision
 from training.recipe import ModelSection, Recipe, load_recipe
 from training.trainer import FeatureSplit, Trainer
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 FRAMES, DIM = 16, 4096
 BASELINE_BATCH = 64

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from training.clips import ClipSpec
 from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, digest_of, size_of
 from vdeploy.core.errors import BundleError
+from vdeploy.video.clips import ClipSpec
 
 
 @pytest.fixture

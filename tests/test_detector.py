@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
-from training.clips import ClipSpec
-from vdeploy.detector import Prediction, find_videos, predict_videos
 from vdeploy.core.errors import UserError
+from vdeploy.detector import Prediction, find_videos, predict_videos
 from vdeploy.scoring import Scorer
+from vdeploy.video.clips import ClipSpec
 
 
 class RednessScorer:

@@ -8,9 +8,9 @@ import shutil
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from training.clips import ClipSpec, read_clip
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.evaluate import evaluate_on
+from vdeploy.video.clips import ClipSpec, read_clip
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from vdeploy.core.files import sha256_of, write_json
 from vdeploy.bundle import MANIFEST, Bundle, HeldOut
 from vdeploy.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
 from vdeploy.core.errors import BundleError
+from vdeploy.core.files import sha256_of, write_json
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.local import LocalScorer
 

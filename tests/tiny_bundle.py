@@ -9,8 +9,6 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from training.clips import ClipSpec
-from vdeploy.core.files import sha256_of, write_json
 from vdeploy.bundle import (
     CLASSES,
     MANIFEST,
@@ -23,6 +21,8 @@ from vdeploy.bundle import (
     Stage,
     TensorSpec,
 )
+from vdeploy.core.files import sha256_of, write_json
+from vdeploy.video.clips import ClipSpec
 
 __all__ = ["make_tiny_bundle", "tiny_probabilities"]
 

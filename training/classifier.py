@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.core.lazy_imports import load_keras
 from training.recipe import ModelSection
+from vdeploy.core.lazy_imports import load_keras
 
 if TYPE_CHECKING:
     import keras

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from vdeploy.core.errors import WeightsError
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.layers import BLOCK_SCALES, DIMENSIONS, POOLED_BLOCKS, Layer
 from training.weights import Weights
+from vdeploy.core.errors import WeightsError
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 if TYPE_CHECKING:
     import numpy.typing as npt

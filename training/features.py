@@ -1,6 +1,6 @@
 """From a data set to features: what the store has is read, the rest is decoded and pushed through VGG19 once.
 
-Clips to train on may have several views (see `training.views`); all other clips have the usual sampling only, which is
+Clips to train on may have several views (see `vdeploy.video.temporal_views`); all other clips have the usual sampling only, which is
 what a served model sees.
 """
 
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.batches import FeatureRows
-from training.clips import Clip, ClipSpec, read_clips
 from training.dataset import Dataset, LabelledClip, Problem
-from vdeploy.core.errors import ClipError, DatasetError
 from training.extractor import DIMENSIONS, FeatureExtractor, Layer
 from training.feature_store import FeatureKey, FeatureStore
-from vdeploy.core.progress import say, track
 from training.sharded_features import ShardedFeatures
-from training.views import deal, offsets, row_name
 from training.weights import Weights
+from vdeploy.core.errors import ClipError, DatasetError
+from vdeploy.core.progress import say, track
+from vdeploy.video.clips import Clip, ClipSpec, read_clips
+from vdeploy.video.temporal_views import deal, offsets, row_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt

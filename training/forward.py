@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from training.classifier import NORMALIZATION_EPSILON
-from vdeploy.core.lazy_imports import load_tensorflow
 from training.lstm import recurrence
 from training.recipe import Pooling
+from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["Dropout", "draw_dropout", "leave_out", "normalize", "probabilities", "take_features"]
 

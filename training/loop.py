@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.batches import EpochPlan
-from vdeploy.core.errors import RecipeError, RunError
 from training.forward import Dropout, draw_dropout, leave_out, normalize, probabilities, take_features
-from vdeploy.core.lazy_imports import load_tensorflow
 from training.optimizer import AdamW, read
 from training.precision import Precision
 from training.recipe import Recipe
+from vdeploy.core.errors import RecipeError, RunError
+from vdeploy.core.lazy_imports import load_tensorflow
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -13,13 +13,13 @@ import numpy as np
 from training.batches import FeatureSplit, plan_epoch
 from training.classifier import build_classifier
 from training.devices import open_strategy
-from vdeploy.core.lazy_imports import load_tensorflow
 from training.loop import TrainingLoop
 from training.losses import focal_loss
 from training.precision import Precision, candidates, choose_precision
 from training.recipe import Recipe, TrainingSection
 from training.schedule import learning_rate_schedule
 from training.tables import Tables
+from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["EpochTimer", "StepTime", "measure_step", "synthetic_split"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vdeploy.core.lazy_imports import load_tensorflow
 from training.recipe import OptimizerSection
+from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["AdamW", "read"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.calibration import Calibration, fit_calibration
-from training.clips import read_clip
 from training.dataset import Dataset, LabelledClip
-from vdeploy.core.errors import ClipError
 from training.evaluation import Evaluation, choose_threshold, evaluate
 from training.features import Extraction
 from training.recipe import DecisionSection, Recipe
 from training.report import Mistake
 from training.trainer import predict
+from vdeploy.core.errors import ClipError
+from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
     import keras

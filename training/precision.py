@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vdeploy.core.lazy_imports import load_tensorflow
 from training.recipe import TrainingSection
+from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["COMPUTE_TYPES", "Precision", "candidates", "choose_precision"]
 

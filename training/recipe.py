@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from training.clips import ClipSpec
+from training.layers import Layer
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import require
-from training.layers import Layer
+from vdeploy.video.clips import ClipSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,7 +34,7 @@ class _Section(BaseModel):
 
 
 class ClipSection(_Section):
-    """How a video becomes frames; see `training.clips.ClipSpec` and, for views, `training.views`."""
+    """How a video becomes frames; see `vdeploy.video.clips.ClipSpec` and, for views, `vdeploy.video.temporal_views`."""
 
     frames: int = Field(16, ge=1, le=1024)
     size: int = Field(224, ge=32, le=1024)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from training import plots
 from training.calibration import Calibration, reliability
 from vdeploy.core.files import write_text
-from vdeploy.core.templates import template_environment
 from vdeploy.core.svg_charts import printable
+from vdeploy.core.templates import template_environment
 
 if TYPE_CHECKING:
     from training.evaluation import Evaluation

@@ -9,12 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.core.errors import RecipeError, RunError
 from training.extractor import DIMENSIONS, FeatureExtractor
-from vdeploy.core.files import sha256_of, write_json, write_text
-from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe, load_recipe, recipe_toml
 from training.weights import Weights, find_weights
+from vdeploy.core.errors import RecipeError, RunError
+from vdeploy.core.files import sha256_of, write_json, write_text
+from vdeploy.core.lazy_imports import load_keras
 
 if TYPE_CHECKING:
     import keras

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe
+from vdeploy.core.lazy_imports import load_keras
 
 __all__ = ["LINEAR_SCALING_BATCH", "learning_rate_schedule"]
 

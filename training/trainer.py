@@ -15,18 +15,17 @@ from training.batches import FeatureRows, FeatureSplit, plan_epoch
 from training.checkpoints import Checkpoint, CheckpointFolder
 from training.classifier import build_classifier
 from training.devices import is_chief, open_strategy
-from vdeploy.core.errors import DatasetError, RunError
-from vdeploy.core.lazy_imports import require
-from vdeploy.core.files import write_text
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.history import EpochRecord, history_csv
 from training.loop import TrainingLoop
 from training.losses import balanced_weights, focal_loss
 from training.precision import choose_precision
-from vdeploy.core.progress import say, track
 from training.recipe import Recipe
 from training.schedule import learning_rate_schedule
 from training.tables import Tables
+from vdeploy.core.errors import DatasetError, RunError
+from vdeploy.core.files import write_text
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow, require
+from vdeploy.core.progress import say, track
 
 if TYPE_CHECKING:
     import keras

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.clips import read_clips
 from training.dataset.layout import VIDEO_SUFFIXES
 from vdeploy.core.errors import ClipError, UserError
 from vdeploy.timelines.decoding import EndOfVideo, sample_videos
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
 from vdeploy.timelines.windows import WindowPlan
+from vdeploy.video.clips import read_clips
 
 if TYPE_CHECKING:
     from vdeploy.scoring import Scorer, StagedScorer

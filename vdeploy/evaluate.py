@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.clips import read_clips
 from training.dataset import Dataset, LabelledClip, Problem, scan
-from vdeploy.core.errors import ClipError, DatasetError, RunError
 from training.evaluation import Evaluation
 from training.evaluation import evaluate as measure
 from training.pipeline import extract_source
-from vdeploy.core.progress import track
 from training.recipe import Recipe
 from training.run import MANIFEST as RUN_MANIFEST
 from training.run import Run
 from training.trainer import predict
 from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.core.errors import ClipError, DatasetError, RunError
+from vdeploy.core.progress import track
 from vdeploy.runtimes.local import LocalScorer
+from vdeploy.video.clips import read_clips
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.clips import Clip, ClipSpec, read_clips
 from training.dataset import Dataset, Problem, scan
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.progress import track
+from vdeploy.video.clips import Clip, ClipSpec, read_clips
 
 __all__ = ["Inspection", "inspect_dataset"]
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from training.clips import ClipSpec
+from vdeploy.video.clips import ClipSpec
 
 __all__ = ["KeptStream", "Scorer", "StagedScorer", "StreamScore", "StreamScorer", "padded"]
 

@@ -23,8 +23,8 @@ from benchmarks.results.document import write_results
 from benchmarks.results.record import make_measurement, save_measurement
 from benchmarks.results.runner import due_tasks, run_tasks
 from benchmarks.results.study import Inputs, Study
-from vdeploy.core.progress import say
 from vdeploy.core.errors import BenchmarkError, UserError
+from vdeploy.core.progress import say
 
 FOLDER = Path(__file__).parents[1]
 INTERRUPTED = 130

@@ -9,8 +9,8 @@ from typing import Any
 from benchmarks.results.markdown import between, paragraph
 from benchmarks.results.record import Measurement, Record, load_record
 from benchmarks.results.study import Step, Study
-from vdeploy.core.files import write_text
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.files import write_text
 
 __all__ = ["render", "write_results"]
 

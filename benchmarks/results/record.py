@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vdeploy.core.timestamps import now
-from vdeploy.core.files import write_json
 from vdeploy.benchmark.machine import describe_machine
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.files import write_json
+from vdeploy.core.timestamps import now
 from vdeploy.runtimes.base import available_cores
 
 __all__ = ["Measurement", "Record", "load_record", "make_measurement", "save_measurement"]

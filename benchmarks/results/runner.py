@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.results.command import output_of
 from benchmarks.results.record import load_record, make_measurement, save_measurement
 from benchmarks.results.study import Inputs, Step, Study
-from vdeploy.core.progress import say, track
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.progress import say, track
 
 __all__ = ["Task", "due_tasks", "run_tasks"]
 

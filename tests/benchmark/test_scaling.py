@@ -12,7 +12,6 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
 from training.batches import FeatureSplit
-from vdeploy.core.errors import RecipeError, RunError
 from training.measure import EpochTimer, synthetic_split
 from training.precision import Precision
 from training.recipe import load_recipe
@@ -21,7 +20,7 @@ from vdeploy.benchmark.scaling import Probe, ScalePoint, Study, run_study
 from vdeploy.benchmark.scaling_choice import DEFAULT_BATCHES, choose_studies
 from vdeploy.benchmark.scaling_files import CHART, NUMBERS, scaling_report, write_scaling
 from vdeploy.benchmark.scaling_studies import bundle_studies, run_studies
-from vdeploy.core.errors import BenchmarkError, BundleError
+from vdeploy.core.errors import BenchmarkError, BundleError, RecipeError, RunError
 
 ROOT = Path(__file__).parents[2]
 

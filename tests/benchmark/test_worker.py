@@ -11,11 +11,11 @@ import pytest
 
 from tests.serving.conftest import with_engines
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from training.clips import ClipSpec, read_clip
 from vdeploy.benchmark.calls import DISTINCT_INPUTS, Subject, open_subject
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.worker import Performer, main
+from vdeploy.video.clips import ClipSpec, read_clip
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from vdeploy.core.errors import RecipeError, StudyError
 from vdeploy.cli.app import app
+from vdeploy.core.errors import RecipeError, StudyError
 
 RUNNER = CliRunner()
 

@@ -20,11 +20,11 @@ import pytest
 
 from tests.limits import largest_file
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.core import files
-from vdeploy.core.files import sha256_of
 from vdeploy.bundle import CLASSES, MANIFEST, Bundle
 from vdeploy.bundle.golden import GOLDEN
+from vdeploy.core import files
 from vdeploy.core.errors import BundleError, ExportError, ParityError
+from vdeploy.core.files import sha256_of
 from vdeploy.export import exporter
 from vdeploy.export.exporter import export_run
 from vdeploy.export.job import ExportOptions

@@ -10,7 +10,6 @@ import weakref
 import numpy as np
 import pytest
 
-from training.clips import ClipSpec
 from vdeploy.bundle import Bundle
 from vdeploy.export.job import ExportOptions
 from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
@@ -19,6 +18,7 @@ from vdeploy.export.sources import Sources
 from vdeploy.formats import FORMATS
 from vdeploy.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.runtimes.open import open_runtime
+from vdeploy.video.clips import ClipSpec
 
 KIND = FORMATS["onnx-fp32"]
 

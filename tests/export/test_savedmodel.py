@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from training.classifier import build_classifier
-from vdeploy.core.files import sha256_of
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.recipe import ModelSection
 from training.trainer import predict
 from vdeploy.core.errors import BundleError, ExportError
+from vdeploy.core.files import sha256_of
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.export.jpeg_graph import decode_jpegs
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.export.savedmodel import (

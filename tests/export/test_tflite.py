@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from training.classifier import build_classifier
-from training.clips import ClipSpec
 from training.extractor import FeatureExtractor
-from vdeploy.core.lazy_imports import load_keras
 from training.recipe import ModelSection
 from training.trainer import predict
 from training.weights import find_weights
 from vdeploy.bundle import Parity, TensorSpec
 from vdeploy.core.errors import ParityError
+from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.parity import check_parity, synthetic_frames
 from vdeploy.export.tflite import (
     Metadata,
@@ -32,6 +31,7 @@ from vdeploy.export.tflite import (
 from vdeploy.export.tflite.flatbuffer import load_schema, open_model
 from vdeploy.formats import FORMATS
 from vdeploy.runtimes.litert import LiteRtRuntime
+from vdeploy.video.clips import ClipSpec
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from training.classifier import build_classifier
-from training.clips import ClipSpec
 from training.recipe import ModelSection
 from vdeploy.core.errors import ExportError
 from vdeploy.export.tflite import (
@@ -16,6 +15,7 @@ from vdeploy.export.tflite import (
     conversion,
     extractor_to_tflite,
 )
+from vdeploy.video.clips import ClipSpec
 
 SIZE, FRAMES, DIM = 32, 4, 512
 METADATA = Metadata(("non-violent", "violent"), ClipSpec(frames=FRAMES, size=SIZE))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from training.classifier import build_classifier
-from training.clips import ClipSpec, read_clip
 from training.dataset import scan
 from training.extractor import FeatureExtractor
 from training.recipe import ModelSection, load_recipe
@@ -25,6 +24,7 @@ from vdeploy.export.tflite import (
     found_precision,
 )
 from vdeploy.runtimes.litert import LiteRtRuntime
+from vdeploy.video.clips import ClipSpec, read_clip
 
 pytestmark = pytest.mark.slow
 
@@ -45,8 +45,8 @@ def hockey_run(hockey, tmp_path_factory):
     """A run on the real clips with ImageNet weights, and its training and validation features."""
     from training.feature_store import FeatureStore
     from training.features import extract_dataset, feature_key
-    from vdeploy.core.files import cache_dir
     from training.pipeline import train
+    from vdeploy.core.files import cache_dir
 
     root = cache_dir() / "features"
     run = train(hockey, tmp_path_factory.mktemp("hockey") / "run", load_recipe("default", ()), store_root=root)
@@ -106,7 +106,7 @@ FC2 = """
 
     import numpy as np
 
-    from training.clips import ClipSpec
+    from vdeploy.video.clips import ClipSpec
     from training.extractor import FeatureExtractor
     from training.weights import find_weights
     from vdeploy.export.parity import synthetic_frames

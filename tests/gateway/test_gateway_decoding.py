@@ -14,7 +14,6 @@ import pytest
 
 from tests.videos import write_numbered
 from tests.waiting import eventually
-from training.clips import ClipSpec, read_clip
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher
 from vdeploy.gateway.decoding import pool as pool_module
@@ -24,6 +23,7 @@ from vdeploy.gateway.limits import DecodingLimits
 from vdeploy.gateway.problems import Problem
 from vdeploy.timelines.sampling import VideoSampler
 from vdeploy.timelines.windows import WindowPlan
+from vdeploy.video.clips import ClipSpec, read_clip
 
 SPEC = ClipSpec(frames=4, size=32)
 LIMITS = DecodingLimits()

@@ -12,11 +12,11 @@ from tests.gateway.running import Running
 from tests.tiny_bundle import tiny_probabilities
 from tests.videos import drop_tail, write_audio, write_numbered
 from tests.waiting import eventually
-from training.clips import ClipSpec, read_clip
 from vdeploy.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.timelines.timeline import Timeline
+from vdeploy.video.clips import ClipSpec, read_clip
 
 SPEC = ClipSpec(frames=4, size=32)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.core.files import sha256_of, write_json
 from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.core.files import sha256_of, write_json
 from vdeploy.triton.install import TritonInstall
 
 

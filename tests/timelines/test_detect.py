@@ -11,10 +11,9 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
-from training.clips import read_clip
 from vdeploy.bundle import Bundle
-from vdeploy.detector import detect, detect_all
 from vdeploy.core.errors import ClipError, TimelineError
+from vdeploy.detector import detect, detect_all
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.scoring import padded
 from vdeploy.timelines import decoding
@@ -23,6 +22,7 @@ from vdeploy.timelines.sampling import VideoSampler
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.timeline import EventRule
 from vdeploy.timelines.windows import WindowPlan
+from vdeploy.video.clips import read_clip
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.events import Counts, by_event, by_second, choose_rule
 from benchmarks.montage import make_montage
 from tests.videos import solid_frame, write_video
-from training.capture import Capture
 from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.video.reader import Capture
 
 
 def judged(scores: list[float], *fights: tuple[float, float]):

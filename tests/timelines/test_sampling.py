@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from tests.videos import drop_tail, read_number, write_audio, write_numbered
-from training.capture import Stopped
-from training.clips import frame_indices
 from vdeploy.core.errors import ClipError
 from vdeploy.timelines.sampling import VideoSampler
 from vdeploy.timelines.windows import WindowPlan
+from vdeploy.video.clips import frame_indices
+from vdeploy.video.reader import Stopped
 
 
 def sampled(path, plan: WindowPlan) -> tuple[dict[int, int], VideoSampler]:

@@ -26,9 +26,9 @@ from tests.videos import (
     write_numbered,
     write_video,
 )
-from training import clips
-from training.clips import Clip, ClipSpec, frame_indices, read_clip, read_clips
 from vdeploy.core.errors import ClipError
+from vdeploy.video import clips
+from vdeploy.video.clips import Clip, ClipSpec, frame_indices, read_clip, read_clips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -292,7 +292,7 @@ def test_nothing_is_written_to_stderr(tmp_path: Path) -> None:
     (tmp_path / "damaged.avi").write_bytes(damaged)
     script = """
         import json, sys
-        from training.clips import read_clip
+        from vdeploy.video.clips import read_clip
         from vdeploy.core.errors import ClipError
         seen = {}
         for path in sys.argv[1:]:
@@ -611,7 +611,7 @@ def test_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "long.avi", 1000, g=1000)
     script = """
         import sys
-        from training.clips import ClipSpec, read_clips
+        from vdeploy.video.clips import ClipSpec, read_clips
         try:
             for number, _ in enumerate(read_clips([sys.argv[1]] * 1_000_000, ClipSpec(size=32))):
                 if number == 0:

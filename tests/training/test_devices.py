@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from training.devices import is_chief, open_strategy
-from vdeploy.core.errors import RecipeError
 from training.recipe import load_recipe
 from training.trainer import FeatureSplit, Trainer
+from vdeploy.core.errors import RecipeError
 from vdeploy.triton.ports import free_ports
 
 PROGRAM = Path(__file__).with_name("training_processes.py")

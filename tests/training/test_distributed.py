@@ -17,13 +17,13 @@ import pytest
 
 from training.dataset import Dataset, scan
 from training.distributed import cpus_per_worker, fill_on_cluster, portion_size
-from vdeploy.core.errors import MissingExtraError, StudyError
 from training.feature_store import FeatureStore
 from training.features import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
 from training.pipeline import extract_source
 from training.recipe import Recipe, load_recipe
 from training.synth import synthesize
 from training.weights import find_weights
+from vdeploy.core.errors import MissingExtraError, StudyError
 
 WEIGHTS = find_weights("random", "avg")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.videos import write_numbered
-from training.durations import median_seconds
+from vdeploy.video.clip_duration import median_seconds
 
 
 def test_the_median_of_what_headers_say(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from sklearn import metrics
 
 from training import calibration, evaluation
 from training.calibration import Calibration, fit_calibration, log_loss, reliability
-from vdeploy.core.errors import DatasetError, MissingExtraError
 from training.evaluation import choose_threshold, evaluate, precision_recall_curve, roc_curve
+from vdeploy.core.errors import DatasetError, MissingExtraError
 
 
 def _clips(count: int, seed: int = 0, *, coarse: bool = False) -> tuple[np.ndarray, np.ndarray]:

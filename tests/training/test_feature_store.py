@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdeploy.core.errors import FeatureStoreError
 from training.feature_store import FeatureKey, FeatureStore
+from vdeploy.core.errors import FeatureStoreError
 
 KEY = FeatureKey(spec_digest="a" * 64, layer="avg", weights_sha256="b" * 64, shape=(4, 8))
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.clips import ClipSpec
 from training.dataset import Dataset, scan
-from vdeploy.core.errors import DatasetError
 from training.feature_store import FeatureKey, FeatureStore
 from training.features import extract_dataset
+from vdeploy.core.errors import DatasetError
+from vdeploy.video.clips import ClipSpec
 
 SPEC = ClipSpec(frames=4, size=32)
 KEY = FeatureKey(SPEC.digest, "avg", "0" * 64, (4, 3))

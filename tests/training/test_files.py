@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from vdeploy.core.files import atomic_write, publish_folder, remove_stale, sha256_of, staging_folder, write_json, write_text
+from vdeploy.core.files import (
+    atomic_write,
+    publish_folder,
+    remove_stale,
+    sha256_of,
+    staging_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from training.classifier import build_classifier
 from training.forward import Dropout, draw_dropout, leave_out, normalize, probabilities, take_features
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.recipe import ModelSection, Pooling
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 
 @pytest.fixture(scope="module")

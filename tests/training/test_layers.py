@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from training.extractor import FeatureExtractor, flops_per_frame
-from vdeploy.core.lazy_imports import load_keras
 from training.layers import DIMENSIONS, POOLED_BLOCKS, Layer
 from training.weights import FILES, Weights, find_weights
+from vdeploy.core.lazy_imports import load_keras
 
 RANDOM = Weights("random", None, "0" * 64)
 OF_BLOCKS = sorted(POOLED_BLOCKS)

@@ -10,10 +10,10 @@ import pytest
 from training import loop
 from training.batches import plan_epoch
 from training.forward import normalize
-from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe, load_recipe
 from training.sharded_features import ShardedFeatures
 from training.trainer import FeatureSplit, Trainer, predict
+from vdeploy.core.lazy_imports import load_keras
 
 LABELS = np.arange(44) % 2
 

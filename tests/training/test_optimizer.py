@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from training.optimizer import AdamW
 from training.recipe import OptimizerSection, Recipe
 from training.schedule import learning_rate_schedule
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 
 @pytest.mark.parametrize("scaled", [False, True])

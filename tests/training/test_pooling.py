@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from training.classifier import build_classifier
+from training.recipe import ModelSection, load_recipe
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
-from training.recipe import ModelSection, load_recipe
 
 
 def features(clips: int) -> np.ndarray:

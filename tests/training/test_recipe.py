@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from vdeploy.core.errors import RecipeError
 from training.recipe import Recipe, load_recipe, recipe_names, recipe_toml
+from vdeploy.core.errors import RecipeError
 
 
 def test_the_default_recipe_spells_out_the_built_in_defaults() -> None:

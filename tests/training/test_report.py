@@ -16,9 +16,9 @@ import pytest
 
 from training import plots
 from training.calibration import Calibration, reliability
-from vdeploy.core.errors import MissingExtraError
 from training.evaluation import evaluate
 from training.report import ReportData, write_report
+from vdeploy.core.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdeploy.core.errors import DatasetError, RunError
 from training.pipeline import train
 from training.recipe import load_recipe
 from training.run import Run
+from vdeploy.core.errors import DatasetError, RunError
 
 TINY = ["features.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "model.units=8"]
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from training.checkpoints import Checkpoint, CheckpointFolder
-from vdeploy.core.errors import DatasetError, RunError
 from training.recipe import Recipe, load_recipe
 from training.trainer import FeatureSplit, Trainer, predict
+from vdeploy.core.errors import DatasetError, RunError
 
 
 def splits(seed: int = 0, count: int = 60) -> tuple[FeatureSplit, FeatureSplit]:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from tests.videos import read_number, write_numbered
-from training.clips import LONG_GAP_FRAMES, ClipSpec, frame_indices, read_clip
 from training.dataset import Dataset, scan
-from vdeploy.core.errors import RecipeError
 from training.feature_store import FeatureKey, FeatureStore
 from training.features import Extraction, extract_dataset
 from training.recipe import load_recipe
 from training.sharded_features import ShardedFeatures
-from training.views import deal, offsets, row_name
+from vdeploy.core.errors import RecipeError
+from vdeploy.video.clips import LONG_GAP_FRAMES, ClipSpec, frame_indices, read_clip
+from vdeploy.video.temporal_views import deal, offsets, row_name
 
 SPEC = ClipSpec(frames=4, size=32)
 KEY = FeatureKey(SPEC.digest, "avg", "0" * 64, (4, 3))

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from training.weights import FILES, SourcePackage, WeightsFile, fetch, find_weights, keras_cache
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.files import sha256_of
-from training.weights import FILES, SourcePackage, WeightsFile, fetch, find_weights, keras_cache
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 CONTENT = MAGIC + bytes(range(256)) * 12_000

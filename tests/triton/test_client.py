@@ -16,10 +16,9 @@ from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub
 from tests.videos import write_numbered
 from tests.waiting import eventually
-from training.clips import ClipSpec
 from vdeploy.bundle import Bundle
-from vdeploy.detector import detect
 from vdeploy.core.errors import ClientError
+from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.scoring import Scorer
 from vdeploy.triton.client import TritonScorer
@@ -28,6 +27,7 @@ from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.server import TritonServer
+from vdeploy.video.clips import ClipSpec
 
 
 def clips(count: int, seed: int = 0) -> np.ndarray:

@@ -8,9 +8,9 @@ import pytest
 
 from tests.openvino_bundle import with_openvino
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.core.files import sha256_of, write_json
 from vdeploy.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
+from vdeploy.core.files import sha256_of, write_json
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import MODELS, WINDOW_MODEL
 from vdeploy.triton.repository import Repository, read_config

@@ -22,8 +22,8 @@ from tests.videos import solid_frame, write_video
 from tests.waiting import eventually
 from vdeploy.bundle import Bundle
 from vdeploy.connect import open_scorer
-from vdeploy.detector import detect
 from vdeploy.core.errors import ClientError, RolloutError, UserError
+from vdeploy.detector import detect
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.timelines.events import Window

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.clips import frame_indices
 from vdeploy.triton import stream, stream_client
+from vdeploy.video.clips import frame_indices
 
 START, END = 1, 2
 LENGTH, DIM, LIMIT, IDLE_S = 4, 3, 2, 10.0

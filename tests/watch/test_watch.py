@@ -16,8 +16,8 @@ from tests.streams import mjpeg_server, rtsp_server
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import solid_frame, write_numbered, write_video
 from vdeploy.connect import open_scorer
-from vdeploy.detector import detect
 from vdeploy.core.errors import ClientError
+from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.timelines.events import EventRule
 from vdeploy.watch import camera

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.core.progress import say
 from training.recipe import Recipe
 from training.studies.data import StudyData
 from training.studies.imbalance import Imbalance
 from training.studies.intervals import Mean, mean_over_seeds
 from training.studies.ledger import Ledger
 from training.studies.trial import Figures, train_once
+from vdeploy.core.progress import say
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vdeploy.core.errors import StudyError
 from training.trainer import FeatureSplit
+from vdeploy.core.errors import StudyError
 
 __all__ = ["Imbalance", "Rare", "parse_imbalance"]
 

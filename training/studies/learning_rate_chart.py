@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from vdeploy.core.errors import StudyError
-from vdeploy.core.lazy_imports import require
-from vdeploy.core.files import atomic_write, write_json
 from training.studies.learning_rate import RateCurve
+from vdeploy.core.errors import StudyError
+from vdeploy.core.files import atomic_write, write_json
+from vdeploy.core.lazy_imports import require
 
 __all__ = ["check_suffix", "write_rate_curve"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from training.studies.trial import Figures
 from vdeploy.core.errors import StudyError
 from vdeploy.core.files import write_json
-from training.studies.trial import Figures
 
 __all__ = ["Ledger"]
 

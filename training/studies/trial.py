@@ -10,10 +10,10 @@ import numpy as np
 
 from training.calibration import fit_calibration
 from training.evaluation import Evaluation, evaluate
-from vdeploy.core.lazy_imports import load_keras
 from training.recipe import Recipe
 from training.studies.data import StudyData
 from training.trainer import FeatureSplit, Trainer, predict
+from vdeploy.core.lazy_imports import load_keras
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vdeploy.core.errors import StudyError
-from vdeploy.core.lazy_imports import require
-from vdeploy.core.files import write_text
-from vdeploy.core.progress import say
 from training.recipe import Recipe, recipe_toml
 from training.studies.data import StudyData
 from training.studies.trial import Figures, train_once
+from vdeploy.core.errors import StudyError
+from vdeploy.core.files import write_text
+from vdeploy.core.lazy_imports import require
+from vdeploy.core.progress import say
 
 __all__ = ["SearchResult", "objective", "search"]
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from training.dataset import Dataset, LabelledClip, scan
 from training.evaluation import evaluate
-from vdeploy.core.progress import say, track
 from vdeploy.benchmark.process import RowProcess
 from vdeploy.benchmark.record import What
 from vdeploy.benchmark.rounds import Contender
 from vdeploy.benchmark.ways import Way
 from vdeploy.bundle import HeldOut, Manifest
 from vdeploy.core.errors import DatasetError
+from vdeploy.core.progress import say, track
 from vdeploy.export.held_out import alternate
 
 __all__ = ["HeldOutVideos", "figures_of_manifest"]

@@ -6,8 +6,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from vdeploy.core.timestamps import now
-from vdeploy.core.progress import say
 from vdeploy import __version__
 from vdeploy.benchmark.accuracy import HeldOutVideos
 from vdeploy.benchmark.heats import Heats
@@ -18,6 +16,8 @@ from vdeploy.benchmark.record import Benchmark, Environment, Peak, Row
 from vdeploy.benchmark.served.rows import ServedRows
 from vdeploy.benchmark.ways import find_ways, missing_peers, rejected_rows
 from vdeploy.bundle import Bundle
+from vdeploy.core.progress import say
+from vdeploy.core.timestamps import now
 from vdeploy.runtimes.base import available_cores
 
 __all__ = ["benchmark_bundle"]

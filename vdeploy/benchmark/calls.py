@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.clips import read_clip
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.record import What
 from vdeploy.benchmark.served.statistics import Counts
@@ -19,6 +18,7 @@ from vdeploy.bundle import Bundle, Manifest, Stage
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.runtimes.open import open_artifact
+from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdeploy.core.svg_charts import INK, MUTED, PAPER, SERIES, printable, render_svg
 from vdeploy.benchmark.record import Row
 from vdeploy.benchmark.selection import latency_front, precision_family
+from vdeploy.core.svg_charts import INK, MUTED, PAPER, SERIES, printable, render_svg
 
 __all__ = ["COLOURED", "FAMILIES", "pareto_chart", "throughput_chart"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vdeploy.core.files import write_text
-from vdeploy.core.templates import template_environment
-from vdeploy.core.svg_charts import printable
 from vdeploy.benchmark.charts import FAMILIES
 from vdeploy.benchmark.labels import labels
 from vdeploy.benchmark.page_parts import charts, speeds, tables, tiles
 from vdeploy.benchmark.record import IN_PROCESS, Benchmark
 from vdeploy.benchmark.selection import fastest, most_telling, precision_family, reference_name, times_reference
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.files import write_text
+from vdeploy.core.svg_charts import printable
+from vdeploy.core.templates import template_environment
 
 __all__ = ["render_page", "write_page"]
 

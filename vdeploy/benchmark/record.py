@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vdeploy.core.files import write_json
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.files import write_json
 
 __all__ = [
     "IN_PROCESS",

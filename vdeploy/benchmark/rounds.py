@@ -11,11 +11,11 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from vdeploy.core.progress import Step, track
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.record import Status
 from vdeploy.benchmark.windows import LEAST_WINDOWS, Series
+from vdeploy.core.progress import Step, track
 
 __all__ = ["Contender", "Judge", "measure_side_by_side"]
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vdeploy.core.timestamps import now
-from vdeploy.core.lazy_imports import require
-from vdeploy.core.files import atomic_write, write_json
 from vdeploy import __version__
 from vdeploy.benchmark.machine import describe_machine
 from vdeploy.benchmark.scaling import Study
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.files import atomic_write, write_json
+from vdeploy.core.lazy_imports import require
+from vdeploy.core.timestamps import now
 from vdeploy.runtimes.base import available_cores
 
 __all__ = ["CHART", "NUMBERS", "scaling_report", "write_scaling"]

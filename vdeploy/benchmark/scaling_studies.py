@@ -11,13 +11,13 @@ import numpy as np
 
 from training.batches import FeatureSplit
 from training.devices import open_strategy
-from vdeploy.core.lazy_imports import load_tensorflow
 from training.measure import EpochTimer, synthetic_split
 from training.precision import choose_precision
 from training.run import Run
 from vdeploy.benchmark.scaling import Probe, Study, run_study
 from vdeploy.bundle import Bundle
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.runtimes.local import LocalScorer
 

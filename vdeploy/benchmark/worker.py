@@ -26,12 +26,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from training.clips import read_clip
 from vdeploy.benchmark.calls import Subject, open_subject
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.served.statistics import difference
 from vdeploy.benchmark.together import Flight, call_together
 from vdeploy.core.errors import ClipError, UserError
+from vdeploy.video.clips import read_clip
 
 __all__ = ["Performer", "main", "peak_memory_bytes"]
 

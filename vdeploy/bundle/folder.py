@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vdeploy.core.files import sha256_of
 from vdeploy.bundle.manifest import SCHEMA_VERSION, Artifact, Manifest, Stage
 from vdeploy.core.errors import BundleError
+from vdeploy.core.files import sha256_of
 
 __all__ = ["MANIFEST", "Bundle", "digest_of", "size_of"]
 

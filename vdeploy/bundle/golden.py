@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vdeploy.core.files import atomic_write
 from vdeploy.core.errors import BundleError
+from vdeploy.core.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.clips import ClipSpec
 from training.layers import Layer
+from vdeploy.video.clips import ClipSpec
 
 __all__ = [
     "CLASSES",

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.core.errors import UserError
 from vdeploy import __version__
 from vdeploy.cli import (
     ablate,
@@ -30,6 +29,7 @@ from vdeploy.cli import (
     tune,
     watch,
 )
+from vdeploy.core.errors import UserError
 
 __all__ = ["app", "main"]
 

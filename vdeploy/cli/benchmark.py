@@ -60,7 +60,6 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
-    from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.bundle_benchmark import benchmark_bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.plan import (  # noqa: PLC0415
         PEERS,
@@ -71,6 +70,7 @@ def benchmark(
     )
     from vdeploy.benchmark.record import save_benchmark  # noqa: PLC0415
     from vdeploy.benchmark.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
+    from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.formats import ALL, parse_formats  # noqa: PLC0415
 
     plan = Plan(

@@ -86,8 +86,8 @@ def deploy(
     json: JsonOption = False,
 ) -> None:
     """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
-    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.golden import golden_clips_of  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.deployment import check_deployment, formats_to_deploy  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast

@@ -68,10 +68,10 @@ def gateway(
     """Serve videos over HTTP, with a page for people, from a bundle (--bundle) or a Triton server (--url)."""
     if context.invoked_subcommand is not None:
         return
-    from vdeploy.core.files import cache_dir  # noqa: PLC0415  keeps --help fast
-    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.errors import GatewayError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.files import cache_dir  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.lazy_imports import require  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
 
     if (tls_cert is None) != (tls_key is None):
         raise GatewayError("TLS needs a certificate and its key", "give both --tls-cert and --tls-key")

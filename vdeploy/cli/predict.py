@@ -44,8 +44,8 @@ def predict(
     A video is taken for one short clip, unless a timeline, a plot, clips, a window, a stride or a threshold is asked
     for: then windows slide over it, and the events in it are told.
     """
-    from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
     from vdeploy.connect import open_scorer  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
     from vdeploy.detector import find_videos, predict_videos  # noqa: PLC0415  keeps --help fast
 
     paths = find_videos(videos)

@@ -132,8 +132,8 @@ def _detect(
 
 
 def _plot(video: Path, timeline: Timeline, file: Path) -> None:
-    from training.clips import ClipSpec, read_clip  # noqa: PLC0415  keeps --help fast
     from vdeploy.timelines.plot import plot_timeline  # noqa: PLC0415  keeps --help fast
+    from vdeploy.video.clips import ClipSpec, read_clip  # noqa: PLC0415  keeps --help fast
 
     strip = read_clip(video, ClipSpec(frames=_STRIP_FRAMES, size=_STRIP_SIZE)).frames
     plot_timeline(timeline, file, strip)

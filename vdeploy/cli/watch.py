@@ -63,8 +63,8 @@ def watch(
 
     The exit code is 1 where none of them could be opened.
     """
-    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.connect import open_scorer  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.source import parse_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.webhook import Webhook  # noqa: PLC0415  keeps --help fast

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.core.files import sha256_of
 from vdeploy.contents.description import Part, Tensor
 from vdeploy.contents.refusals import of_engine, of_onnx, of_openvino
 from vdeploy.core.errors import ExportError
+from vdeploy.core.files import sha256_of
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.layer_precision import precision_of
 from vdeploy.export.onnx_inspection import inspect_model, read_onnx

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.clips import ClipSpec, frame_indices, read_clips
 from training.dataset import Dataset, LabelledClip
-from vdeploy.core.errors import ClipError
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
-from vdeploy.core.files import sha256_of
 from training.run import CLIPS, Run
 from training.weights import Weights
-from vdeploy.core.errors import ExportError
+from vdeploy.core.errors import ClipError, ExportError
+from vdeploy.core.files import sha256_of
+from vdeploy.video.clips import ClipSpec, frame_indices, read_clips
 
 if TYPE_CHECKING:
     import numpy.typing as npt

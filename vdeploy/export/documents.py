@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training import plots
-from vdeploy.core.files import sha256_of, write_text
-from vdeploy.core.templates import template_environment
 from vdeploy.bundle.folder import MANIFEST
 from vdeploy.bundle.manifest import Manifest
+from vdeploy.core.files import sha256_of, write_text
+from vdeploy.core.templates import template_environment
 from vdeploy.formats import FORMATS
 
 __all__ = ["MODEL_CARD", "REPORT", "render_model_card", "render_report", "write_documents"]

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from vdeploy.core.files import link_or_copy
-from vdeploy.core.progress import say
 from training.run import Run
 from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError
+from vdeploy.core.files import link_or_copy
+from vdeploy.core.progress import say
 
 __all__ = ["carry_over", "open_earlier"]
 

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vdeploy.core.timestamps import now
-from vdeploy.core.files import publish_folder, staging_folder, write_json
 from training.run import Run
 from training.weights import Weights
 from vdeploy import __version__
 from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Classifier, Extractor, Manifest
 from vdeploy.bundle.golden import GOLDEN
 from vdeploy.core.errors import DeployError, ExportError, MissingExtraError
+from vdeploy.core.files import publish_folder, staging_folder, write_json
+from vdeploy.core.timestamps import now
 from vdeploy.export.documents import write_documents
 from vdeploy.export.earlier import carry_over, open_earlier
 from vdeploy.export.job import ExportOptions

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.clips import read_clip
 from training.dataset import Dataset, LabelledClip
 from training.evaluation import evaluate
 from training.feature_store import FeatureStore
@@ -21,6 +20,7 @@ from vdeploy.bundle.manifest import HeldOut
 from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.export.calibration import recorded_clips
 from vdeploy.formats import MAX_ACCURACY_LOSS, MIN_AGREEMENT, Format
+from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
     import numpy.typing as npt

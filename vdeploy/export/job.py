@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vdeploy.core.files import cache_dir
 from vdeploy.bundle.manifest import Calibration, Stage
+from vdeploy.core.files import cache_dir
 from vdeploy.formats import Format
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""JPEG bytes to frames inside a TensorFlow graph, resized by the rule of `training.clips`."""
+"""JPEG bytes to frames inside a TensorFlow graph, resized by the rule of `vdeploy.video.clips`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def decode_jpegs(jpegs: Any, size: int) -> Any:
     """Decodes and resizes images.
 
     Axes that are too long are shrunk by averaging areas, then axes that are too short are enlarged bilinearly, as
-    `training.clips` does with OpenCV; TensorFlow rounds its sums elsewhere, so a few values differ by 1.
+    `vdeploy.video.clips` does with OpenCV; TensorFlow rounds its sums elsewhere, so a few values differ by 1.
 
     Args:
         jpegs: ``string[N]``, JPEG files of any size, grey or in colour.

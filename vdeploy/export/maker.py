@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from vdeploy.core.progress import say
 from training.run import Run, toolchain
 from training.weights import Weights
 from vdeploy.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
 from vdeploy.bundle.golden import GoldenClips
+from vdeploy.core.progress import say
 from vdeploy.export.held_out import HeldOutClips, find_clips
 from vdeploy.export.job import ExportOptions, Job, Writer, Written
 from vdeploy.export.memory import let_tensorflow_give_back

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vdeploy.core.files import publish_folder, staging_folder
 from vdeploy.core.errors import BundleError, ExportError
+from vdeploy.core.files import publish_folder, staging_folder
 from vdeploy.core.lazy_imports import require
 from vdeploy.runtimes.openvino import GRAPH, reason_of
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.clips import ClipSpec
 from vdeploy.bundle.manifest import Parity, Stage, TensorSpec
 from vdeploy.core.errors import BundleError, ParityError
 from vdeploy.formats import Format
+from vdeploy.video.clips import ClipSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.core.progress import track
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.bundle.manifest import HeldOut, Parity, Stage
 from vdeploy.core.errors import ExportError
+from vdeploy.core.progress import track
 from vdeploy.export.held_out import HeldOutClips, check_verdicts
 from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format

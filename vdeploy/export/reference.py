@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from training.clips import ClipSpec
-from vdeploy.core.lazy_imports import load_keras
 from training.run import Run
 from training.trainer import predict
 from training.weights import Weights
 from vdeploy.bundle.manifest import Stage, TensorSpec
+from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.memory import give_back
+from vdeploy.video.clips import ClipSpec
 
 if TYPE_CHECKING:
     import keras

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vdeploy.core.errors import BundleError, ParityError, UserError
 from vdeploy.core.files import publish_folder, staging_folder, write_json
 from vdeploy.core.progress import say
-from vdeploy.core.errors import BundleError, ParityError, UserError
 from vdeploy.formats import Format
 
 __all__ = ["REJECTED", "RejectedFolder", "Rejection"]

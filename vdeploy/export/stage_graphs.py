@@ -12,8 +12,8 @@ import numpy as np
 
 from training.classifier import NORMALIZATION_EPSILON
 from training.extractor import IMAGENET_MEAN_RGB, FeatureExtractor
-from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.core.errors import ExportError
+from vdeploy.core.lazy_imports import load_tensorflow
 
 if TYPE_CHECKING:
     import keras

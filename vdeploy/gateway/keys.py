@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from vdeploy.core.files import write_json
 from vdeploy.core.errors import GatewayError
+from vdeploy.core.files import write_json
 
 __all__ = ["Key", "KeyFile", "Role"]
 

@@ -22,9 +22,9 @@ from vdeploy.gateway.router import Router
 from vdeploy.gateway.streams import Streams
 
 if TYPE_CHECKING:
-    from training.clips import ClipSpec
     from vdeploy.gateway.keys import KeyFile
     from vdeploy.gateway.limits import Limits
+    from vdeploy.video.clips import ClipSpec
 
 __all__ = ["Service", "open_service"]
 

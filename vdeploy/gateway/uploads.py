@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from python_multipart.multipart import MultipartCallbacks
 
-    from training.clips import ClipSpec
+    from vdeploy.video.clips import ClipSpec
 
 __all__ = ["FIELD", "received_array", "received_file"]
 

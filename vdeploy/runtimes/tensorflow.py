@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.core.errors import BundleError
+from vdeploy.core.lazy_imports import load_tensorflow
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.core.lazy_imports import load_keras
 from vdeploy.core.errors import BundleError
+from vdeploy.core.lazy_imports import load_keras
 from vdeploy.runtimes.tensorflow import TensorFlowRuntime
 
 if TYPE_CHECKING:

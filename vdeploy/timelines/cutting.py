@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.capture import Capture, check_file, silence
-from vdeploy.core.files import staging_folder
 from vdeploy.core.errors import TimelineError
+from vdeploy.core.files import staging_folder
 from vdeploy.timelines.writing import FrameWriter, open_writer
+from vdeploy.video.reader import Capture, check_file, silence
 
 if TYPE_CHECKING:
     import numpy as np

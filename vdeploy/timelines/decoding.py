@@ -10,10 +10,10 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from training.capture import Stopped, one_opencv_thread
 from vdeploy.core.errors import ClipError
 from vdeploy.timelines.sampling import VideoSampler
 from vdeploy.timelines.sliding import Sample
+from vdeploy.video.reader import Stopped, one_opencv_thread
 
 if TYPE_CHECKING:
     from vdeploy.timelines.windows import WindowPlan

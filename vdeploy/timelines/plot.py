@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.core.files import atomic_write
 from vdeploy.core.errors import TimelineError
+from vdeploy.core.files import atomic_write
 from vdeploy.core.lazy_imports import require
 
 if TYPE_CHECKING:

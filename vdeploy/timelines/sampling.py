@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.capture import Capture, check_file, silence
 from vdeploy.core.errors import ClipError
+from vdeploy.video.reader import Capture, check_file, silence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +75,7 @@ class VideoSampler:
 
         Raises:
             ClipError: No frame can be decoded.
-            training.capture.Stopped: ``stop`` was set.
+            vdeploy.video.reader.Stopped: ``stop`` was set.
         """
         with self._capture:
             while self._capture.grab():

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.clips import frame_indices
 from vdeploy.core.errors import TimelineError
 from vdeploy.timelines.events import Window
+from vdeploy.video.clips import frame_indices
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +28,7 @@ class WindowPlan:
     """When frames are sampled, and which of them make a window.
 
     Frame k of a stream is the one that is shown at ``(k + 0.5) / sampled_fps`` seconds, the middle of the k-th of equal
-    parts: a window of T frames is sampled as `training.clips.frame_indices` samples a clip of the window's length.
+    parts: a window of T frames is sampled as `vdeploy.video.clips.frame_indices` samples a clip of the window's length.
 
     Attributes:
         frames: Sampled frames of a window, T.

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 
-from training.clips import ClipSpec
 from vdeploy.core.errors import ClientError
 from vdeploy.scoring import padded
 from vdeploy.triton.channel import connect
@@ -26,6 +25,7 @@ from vdeploy.triton.names import (
     FRAMES,
     PROBABILITIES,
 )
+from vdeploy.video.clips import ClipSpec
 
 __all__ = ["TritonScorer"]
 

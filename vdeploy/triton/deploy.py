@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vdeploy.core.timestamps import now
-from vdeploy.core.progress import say
 from vdeploy.bundle import Bundle
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.core.errors import RolloutError, UserError
+from vdeploy.core.progress import say
+from vdeploy.core.timestamps import now
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending, Record
 from vdeploy.triton.layout import Layout, streams_of

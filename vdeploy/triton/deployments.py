@@ -23,10 +23,10 @@ from typing import TextIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vdeploy.core.timestamps import now
-from vdeploy.core.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.core.errors import RepositoryError
+from vdeploy.core.files import publish_folder, remove_stale, staging_folder, write_json, write_text
+from vdeploy.core.timestamps import now
 from vdeploy.triton.layout import Layout, layout_of
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.pinning import backend_of, parameters_of, pin_ensemble, pin_versions, pinned_version

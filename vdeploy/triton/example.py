@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from training.clips import ClipSpec
-from vdeploy.core.files import write_text
 from vdeploy.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
+from vdeploy.core.files import write_text
 from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL
 from vdeploy.triton.stages import ServedStage
+from vdeploy.video.clips import ClipSpec
 
 __all__ = ["example_files", "main"]
 

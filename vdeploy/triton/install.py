@@ -15,9 +15,9 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from vdeploy.core.errors import ServerError
 from vdeploy.core.files import cache_dir, publish_folder, staging_folder
 from vdeploy.core.progress import say
-from vdeploy.core.errors import ServerError
 
 __all__ = ["TritonInstall", "find_install", "from_wheel_tree", "local_install"]
 

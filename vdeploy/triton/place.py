@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vdeploy.core.errors import RepositoryError, UserError
 from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import say
-from vdeploy.core.errors import RepositoryError, UserError
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.layout import layout_of
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL

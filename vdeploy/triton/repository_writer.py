@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from vdeploy.core.files import link_or_copy, publish_folder, sha256_of, staging_folder, write_text
 from vdeploy.bundle import Bundle
+from vdeploy.core.files import link_or_copy, publish_folder, sha256_of, staging_folder, write_text
 from vdeploy.triton.configs import LABELS, WITHOUT_LABELS, render_configs
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.layout import PLAIN, WITH_STREAMS, layout_of, streams_of

@@ -14,8 +14,8 @@ import contextlib
 import shutil
 import time
 
-from vdeploy.core.progress import say
 from vdeploy.core.errors import RolloutError
+from vdeploy.core.progress import say
 from vdeploy.triton.control import Control
 from vdeploy.triton.deployments import Deployments, Pending
 from vdeploy.triton.names import STREAM_MODELS

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from vdeploy.core.errors import ServerError
 from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import say
-from vdeploy.core.errors import ServerError
 from vdeploy.triton.control_key import ensure_control_key
 from vdeploy.triton.guardian import CRASH_SECONDS
 from vdeploy.triton.health import Health

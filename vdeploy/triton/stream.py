@@ -14,12 +14,12 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
-from training.clips import ClipSpec
-from vdeploy.core.progress import say
 from vdeploy.core.errors import ClientError
+from vdeploy.core.progress import say
 from vdeploy.scoring import StreamScore
 from vdeploy.triton.channel import connect
 from vdeploy.triton.names import FEATURES, FRAMES, HELD, MISSING, PROBABILITIES, STREAM_MODEL, WINDOW_MODEL
+from vdeploy.video.clips import ClipSpec
 
 __all__ = ["Stream", "new_stream_id"]
 

@@ -154,7 +154,7 @@ class TritonPythonModel:
 def _spread(available: int, wanted: int) -> list[int]:
     """Which frames stand for a window; one that is not full yet is spread over it, as a short clip is.
 
-    The formula of `training.clips.frame_indices`.
+    The formula of `vdeploy.video.clips.frame_indices`.
     """
     return [(2 * index + 1) * available // (2 * wanted) for index in range(wanted)]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from training.capture import resize
 from vdeploy.core.errors import UserError
 from vdeploy.timelines.sliding import Sample
+from vdeploy.video.reader import resize
 from vdeploy.watch.inbox import Arrival
 from vdeploy.watch.report import Report
 

@@ -13,8 +13,8 @@ from typing import Literal
 
 import cv2
 
-from training.capture import check_file, silence
 from vdeploy.core.errors import SourceError
+from vdeploy.video.reader import check_file, silence
 
 __all__ = ["Source", "parse_source", "parse_sources", "shown_address"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.core.files import cache_dir
 from vdeploy.bundle import Bundle
+from vdeploy.core.files import cache_dir
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
 from vdeploy.triton.repository_writer import write_repository

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.export.engines.typed_networks import product, save, to_float16, to_int8
-from vdeploy.core.files import sha256_of
 from vdeploy.core.errors import ExportError
+from vdeploy.core.files import sha256_of
 from vdeploy.export.tensorrt import (
     EngineOptions,
     build_engine,

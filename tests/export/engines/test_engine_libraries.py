@@ -7,8 +7,8 @@ import types
 
 import pytest
 
-from vdeploy.core.files import cache_dir
 from vdeploy.core.errors import DeployError, ExportError, MissingExtraError
+from vdeploy.core.files import cache_dir
 from vdeploy.export.tensorrt import EngineOptions, build_engine
 from vdeploy.export.tensorrt.builder import _builder, _targets
 from vdeploy.export.tensorrt.timing_cache import TimingCache, timing_cache_file

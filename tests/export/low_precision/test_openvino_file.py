@@ -12,10 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from training.extractor import flops_per_frame
-from vdeploy.core.files import sha256_of
 from vdeploy.bundle import digest_of
 from vdeploy.contents.describe import describe
 from vdeploy.core.errors import BundleError, MissingExtraError
+from vdeploy.core.files import sha256_of
 from vdeploy.export.onnx_inspection import found_precision as found_in_onnx
 from vdeploy.export.openvino import onnx_to_openvino
 from vdeploy.export.openvino_inspection import found_precision, inspect_openvino, layers_of

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from drift import drift_split, small_recipe
 
-from vdeploy.core.errors import StudyError
 from training.studies.learning_rate import RateCurve, smoothed, suggested_rate, sweep
 from training.studies.learning_rate_chart import write_rate_curve
 from training.trainer import FeatureSplit
+from vdeploy.core.errors import StudyError
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from drift import drift_split
 
-from vdeploy.core.errors import StudyError
 from training.studies.imbalance import parse_imbalance
 from training.studies.intervals import mean_over_seeds
+from vdeploy.core.errors import StudyError
 
 
 def test_the_interval_is_students() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from vdeploy.core.progress import say
 from vdeploy.benchmark.heats import Heats
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.plan import Plan
@@ -19,6 +18,7 @@ from vdeploy.benchmark.served.target import Target, check_server, start_server
 from vdeploy.benchmark.ways import Way
 from vdeploy.bundle import Bundle
 from vdeploy.core.errors import RepositoryError, ServerError
+from vdeploy.core.progress import say
 from vdeploy.triton.install import find_install
 from vdeploy.triton.stages import refusal
 

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from vdeploy.core.files import cache_dir
 from vdeploy.benchmark.ways import Way
 from vdeploy.bundle import Bundle
 from vdeploy.core.errors import ClientError
+from vdeploy.core.files import cache_dir
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.clips import frame_indices
 from vdeploy.core.progress import track
 from vdeploy.export.activations import observe
 from vdeploy.export.calibration import ClipSet
 from vdeploy.export.quantization.agreement import Agreement, measure_agreement
+from vdeploy.video.clips import frame_indices
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.core.progress import say
 from vdeploy.core.errors import ExportError
+from vdeploy.core.progress import say
 from vdeploy.export.quantization.agreement import Agreement
 from vdeploy.export.quantization.flavours import Flavour
 from vdeploy.export.quantization.histograms import collect_histograms

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vdeploy.core.errors import ExportError
 from vdeploy.core.files import atomic_write, remove_stale
 from vdeploy.core.progress import track
-from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt.inspection import engine_types, refuse_other_types, refuse_other_weights
 from vdeploy.export.tensorrt.layers import ComputeLayer, compute_layers, network_precision, refuse_other_precision
 from vdeploy.export.tensorrt.monitor import Progress, interruption, progress_monitor

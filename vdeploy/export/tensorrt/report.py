@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vdeploy.core.files import sha256_of
 from vdeploy.core.errors import ExportError
+from vdeploy.core.files import sha256_of
 from vdeploy.export.tensorrt.inspection import precision_of_weights, refuse_other_weights
 from vdeploy.export.tensorrt.layers import ComputeLayer, network_precision
 from vdeploy.export.tensorrt.network import Shapes

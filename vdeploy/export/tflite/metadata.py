@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.clips import ClipSpec
 from vdeploy import __version__
 from vdeploy.core.errors import BundleError
 from vdeploy.export.tflite.flatbuffer import open_model, with_buffer
+from vdeploy.video.clips import ClipSpec
 
 __all__ = ["BUFFER", "Metadata", "add_metadata", "read_metadata"]
 

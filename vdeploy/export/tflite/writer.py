@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from training.extractor import FeatureExtractor
+from vdeploy.core.errors import ExportError
 from vdeploy.core.files import atomic_write, staging_folder
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.core.errors import ExportError
 from vdeploy.export.stage_graphs import ClassifierGraph, ExtractorGraph
 from vdeploy.export.tflite.conversion import convert
 from vdeploy.export.tflite.metadata import Metadata, add_metadata

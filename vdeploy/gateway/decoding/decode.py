@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 
-from training.clips import read_clip
-from vdeploy.core.errors import ClipError
-from vdeploy.core.errors import SourceError
+from vdeploy.core.errors import ClipError, SourceError
 from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.gateway.decoding.live import watch_live
 from vdeploy.timelines.sampling import VideoSampler
+from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
     from vdeploy.timelines.windows import WindowPlan

@@ -12,9 +12,9 @@ import json
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from training.clips import ClipSpec
 from vdeploy.gateway.limits import DecodingLimits
 from vdeploy.timelines.windows import WindowPlan
+from vdeploy.video.clips import ClipSpec
 
 __all__ = ["MAX_LINE_BYTES", "Job", "write_message"]
 

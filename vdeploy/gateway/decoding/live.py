@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 import cv2
 
-from training.capture import resize
 from vdeploy.gateway.decoding.job import Job, write_message
+from vdeploy.video.reader import resize
 from vdeploy.watch.source import parse_source
 
 __all__ = ["watch_live"]

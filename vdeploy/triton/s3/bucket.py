@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vdeploy.core.files import atomic_write
 from vdeploy.core.errors import RepositoryError
+from vdeploy.core.files import atomic_write
 from vdeploy.core.lazy_imports import require
 from vdeploy.triton.s3.address import S3Address
 

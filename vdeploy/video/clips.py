@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.capture import SEEK_LEAD_FRAMES, Capture, check_file, is_iso, one_opencv_thread, silence
 from vdeploy.core.errors import ClipError
+from vdeploy.video.reader import SEEK_LEAD_FRAMES, Capture, check_file, is_iso, one_opencv_thread, silence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator
@@ -58,7 +58,7 @@ class ClipSpec:
         size: Height and width of a frame in pixels, H = W; the aspect ratio is not kept.
         sampling: ``"uniform"``: the middle frames of T equal parts of the clip.
         interpolation: ``"area"``: pixel area averaging when shrinking, bilinear when enlarging.
-        views: Samplings of T frames to take in one decoding, V; see `training.views`.
+        views: Samplings of T frames to take in one decoding, V; see `vdeploy.video.temporal_views`.
     """
 
     frames: int = 16

@@ -52,7 +52,7 @@ def deal(frames: npt.NDArray[np.uint8], views: int, chosen: Sequence[int]) -> np
     """Splits the frames of a clip decoded with V views.
 
     Args:
-        frames: ``uint8[V * T, H, W, 3]``, as in `training.clips.Clip`.
+        frames: ``uint8[V * T, H, W, 3]``, as in `vdeploy.video.clips.Clip`.
         views: V.
         chosen: The views wanted.
 

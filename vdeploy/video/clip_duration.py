@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from training.capture import Capture
 from vdeploy.core.errors import ClipError
+from vdeploy.video.reader import Capture
 
 __all__ = ["median_seconds"]
 

@@ -1,0 +1,1 @@
+"""Videos: one decoder, and how a clip becomes frames."""
