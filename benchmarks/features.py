@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from training.dataset import Dataset, scan
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
@@ -32,6 +31,7 @@ from training.layers import DIMENSIONS
 from training.synth import synthesize
 from training.weights import Weights, find_weights
 from vdeploy.core.errors import UserError
+from vdeploy.dataset import Dataset, scan
 from vdeploy.video.clips import ClipSpec, read_clips
 
 GOAL = 0.9

@@ -225,13 +225,13 @@ def fill_the_disk(*_: object, **__: object) -> None:
 
 
 def test_a_full_disk_is_no_defect(vdeploy, monkeypatch):
-    monkeypatch.setattr("vdeploy.inspection.inspect_dataset", fill_the_disk)
+    monkeypatch.setattr("vdeploy.dataset.validation.inspect_dataset", fill_the_disk)
     line = one_line(vdeploy("data", "scan", "."), 1)
     assert line == "runs/big.npy: No space left on device; free some space, or choose another place"
 
 
 def test_a_defect_is_one_line_and_code_70(vdeploy, monkeypatch):
-    monkeypatch.setattr("vdeploy.inspection.inspect_dataset", fail)
+    monkeypatch.setattr("vdeploy.dataset.validation.inspect_dataset", fail)
     line = one_line(vdeploy("data", "scan", "."), 70)
     assert line == "internal error, ZeroDivisionError: a bug; add --debug for the traceback and report it"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vdeploy.core.errors import DatasetError
-from vdeploy.inspection import inspect_dataset
+from vdeploy.dataset.validation import inspect_dataset
 
 BROKEN = {
     "non_violent/empty.mp4": "is empty",

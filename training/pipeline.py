@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from training.dataset import Dataset, scan
 from training.devices import is_chief, meet, open_strategy
 from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
@@ -26,6 +25,7 @@ from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import publish_folder, sha256_of, write_text
 from vdeploy.core.progress import say, track
 from vdeploy.core.timestamps import now
+from vdeploy.dataset import Dataset, scan
 from vdeploy.video.clip_duration import median_seconds
 
 __all__ = ["extract_source", "scan_source", "train"]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.dataset.layout import VIDEO_SUFFIXES
 from vdeploy.core.errors import ClipError, UserError
+from vdeploy.dataset.layout import VIDEO_SUFFIXES
 from vdeploy.timelines.decoding import EndOfVideo, sample_videos
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.dataset import Dataset, LabelledClip, Problem, scan
 from training.evaluation import Evaluation
 from training.evaluation import evaluate as measure
 from training.pipeline import extract_source
@@ -20,6 +19,7 @@ from training.trainer import predict
 from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import ClipError, DatasetError, RunError
 from vdeploy.core.progress import track
+from vdeploy.dataset import Dataset, LabelledClip, Problem, scan
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.video.clips import read_clips
 

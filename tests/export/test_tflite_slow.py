@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from training.classifier import build_classifier
-from training.dataset import scan
 from training.extractor import FeatureExtractor
 from training.recipe import ModelSection, load_recipe
 from training.trainer import predict
 from training.weights import find_weights
+from vdeploy.dataset import scan
 from vdeploy.export.tflite import (
     Metadata,
     Quantization,

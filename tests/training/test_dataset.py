@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from training.dataset import Dataset, LabelledClip, Problem, scan
-from training.dataset.splits import draw_splits
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import sha256_of
+from vdeploy.dataset import Dataset, LabelledClip, Problem, scan
+from vdeploy.dataset.splits import draw_splits
 
 SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
@@ -183,7 +183,7 @@ def test_what_must_not_be_read_is_a_problem(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return sha256_of(path)
 
-    monkeypatch.setattr("training.dataset.scanning.sha256_of", forbid)
+    monkeypatch.setattr("vdeploy.dataset.scanning.sha256_of", forbid)
     problems = scan(tmp_path).problems
     assert [problem.path for problem in problems] == ["fight/000.avi", "normal/000.avi"]
     assert problems[0].reason == "cannot be read (Permission denied)"

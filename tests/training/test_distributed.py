@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.dataset import Dataset, scan
 from training.distributed import cpus_per_worker, fill_on_cluster, portion_size
 from training.feature_store import FeatureStore
 from training.features import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
@@ -24,6 +23,7 @@ from training.recipe import Recipe, load_recipe
 from training.synth import synthesize
 from training.weights import find_weights
 from vdeploy.core.errors import MissingExtraError, StudyError
+from vdeploy.dataset import Dataset, scan
 
 WEIGHTS = find_weights("random", "avg")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")

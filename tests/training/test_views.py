@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.videos import read_number, write_numbered
-from training.dataset import Dataset, scan
 from training.feature_store import FeatureKey, FeatureStore
 from training.features import Extraction, extract_dataset
 from training.recipe import load_recipe
 from training.sharded_features import ShardedFeatures
 from vdeploy.core.errors import RecipeError
+from vdeploy.dataset import Dataset, scan
 from vdeploy.video.clips import LONG_GAP_FRAMES, ClipSpec, frame_indices, read_clip
 from vdeploy.video.temporal_views import deal, offsets, row_name
 

@@ -23,7 +23,7 @@ def scan(
     json: JsonOption = False,
 ) -> None:
     """Count the clips of each class and split, and name those that cannot be used."""
-    from vdeploy.inspection import inspect_dataset  # noqa: PLC0415  keeps --help fast
+    from vdeploy.dataset.validation import inspect_dataset  # noqa: PLC0415  keeps --help fast
 
     result = inspect_dataset(source, positive=positive or (), seed=seed, decode=decode, strict=strict)
     if csv:

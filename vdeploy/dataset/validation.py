@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.dataset import Dataset, Problem, scan
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.progress import track
+from vdeploy.dataset import Dataset, Problem, scan
 from vdeploy.video.clips import Clip, ClipSpec, read_clips
 
 __all__ = ["Inspection", "inspect_dataset"]

@@ -8,9 +8,9 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from training.dataset.table import COLUMNS, read_table
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import write_text
+from vdeploy.dataset.table import COLUMNS, read_table
 
 __all__ = ["SPLITS", "Dataset", "LabelledClip", "Problem"]
 

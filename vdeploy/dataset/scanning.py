@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from training.dataset.layout import Entry, Listing, list_csv, list_folder
-from training.dataset.names import assign_labels
-from training.dataset.records import SPLITS, Dataset, LabelledClip, Problem
-from training.dataset.splits import draw_splits
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import sha256_of
+from vdeploy.dataset.labels import assign_labels
+from vdeploy.dataset.layout import Entry, Listing, list_csv, list_folder
+from vdeploy.dataset.records import SPLITS, Dataset, LabelledClip, Problem
+from vdeploy.dataset.splits import draw_splits
 
 __all__ = ["scan"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.dataset.records import Dataset, LabelledClip, Problem
-from training.dataset.scanning import scan
+from vdeploy.dataset.records import Dataset, LabelledClip, Problem
+from vdeploy.dataset.scanning import scan
 
 __all__ = ["Dataset", "LabelledClip", "Problem", "scan"]

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from training.dataset.records import LabelledClip
+from vdeploy.dataset.records import LabelledClip
 
 __all__ = ["draw_splits"]
 

@@ -7,8 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import TextIO
 
-from training.dataset.names import split_of
 from vdeploy.core.errors import DatasetError
+from vdeploy.dataset.labels import split_of
 
 __all__ = ["COLUMNS", "Row", "read_table"]
 

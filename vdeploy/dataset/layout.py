@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from training.dataset.names import listing, split_of
-from training.dataset.records import Problem
-from training.dataset.table import read_table
 from vdeploy.core.errors import DatasetError
+from vdeploy.dataset.labels import listing, split_of
+from vdeploy.dataset.records import Problem
+from vdeploy.dataset.table import read_table
 
 __all__ = ["VIDEO_SUFFIXES", "Entry", "Listing", "list_csv", "list_folder"]
 
