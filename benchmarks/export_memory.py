@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.output import add_output_options, give
-from training.extractor import weight_count
 from training.recipe import load_recipe
+from vdeploy.models.backbones.vgg19.model import weight_count
 
 TIMES = 4
 """The limit, as a multiple of the FP32 weights."""

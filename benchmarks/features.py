@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
-from training.layers import DIMENSIONS
 from training.synth import synthesize
-from training.weights import Weights, find_weights
 from vdeploy.core.errors import UserError
 from vdeploy.dataset import Dataset, scan
+from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+from vdeploy.models.weights import Weights, find_weights
 from vdeploy.video.clips import ClipSpec, read_clips
 
 GOAL = 0.9

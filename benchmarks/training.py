@@ -9,7 +9,7 @@ Features are synthetic, ``N x 16 x 4096``. All figures come from one run, so tha
   ``batch``, ``prefetch``, ``compile``, ``fit``;
 - ours: `training.trainer.Trainer` with the default recipe's network, which has a normalisation and dropout beside
   the same layers, and once more without the dropout, as the baseline has none; the time includes the validation of
-  100 clips. What is dropped is not multiplied (see `training.forward.draw_dropout`): the share of the peak counts the
+  100 clips. What is dropped is not multiplied (see `vdeploy.models.heads.lstm.training_step.draw_dropout`): the share of the peak counts the
   arithmetic that is done, not what is saved.
 
 The first epoch of each compiles and is left out; the median of the others counts. FLOPs: a matrix product m x k by

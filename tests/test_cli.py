@@ -21,11 +21,11 @@ import typer
 from tests.test_signing import make_keys
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.videos import solid_frame, write_video
-from training.layers import DIMENSIONS
 from vdeploy import __version__
 from vdeploy.cli import app as cli
 from vdeploy.core.errors import BundleError
 from vdeploy.formats import FORMATS
+from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 from vdeploy.video.clips import ClipSpec, read_clip
 
 ROOT = Path(__file__).parents[1]

@@ -16,15 +16,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.extractor import FeatureExtractor, Layer
 from training.feature_store import FeatureStore
 from training.features import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store, missing_tasks
 from training.recipe import Recipe
-from training.weights import Weights, find_weights
 from vdeploy.core.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError
 from vdeploy.core.lazy_imports import load_tensorflow, require
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor, Layer
+from vdeploy.models.weights import Weights, find_weights
 from vdeploy.video.clips import ClipSpec
 
 __all__ = ["LOCAL", "cpus_per_worker", "fill_on_cluster", "portion_size"]

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.batches import FeatureRows
-from training.extractor import DIMENSIONS, FeatureExtractor, Layer
 from training.feature_store import FeatureKey, FeatureStore
 from training.sharded_features import ShardedFeatures
-from training.weights import Weights
 from vdeploy.core.errors import ClipError, DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, Problem
+from vdeploy.models.backbones.vgg19.model import DIMENSIONS, FeatureExtractor, Layer
+from vdeploy.models.weights import Weights
 from vdeploy.video.clips import Clip, ClipSpec, read_clips
 from vdeploy.video.temporal_views import deal, offsets, row_name
 

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.batches import EpochPlan
-from training.forward import Dropout, draw_dropout, leave_out, normalize, probabilities, take_features
 from training.optimizer import AdamW, read
 from training.precision import Precision
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.models.heads.lstm.training_step import (
+    Dropout,
+    draw_dropout,
+    leave_out,
+    normalize,
+    probabilities,
+    take_features,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,7 +29,7 @@ __all__ = ["TrainingLoop"]
 
 
 _COMPILED_FROM = 128
-"""Clips of a replica's share from which XLA is worth its overhead for the recurrence alone; see `training.lstm`."""
+"""Clips of a replica's share from which XLA is worth its overhead for the recurrence alone; see `vdeploy.models.heads.lstm.recurrence`."""
 
 
 class TrainingLoop:
@@ -34,7 +41,7 @@ class TrainingLoop:
     is drawn for the global batch, so that one device and several compute the same.
 
     Args:
-        weights: First values of the weights, in the order of `training.forward.probabilities`.
+        weights: First values of the weights, in the order of `vdeploy.models.heads.lstm.training_step.probabilities`.
         recipe: Model, optimizer and training sections apply.
         loss: Targets and probabilities, ``[B, 2]`` each, to losses ``[B]``.
         schedule: Learning rate for a step.

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from training.batches import FeatureSplit, plan_epoch
-from training.classifier import build_classifier
 from training.devices import open_strategy
 from training.loop import TrainingLoop
 from training.losses import focal_loss
@@ -20,6 +19,7 @@ from training.recipe import Recipe, TrainingSection
 from training.schedule import learning_rate_schedule
 from training.tables import Tables
 from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.models.heads.lstm.model import build_classifier
 
 __all__ = ["EpochTimer", "StepTime", "measure_step", "synthetic_split"]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from training.devices import is_chief, meet, open_strategy
-from training.extractor import FeatureExtractor
 from training.feature_store import FeatureStore
 from training.features import Extraction, extract_dataset, feature_key
 from training.outcome import Outcome, judge, mistakes
@@ -20,12 +19,13 @@ from training.recipe import Recipe
 from training.report import ReportData, write_report
 from training.run import CLASSIFIER, CLIPS, Run, RunInfo, toolchain, write_run
 from training.trainer import FeatureSplit, Trainer
-from training.weights import Weights, find_weights
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import publish_folder, sha256_of, write_text
 from vdeploy.core.progress import say, track
 from vdeploy.core.timestamps import now
 from vdeploy.dataset import Dataset, scan
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+from vdeploy.models.weights import Weights, find_weights
 from vdeploy.video.clip_duration import median_seconds
 
 __all__ = ["extract_source", "scan_source", "train"]

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from training.layers import Layer
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import require
+from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.video.clips import ClipSpec
 
 if sys.version_info >= (3, 11):

@@ -9,12 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.extractor import DIMENSIONS, FeatureExtractor
 from training.recipe import Recipe, load_recipe, recipe_toml
-from training.weights import Weights, find_weights
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.files import sha256_of, write_json, write_text
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.backbones.vgg19.model import DIMENSIONS, FeatureExtractor
+from vdeploy.models.weights import Weights, find_weights
 
 if TYPE_CHECKING:
     import keras

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from training.batches import EpochPlan, FeatureSplit
-from training.forward import normalize
 from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.models.heads.lstm.training_step import normalize
 
 if TYPE_CHECKING:
     import numpy as np

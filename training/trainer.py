@@ -13,7 +13,6 @@ import numpy as np
 
 from training.batches import FeatureRows, FeatureSplit, plan_epoch
 from training.checkpoints import Checkpoint, CheckpointFolder
-from training.classifier import build_classifier
 from training.devices import is_chief, open_strategy
 from training.history import EpochRecord, history_csv
 from training.loop import TrainingLoop
@@ -26,6 +25,7 @@ from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow, require
 from vdeploy.core.progress import say, track
+from vdeploy.models.heads.lstm.model import build_classifier
 
 if TYPE_CHECKING:
     import keras

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from training.layers import Layer
-from training.weights import FILES, keras_cache
 from vdeploy.core.errors import UserError
+from vdeploy.models.backbones.vgg19.feature_layers import Layer
+from vdeploy.models.weights import FILES, keras_cache
 from vdeploy.triton.install import local_install
 from vdeploy.triton.python_backend import find_libpython
 

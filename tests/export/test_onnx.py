@@ -170,8 +170,8 @@ FC2 = """
     import numpy as np
     import onnx
 
-    from training.extractor import FeatureExtractor
-    from training.weights import find_weights
+    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+    from vdeploy.models.weights import find_weights
     from vdeploy.export.onnx import extractor_to_onnx
     from vdeploy.export.parity import synthetic_frames
 

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from training.classifier import build_classifier
 from training.recipe import ModelSection
 from training.trainer import predict
 from vdeploy.core.errors import BundleError, ExportError
@@ -20,6 +19,7 @@ from vdeploy.export.savedmodel import (
     found_precision,
     pipeline_to_savedmodel,
 )
+from vdeploy.models.heads.lstm.model import build_classifier
 from vdeploy.runtimes.tensorflow import TensorFlowRuntime
 
 

@@ -11,11 +11,8 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from training.classifier import build_classifier
-from training.extractor import FeatureExtractor
 from training.recipe import ModelSection
 from training.trainer import predict
-from training.weights import find_weights
 from vdeploy.bundle import Parity, TensorSpec
 from vdeploy.core.errors import ParityError
 from vdeploy.core.lazy_imports import load_keras
@@ -30,6 +27,9 @@ from vdeploy.export.tflite import (
 )
 from vdeploy.export.tflite.flatbuffer import load_schema, open_model
 from vdeploy.formats import FORMATS
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.models.weights import find_weights
 from vdeploy.runtimes.litert import LiteRtRuntime
 from vdeploy.video.clips import ClipSpec
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.classifier import build_classifier
 from training.recipe import ModelSection
 from vdeploy.core.errors import ExportError
 from vdeploy.export.tflite import (
@@ -15,6 +14,7 @@ from vdeploy.export.tflite import (
     conversion,
     extractor_to_tflite,
 )
+from vdeploy.models.heads.lstm.model import build_classifier
 from vdeploy.video.clips import ClipSpec
 
 SIZE, FRAMES, DIM = 32, 4, 512

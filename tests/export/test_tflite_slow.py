@@ -10,11 +10,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from training.classifier import build_classifier
-from training.extractor import FeatureExtractor
 from training.recipe import ModelSection, load_recipe
 from training.trainer import predict
-from training.weights import find_weights
 from vdeploy.dataset import scan
 from vdeploy.export.tflite import (
     Metadata,
@@ -23,6 +20,9 @@ from vdeploy.export.tflite import (
     extractor_to_tflite,
     found_precision,
 )
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.models.weights import find_weights
 from vdeploy.runtimes.litert import LiteRtRuntime
 from vdeploy.video.clips import ClipSpec, read_clip
 
@@ -107,8 +107,8 @@ FC2 = """
     import numpy as np
 
     from vdeploy.video.clips import ClipSpec
-    from training.extractor import FeatureExtractor
-    from training.weights import find_weights
+    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+    from vdeploy.models.weights import find_weights
     from vdeploy.export.parity import synthetic_frames
     from vdeploy.export.tflite import Metadata, Quantization, extractor_to_tflite, found_precision
     from vdeploy.runtimes.litert import LiteRtRuntime

@@ -21,9 +21,9 @@ from training.features import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_ke
 from training.pipeline import extract_source
 from training.recipe import Recipe, load_recipe
 from training.synth import synthesize
-from training.weights import find_weights
 from vdeploy.core.errors import MissingExtraError, StudyError
 from vdeploy.dataset import Dataset, scan
+from vdeploy.models.weights import find_weights
 
 WEIGHTS = find_weights("random", "avg")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.extractor import DIMENSIONS, FeatureExtractor, flops_per_frame, weight_count
-from training.weights import Weights, find_weights
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.backbones.vgg19.model import DIMENSIONS, FeatureExtractor, flops_per_frame, weight_count
+from vdeploy.models.weights import Weights, find_weights
 
 RANDOM = Weights("random", None, "0" * 64)
 

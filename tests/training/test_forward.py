@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.classifier import build_classifier
-from training.forward import Dropout, draw_dropout, leave_out, normalize, probabilities, take_features
 from training.recipe import ModelSection, Pooling
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.models.heads.lstm.training_step import (
+    Dropout,
+    draw_dropout,
+    leave_out,
+    normalize,
+    probabilities,
+    take_features,
+)
 
 
 @pytest.fixture(scope="module")

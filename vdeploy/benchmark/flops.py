@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.layers import Layer
+from vdeploy.models.backbones.vgg19.feature_layers import Layer
 
 if TYPE_CHECKING:
     from vdeploy.benchmark.record import What

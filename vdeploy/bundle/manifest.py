@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.layers import Layer
+from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.video.clips import ClipSpec
 
 __all__ = [

@@ -44,8 +44,8 @@ def features(
 ) -> None:
     """Extract VGG19 features of all clips into the store, going on where it stopped."""
     from training.pipeline import extract_source, scan_source  # noqa: PLC0415  keeps --help fast
-    from training.weights import find_weights  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
+    from vdeploy.models.weights import find_weights  # noqa: PLC0415  keeps --help fast
 
     if workers and not ray:
         raise typer.BadParameter("needs a cluster: give --ray ADDRESS or --ray local", param_hint="--workers")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from training.layers import DIMENSIONS
+from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 
 if TYPE_CHECKING:
     from vdeploy.serving.target import Target

@@ -16,10 +16,10 @@ import numpy as np
 from training.feature_store import FeatureStore
 from training.features import extract_dataset, feature_key
 from training.run import CLIPS, Run
-from training.weights import Weights
 from vdeploy.core.errors import ClipError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.dataset import Dataset, LabelledClip
+from vdeploy.models.weights import Weights
 from vdeploy.video.clips import ClipSpec, frame_indices, read_clips
 
 if TYPE_CHECKING:

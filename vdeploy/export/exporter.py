@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.run import Run
-from training.weights import Weights
 from vdeploy import __version__
 from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Classifier, Extractor, Manifest
 from vdeploy.bundle.golden import GOLDEN
@@ -20,6 +19,7 @@ from vdeploy.export.job import ExportOptions
 from vdeploy.export.maker import Maker, Proven
 from vdeploy.export.rejected import RejectedFolder, Rejection
 from vdeploy.formats import Format
+from vdeploy.models.weights import Weights
 
 __all__ = ["Exported", "export_run"]
 

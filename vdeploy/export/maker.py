@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 
 from training.run import Run, toolchain
-from training.weights import Weights
 from vdeploy.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
 from vdeploy.bundle.golden import GoldenClips
 from vdeploy.core.progress import say
@@ -20,6 +19,7 @@ from vdeploy.export.prover import FEW_CLIPS, Prover
 from vdeploy.export.reference import Reference
 from vdeploy.export.sources import Sources
 from vdeploy.formats import Format
+from vdeploy.models.weights import Weights
 from vdeploy.runtimes.base import Runtime
 
 __all__ = ["Maker", "Proven"]

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.extractor import FeatureExtractor
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import load_tensorflow, require
 from vdeploy.export.onnx_graph import without_weights
 from vdeploy.export.onnx_names import rename_canonically
 from vdeploy.export.vgg19_graph import build_vgg19_graph
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 
 if TYPE_CHECKING:
     import keras

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from training.run import Run
 from training.trainer import predict
-from training.weights import Weights
 from vdeploy.bundle.manifest import Stage, TensorSpec
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.memory import give_back
+from vdeploy.models.weights import Weights
 from vdeploy.video.clips import ClipSpec
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from training.extractor import FeatureExtractor
+    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 
 __all__ = ["Reference", "in_float32"]
 

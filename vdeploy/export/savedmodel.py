@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.extractor import FeatureExtractor
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import publish_folder, staging_folder
 from vdeploy.core.lazy_imports import load_tensorflow, require
 from vdeploy.export.jpeg_graph import decode_jpegs
 from vdeploy.export.stage_graphs import ClassifierGraph, ExtractorGraph
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 
 if TYPE_CHECKING:
     import keras

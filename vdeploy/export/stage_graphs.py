@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.classifier import NORMALIZATION_EPSILON
-from training.extractor import IMAGENET_MEAN_RGB, FeatureExtractor
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.models.backbones.vgg19.model import IMAGENET_MEAN_RGB, FeatureExtractor
+from vdeploy.models.heads.lstm.model import NORMALIZATION_EPSILON
 
 if TYPE_CHECKING:
     import keras
@@ -79,7 +79,7 @@ class ExtractorGraph:
 
 
 class ClassifierGraph:
-    """Normalisation, LSTM, pooling over time, dense layer, softmax; see `training.classifier.build_classifier`.
+    """Normalisation, LSTM, pooling over time, dense layer, softmax; see `vdeploy.models.heads.lstm.model.build_classifier`.
 
     The product of all T frames with the LSTM's kernel is one matrix product; the T small steps that are left are
     unrolled. Full-integer quantization needs that, and it is faster than a loop.

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.extractor import IMAGENET_MEAN_RGB, FeatureExtractor
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx_graph import is_large
 from vdeploy.export.onnx_weights import refer
+from vdeploy.models.backbones.vgg19.model import IMAGENET_MEAN_RGB, FeatureExtractor
 
 if TYPE_CHECKING:
     import numpy.typing as npt

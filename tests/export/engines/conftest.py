@@ -21,9 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vgg() -> onnx.ModelProto:
     """VGG19 up to ``avg``, random weights, 32 pixels; read only."""
-    from training.extractor import FeatureExtractor
-    from training.weights import find_weights
     from vdeploy.export.onnx import extractor_to_onnx
+    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+    from vdeploy.models.weights import find_weights
 
     return extractor_to_onnx(FeatureExtractor("avg", find_weights("random", "avg"), size=32))
 
@@ -31,9 +31,9 @@ def vgg() -> onnx.ModelProto:
 @pytest.fixture(scope="session")
 def classifier() -> onnx.ModelProto:
     """The classifier of the default recipe, random weights; read only."""
-    from training.classifier import build_classifier
     from training.recipe import load_recipe
     from vdeploy.export.onnx import classifier_to_onnx
+    from vdeploy.models.heads.lstm.model import build_classifier
 
     return classifier_to_onnx(build_classifier(16, 512, load_recipe("default").model))
 

@@ -26,9 +26,9 @@ def build(network: Path, engine: Path, precision: str) -> EngineReport:
 @pytest.fixture(scope="module")
 def extractors(tmp_path_factory) -> dict[str, Path]:
     """VGG19 on 224 pixels by precision, random weights."""
-    from training.extractor import FeatureExtractor
-    from training.weights import find_weights
     from vdeploy.export.onnx import extractor_to_onnx
+    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+    from vdeploy.models.weights import find_weights
 
     folder = tmp_path_factory.mktemp("extractors")
     model = extractor_to_onnx(FeatureExtractor("avg", find_weights("random", "avg")))

@@ -11,7 +11,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from training.extractor import flops_per_frame
 from vdeploy.bundle import digest_of
 from vdeploy.contents.describe import describe
 from vdeploy.core.errors import BundleError, MissingExtraError
@@ -23,6 +22,7 @@ from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
+from vdeploy.models.backbones.vgg19.model import flops_per_frame
 from vdeploy.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.runtimes.openvino import GRAPH, OpenVinoRuntime
 

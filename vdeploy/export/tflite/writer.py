@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from training.extractor import FeatureExtractor
 from vdeploy.core.errors import ExportError
 from vdeploy.core.files import atomic_write, staging_folder
 from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.export.stage_graphs import ClassifierGraph, ExtractorGraph
 from vdeploy.export.tflite.conversion import convert
 from vdeploy.export.tflite.metadata import Metadata, add_metadata
+from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 
 if TYPE_CHECKING:
     import keras

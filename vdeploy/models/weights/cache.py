@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from training.weights.places import PlaceError, Stream, places
-from training.weights.published import WeightsFile
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.files import atomic_write
 from vdeploy.core.progress import say, track
+from vdeploy.models.weights.published import WeightsFile
+from vdeploy.models.weights.sources import PlaceError, Stream, places
 
 __all__ = ["OnProgress", "fetch", "keras_cache"]
 

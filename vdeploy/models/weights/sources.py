@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from training.weights.published import SourcePackage, WeightsFile
 from vdeploy.core.progress import say
+from vdeploy.models.weights.published import SourcePackage, WeightsFile
 
 __all__ = ["PlaceError", "Stream", "places"]
 

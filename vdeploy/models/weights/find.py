@@ -6,11 +6,11 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from training.layers import POOLED_BLOCKS, Layer
-from training.weights.cache import OnProgress, fetch
-from training.weights.published import FILES
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.files import sha256_of
+from vdeploy.models.backbones.vgg19.feature_layers import POOLED_BLOCKS, Layer
+from vdeploy.models.weights.cache import OnProgress, fetch
+from vdeploy.models.weights.published import FILES
 
 __all__ = ["Weights", "find_weights"]
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from training.layers import Layer
+from vdeploy.models.backbones.vgg19.feature_layers import Layer
 
 __all__ = ["FILES", "SourcePackage", "WeightsFile"]
 

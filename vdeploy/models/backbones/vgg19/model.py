@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from training.layers import BLOCK_SCALES, DIMENSIONS, POOLED_BLOCKS, Layer
-from training.weights import Weights
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.models.backbones.vgg19.feature_layers import BLOCK_SCALES, DIMENSIONS, POOLED_BLOCKS, Layer
+from vdeploy.models.weights import Weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from training.weights.cache import fetch, keras_cache
-from training.weights.find import Weights, find_weights
-from training.weights.published import FILES, SourcePackage, WeightsFile
+from vdeploy.models.weights.cache import fetch, keras_cache
+from vdeploy.models.weights.find import Weights, find_weights
+from vdeploy.models.weights.published import FILES, SourcePackage, WeightsFile
 
 __all__ = ["FILES", "SourcePackage", "Weights", "WeightsFile", "fetch", "find_weights", "keras_cache"]

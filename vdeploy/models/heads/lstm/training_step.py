@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from training.classifier import NORMALIZATION_EPSILON
-from training.lstm import recurrence
 from training.recipe import Pooling
 from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.models.heads.lstm.model import NORMALIZATION_EPSILON
+from vdeploy.models.heads.lstm.recurrence import recurrence
 
 __all__ = ["Dropout", "draw_dropout", "leave_out", "normalize", "probabilities", "take_features"]
 
@@ -134,7 +134,7 @@ def probabilities(
         features: ``[T, B, F]``, normalised, in the compute type; what is dropped is left out already.
         dropout: Dropout of these clips, or ``None``.
         pooling: As in `build_classifier`.
-        compiled: As in `training.lstm.recurrence`.
+        compiled: As in `vdeploy.models.heads.lstm.recurrence.recurrence`.
 
     Returns:
         ``float32[B, 2]``.

@@ -1,0 +1,1 @@
+"""Models: backbones that turn frames into features, heads that turn features into verdicts."""

@@ -1,0 +1,1 @@
+"""Backbones: frames in, features out."""

@@ -1,0 +1,1 @@
+"""VGG19 (Simonyan and Zisserman 2015)."""
