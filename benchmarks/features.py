@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from training.feature_store import FeatureStore
-from training.features import extract_dataset, feature_key
 from training.synth import synthesize
 from vdeploy.core.errors import UserError
 from vdeploy.dataset import Dataset, scan
+from vdeploy.features.extraction import extract_dataset, feature_key
+from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 from vdeploy.models.weights import Weights, find_weights

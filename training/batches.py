@@ -18,7 +18,7 @@ __all__ = ["EpochPlan", "FeatureRows", "FeatureSplit", "plan_epoch"]
 
 
 class FeatureRows(Protocol):
-    """Features of clips, in memory or not: a NumPy array, or `training.sharded_features.ShardedFeatures`."""
+    """Features of clips, in memory or not: a NumPy array, or `vdeploy.features.memory_mapped.ShardedFeatures`."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from training.devices import is_chief, meet, open_strategy
-from training.feature_store import FeatureStore
-from training.features import Extraction, extract_dataset, feature_key
 from training.outcome import Outcome, judge, mistakes
 from training.recipe import Recipe
 from training.report import ReportData, write_report
@@ -24,6 +22,8 @@ from vdeploy.core.files import publish_folder, sha256_of, write_text
 from vdeploy.core.progress import say, track
 from vdeploy.core.timestamps import now
 from vdeploy.dataset import Dataset, scan
+from vdeploy.features.extraction import Extraction, extract_dataset, feature_key
+from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 from vdeploy.models.weights import Weights, find_weights
 from vdeploy.video.clip_duration import median_seconds

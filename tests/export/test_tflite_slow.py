@@ -43,10 +43,10 @@ def test_another_export_gives_the_same_bytes(tmp_path, quantized):
 @pytest.fixture(scope="module")
 def hockey_run(hockey, tmp_path_factory):
     """A run on the real clips with ImageNet weights, and its training and validation features."""
-    from training.feature_store import FeatureStore
-    from training.features import extract_dataset, feature_key
     from training.pipeline import train
     from vdeploy.core.files import cache_dir
+    from vdeploy.features.extraction import extract_dataset, feature_key
+    from vdeploy.features.store import FeatureStore
 
     root = cache_dir() / "features"
     run = train(hockey, tmp_path_factory.mktemp("hockey") / "run", load_recipe("default", ()), store_root=root)

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.distributed import cpus_per_worker, fill_on_cluster, portion_size
-from training.feature_store import FeatureStore
-from training.features import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
 from training.pipeline import extract_source
 from training.recipe import Recipe, load_recipe
 from training.synth import synthesize
 from vdeploy.core.errors import MissingExtraError, StudyError
 from vdeploy.dataset import Dataset, scan
+from vdeploy.features.extraction import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
+from vdeploy.features.ray_extraction import cpus_per_worker, fill_on_cluster, portion_size
+from vdeploy.features.store import FeatureStore
 from vdeploy.models.weights import find_weights
 
 WEIGHTS = find_weights("random", "avg")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.feature_store import FeatureKey, FeatureStore
 from vdeploy.core.errors import FeatureStoreError
+from vdeploy.features.store import FeatureKey, FeatureStore
 
 KEY = FeatureKey(spec_digest="a" * 64, layer="avg", weights_sha256="b" * 64, shape=(4, 8))
 
@@ -105,7 +105,7 @@ import resource, signal
 from pathlib import Path
 import numpy as np
 from vdeploy.core.errors import FeatureStoreError
-from training.feature_store import FeatureKey, FeatureStore
+from vdeploy.features.store import FeatureKey, FeatureStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = FeatureStore(Path({str(tmp_path)!r}), FeatureKey("a" * 64, "avg", "b" * 64, (4, 8)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

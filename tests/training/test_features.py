@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.feature_store import FeatureKey, FeatureStore
-from training.features import extract_dataset
 from vdeploy.core.errors import DatasetError
 from vdeploy.dataset import Dataset, scan
+from vdeploy.features.extraction import extract_dataset
+from vdeploy.features.store import FeatureKey, FeatureStore
 from vdeploy.video.clips import ClipSpec
 
 SPEC = ClipSpec(frames=4, size=32)
@@ -106,8 +106,8 @@ def test_a_killed_extraction_goes_on_where_it_stopped(dataset: Dataset, tmp_path
         import time
         from pathlib import Path
         from vdeploy.dataset import scan
-        from training.feature_store import FeatureStore
-        from training.features import extract_dataset
+        from vdeploy.features.store import FeatureStore
+        from vdeploy.features.extraction import extract_dataset
         from test_features import KEY, SPEC, MeanColour
 
         class Slow(MeanColour):

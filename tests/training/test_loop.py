@@ -10,9 +10,9 @@ import pytest
 from training import loop
 from training.batches import plan_epoch
 from training.recipe import Recipe, load_recipe
-from training.sharded_features import ShardedFeatures
 from training.trainer import FeatureSplit, Trainer, predict
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.features.memory_mapped import ShardedFeatures
 from vdeploy.models.heads.lstm.training_step import normalize
 
 LABELS = np.arange(44) % 2

@@ -16,7 +16,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from training.recipe import load_recipe
-from training.sharded_features import ShardedFeatures
+from vdeploy.features.memory_mapped import ShardedFeatures
 from training.trainer import FeatureSplit, Trainer
 
 folder, limit = Path(sys.argv[1]), float(sys.argv[2])

@@ -35,8 +35,8 @@ def judged(recipe: Recipe) -> tuple[Outcome, np.ndarray]:
     """A classifier that says what the first feature of the first frame says, on 40 clips."""
     import keras
 
-    from training.features import Extraction
     from vdeploy.dataset import Dataset, LabelledClip
+    from vdeploy.features.extraction import Extraction
 
     random = np.random.default_rng(0)
     labels = np.arange(40) % 2

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.sharded_features import ShardedFeatures
 from vdeploy.core.errors import FeatureStoreError
+from vdeploy.features.memory_mapped import ShardedFeatures
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.videos import read_number, write_numbered
-from training.feature_store import FeatureKey, FeatureStore
-from training.features import Extraction, extract_dataset
 from training.recipe import load_recipe
-from training.sharded_features import ShardedFeatures
 from vdeploy.core.errors import RecipeError
 from vdeploy.dataset import Dataset, scan
+from vdeploy.features.extraction import Extraction, extract_dataset
+from vdeploy.features.memory_mapped import ShardedFeatures
+from vdeploy.features.store import FeatureKey, FeatureStore
 from vdeploy.video.clips import LONG_GAP_FRAMES, ClipSpec, frame_indices, read_clip
 from vdeploy.video.temporal_views import deal, offsets, row_name
 

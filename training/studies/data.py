@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from training.features import Extraction, feature_key
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
 from training.trainer import FeatureSplit
+from vdeploy.features.extraction import Extraction, feature_key
 from vdeploy.models.weights import find_weights
 
 __all__ = ["StudyData", "load_study_data"]

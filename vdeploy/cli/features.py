@@ -54,7 +54,7 @@ def features(
     found = find_weights(chosen.features.weights, chosen.features.layer)
     on_cluster = 0
     if ray:
-        from training.distributed import fill_on_cluster  # noqa: PLC0415  only with --ray
+        from vdeploy.features.ray_extraction import fill_on_cluster  # noqa: PLC0415  only with --ray
 
         on_cluster = fill_on_cluster(
             dataset, chosen, found, store_root(store), address=ray, workers=workers or _WORKERS

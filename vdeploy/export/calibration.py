@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.feature_store import FeatureStore
-from training.features import extract_dataset, feature_key
 from training.run import CLIPS, Run
 from vdeploy.core.errors import ClipError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.dataset import Dataset, LabelledClip
+from vdeploy.features.extraction import extract_dataset, feature_key
+from vdeploy.features.store import FeatureStore
 from vdeploy.models.weights import Weights
 from vdeploy.video.clips import ClipSpec, frame_indices, read_clips
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.evaluation import evaluate
-from training.feature_store import FeatureStore
-from training.features import extract_dataset, feature_key
 from training.run import Run
 from vdeploy.bundle.manifest import HeldOut
 from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.export.calibration import recorded_clips
+from vdeploy.features.extraction import extract_dataset, feature_key
+from vdeploy.features.store import FeatureStore
 from vdeploy.formats import MAX_ACCURACY_LOSS, MIN_AGREEMENT, Format
 from vdeploy.video.clips import read_clip
 

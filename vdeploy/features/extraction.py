@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.batches import FeatureRows
-from training.feature_store import FeatureKey, FeatureStore
-from training.sharded_features import ShardedFeatures
 from vdeploy.core.errors import ClipError, DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, Problem
+from vdeploy.features.memory_mapped import ShardedFeatures
+from vdeploy.features.store import FeatureKey, FeatureStore
 from vdeploy.models.backbones.vgg19.model import DIMENSIONS, FeatureExtractor, Layer
 from vdeploy.models.weights import Weights
 from vdeploy.video.clips import Clip, ClipSpec, read_clips

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.sharded_features import ShardedFeatures
 from vdeploy.core.errors import FeatureStoreError
 from vdeploy.core.files import atomic_write, remove_stale, write_json
 from vdeploy.core.progress import say
+from vdeploy.features.memory_mapped import ShardedFeatures
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.feature_store import FeatureStore
-from training.features import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store, missing_tasks
 from training.recipe import Recipe
 from vdeploy.core.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError
 from vdeploy.core.lazy_imports import load_tensorflow, require
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset
+from vdeploy.features.extraction import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store, missing_tasks
+from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor, Layer
 from vdeploy.models.weights import Weights, find_weights
 from vdeploy.video.clips import ClipSpec

@@ -1,0 +1,1 @@
+"""Features: extracted once, kept in a store."""
