@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.calibration import Calibration, fit_calibration
-from training.evaluation import Evaluation, choose_threshold, evaluate
 from training.recipe import DecisionSection, Recipe
 from training.report import Mistake
 from training.trainer import predict
 from vdeploy.core.errors import ClipError
 from vdeploy.dataset import Dataset, LabelledClip
+from vdeploy.evaluation.calibration import Calibration, fit_calibration
+from vdeploy.evaluation.metrics import Evaluation, choose_threshold, evaluate
 from vdeploy.features.extraction import Extraction
 from vdeploy.video.clips import read_clip
 

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from training.evaluation import precision_recall_curve, roc_curve
 from vdeploy.core.svg_charts import ALARM, CALM, DASHES, INK, MUTED, PAPER, render_svg
+from vdeploy.evaluation.metrics import precision_recall_curve, roc_curve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from training.calibration import Reliability
+    from vdeploy.evaluation.calibration import Reliability
 
 __all__ = [
     "contact_sheet",

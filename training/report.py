@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from training import plots
-from training.calibration import Calibration, reliability
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
 from vdeploy.core.templates import template_environment
+from vdeploy.evaluation.calibration import Calibration, reliability
 
 if TYPE_CHECKING:
-    from training.evaluation import Evaluation
+    from vdeploy.evaluation.metrics import Evaluation
 
 __all__ = ["REPORT", "Mistake", "ReportData", "write_report"]
 

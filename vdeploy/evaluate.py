@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.evaluation import Evaluation
-from training.evaluation import evaluate as measure
 from training.pipeline import extract_source
 from training.recipe import Recipe
 from training.run import MANIFEST as RUN_MANIFEST
@@ -20,6 +18,8 @@ from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import ClipError, DatasetError, RunError
 from vdeploy.core.progress import track
 from vdeploy.dataset import Dataset, LabelledClip, Problem, scan
+from vdeploy.evaluation.metrics import Evaluation
+from vdeploy.evaluation.metrics import evaluate as measure
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.video.clips import read_clips
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from training import calibration, evaluation
-from training.calibration import Calibration, fit_calibration, log_loss, reliability
-from training.evaluation import choose_threshold, evaluate, precision_recall_curve, roc_curve
 from vdeploy.core.errors import DatasetError, MissingExtraError
+from vdeploy.evaluation import calibration
+from vdeploy.evaluation import metrics as evaluation
+from vdeploy.evaluation.calibration import Calibration, fit_calibration, log_loss, reliability
+from vdeploy.evaluation.metrics import choose_threshold, evaluate, precision_recall_curve, roc_curve
 
 
 def _clips(count: int, seed: int = 0, *, coarse: bool = False) -> tuple[np.ndarray, np.ndarray]:

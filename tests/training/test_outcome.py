@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.evaluation import choose_threshold
 from training.outcome import Outcome, judge
 from training.recipe import Recipe, load_recipe
+from vdeploy.evaluation.metrics import choose_threshold
 
 
 @pytest.mark.parametrize(

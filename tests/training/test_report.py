@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from training import plots
-from training.calibration import Calibration, reliability
-from training.evaluation import evaluate
 from training.report import ReportData, write_report
 from vdeploy.core.errors import MissingExtraError
+from vdeploy.evaluation.calibration import Calibration, reliability
+from vdeploy.evaluation.metrics import evaluate
 
 if TYPE_CHECKING:
     from pathlib import Path

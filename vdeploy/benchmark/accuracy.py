@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation import evaluate
 from vdeploy.benchmark.process import RowProcess
 from vdeploy.benchmark.record import What
 from vdeploy.benchmark.rounds import Contender
@@ -17,6 +16,7 @@ from vdeploy.bundle import HeldOut, Manifest
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, scan
+from vdeploy.evaluation.metrics import evaluate
 from vdeploy.export.held_out import alternate
 
 __all__ = ["HeldOutVideos", "figures_of_manifest"]

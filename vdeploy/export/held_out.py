@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.evaluation import evaluate
 from training.run import Run
 from vdeploy.bundle.manifest import HeldOut
 from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.dataset import Dataset, LabelledClip
+from vdeploy.evaluation.metrics import evaluate
 from vdeploy.export.calibration import recorded_clips
 from vdeploy.features.extraction import extract_dataset, feature_key
 from vdeploy.features.store import FeatureStore

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from training.calibration import log_loss, reliability
 from vdeploy.core.errors import DatasetError
+from vdeploy.evaluation.calibration import log_loss, reliability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
