@@ -7,7 +7,7 @@ Features are synthetic, ``N x 16 x 4096``. All figures come from one run, so tha
 - matmul peak: the best of several square products in each type, on the device that trains;
 - baseline: LSTM(128), Dense(64), Dense(2) in float32 as one writes it with Keras: ``from_tensor_slices``, ``shuffle``,
   ``batch``, ``prefetch``, ``compile``, ``fit``;
-- ours: `training.trainer.Trainer` with the default recipe's network, which has a normalisation and dropout beside
+- ours: `training.engine.trainer.Trainer` with the default recipe's network, which has a normalisation and dropout beside
   the same layers, and once more without the dropout, as the baseline has none; the time includes the validation of
   100 clips. What is dropped is not multiplied (see `vdeploy.models.heads.lstm.training_step.draw_dropout`): the share of the peak counts the
   arithmetic that is done, not what is saved.
@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from training.measure import synthetic_split
-from training.precision import COMPUTE_TYPES, choose_precision
+from training.engine.precision import COMPUTE_TYPES, choose_precision
+from training.engine.step_benchmark import synthetic_split
+from training.engine.trainer import FeatureSplit, Trainer
 from training.recipe import ModelSection, Recipe, load_recipe
-from training.trainer import FeatureSplit, Trainer
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 FRAMES, DIM = 16, 4096
@@ -172,7 +172,12 @@ def measure(clips: int, epochs: int, say: Callable[[str], None]) -> dict[str, An
             say(f"{name}, {precision}, batch {batch}")
             changed = load_recipe(
                 "default",
-                [*common, f"training.batch={batch}", f"training.precision={precision}", f"model.dropout={dropout}"],
+                [
+                    *common,
+                    f"training.batch={batch}",
+                    f"training.engine.precision={precision}",
+                    f"model.dropout={dropout}",
+                ],
             )
             seconds = statistics.median(our_epochs(split, changed)[1:])
             rows.append(row(name, batch, precision, dropout, seconds))

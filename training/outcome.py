@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.engine.trainer import predict
 from training.recipe import DecisionSection, Recipe
 from training.report import Mistake
-from training.trainer import predict
 from vdeploy.core.errors import ClipError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.evaluation.calibration import Calibration, fit_calibration

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from training.devices import is_chief, meet, open_strategy
+from training.engine.devices import is_chief, meet, open_strategy
+from training.engine.trainer import FeatureSplit, Trainer
 from training.outcome import Outcome, judge, mistakes
 from training.recipe import Recipe
 from training.report import ReportData, write_report
 from training.run import CLASSIFIER, CLIPS, Run, RunInfo, toolchain, write_run
-from training.trainer import FeatureSplit, Trainer
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import publish_folder, sha256_of, write_text
 from vdeploy.core.progress import say, track

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.engine.trainer import predict
 from training.pipeline import extract_source
 from training.recipe import Recipe
 from training.run import MANIFEST as RUN_MANIFEST
 from training.run import Run
-from training.trainer import predict
 from vdeploy.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import ClipError, DatasetError, RunError
 from vdeploy.core.progress import track

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from training.batches import FeatureSplit
-from training.measure import EpochTimer, synthetic_split
-from training.precision import Precision
+from training.engine.epoch_plan import FeatureSplit
+from training.engine.precision import Precision
+from training.engine.step_benchmark import EpochTimer, synthetic_split
 from training.recipe import load_recipe
 from vdeploy.benchmark import scaling
 from vdeploy.benchmark.scaling import Probe, ScalePoint, Study, run_study

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from training.trainer import predict
+from training.engine.trainer import predict
 from vdeploy.core.errors import ExportError
 from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.parity import synthetic_frames

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from training.trainer import predict
+from training.engine.trainer import predict
 from vdeploy.bundle import Bundle, Parity, Stage
 from vdeploy.core.errors import ParityError
 from vdeploy.export.parity import check_parity, synthetic_frames

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from training.engine.trainer import predict
 from training.recipe import ModelSection
-from training.trainer import predict
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow

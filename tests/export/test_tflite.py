@@ -11,8 +11,8 @@ import flatbuffers
 import numpy as np
 import pytest
 
+from training.engine.trainer import predict
 from training.recipe import ModelSection
-from training.trainer import predict
 from vdeploy.bundle import Parity, TensorSpec
 from vdeploy.core.errors import ParityError
 from vdeploy.core.lazy_imports import load_keras

@@ -10,8 +10,8 @@ import textwrap
 import numpy as np
 import pytest
 
+from training.engine.trainer import predict
 from training.recipe import ModelSection, load_recipe
-from training.trainer import predict
 from vdeploy.dataset import scan
 from vdeploy.export.tflite import (
     Metadata,

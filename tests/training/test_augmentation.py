@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.augmentation import draw_frames, draw_mixing
-from training.batches import FeatureSplit, plan_epoch
+from training.engine.augmentation import draw_frames, draw_mixing
+from training.engine.epoch_plan import FeatureSplit, plan_epoch
 from training.recipe import AugmentSection
 
 OFF = AugmentSection()

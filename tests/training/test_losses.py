@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.losses import balanced_weights, focal_loss
+from training.engine.losses import balanced_weights, focal_loss
 
 
 @pytest.fixture(scope="module")

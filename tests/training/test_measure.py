@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from training import precision
-from training.measure import measure_step
-from training.precision import Precision, choose_precision
+from training.engine import precision
+from training.engine.precision import Precision, choose_precision
+from training.engine.step_benchmark import measure_step
 from training.recipe import TrainingSection
 
 
 def test_every_way_is_timed_and_the_fastest_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = [Precision("float32", False), Precision("mixed_bfloat16", False)]
-    monkeypatch.setattr("training.measure.candidates", lambda: ways)
+    monkeypatch.setattr("training.engine.step_benchmark.candidates", lambda: ways)
     times = measure_step(batch=4, frames=2, dim=8, steps=2, passes=1)
     assert {(time.precision, time.xla) for time in times} == {(way.name, way.xla) for way in ways}
     assert [time.fastest for time in times] == [True, False]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from training.recipe import load_recipe
 from vdeploy.features.memory_mapped import ShardedFeatures
-from training.trainer import FeatureSplit, Trainer
+from training.engine.trainer import FeatureSplit, Trainer
 
 folder, limit = Path(sys.argv[1]), float(sys.argv[2])
 shards = sorted(folder.glob("*.npy"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.optimizer import AdamW
+from training.engine.optimizer import AdamW
+from training.engine.schedule import learning_rate_schedule
 from training.recipe import OptimizerSection, Recipe
-from training.schedule import learning_rate_schedule
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 

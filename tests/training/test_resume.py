@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.checkpoints import CheckpointFolder
+from training.engine.checkpoints import CheckpointFolder
 
 PROGRAM = Path(__file__).with_name("training_processes.py")
 OPTIONS = ("training.epochs=400", "training.patience=400", "augment.mixup=0.3", "augment.frame_jitter=0.2")

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.checkpoints import Checkpoint, CheckpointFolder
+from training.engine.checkpoints import Checkpoint, CheckpointFolder
+from training.engine.trainer import FeatureSplit, Trainer, predict
 from training.recipe import Recipe, load_recipe
-from training.trainer import FeatureSplit, Trainer, predict
 from vdeploy.core.errors import DatasetError, RunError
 
 
@@ -37,7 +37,7 @@ def recipe(*overrides: str) -> Recipe:
             "training.batch=16",
             "model.units=8",
             "model.dense=8",
-            "training.precision=float32",
+            "training.engine.precision=float32",
             *overrides,
         ],
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.engine.trainer import FeatureSplit, Trainer
 from training.recipe import load_recipe
-from training.trainer import FeatureSplit, Trainer
 
 SIZES = ("training.epochs=4", "training.batch=8", "model.units=8", "model.dense=8")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from training.engine.trainer import FeatureSplit
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
-from training.trainer import FeatureSplit
 from vdeploy.features.extraction import Extraction, feature_key
 from vdeploy.models.weights import find_weights
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from training.trainer import FeatureSplit
+from training.engine.trainer import FeatureSplit
 from vdeploy.core.errors import StudyError
 
 __all__ = ["Imbalance", "Rare", "parse_imbalance"]

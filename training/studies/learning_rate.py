@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.losses import balanced_weights, focal_loss
+from training.engine.losses import balanced_weights, focal_loss
+from training.engine.trainer import FeatureSplit
 from training.recipe import LossSection, Recipe
-from training.trainer import FeatureSplit
 from vdeploy.core.errors import StudyError
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.core.progress import track

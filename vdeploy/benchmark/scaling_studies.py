@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.batches import FeatureSplit
-from training.devices import open_strategy
-from training.measure import EpochTimer, synthetic_split
-from training.precision import choose_precision
+from training.engine.devices import open_strategy
+from training.engine.epoch_plan import FeatureSplit
+from training.engine.precision import choose_precision
+from training.engine.step_benchmark import EpochTimer, synthetic_split
 from training.run import Run
 from vdeploy.benchmark.scaling import Probe, Study, run_study
 from vdeploy.bundle import Bundle

@@ -33,7 +33,7 @@ def doctor(measure: MeasureOption = False, json: JsonOption = False) -> None:
 
 
 def _measure(*, json: bool) -> None:
-    from training.measure import measure_step  # noqa: PLC0415  keeps --help fast
+    from training.engine.step_benchmark import measure_step  # noqa: PLC0415  keeps --help fast
 
     times = measure_step()
     if json:
@@ -48,4 +48,4 @@ def _measure(*, json: bool) -> None:
         )
         for time in times
     ]
-    print_table(("training.precision", "training.xla", "ms a step", ""), rows, title="64 clips x 16 x 4096")
+    print_table(("training.engine.precision", "training.xla", "ms a step", ""), rows, title="64 clips x 16 x 4096")

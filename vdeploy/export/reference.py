@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from training.engine.trainer import predict
 from training.run import Run
-from training.trainer import predict
 from vdeploy.bundle.manifest import Stage, TensorSpec
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.memory import give_back

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.batches import FeatureRows
+from training.engine.epoch_plan import FeatureRows
 from vdeploy.core.errors import ClipError, DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, Problem

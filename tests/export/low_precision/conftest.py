@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from training.trainer import predict
+from training.engine.trainer import predict
 from vdeploy.export.activations import observe
 from vdeploy.export.calibration import calibration_clips
 from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from training.engine.trainer import predict
 from training.pipeline import train
 from training.recipe import load_recipe
-from training.trainer import predict
 from vdeploy.core.files import cache_dir
 from vdeploy.export.calibration import CALIBRATION_CLIPS, calibration_clips, held_out_clips
 from vdeploy.export.float16 import find_wide_tensors, to_float16

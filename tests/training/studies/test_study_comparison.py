@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from drift import drift_data, small_recipe
 
+from training.engine.trainer import FeatureSplit
 from training.recipe import Recipe
 from training.studies import comparison
 from training.studies.comparison import Arm, compare
@@ -23,7 +24,6 @@ from training.studies.data import StudyData, load_study_data
 from training.studies.imbalance import parse_imbalance
 from training.studies.ledger import Ledger
 from training.studies.trial import Figures, cross_calibrated, train_once
-from training.trainer import FeatureSplit
 from vdeploy.core.errors import StudyError
 
 

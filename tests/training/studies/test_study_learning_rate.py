@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from drift import drift_split, small_recipe
 
+from training.engine.trainer import FeatureSplit
 from training.studies.learning_rate import RateCurve, smoothed, suggested_rate, sweep
 from training.studies.learning_rate_chart import write_rate_curve
-from training.trainer import FeatureSplit
 from vdeploy.core.errors import StudyError
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from drift import drift_data, drift_split, small_recipe
 
+from training.engine.trainer import FeatureSplit
 from training.recipe import Recipe, load_recipe
 from training.studies.data import StudyData
 from training.studies.trial import Figures
 from training.studies.tuning import SearchResult, objective, search
-from training.trainer import FeatureSplit
 from vdeploy.core.errors import MissingExtraError, StudyError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from training.batches import EpochPlan, FeatureSplit
+from training.engine.epoch_plan import EpochPlan, FeatureSplit
 from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.models.heads.lstm.training_step import normalize
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.batches import EpochPlan
-from training.optimizer import AdamW, read
-from training.precision import Precision
+from training.engine.epoch_plan import EpochPlan
+from training.engine.optimizer import AdamW, read
+from training.engine.precision import Precision
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import load_tensorflow

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from training.augmentation import draw_frames, draw_mixing
+from training.engine.augmentation import draw_frames, draw_mixing
 from training.recipe import AugmentSection
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from training.batches import FeatureSplit, plan_epoch
-from training.devices import open_strategy
-from training.loop import TrainingLoop
-from training.losses import focal_loss
-from training.precision import Precision, candidates, choose_precision
+from training.engine.device_batches import Tables
+from training.engine.devices import open_strategy
+from training.engine.epoch_plan import FeatureSplit, plan_epoch
+from training.engine.loop import TrainingLoop
+from training.engine.losses import focal_loss
+from training.engine.precision import Precision, candidates, choose_precision
+from training.engine.schedule import learning_rate_schedule
 from training.recipe import Recipe, TrainingSection
-from training.schedule import learning_rate_schedule
-from training.tables import Tables
 from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.models.heads.lstm.model import build_classifier
 
@@ -78,7 +78,7 @@ class EpochTimer:
         split: What to train on.
         recipe: Model, loss, optimizer, augmentation and batch.
         precision: How to compute.
-        devices: As `training.devices.open_strategy` takes them.
+        devices: As `training.engine.devices.open_strategy` takes them.
 
     Raises:
         RecipeError: A device is missing, or the batch cannot be divided among the devices.

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.batches import FeatureRows, FeatureSplit, plan_epoch
-from training.checkpoints import Checkpoint, CheckpointFolder
-from training.devices import is_chief, open_strategy
-from training.history import EpochRecord, history_csv
-from training.loop import TrainingLoop
-from training.losses import balanced_weights, focal_loss
-from training.precision import choose_precision
+from training.engine.checkpoints import Checkpoint, CheckpointFolder
+from training.engine.device_batches import Tables
+from training.engine.devices import is_chief, open_strategy
+from training.engine.epoch_plan import FeatureRows, FeatureSplit, plan_epoch
+from training.engine.history import EpochRecord, history_csv
+from training.engine.loop import TrainingLoop
+from training.engine.losses import balanced_weights, focal_loss
+from training.engine.precision import choose_precision
+from training.engine.schedule import learning_rate_schedule
 from training.recipe import Recipe
-from training.schedule import learning_rate_schedule
-from training.tables import Tables
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow, require
@@ -62,7 +62,7 @@ class Trainer:
         valid: The validation split, which decides when to stop and which epoch is the best.
         folder: Run folder for checkpoints, history and TensorBoard events. Workers on several machines share it; the
             first of them writes.
-        strategy: What `training.devices.open_strategy` gave; called here if left out.
+        strategy: What `training.engine.devices.open_strategy` gave; called here if left out.
 
     Attributes:
         model: The classifier, float32 whatever the training computes in.

@@ -47,7 +47,7 @@ def choose_precision(section: TrainingSection) -> Precision:
     """Fills in what the recipe leaves open.
 
     A GPU gets XLA, and bfloat16 from compute capability 8.0 on, float16 from 7.0 on. A CPU gets no XLA, and bfloat16 if
-    it has instructions for it. `training.measure` times the candidates on a machine.
+    it has instructions for it. `training.engine.step_benchmark` times the candidates on a machine.
 
     Args:
         section: The recipe's choices.

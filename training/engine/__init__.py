@@ -1,0 +1,1 @@
+"""The training engine: epochs, batches, devices, precision and checkpoints."""
