@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.output import add_output_options, give
+from training.experiments.comparison import Arm, Comparison, compare
+from training.experiments.confidence_intervals import Mean, mean_over_seeds
+from training.experiments.data import load_study_data
+from training.experiments.imbalance import parse_imbalance
+from training.experiments.results_cache import Ledger
 from training.recipe import Recipe, load_recipe
-from training.studies.comparison import Arm, Comparison, compare
-from training.studies.data import load_study_data
-from training.studies.imbalance import parse_imbalance
-from training.studies.intervals import Mean, mean_over_seeds
-from training.studies.ledger import Ledger
 from vdeploy.core.files import cache_dir
 
 GAMMA = 2.0

@@ -48,11 +48,11 @@ def ablate(
     json: JsonOption = False,
 ) -> None:
     """Climb from plain cross-entropy to a recipe, a method a row; an interrupted study goes on where it stopped."""
-    from training.studies.comparison import compare  # noqa: PLC0415  keeps --help fast
-    from training.studies.data import load_study_data  # noqa: PLC0415  keeps --help fast
-    from training.studies.imbalance import parse_imbalance  # noqa: PLC0415  keeps --help fast
-    from training.studies.ladder import ladder  # noqa: PLC0415  keeps --help fast
-    from training.studies.ledger import Ledger  # noqa: PLC0415  keeps --help fast
+    from training.experiments.ablation import ladder  # noqa: PLC0415  keeps --help fast
+    from training.experiments.comparison import compare  # noqa: PLC0415  keeps --help fast
+    from training.experiments.data import load_study_data  # noqa: PLC0415  keeps --help fast
+    from training.experiments.imbalance import parse_imbalance  # noqa: PLC0415  keeps --help fast
+    from training.experiments.results_cache import Ledger  # noqa: PLC0415  keeps --help fast
 
     chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
     lopsided = parse_imbalance(imbalance, rare) if imbalance else None

@@ -39,9 +39,9 @@ def lr_find(
     json: JsonOption = False,
 ) -> None:
     """Suggest a learning rate: raise it from batch to batch until the loss diverges, and read the curve."""
-    from training.studies.data import load_study_data  # noqa: PLC0415  keeps --help fast
-    from training.studies.learning_rate import sweep  # noqa: PLC0415  keeps --help fast
-    from training.studies.learning_rate_chart import check_suffix, write_rate_curve  # noqa: PLC0415  keeps --help fast
+    from training.experiments.data import load_study_data  # noqa: PLC0415  keeps --help fast
+    from training.experiments.learning_rate import sweep  # noqa: PLC0415  keeps --help fast
+    from training.experiments.learning_rate_chart import check_suffix, write_rate_curve  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
 
     chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)

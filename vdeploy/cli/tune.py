@@ -45,8 +45,8 @@ def tune(
     json: JsonOption = False,
 ) -> None:
     """Search for the recipe with the best validation AUC; an interrupted search goes on where it stopped."""
-    from training.studies.data import load_study_data  # noqa: PLC0415  keeps --help fast
-    from training.studies.tuning import search  # noqa: PLC0415  keeps --help fast
+    from training.experiments.data import load_study_data  # noqa: PLC0415  keeps --help fast
+    from training.experiments.tuning import search  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.lazy_imports import require  # noqa: PLC0415  keeps --help fast
 
     require("optuna", extra="tune", purpose="vdeploy tune")

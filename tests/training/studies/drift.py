@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from training.engine.trainer import FeatureSplit
+from training.experiments.data import StudyData
 from training.recipe import Recipe, load_recipe
-from training.studies.data import StudyData
 
 SMALL = ("training.epochs=3", "training.batch=16", "model.units=8", "model.dense=8", "optimizer.warmup_epochs=1")
 

@@ -17,13 +17,13 @@ import pytest
 from drift import drift_data, small_recipe
 
 from training.engine.trainer import FeatureSplit
+from training.experiments import comparison
+from training.experiments.comparison import Arm, compare
+from training.experiments.data import StudyData, load_study_data
+from training.experiments.imbalance import parse_imbalance
+from training.experiments.results_cache import Ledger
+from training.experiments.single_run import Figures, cross_calibrated, train_once
 from training.recipe import Recipe
-from training.studies import comparison
-from training.studies.comparison import Arm, compare
-from training.studies.data import StudyData, load_study_data
-from training.studies.imbalance import parse_imbalance
-from training.studies.ledger import Ledger
-from training.studies.trial import Figures, cross_calibrated, train_once
 from vdeploy.core.errors import StudyError
 
 
@@ -174,8 +174,8 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path: Path) -> None:
     code = f"""
         from pathlib import Path
         from drift import drift_data, small_recipe
-        from training.studies.comparison import Arm, compare
-        from training.studies.ledger import Ledger
+        from training.experiments.comparison import Arm, compare
+        from training.experiments.results_cache import Ledger
         compare([Arm("a", small_recipe())], drift_data(), range(4), Ledger(Path({str(tmp_path / "l.json")!r})))
     """
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[3])])

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from training.experiments.ablation import ladder
 from training.recipe import load_recipe, recipe_names
-from training.studies.ladder import ladder
 
 
 def test_the_default_recipe_has_every_rung() -> None:

@@ -10,8 +10,8 @@ import pytest
 from drift import drift_split, small_recipe
 
 from training.engine.trainer import FeatureSplit
-from training.studies.learning_rate import RateCurve, smoothed, suggested_rate, sweep
-from training.studies.learning_rate_chart import write_rate_curve
+from training.experiments.learning_rate import RateCurve, smoothed, suggested_rate, sweep
+from training.experiments.learning_rate_chart import write_rate_curve
 from vdeploy.core.errors import StudyError
 
 

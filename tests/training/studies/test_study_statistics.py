@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from drift import drift_split
 
-from training.studies.imbalance import parse_imbalance
-from training.studies.intervals import mean_over_seeds
+from training.experiments.confidence_intervals import mean_over_seeds
+from training.experiments.imbalance import parse_imbalance
 from vdeploy.core.errors import StudyError
 
 

@@ -12,10 +12,10 @@ import pytest
 from drift import drift_data, drift_split, small_recipe
 
 from training.engine.trainer import FeatureSplit
+from training.experiments.data import StudyData
+from training.experiments.single_run import Figures
+from training.experiments.tuning import SearchResult, objective, search
 from training.recipe import Recipe, load_recipe
-from training.studies.data import StudyData
-from training.studies.trial import Figures
-from training.studies.tuning import SearchResult, objective, search
 from vdeploy.core.errors import MissingExtraError, StudyError
 
 

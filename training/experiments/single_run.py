@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.engine.trainer import FeatureSplit, Trainer, predict
+from training.experiments.data import StudyData
 from training.recipe import Recipe
-from training.studies.data import StudyData
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.evaluation.calibration import fit_calibration
 from vdeploy.evaluation.metrics import Evaluation, evaluate

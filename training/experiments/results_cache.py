@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.studies.trial import Figures
+from training.experiments.single_run import Figures
 from vdeploy.core.errors import StudyError
 from vdeploy.core.files import write_json
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.experiments.confidence_intervals import Mean, mean_over_seeds
+from training.experiments.data import StudyData
+from training.experiments.imbalance import Imbalance
+from training.experiments.results_cache import Ledger
+from training.experiments.single_run import Figures, train_once
 from training.recipe import Recipe
-from training.studies.data import StudyData
-from training.studies.imbalance import Imbalance
-from training.studies.intervals import Mean, mean_over_seeds
-from training.studies.ledger import Ledger
-from training.studies.trial import Figures, train_once
 from vdeploy.core.progress import say
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from training.studies.learning_rate import RateCurve
+from training.experiments.learning_rate import RateCurve
 from vdeploy.core.errors import StudyError
 from vdeploy.core.files import atomic_write, write_json
 from vdeploy.core.lazy_imports import require

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from training.experiments.comparison import Arm
 from training.recipe import Recipe
-from training.studies.comparison import Arm
 
 __all__ = ["ladder"]
 

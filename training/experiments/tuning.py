@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from training.experiments.data import StudyData
+from training.experiments.single_run import Figures, train_once
 from training.recipe import Recipe, recipe_toml
-from training.studies.data import StudyData
-from training.studies.trial import Figures, train_once
 from vdeploy.core.errors import StudyError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import require
