@@ -13,9 +13,9 @@ import numpy as np
 
 from training.engine.devices import is_chief, meet, open_strategy
 from training.engine.trainer import FeatureSplit, Trainer
-from training.outcome import Outcome, judge, mistakes
 from training.recipe import Recipe
-from training.report import ReportData, write_report
+from training.report.evaluate_run import Outcome, judge, mistakes
+from training.report.run_report import ReportData, write_report
 from training.run import CLASSIFIER, CLIPS, Run, RunInfo, toolchain, write_run
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import publish_folder, sha256_of, write_text

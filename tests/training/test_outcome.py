@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.outcome import Outcome, judge
 from training.recipe import Recipe, load_recipe
+from training.report.evaluate_run import Outcome, judge
 from vdeploy.evaluation.metrics import choose_threshold
 
 

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training import plots
-from training.report import ReportData, write_report
+from training.report.run_report import ReportData, plots, write_report
 from vdeploy.core.errors import MissingExtraError
 from vdeploy.evaluation.calibration import Calibration, reliability
 from vdeploy.evaluation.metrics import evaluate

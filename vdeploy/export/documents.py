@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from training import plots
+from training.report.run_report import plots
 from vdeploy.bundle.folder import MANIFEST
 from vdeploy.bundle.manifest import Manifest
 from vdeploy.core.files import sha256_of, write_text

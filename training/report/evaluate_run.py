@@ -10,7 +10,7 @@ import numpy as np
 
 from training.engine.trainer import predict
 from training.recipe import DecisionSection, Recipe
-from training.report import Mistake
+from training.report.run_report import Mistake
 from vdeploy.core.errors import ClipError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.evaluation.calibration import Calibration, fit_calibration
