@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from training.synth import synthesize
 from vdeploy.core.errors import UserError
 from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import extract_dataset, feature_key
@@ -32,6 +31,7 @@ from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 from vdeploy.models.weights import Weights, find_weights
+from vdeploy.synthetic import synthesize
 from vdeploy.video.clips import ClipSpec, read_clips
 
 GOAL = 0.9

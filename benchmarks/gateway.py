@@ -31,8 +31,8 @@ import numpy as np
 from benchmarks.output import add_output_options, give
 from tests.gateway.running import Running, running_gateway
 from tests.tiny_bundle import make_tiny_bundle
-from training.synth import synthesize
 from vdeploy.core.progress import say
+from vdeploy.synthetic import synthesize
 
 CLIENTS = (1, 2, 4, 8, 16)
 HEADERS = {"Content-Type": "application/octet-stream"}

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.output import add_output_options
-from training.synth import synthesize
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import staging_folder
 from vdeploy.dataset import LabelledClip, scan
+from vdeploy.synthetic import synthesize
 from vdeploy.timelines.writing import FrameWriter, open_writer
 
 __all__ = ["Montage", "labelled_clips", "make_montage", "montage_parser"]

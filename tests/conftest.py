@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.videos import solid_frame, write_numbered, write_video
-from training.synth import synthesize
 from vdeploy.core.errors import ServerError
+from vdeploy.synthetic import synthesize
 
 if TYPE_CHECKING:
     from training.run import Run

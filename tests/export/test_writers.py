@@ -10,7 +10,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from training.synth import synthesize
 from vdeploy.bundle import Bundle
 from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.evaluate import evaluate_on
@@ -25,6 +24,7 @@ from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import METHODS
 from vdeploy.export.writers import openvino, savedmodel, tflite
 from vdeploy.formats import FORMATS, parse_formats
+from vdeploy.synthetic import synthesize
 
 EXTRACTOR_MB = {"fp32": 80.1, "fp16": 40.1, "int8": 20.1}
 

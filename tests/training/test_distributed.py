@@ -17,13 +17,13 @@ import pytest
 
 from training.pipeline import extract_source
 from training.recipe import Recipe, load_recipe
-from training.synth import synthesize
 from vdeploy.core.errors import MissingExtraError, StudyError
 from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
 from vdeploy.features.ray_extraction import cpus_per_worker, fill_on_cluster, portion_size
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.weights import find_weights
+from vdeploy.synthetic import synthesize
 
 WEIGHTS = find_weights("random", "avg")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from training.synth import CLASS_FOLDERS, MANIFEST, synthesize
-from training.synth.clip import choreograph, frames_of
-from training.synth.figure import skeleton
-from training.synth.poses import Pose, gait, in_between
 from vdeploy.core.errors import DatasetError
+from vdeploy.synthetic import CLASS_FOLDERS, MANIFEST, synthesize
+from vdeploy.synthetic.clip import choreograph, frames_of
+from vdeploy.synthetic.figure import skeleton
+from vdeploy.synthetic.poses import Pose, gait, in_between
 
 SMALL: dict[str, Any] = {"size": (96, 72), "fps": 12.5}
 STAGE: dict[str, Any] = {"fps": 25.0, "reach": 0.8}

@@ -51,8 +51,8 @@ def synth(
     json: JsonOption = False,
 ) -> None:
     """Render labelled clips of figures that move calmly or clash."""
-    from training.synth import synthesize  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
+    from vdeploy.synthetic import synthesize  # noqa: PLC0415  keeps --help fast
 
     with track("render clips", clips, "clips") as step:
         paths = synthesize(target, clips=clips, seed=seed, violent_share=violent_share, on_clip=step.advance)

@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from training.synth.calm import bystander
-from training.synth.poses import FloatArray, Pose, Track, in_between, left_or_right, sway
+from vdeploy.synthetic.calm import bystander
+from vdeploy.synthetic.poses import FloatArray, Pose, Track, in_between, left_or_right, sway
 
 __all__ = ["violent"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from training.synth.poses import FloatArray, waves
+from vdeploy.synthetic.poses import FloatArray, waves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.synth.figure import Image
+    from vdeploy.synthetic.figure import Image
 
 __all__ = ["SUPERSAMPLING", "Camera"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.synth.poses import FloatArray, Pose, Track, gait, in_between, left_or_right, sway, waves
+from vdeploy.synthetic.poses import FloatArray, Pose, Track, gait, in_between, left_or_right, sway, waves
 
 __all__ = ["bystander", "calm"]
 

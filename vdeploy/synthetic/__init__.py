@@ -15,6 +15,6 @@ and codec. What differs is how the people move.
 
 from __future__ import annotations
 
-from training.synth.dataset import CLASS_FOLDERS, MANIFEST, synthesize
+from vdeploy.synthetic.dataset import CLASS_FOLDERS, MANIFEST, synthesize
 
 __all__ = ["CLASS_FOLDERS", "MANIFEST", "synthesize"]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.synth.poses import FloatArray, Pose
+from vdeploy.synthetic.poses import FloatArray, Pose
 
 __all__ = ["Color", "Figure", "Image", "hsv", "shade", "skeleton"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from training.synth.figure import Color, Image, hsv, shade
+from vdeploy.synthetic.figure import Color, Image, hsv, shade
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

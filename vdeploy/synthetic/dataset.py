@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from training.synth.clip import frames_of
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import atomic_write, write_json
+from vdeploy.synthetic.clip import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

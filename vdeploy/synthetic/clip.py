@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.synth.backdrop import paint_backdrop
-from training.synth.calm import calm
-from training.synth.camera import SUPERSAMPLING, Camera
-from training.synth.fight import violent
-from training.synth.figure import Figure, Image
+from vdeploy.synthetic.backdrop import paint_backdrop
+from vdeploy.synthetic.calm import calm
+from vdeploy.synthetic.camera import SUPERSAMPLING, Camera
+from vdeploy.synthetic.fight import violent
+from vdeploy.synthetic.figure import Figure, Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from training.synth.poses import FloatArray, Track
+    from vdeploy.synthetic.poses import FloatArray, Track
 
 __all__ = ["choreograph", "frames_of"]
 
