@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.montage import Montage, labelled_clips, make_montage, montage_parser
 from benchmarks.output import give
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.core.progress import track
 from vdeploy.detector import detect

@@ -28,8 +28,8 @@ import tritonclient.grpc as triton
 
 from benchmarks.output import add_output_options, give
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import Bundle
-from vdeploy.bundle.golden import GoldenClips
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.golden import golden_clips_of
 from vdeploy.runtimes.open import open_artifact

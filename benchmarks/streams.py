@@ -23,7 +23,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from benchmarks.output import add_output_options, give
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.windows import WindowPlan

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.montage import labelled_clips, make_montage, montage_parser
 from benchmarks.output import give
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.detector import detect
 from vdeploy.runtimes.base import available_cores

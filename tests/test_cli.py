@@ -109,7 +109,7 @@ HELP = """
     sys.argv = ["vdeploy", *sys.argv[1:], "--help"]
     from vdeploy.cli import main
     heavy = "cryptography cv2 google grpc keras matplotlib numpy onnx onnxruntime sklearn tensorflow tf2onnx"
-    pydantic = "training.recipe vdeploy.bundle"  # Typer imports pydantic itself, so look for those that build on it
+    pydantic = "training.recipe vdeploy.artifacts.bundle"  # Typer imports pydantic itself, so look for those that build on it
     try:
         main()
     finally:

@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from vdeploy import formats
-from vdeploy.bundle import Stage
+from vdeploy.artifacts.bundle import Stage
 from vdeploy.core.errors import ExportError
 from vdeploy.formats import FORMATS, OPTIONS, parse_formats, refuse_ignored_options
 

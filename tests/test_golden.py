@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from vdeploy.bundle import MANIFEST, Bundle, HeldOut
-from vdeploy.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
+from vdeploy.artifacts.bundle import MANIFEST, Bundle, HeldOut
+from vdeploy.artifacts.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.golden import golden_clips_of

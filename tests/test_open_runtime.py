@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.connect import open_scorer
 from vdeploy.core.errors import BundleError, RunError, UserError
 from vdeploy.evaluate import evaluate_on

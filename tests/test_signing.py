@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import MANIFEST, Bundle
-from vdeploy.bundle.signing import SIGNATURE, check_signature, sign_bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle.signing import SIGNATURE, check_signature, sign_bundle
 from vdeploy.core.errors import BundleError
 
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vdeploy.bundle import (
+from vdeploy.artifacts.bundle import (
     CLASSES,
     MANIFEST,
     SCHEMA_VERSION,

@@ -46,7 +46,7 @@ def open_scorer(
     if bundle is not None and server_windows:
         raise UserError("windows are kept by a server only", "give one, --url HOST:PORT, or leave --server-windows out")
     if bundle is not None:
-        from vdeploy.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
+        from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
         from vdeploy.runtimes.local import LocalScorer  # noqa: PLC0415
 
         yield LocalScorer(Bundle(bundle), format_name)

@@ -14,7 +14,7 @@ from training.pipeline import extract_source
 from training.recipe import Recipe
 from training.run import MANIFEST as RUN_MANIFEST
 from training.run import Run
-from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import ClipError, DatasetError, RunError
 from vdeploy.core.progress import track
 from vdeploy.dataset import Dataset, LabelledClip, Problem, scan

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
-from vdeploy.bundle.manifest import Measure, Stage
+from vdeploy.artifacts.bundle.manifest import Measure, Stage
 from vdeploy.core.errors import ExportError
 
 __all__ = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from vdeploy.bundle import Artifact, Bundle
-from vdeploy.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
+from vdeploy.artifacts.bundle import Artifact, Bundle
+from vdeploy.artifacts.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
 from vdeploy.core.errors import BundleError
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.runtimes.local import LocalScorer

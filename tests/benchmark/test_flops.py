@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.flops import classifier_flop, extractor_flop, flop_per_clip
-from vdeploy.bundle import Bundle
 
 
 def count(model: onnx.ModelProto, batch: int, frames: int) -> int:

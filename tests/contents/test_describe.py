@@ -10,7 +10,7 @@ import pytest
 from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import engine_bytes, with_engines
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.contents.describe import describe
 from vdeploy.contents.description import Part
 from vdeploy.core.errors import BundleError, DeployError, ExportError, RepositoryError

@@ -71,7 +71,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def in_process(bundles: Path, clip: Path) -> dict[str, float]:
     """The probability that each bundle gives the clip, computed in this process."""
-    from vdeploy.bundle import Bundle
+    from vdeploy.artifacts.bundle import Bundle
     from vdeploy.detector import predict_videos
     from vdeploy.runtimes.local import LocalScorer
 

@@ -20,8 +20,8 @@ import pytest
 
 from tests.limits import largest_file
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import CLASSES, MANIFEST, Bundle
-from vdeploy.bundle.golden import GOLDEN
+from vdeploy.artifacts.bundle import CLASSES, MANIFEST, Bundle
+from vdeploy.artifacts.bundle.golden import GOLDEN
 from vdeploy.core import files
 from vdeploy.core.errors import BundleError, ExportError, ParityError
 from vdeploy.core.files import sha256_of

@@ -10,7 +10,7 @@ import weakref
 import numpy as np
 import pytest
 
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.export.job import ExportOptions
 from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.export.reference import Reference

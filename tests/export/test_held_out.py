@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdeploy.bundle import HeldOut
+from vdeploy.artifacts.bundle import HeldOut
 from vdeploy.core.errors import ParityError
 from vdeploy.export.held_out import HeldOutClips, check_verdicts, find_clips
 from vdeploy.export.reference import Reference

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from training.engine.trainer import predict
-from vdeploy.bundle import Bundle, Parity, Stage
+from vdeploy.artifacts.bundle import Bundle, Parity, Stage
 from vdeploy.core.errors import ParityError
 from vdeploy.export.parity import check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format

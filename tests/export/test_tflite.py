@@ -13,7 +13,7 @@ import pytest
 
 from training.engine.trainer import predict
 from training.recipe import ModelSection
-from vdeploy.bundle import Parity, TensorSpec
+from vdeploy.artifacts.bundle import Parity, TensorSpec
 from vdeploy.core.errors import ParityError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.parity import check_parity, synthetic_frames

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.evaluate import evaluate_on
 from vdeploy.export import sources

@@ -12,7 +12,7 @@ from tests.gateway.running import Running
 from tests.tiny_bundle import tiny_probabilities
 from tests.videos import drop_tail, write_audio, write_numbered
 from tests.waiting import eventually
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.timelines.timeline import Timeline

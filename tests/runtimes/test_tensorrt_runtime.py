@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.runtimes.fake_gpu import FakeCuda, FakeTrt
+from vdeploy.artifacts.file_headers.tensorrt import Plan
 from vdeploy.core.errors import BundleError, DeployError, MissingExtraError
 from vdeploy.runtimes import tensorrt
 from vdeploy.runtimes.cuda import Cuda
 from vdeploy.runtimes.tensorrt import TensorRTRuntime, refuse_other_gpu, refuse_other_version
 from vdeploy.runtimes.tensorrt_library import Library, MessageLog
-from vdeploy.runtimes.tensorrt_plan import Plan
 
 VERSION = "10.13.3.9"
 PLAN = Plan("tensorrt", (10, 13, 3, 9), (), 100, None)

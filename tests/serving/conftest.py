@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.triton.install import TritonInstall
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.serving.conftest import fake_install, with_engines
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.serving.choice import Choice, choose_formats, options_to_serve
 from vdeploy.serving.publish import Wish, publish

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.serving.conftest import with_engines
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.serving.deployment import check_deployment, formats_to_deploy
 from vdeploy.serving.target import Target

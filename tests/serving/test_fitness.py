@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from vdeploy.runtimes.onnx_head import OnnxHead
+from vdeploy.artifacts.file_headers.onnx import OnnxHead
 from vdeploy.serving.fitness import NEWEST_KNOWN, onnx_misfit, onnxruntime_needed
 from vdeploy.serving.target import parse_version
 

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.file_headers.onnx import OnnxHead, read_onnx_head
 from vdeploy.core.errors import BundleError
-from vdeploy.runtimes.onnx_head import OnnxHead, read_onnx_head
 
 
 def test_versions_are_those_that_onnx_reads(bundle: Bundle) -> None:

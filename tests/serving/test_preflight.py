@@ -14,7 +14,7 @@ import pytest
 
 from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import fake_install, with_engines
-from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.serving.publish import Wish, publish

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.golden import golden_clips_of
 from vdeploy.serving.standing import keeps_deployed, standing_repository

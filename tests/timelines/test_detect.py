@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClipError, TimelineError
 from vdeploy.detector import detect, detect_all
 from vdeploy.runtimes.local import LocalScorer

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
 from tests.waiting import eventually
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports
 from vdeploy.triton.repository import Repository

@@ -16,7 +16,7 @@ from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub
 from tests.videos import write_numbered
 from tests.waiting import eventually
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect
 from vdeploy.runtimes.local import LocalScorer

@@ -26,8 +26,8 @@ from benchmarks.rollout import Clients, Tally, answers_of
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with, program_of
 from tests.waiting import eventually
-from vdeploy.bundle import MANIFEST, Bundle
-from vdeploy.bundle.golden import GoldenClips
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RepositoryError, RolloutError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.golden import golden_clips_of

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports
-from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.export.float16 import to_float16
 from vdeploy.export.onnx_inspection import found_precision

@@ -15,7 +15,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import MODELS

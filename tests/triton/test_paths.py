@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.triton.conftest import Ports
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path

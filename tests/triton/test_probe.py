@@ -12,7 +12,7 @@ import pytest
 
 from tests.triton.conftest import Ports, kill_stub
 from tests.waiting import eventually
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.install import TritonInstall

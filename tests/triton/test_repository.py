@@ -8,7 +8,7 @@ import pytest
 
 from tests.openvino_bundle import with_openvino
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.triton.install import TritonInstall
@@ -217,7 +217,7 @@ class TestRefusals:
     def test_a_full_disk_leaves_nothing_half_written(self, bundle: Bundle, tmp_path: Path) -> None:
         script = (
             "import resource, sys; from pathlib import Path\n"
-            "from vdeploy.bundle import Bundle; from vdeploy.core.errors import RepositoryError\n"
+            "from vdeploy.artifacts.bundle import Bundle; from vdeploy.core.errors import RepositoryError\n"
             "from vdeploy.triton.repository_writer import write_repository\n"
             "bundle = Bundle(Path(sys.argv[1]))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

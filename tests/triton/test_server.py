@@ -19,7 +19,7 @@ import tritonclient.grpc as triton
 from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports, kill_stub, processes_with, program_of
 from tests.waiting import eventually
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control_key import control_key, key_headers

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.serving.preflight import Plans, preflight, refuse_failures
 from vdeploy.serving.publish import Wish, publish

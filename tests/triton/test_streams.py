@@ -20,7 +20,7 @@ from tests.triton.conftest import Ports, kill_stub, own_ports
 from tests.triton.test_deploy import Site, command, kill_at, unless_triton_ends
 from tests.videos import solid_frame, write_video
 from tests.waiting import eventually
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.connect import open_scorer
 from vdeploy.core.errors import ClientError, RolloutError, UserError
 from vdeploy.detector import detect

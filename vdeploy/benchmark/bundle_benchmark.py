@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from vdeploy import __version__
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.accuracy import HeldOutVideos
 from vdeploy.benchmark.heats import Heats
 from vdeploy.benchmark.machine import describe_machine
@@ -15,7 +16,6 @@ from vdeploy.benchmark.plan import Plan
 from vdeploy.benchmark.record import Benchmark, Environment, Peak, Row
 from vdeploy.benchmark.served.rows import ServedRows
 from vdeploy.benchmark.ways import find_ways, missing_peers, rejected_rows
-from vdeploy.bundle import Bundle
 from vdeploy.core.progress import say
 from vdeploy.core.timestamps import now
 from vdeploy.runtimes.base import available_cores

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.record import What
 from vdeploy.benchmark.served.statistics import Counts
-from vdeploy.bundle import Bundle, Manifest, Stage
 from vdeploy.export.parity import synthetic_frames
 from vdeploy.runtimes.local import LocalScorer
 from vdeploy.runtimes.open import open_artifact

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from vdeploy.models.backbones.vgg19.feature_layers import Layer
 
 if TYPE_CHECKING:
+    from vdeploy.artifacts.bundle import Manifest
     from vdeploy.benchmark.record import What
-    from vdeploy.bundle import Manifest
 
 __all__ = ["classifier_flop", "extractor_flop", "flop_per_clip"]
 

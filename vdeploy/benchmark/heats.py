@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.accuracy import HeldOutVideos, figures_of_manifest
 from vdeploy.benchmark.calls import DISTINCT_INPUTS
 from vdeploy.benchmark.flops import flop_per_clip
@@ -18,7 +19,6 @@ from vdeploy.benchmark.process import RowProcess
 from vdeploy.benchmark.record import IN_PROCESS, Peak, Row, Shares, What
 from vdeploy.benchmark.rounds import Contender, Judge, measure_side_by_side
 from vdeploy.benchmark.ways import Way
-from vdeploy.bundle import Bundle
 from vdeploy.synthetic import synthesize
 
 __all__ = ["Heats"]

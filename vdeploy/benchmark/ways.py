@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vdeploy.artifacts.bundle import Artifact, Bundle
 from vdeploy.benchmark.record import IN_PROCESS, Row, What
-from vdeploy.bundle import Artifact, Bundle
 from vdeploy.core.errors import BundleError
 from vdeploy.export.rejected import REJECTED
 from vdeploy.formats import FORMATS

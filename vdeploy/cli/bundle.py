@@ -17,7 +17,7 @@ app = typer.Typer(help="Look at a bundle, check it, sign it.", no_args_is_help=T
 @app.command("show")
 def show(bundle: BundleArgument, json: JsonOption = False) -> None:
     """Print what a bundle holds, after checking every file's hash."""
-    from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
 
     manifest = Bundle(bundle).manifest
     if json:
@@ -47,8 +47,8 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check every file's hash and, with --key, who has signed the bundle."""
-    from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.bundle.signing import SIGNATURE, check_signature  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.bundle.signing import SIGNATURE, check_signature  # noqa: PLC0415  keeps --help fast
 
     opened = Bundle(bundle)
     signer = None if key is None else check_signature(opened, key)
@@ -70,8 +70,8 @@ def sign(
     key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key: openssl genpkey -algorithm ed25519.")],
 ) -> None:
     """Sign a bundle's manifest, which holds the hash of every file."""
-    from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.bundle.signing import sign_bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.bundle.signing import sign_bundle  # noqa: PLC0415  keeps --help fast
 
     file = sign_bundle(Bundle(bundle), key)
     typer.echo(f"signature: {file}\nnext: vdeploy bundle verify {bundle} --key PUBLIC_KEY")

@@ -86,7 +86,7 @@ def deploy(
     json: JsonOption = False,
 ) -> None:
     """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
-    from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.golden import golden_clips_of  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.deployment import check_deployment, formats_to_deploy  # noqa: PLC0415  keeps --help fast

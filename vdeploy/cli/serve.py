@@ -141,7 +141,7 @@ def serve(
     Before anything changes, everything that is known to go wrong is looked for, and said in a line each. What a
     deployment has chosen is not replaced: vdeploy deploy brings another bundle.
     """
-    from vdeploy.bundle import Bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.standing import keeps_deployed, standing_repository  # noqa: PLC0415  keeps --help fast

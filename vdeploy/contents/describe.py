@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vdeploy.bundle import MANIFEST
+from vdeploy.artifacts.bundle import MANIFEST
 from vdeploy.contents.description import Description
 from vdeploy.contents.files import engine_part, onnx_part, openvino_part
 from vdeploy.contents.folders import describe_bundle, describe_repository

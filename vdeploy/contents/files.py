@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vdeploy.artifacts.file_headers.onnx import OnnxHead
+from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.contents.description import Part, Tensor
 from vdeploy.contents.refusals import of_engine, of_onnx, of_openvino
 from vdeploy.core.errors import ExportError
@@ -15,8 +17,6 @@ from vdeploy.export.onnx_inspection import inspect_model, read_onnx
 from vdeploy.export.openvino import read_openvino
 from vdeploy.export.openvino_inspection import layers_of
 from vdeploy.export.tensorrt.report import found_precision, read_report, report_file
-from vdeploy.runtimes.onnx_head import OnnxHead
-from vdeploy.runtimes.tensorrt_plan import read_plan
 
 if TYPE_CHECKING:
     import onnx

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from vdeploy.runtimes.onnx_head import OnnxHead
-from vdeploy.runtimes.tensorrt_plan import Plan, capability_text
+from vdeploy.artifacts.file_headers.onnx import OnnxHead
+from vdeploy.artifacts.file_headers.tensorrt import Plan, capability_text
 from vdeploy.serving.fitness import onnxruntime_needed
 from vdeploy.serving.target import version_text
 from vdeploy.triton.stages import refusal

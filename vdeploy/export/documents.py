@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training.report.run_report import plots
-from vdeploy.bundle.folder import MANIFEST
-from vdeploy.bundle.manifest import Manifest
+from vdeploy.artifacts.bundle.folder import MANIFEST
+from vdeploy.artifacts.bundle.manifest import Manifest
 from vdeploy.core.files import sha256_of, write_text
 from vdeploy.core.templates import template_environment
 from vdeploy.formats import FORMATS

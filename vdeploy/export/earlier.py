@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from training.run import Run
-from vdeploy.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import link_or_copy
 from vdeploy.core.progress import say

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from training.run import Run
 from vdeploy import __version__
-from vdeploy.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Classifier, Extractor, Manifest
-from vdeploy.bundle.golden import GOLDEN
+from vdeploy.artifacts.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Classifier, Extractor, Manifest
+from vdeploy.artifacts.bundle.golden import GOLDEN
 from vdeploy.core.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.core.files import publish_folder, staging_folder, write_json
 from vdeploy.core.timestamps import now

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.run import Run
-from vdeploy.bundle.manifest import HeldOut
+from vdeploy.artifacts.bundle.manifest import HeldOut
 from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.evaluation.metrics import evaluate

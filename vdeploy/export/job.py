@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vdeploy.bundle.manifest import Calibration, Stage
+from vdeploy.artifacts.bundle.manifest import Calibration, Stage
 from vdeploy.core.files import cache_dir
 from vdeploy.formats import Format
 

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from training.run import Run, toolchain
-from vdeploy.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
-from vdeploy.bundle.golden import GoldenClips
+from vdeploy.artifacts.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
+from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.progress import say
 from vdeploy.export.held_out import HeldOutClips, find_clips
 from vdeploy.export.job import ExportOptions, Job, Writer, Written

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.bundle.manifest import Parity, Stage, TensorSpec
+from vdeploy.artifacts.bundle.manifest import Parity, Stage, TensorSpec
 from vdeploy.core.errors import BundleError, ParityError
 from vdeploy.formats import Format
 from vdeploy.video.clips import ClipSpec

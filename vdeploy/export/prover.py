@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.bundle.golden import GoldenClips
-from vdeploy.bundle.manifest import HeldOut, Parity, Stage
+from vdeploy.artifacts.bundle.golden import GoldenClips
+from vdeploy.artifacts.bundle.manifest import HeldOut, Parity, Stage
 from vdeploy.core.errors import ExportError
 from vdeploy.core.progress import track
 from vdeploy.export.held_out import HeldOutClips, check_verdicts

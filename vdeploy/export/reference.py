@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.engine.trainer import predict
 from training.run import Run
-from vdeploy.bundle.manifest import Stage, TensorSpec
+from vdeploy.artifacts.bundle.manifest import Stage, TensorSpec
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.memory import give_back
 from vdeploy.models.weights import Weights

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vdeploy.bundle.manifest import Calibration, Stage
+from vdeploy.artifacts.bundle.manifest import Calibration, Stage
 from vdeploy.export.calibration import CALIBRATION_CLIPS, ClipSet, calibration_clips, held_out_clips
 from vdeploy.export.float16 import find_wide_tensors, to_float16
 from vdeploy.export.job import ExportOptions

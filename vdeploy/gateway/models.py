@@ -135,7 +135,7 @@ def open_model(
     with contextlib.ExitStack() as stack:
         scorer = stack.enter_context(open_scorer(bundle=bundle, url=url, format_name=format_name))
         if bundle is not None:
-            from vdeploy.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
+            from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
 
             manifest = Bundle(bundle).manifest
             digest, run = manifest.digest, manifest.run

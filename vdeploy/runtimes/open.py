@@ -10,7 +10,7 @@ from vdeploy.core.errors import BundleError
 from vdeploy.formats import FORMATS, Format
 
 if TYPE_CHECKING:
-    from vdeploy.bundle import Bundle, Stage
+    from vdeploy.artifacts.bundle import Bundle, Stage
     from vdeploy.runtimes.base import Runtime
 
 __all__ = ["choose_format", "open_artifact", "open_runtime"]

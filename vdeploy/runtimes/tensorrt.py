@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdeploy.artifacts.file_headers.tensorrt import HEAD_BYTES, Plan, capability_text, read_plan
 from vdeploy.core.errors import BundleError
 from vdeploy.runtimes.cuda import Cuda
 from vdeploy.runtimes.tensorrt_context import EngineContext, EngineTensor
 from vdeploy.runtimes.tensorrt_library import Library, load_library, message_logger
-from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, Plan, capability_text, read_plan
 
 if TYPE_CHECKING:
     import numpy.typing as npt

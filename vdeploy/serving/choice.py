@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vdeploy.bundle import Bundle, Manifest, Stage
+from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.serving.fitness import engine_misfit
 from vdeploy.serving.target import Target

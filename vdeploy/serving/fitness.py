@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vdeploy.bundle import Artifact
-from vdeploy.runtimes.onnx_head import OnnxHead
-from vdeploy.runtimes.tensorrt_plan import Plan, capability_text, read_plan
+from vdeploy.artifacts.bundle import Artifact
+from vdeploy.artifacts.file_headers.onnx import OnnxHead
+from vdeploy.artifacts.file_headers.tensorrt import Plan, capability_text, read_plan
 from vdeploy.serving.target import Version, version_text
 
 __all__ = ["NEWEST_KNOWN", "engine_misfit", "engine_needs", "onnx_misfit", "onnxruntime_needed"]

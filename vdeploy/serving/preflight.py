@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vdeploy.bundle import MANIFEST, Artifact, Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Artifact, Bundle
+from vdeploy.artifacts.file_headers.onnx import read_onnx_head
+from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.core.errors import DeployError, RepositoryError, ServerError
-from vdeploy.runtimes.onnx_head import read_onnx_head
-from vdeploy.runtimes.tensorrt_plan import read_plan
 from vdeploy.serving.fitness import NEWEST_KNOWN, engine_misfit, onnx_misfit
 from vdeploy.serving.target import Target, Version, version_text
 from vdeploy.triton.install import TritonInstall

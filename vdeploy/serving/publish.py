@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.serving.choice import Choice, choose_formats
 from vdeploy.serving.preflight import Check, Plans, preflight, refuse_failures
 from vdeploy.serving.target import Target

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
-from vdeploy.bundle import Manifest
+from vdeploy.artifacts.bundle import Manifest
 from vdeploy.triton.names import (
     CLASSIFIER_MODEL,
     ENSEMBLE_MODEL,

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vdeploy.bundle import Bundle
-from vdeploy.bundle.golden import GoldenClips
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import RolloutError, UserError
 from vdeploy.core.progress import say
 from vdeploy.core.timestamps import now

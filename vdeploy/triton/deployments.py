@@ -23,7 +23,7 @@ from typing import TextIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vdeploy.bundle.golden import GOLDEN, GoldenClips
+from vdeploy.artifacts.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.core.timestamps import now

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vdeploy.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
+from vdeploy.artifacts.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
 from vdeploy.core.files import write_text
 from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.utils import InferenceServerException
 
-from vdeploy.bundle.golden import GoldenClips
+from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import RolloutError
 from vdeploy.triton.control import Answer, Control
 from vdeploy.triton.layout import PLAIN, Layout

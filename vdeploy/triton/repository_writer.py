@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.files import link_or_copy, publish_folder, sha256_of, staging_folder, write_text
 from vdeploy.triton.configs import LABELS, WITHOUT_LABELS, render_configs
 from vdeploy.triton.install import TritonInstall

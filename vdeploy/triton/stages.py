@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Literal
 
-from vdeploy.bundle import Artifact, Stage
+from vdeploy.artifacts.bundle import Artifact, Stage
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE, WINDOW_MODEL

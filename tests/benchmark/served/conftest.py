@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.files import cache_dir
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.ports import free_ports

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.export.engines.typed_networks import product, save, to_float16, to_int8
+from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.core.errors import ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.export.tensorrt import (
@@ -15,7 +16,6 @@ from vdeploy.export.tensorrt import (
     read_report,
     report_file,
 )
-from vdeploy.runtimes.tensorrt_plan import read_plan
 
 pytest.importorskip("tensorrt_rtx")
 

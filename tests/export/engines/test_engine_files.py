@@ -14,13 +14,13 @@ from types import SimpleNamespace
 import pytest
 
 from tests.limits import largest_file
+from vdeploy.artifacts.file_headers.tensorrt import parse_plan, read_plan
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.export.tensorrt import EngineOptions, build_engine, found_precision, read_report, report_file
 from vdeploy.export.tensorrt.inspection import engine_types, precision_of_weights, refuse_other_weights
 from vdeploy.runtimes.tensorrt import TensorRTRuntime
 from vdeploy.runtimes.tensorrt_library import load_library
-from vdeploy.runtimes.tensorrt_plan import parse_plan, read_plan
 
 pytest.importorskip("tensorrt_rtx")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from vdeploy.artifacts.file_headers.tensorrt import capability_text
 from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt import EngineOptions, parse_batches, parse_targets
 from vdeploy.export.tensorrt.targets import choose_targets
-from vdeploy.runtimes.tensorrt_plan import capability_text
 
 RTX = (75, 80, 86, 89, 120, 121)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.export.engines.typed_networks import save, to_float16, to_int8
+from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.export.tensorrt import EngineOptions, EngineReport, build_engine, found_precision
-from vdeploy.runtimes.tensorrt_plan import read_plan
 
 pytest.importorskip("tensorrt_rtx")
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vdeploy.bundle import digest_of
+from vdeploy.artifacts.bundle import digest_of
 from vdeploy.contents.describe import describe
 from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.core.files import sha256_of

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from vdeploy.bundle import TensorSpec
+from vdeploy.artifacts.bundle import TensorSpec
 from vdeploy.core.errors import ParityError
 from vdeploy.export.float16 import to_float16
 from vdeploy.export.parity import check_parity

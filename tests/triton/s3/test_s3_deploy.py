@@ -21,7 +21,7 @@ from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import own_ports
 from tests.triton.s3.conftest import Store, new_store, set_up
 from tests.waiting import eventually
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.golden import golden_clips_of
 from vdeploy.triton.client import TritonScorer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.triton.s3.conftest import Store, client_of
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import MissingExtraError, RepositoryError
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.place import look_at_place, open_place

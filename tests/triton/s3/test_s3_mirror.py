@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.triton.s3.conftest import Store
-from vdeploy.bundle import Bundle
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployments import Deployments
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FEATURES, FRAMES, PROBABILITIES
 
 if TYPE_CHECKING:
+    from vdeploy.artifacts.bundle import Manifest
     from vdeploy.benchmark.record import What
-    from vdeploy.bundle import Manifest
 
 __all__ = ["STAGE_MODELS", "ServedModel", "served_model"]
 

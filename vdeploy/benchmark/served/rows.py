@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.heats import Heats
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.plan import Plan
@@ -16,7 +17,6 @@ from vdeploy.benchmark.served.regions import release_dead_regions
 from vdeploy.benchmark.served.statistics import other_requests, server_times
 from vdeploy.benchmark.served.target import Target, check_server, start_server
 from vdeploy.benchmark.ways import Way
-from vdeploy.bundle import Bundle
 from vdeploy.core.errors import RepositoryError, ServerError
 from vdeploy.core.progress import say
 from vdeploy.triton.install import find_install

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.ways import Way
-from vdeploy.bundle import Bundle
 from vdeploy.core.errors import ClientError
 from vdeploy.core.files import cache_dir
 from vdeploy.triton.client import TritonScorer

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vdeploy.artifacts.file_headers.tensorrt import HEAD_BYTES, capability_text, parse_plan
 from vdeploy.core.errors import ExportError
 from vdeploy.core.files import atomic_write, remove_stale
 from vdeploy.core.progress import track
@@ -22,7 +23,6 @@ from vdeploy.export.tensorrt.targets import choose_targets
 from vdeploy.export.tensorrt.timing_cache import TimingCache, TimingCacheUse
 from vdeploy.runtimes.cuda import Cuda
 from vdeploy.runtimes.tensorrt_library import Library, MessageLog, load_library, message_logger
-from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, capability_text, parse_plan
 
 __all__ = ["build_engine", "log_file"]
 

@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from vdeploy.artifacts.file_headers.tensorrt import HEAD_BYTES, Plan
 from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt.layers import WIDTHS, ComputeLayer, network_precision, weight_bytes_of
 from vdeploy.export.tensorrt.options import Precision
 from vdeploy.runtimes.tensorrt_library import Library, message_logger
-from vdeploy.runtimes.tensorrt_plan import HEAD_BYTES, Plan
 
 __all__ = [
     "engine_types",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from vdeploy.artifacts.file_headers.tensorrt import capability_text
 from vdeploy.core.errors import ExportError
-from vdeploy.runtimes.tensorrt_plan import capability_text
 
 __all__ = ["choose_targets", "parse_targets"]
 

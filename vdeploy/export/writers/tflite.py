@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vdeploy.bundle.manifest import CLASSES
+from vdeploy.artifacts.bundle.manifest import CLASSES
 from vdeploy.export.job import Job, Written
 from vdeploy.export.tflite import (
     Metadata,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vdeploy.bundle.folder import MANIFEST, Bundle, digest_of, size_of
-from vdeploy.bundle.manifest import (
+from vdeploy.artifacts.bundle.folder import MANIFEST, Bundle, digest_of, size_of
+from vdeploy.artifacts.bundle.manifest import (
     CLASSES,
     SCHEMA_VERSION,
     Artifact,

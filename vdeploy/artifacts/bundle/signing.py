@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.bundle.folder import MANIFEST, Bundle
+from vdeploy.artifacts.bundle.folder import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import write_json
 from vdeploy.core.lazy_imports import require

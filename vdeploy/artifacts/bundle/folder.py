@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vdeploy.bundle.manifest import SCHEMA_VERSION, Artifact, Manifest, Stage
+from vdeploy.artifacts.bundle.manifest import SCHEMA_VERSION, Artifact, Manifest, Stage
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import sha256_of
 
