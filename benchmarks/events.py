@@ -27,7 +27,7 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.core.progress import track
 from vdeploy.detector import detect
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.in_process import LocalScorer
 from vdeploy.timelines.timeline import EventRule, Timeline
 
 IOU = (0.3, 0.5)

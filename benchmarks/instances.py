@@ -32,8 +32,8 @@ from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.core.progress import say
-from vdeploy.runtimes.base import available_cores
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.repository import Repository
 from vdeploy.triton.repository_writer import write_repository

@@ -14,7 +14,7 @@ from typing import Any
 from vdeploy.benchmark.machine import describe_machine
 from vdeploy.core.files import write_json
 from vdeploy.core.timestamps import now
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 __all__ = ["add_output_options", "give"]
 

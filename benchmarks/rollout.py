@@ -31,8 +31,8 @@ from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RolloutError
-from vdeploy.golden import golden_clips_of
-from vdeploy.runtimes.open import open_artifact
+from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.inference.runtimes.registry import open_artifact
 from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import control_key
 from vdeploy.triton.deploy import deploy, rollback

@@ -30,8 +30,8 @@ from benchmarks.output import give
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.detector import detect
-from vdeploy.runtimes.base import available_cores
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.timelines.sampling import VideoSampler
 from vdeploy.timelines.timeline import Timeline
 from vdeploy.timelines.windows import WindowPlan

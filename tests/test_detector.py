@@ -14,7 +14,7 @@ import pytest
 from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
 from vdeploy.core.errors import UserError
 from vdeploy.detector import Prediction, find_videos, predict_videos
-from vdeploy.scoring import Scorer
+from vdeploy.inference.scorer import Scorer
 from vdeploy.video.clips import ClipSpec
 
 
@@ -181,7 +181,9 @@ IMPORT = """
 NOT_ON_A_CLIENT = "jinja2,keras,matplotlib,onnx,onnxruntime,pydantic,rich,sklearn,tensorboard,tensorflow,tf2onnx,typer"
 
 
-@pytest.mark.parametrize("module", ["vdeploy.detector", "vdeploy.triton.client", "vdeploy.scoring", "vdeploy.connect"])
+@pytest.mark.parametrize(
+    "module", ["vdeploy.detector", "vdeploy.triton.client", "vdeploy.inference.scorer", "vdeploy.inference.open_scorer"]
+)
 def test_a_client_needs_little(module):
     assert importlib.util.find_spec(module)
     done = subprocess.run(

@@ -142,7 +142,7 @@ def test_a_row_says_its_precision_in_its_name(entry):
 
 @every_format
 def test_a_row_names_a_runtime_that_exists(entry):
-    assert importlib.util.find_spec(f"vdeploy.runtimes.{entry.runtime}")
+    assert importlib.util.find_spec(f"vdeploy.inference.runtimes.{entry.runtime}")
 
 
 @every_format

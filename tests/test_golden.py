@@ -12,8 +12,8 @@ from vdeploy.artifacts.bundle import MANIFEST, Bundle, HeldOut
 from vdeploy.artifacts.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.golden import golden_clips_of
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.inference.in_process import LocalScorer
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), dtype=np.uint8)
 FP32 = ("onnx-fp32", "onnx-fp32")

@@ -13,14 +13,14 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
-from vdeploy.connect import open_scorer
 from vdeploy.core.errors import BundleError, RunError, UserError
 from vdeploy.evaluate import evaluate_on
 from vdeploy.formats import FORMATS
-from vdeploy.runtimes import open as opening
-from vdeploy.runtimes.local import LocalScorer
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
-from vdeploy.runtimes.open import choose_format, open_artifact
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.open_scorer import open_scorer
+from vdeploy.inference.runtimes import registry as opening
+from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.inference.runtimes.registry import choose_format, open_artifact
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +46,7 @@ def test_every_runtime_of_the_table_has_its_class(entry):
 @pytest.mark.parametrize("runtime", opening._CLASSES)
 def test_every_class_is_where_it_is_looked_for(runtime):
     name, class_name = opening._CLASSES[runtime]
-    module = importlib.util.find_spec(f"vdeploy.runtimes.{name}")
+    module = importlib.util.find_spec(f"vdeploy.inference.runtimes.{name}")
     assert module is not None
     assert f"class {class_name}" in Path(str(module.origin)).read_text()
 
@@ -118,6 +118,6 @@ def test_a_bundle_is_evaluated_in_the_chosen_format(folder, clips_dir, tmp_path)
 
 def test_no_runtime_is_imported_before_it_is_asked_for():
     heavy = "{'onnxruntime', 'tensorflow', 'ai_edge_litert', 'tensorrt'}"
-    code = f"import sys, vdeploy.runtimes.open\nprint(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, vdeploy.inference.runtimes.registry\nprint(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "[]\n"

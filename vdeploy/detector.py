@@ -23,7 +23,7 @@ from vdeploy.timelines.windows import WindowPlan
 from vdeploy.video.clips import read_clips
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import Scorer, StagedScorer
+    from vdeploy.inference.scorer import Scorer, StagedScorer
 
 __all__ = ["Prediction", "detect", "detect_all", "find_videos", "predict_videos"]
 

@@ -20,7 +20,7 @@ from vdeploy.core.progress import track
 from vdeploy.dataset import Dataset, LabelledClip, Problem, scan
 from vdeploy.evaluation.metrics import Evaluation
 from vdeploy.evaluation.metrics import evaluate as measure
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.in_process import LocalScorer
 from vdeploy.video.clips import read_clips
 
 if TYPE_CHECKING:

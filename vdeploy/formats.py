@@ -49,7 +49,7 @@ class Format:
         precision: Precision that the extractor must have.
         file: Name of the file or folder inside ``STAGE/NAME/``.
         writer: Module of `vdeploy.export.writers` that writes it.
-        runtime: Module of `vdeploy.runtimes` that runs it.
+        runtime: Module of `vdeploy.inference.runtimes` that runs it.
         extra: The extra that installs what writes and proves it, or several, separated by commas.
         modules: Python modules that it brings and that writing it needs.
         measure: What the tolerance limits. ``"values"``: the largest difference from the reference over its largest

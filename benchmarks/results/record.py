@@ -14,7 +14,7 @@ from vdeploy.benchmark.machine import describe_machine
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.files import write_json
 from vdeploy.core.timestamps import now
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 __all__ = ["Measurement", "Record", "load_record", "make_measurement", "save_measurement"]
 

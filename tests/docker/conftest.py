@@ -73,7 +73,7 @@ def in_process(bundles: Path, clip: Path) -> dict[str, float]:
     """The probability that each bundle gives the clip, computed in this process."""
     from vdeploy.artifacts.bundle import Bundle
     from vdeploy.detector import predict_videos
-    from vdeploy.runtimes.local import LocalScorer
+    from vdeploy.inference.in_process import LocalScorer
 
     said = {}
     for bundle in bundles.iterdir():

@@ -16,8 +16,8 @@ from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.export.reference import Reference
 from vdeploy.export.sources import Sources
 from vdeploy.formats import FORMATS
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
-from vdeploy.runtimes.open import open_runtime
+from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.inference.runtimes.registry import open_runtime
 from vdeploy.video.clips import ClipSpec
 
 KIND = FORMATS["onnx-fp32"]

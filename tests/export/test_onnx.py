@@ -17,7 +17,7 @@ from training.engine.trainer import predict
 from vdeploy.core.errors import ExportError
 from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.parity import synthetic_frames
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ FC2 = """
     file.write_bytes(model.SerializeToString())
     del model, extractor
 
-    from vdeploy.runtimes.onnxruntime import OnnxRuntime
+    from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
     actual = OnnxRuntime(file).infer({"frames": frames})["features"]
     json.dump(

@@ -17,7 +17,7 @@ from vdeploy.artifacts.bundle import Bundle, Parity, Stage
 from vdeploy.core.errors import ParityError
 from vdeploy.export.parity import check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 if TYPE_CHECKING:
     from training.run import Run

@@ -19,8 +19,8 @@ from vdeploy.export.savedmodel import (
     found_precision,
     pipeline_to_savedmodel,
 )
+from vdeploy.inference.runtimes.tensorflow import TensorFlowRuntime
 from vdeploy.models.heads.lstm.model import build_classifier
-from vdeploy.runtimes.tensorflow import TensorFlowRuntime
 
 
 def some_features(clips: int, frames: int = 4, dim: int = 512) -> np.ndarray:

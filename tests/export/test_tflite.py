@@ -27,10 +27,10 @@ from vdeploy.export.tflite import (
 )
 from vdeploy.export.tflite.flatbuffer import load_schema, open_model
 from vdeploy.formats import FORMATS
+from vdeploy.inference.runtimes.litert import LiteRtRuntime
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 from vdeploy.models.heads.lstm.model import build_classifier
 from vdeploy.models.weights import find_weights
-from vdeploy.runtimes.litert import LiteRtRuntime
 from vdeploy.video.clips import ClipSpec
 
 pytestmark = pytest.mark.slow

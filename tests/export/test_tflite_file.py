@@ -14,7 +14,7 @@ from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.export.tflite import Metadata, found_precision, read_metadata
 from vdeploy.export.tflite.flatbuffer import load_schema, open_model, with_buffer
 from vdeploy.export.tflite.metadata import add_metadata
-from vdeploy.runtimes.litert import LiteRtRuntime
+from vdeploy.inference.runtimes.litert import LiteRtRuntime
 from vdeploy.video.clips import ClipSpec
 
 METADATA = Metadata(("non-violent", "violent"), ClipSpec(frames=4, size=32))

@@ -20,10 +20,10 @@ from vdeploy.export.tflite import (
     extractor_to_tflite,
     found_precision,
 )
+from vdeploy.inference.runtimes.litert import LiteRtRuntime
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 from vdeploy.models.heads.lstm.model import build_classifier
 from vdeploy.models.weights import find_weights
-from vdeploy.runtimes.litert import LiteRtRuntime
 from vdeploy.video.clips import ClipSpec, read_clip
 
 pytestmark = pytest.mark.slow
@@ -111,7 +111,7 @@ FC2 = """
     from vdeploy.models.weights import find_weights
     from vdeploy.export.parity import synthetic_frames
     from vdeploy.export.tflite import Metadata, Quantization, extractor_to_tflite, found_precision
-    from vdeploy.runtimes.litert import LiteRtRuntime
+    from vdeploy.inference.runtimes.litert import LiteRtRuntime
 
     file, quantized = Path(sys.argv[1]), sys.argv[2] == "True"
     extractor = FeatureExtractor("fc2", find_weights("random", "fc2"))

@@ -14,7 +14,7 @@ from tests.videos import drop_tail, write_audio, write_numbered
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.detector import detect
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.in_process import LocalScorer
 from vdeploy.timelines.timeline import Timeline
 from vdeploy.video.clips import ClipSpec, read_clip
 

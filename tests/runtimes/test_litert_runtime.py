@@ -9,7 +9,7 @@ import pytest
 
 from tests.export.tiny_tflite import INPUTS, OUTPUTS, WIDTH, write_tiny_tflite
 from vdeploy.core.errors import BundleError, MissingExtraError
-from vdeploy.runtimes.litert import LiteRtRuntime
+from vdeploy.inference.runtimes.litert import LiteRtRuntime
 
 
 def features(clips: int, steps: int) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.core.errors import BundleError, MissingExtraError
-from vdeploy.runtimes.local import LocalScorer
-from vdeploy.runtimes.openvino import OpenVinoRuntime
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.runtimes.openvino import OpenVinoRuntime
 
 
 @pytest.fixture

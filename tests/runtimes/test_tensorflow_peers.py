@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vdeploy.core.errors import BundleError
-from vdeploy.runtimes.tensorflow_peers import TensorFlowPredict, TensorFlowXla
+from vdeploy.inference.runtimes.tensorflow_peers import TensorFlowPredict, TensorFlowXla
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vdeploy.core.errors import BundleError
-from vdeploy.runtimes.tensorflow import TensorFlowRuntime
+from vdeploy.inference.runtimes.tensorflow import TensorFlowRuntime
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_threads_are_settled_once_a_process(doubling):
 from pathlib import Path
 import numpy as np
 from vdeploy.core.errors import BundleError
-from vdeploy.runtimes.tensorflow import TensorFlowRuntime
+from vdeploy.inference.runtimes.tensorflow import TensorFlowRuntime
 
 folder = Path({str(doubling)!r})
 for threads in (1, 1, None):

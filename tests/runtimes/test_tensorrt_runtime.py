@@ -13,10 +13,10 @@ import pytest
 from tests.runtimes.fake_gpu import FakeCuda, FakeTrt
 from vdeploy.artifacts.file_headers.tensorrt import Plan
 from vdeploy.core.errors import BundleError, DeployError, MissingExtraError
-from vdeploy.runtimes import tensorrt
-from vdeploy.runtimes.cuda import Cuda
-from vdeploy.runtimes.tensorrt import TensorRTRuntime, refuse_other_gpu, refuse_other_version
-from vdeploy.runtimes.tensorrt_library import Library, MessageLog
+from vdeploy.inference.runtimes import tensorrt
+from vdeploy.inference.runtimes.cuda import Cuda
+from vdeploy.inference.runtimes.tensorrt import TensorRTRuntime, refuse_other_gpu, refuse_other_version
+from vdeploy.inference.runtimes.tensorrt_library import Library, MessageLog
 
 VERSION = "10.13.3.9"
 PLAN = Plan("tensorrt", (10, 13, 3, 9), (), 100, None)

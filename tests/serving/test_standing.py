@@ -12,7 +12,7 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.golden import golden_clips_of
+from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.serving.standing import keeps_deployed, standing_repository
 from vdeploy.triton.deployments import Deployments, Record
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES

@@ -14,8 +14,8 @@ from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered,
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClipError, TimelineError
 from vdeploy.detector import detect, detect_all
-from vdeploy.runtimes.local import LocalScorer
-from vdeploy.scoring import padded
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.scorer import padded
 from vdeploy.timelines import decoding
 from vdeploy.timelines.decoding import sample_videos
 from vdeploy.timelines.sampling import VideoSampler

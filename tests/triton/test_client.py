@@ -19,8 +19,8 @@ from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect
-from vdeploy.runtimes.local import LocalScorer
-from vdeploy.scoring import Scorer
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.scorer import Scorer
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control_key import control_key, key_headers
 from vdeploy.triton.install import TritonInstall
@@ -188,7 +188,7 @@ def test_a_client_needs_neither_pydantic_nor_rich_nor_a_runtime() -> None:
     script = (
         "import sys\n"
         "for name in ('pydantic', 'rich', 'typer', 'onnxruntime', 'onnx', 'tensorflow'): sys.modules[name] = None\n"
-        "import vdeploy.triton.client, vdeploy.scoring\n"
+        "import vdeploy.triton.client, vdeploy.inference.scorer\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

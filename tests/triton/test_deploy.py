@@ -30,7 +30,7 @@ from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RepositoryError, RolloutError
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.golden import golden_clips_of
+from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton import repository_writer
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control

@@ -10,8 +10,8 @@ import pytest
 from tests.openvino_bundle import with_openvino
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports
-from vdeploy.golden import golden_clips_of
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.inference.in_process import LocalScorer
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import control_key

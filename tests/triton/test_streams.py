@@ -21,11 +21,11 @@ from tests.triton.test_deploy import Site, command, kill_at, unless_triton_ends
 from tests.videos import solid_frame, write_video
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.connect import open_scorer
 from vdeploy.core.errors import ClientError, RolloutError, UserError
 from vdeploy.detector import detect
-from vdeploy.golden import golden_clips_of
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.open_scorer import open_scorer
 from vdeploy.timelines.events import Window
 from vdeploy.timelines.sliding import Sample, SlidingDetector
 from vdeploy.timelines.windows import WindowPlan

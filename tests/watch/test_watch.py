@@ -15,10 +15,10 @@ import pytest
 from tests.streams import mjpeg_server, rtsp_server
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import solid_frame, write_numbered, write_video
-from vdeploy.connect import open_scorer
 from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.open_scorer import open_scorer
 from vdeploy.timelines.events import EventRule
 from vdeploy.watch import camera
 from vdeploy.watch.report import Report

@@ -18,7 +18,7 @@ from vdeploy.benchmark.served.rows import ServedRows
 from vdeploy.benchmark.ways import find_ways, missing_peers, rejected_rows
 from vdeploy.core.progress import say
 from vdeploy.core.timestamps import now
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 __all__ = ["benchmark_bundle"]
 

@@ -16,14 +16,14 @@ from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.record import What
 from vdeploy.benchmark.served.statistics import Counts
 from vdeploy.export.parity import synthetic_frames
-from vdeploy.runtimes.local import LocalScorer
-from vdeploy.runtimes.open import open_artifact
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.runtimes.registry import open_artifact
 from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.scoring import Scorer
+    from vdeploy.inference.scorer import Scorer
 
 __all__ = ["DISTINCT_INPUTS", "Call", "Subject", "distinct_inputs", "open_subject"]
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from vdeploy.benchmark.record import Environment
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 __all__ = ["cpu_name", "describe_machine", "gpu_and_driver"]
 

@@ -14,7 +14,7 @@ from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.files import atomic_write, write_json
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.timestamps import now
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 __all__ = ["CHART", "NUMBERS", "scaling_report", "write_scaling"]
 

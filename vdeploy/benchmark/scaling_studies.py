@@ -19,7 +19,7 @@ from vdeploy.benchmark.scaling import Probe, Study, run_study
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.export.parity import synthetic_frames
-from vdeploy.runtimes.local import LocalScorer
+from vdeploy.inference.in_process import LocalScorer
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -88,7 +88,7 @@ def deploy(
     """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
     from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
-    from vdeploy.golden import golden_clips_of  # noqa: PLC0415  keeps --help fast
+    from vdeploy.inference.golden_clips import golden_clips_of  # noqa: PLC0415  keeps --help fast
     from vdeploy.serving.deployment import check_deployment, formats_to_deploy  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast

@@ -44,9 +44,9 @@ def predict(
     A video is taken for one short clip, unless a timeline, a plot, clips, a window, a stride or a threshold is asked
     for: then windows slide over it, and the events in it are told.
     """
-    from vdeploy.connect import open_scorer  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
     from vdeploy.detector import find_videos, predict_videos  # noqa: PLC0415  keeps --help fast
+    from vdeploy.inference.open_scorer import open_scorer  # noqa: PLC0415  keeps --help fast
 
     paths = find_videos(videos)
     wants_timeline = any(value is not None for value in (timeline, plot, clips, window, stride, threshold, leave))

@@ -12,7 +12,7 @@ from vdeploy.cli.options import print_json, print_table
 from vdeploy.core.errors import ClipError, TimelineError
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import StagedScorer
+    from vdeploy.inference.scorer import StagedScorer
     from vdeploy.timelines.timeline import EventRule, Timeline
 
 WindowOption = Annotated[

@@ -24,7 +24,7 @@ from vdeploy.cli.timelines import (
 )
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import StagedScorer
+    from vdeploy.inference.scorer import StagedScorer
     from vdeploy.watch.report import Report
 
 _FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
@@ -63,8 +63,8 @@ def watch(
 
     The exit code is 1 where none of them could be opened.
     """
-    from vdeploy.connect import open_scorer  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
+    from vdeploy.inference.open_scorer import open_scorer  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.source import parse_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.watch.webhook import Webhook  # noqa: PLC0415  keeps --help fast

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx_file import dump_onnx
 from vdeploy.export.onnx_graph import infer_values
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 if TYPE_CHECKING:
     import numpy as np

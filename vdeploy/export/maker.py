@@ -19,8 +19,8 @@ from vdeploy.export.prover import FEW_CLIPS, Prover
 from vdeploy.export.reference import Reference
 from vdeploy.export.sources import Sources
 from vdeploy.formats import Format
+from vdeploy.inference.runtimes.base import Runtime
 from vdeploy.models.weights import Weights
-from vdeploy.runtimes.base import Runtime
 
 __all__ = ["Maker", "Proven"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import publish_folder, staging_folder
 from vdeploy.core.lazy_imports import require
-from vdeploy.runtimes.openvino import GRAPH, reason_of
+from vdeploy.inference.runtimes.openvino import GRAPH, reason_of
 
 __all__ = ["onnx_to_openvino", "read_openvino"]
 

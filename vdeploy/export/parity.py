@@ -15,7 +15,7 @@ from vdeploy.video.clips import ClipSpec
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.runtimes.base import Runtime
+    from vdeploy.inference.runtimes.base import Runtime
 
 __all__ = ["BATCHES", "batches_of", "check_parity", "synthetic_frames"]
 

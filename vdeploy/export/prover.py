@@ -15,14 +15,14 @@ from vdeploy.core.progress import track
 from vdeploy.export.held_out import HeldOutClips, check_verdicts
 from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
-from vdeploy.runtimes.open import open_runtime
+from vdeploy.inference.runtimes.registry import open_runtime
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from vdeploy.export.job import Written
     from vdeploy.export.reference import Reference
-    from vdeploy.runtimes.base import Runtime
+    from vdeploy.inference.runtimes.base import Runtime
 
 __all__ = ["FEW_CLIPS", "Prover"]
 

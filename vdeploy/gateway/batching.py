@@ -17,7 +17,7 @@ from vdeploy.gateway.problems import busy
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.scoring import Scorer
+    from vdeploy.inference.scorer import Scorer
 
 __all__ = ["Batcher", "Scored"]
 

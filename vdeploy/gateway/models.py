@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vdeploy.connect import open_scorer
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher, Scored
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import unavailable
+from vdeploy.inference.open_scorer import open_scorer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from vdeploy.gateway.limits import Limits
-    from vdeploy.scoring import StagedScorer
+    from vdeploy.inference.scorer import StagedScorer
 
 __all__ = ["ServedModel", "open_model"]
 

@@ -13,7 +13,7 @@ from vdeploy.timelines.windows import DueWindow, WindowPlan, WindowSlider
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.scoring import StagedScorer
+    from vdeploy.inference.scorer import StagedScorer
     from vdeploy.timelines.events import Window
 
 __all__ = ["Sample", "ScoredWindow", "SlidingDetector"]

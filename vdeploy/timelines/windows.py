@@ -15,7 +15,7 @@ from vdeploy.video.clips import frame_indices
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.scoring import StagedScorer
+    from vdeploy.inference.scorer import StagedScorer
 
 __all__ = ["ASSUMED_WINDOW_S", "DueWindow", "WindowPlan", "WindowSlider"]
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from vdeploy.core.errors import ClientError
-from vdeploy.scoring import padded
+from vdeploy.inference.scorer import padded
 from vdeploy.triton.channel import connect
 from vdeploy.triton.names import (
     CLASSIFIER_MODEL,
@@ -110,7 +110,7 @@ class TritonScorer:
         return self._in_batches(ENSEMBLE_MODEL, FRAMES, frames, PROBABILITIES, (len(self.classes),))
 
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Features of frames; see `vdeploy.scoring.StagedScorer`.
+        """Features of frames; see `vdeploy.inference.scorer.StagedScorer`.
 
         Raises:
             ClientError: The server does not answer as it should, or has replaced the version.
@@ -121,7 +121,7 @@ class TritonScorer:
         return self._in_batches(EXTRACTOR_MODEL, FRAMES, whole, FEATURES, shape)[:, :count]
 
     def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Probabilities from features; see `vdeploy.scoring.StagedScorer`.
+        """Probabilities from features; see `vdeploy.inference.scorer.StagedScorer`.
 
         Raises:
             ClientError: The server does not answer as it should, or has replaced the version.

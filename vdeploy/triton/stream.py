@@ -16,7 +16,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.core.errors import ClientError
 from vdeploy.core.progress import say
-from vdeploy.scoring import StreamScore
+from vdeploy.inference.scorer import StreamScore
 from vdeploy.triton.channel import connect
 from vdeploy.triton.names import FEATURES, FRAMES, HELD, MISSING, PROBABILITIES, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.video.clips import ClipSpec

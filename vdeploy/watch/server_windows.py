@@ -12,7 +12,7 @@ from vdeploy.core.errors import CrowdedError
 from vdeploy.timelines.sliding import Sample, ScoredWindow
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import KeptStream, StreamScore, StreamScorer
+    from vdeploy.inference.scorer import KeptStream, StreamScore, StreamScorer
     from vdeploy.timelines.events import Window
     from vdeploy.timelines.windows import WindowPlan
 

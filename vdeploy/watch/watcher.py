@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import ClientError
-from vdeploy.scoring import StreamScorer
+from vdeploy.inference.scorer import StreamScorer
 from vdeploy.timelines.events import EventRule, EventTracker
 from vdeploy.timelines.sliding import ScoredWindow, SlidingDetector
 from vdeploy.timelines.windows import WindowPlan
@@ -20,7 +20,7 @@ from vdeploy.watch.report import Report
 from vdeploy.watch.server_windows import ServerWindows
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import StagedScorer
+    from vdeploy.inference.scorer import StagedScorer
     from vdeploy.watch.source import Source
 
 __all__ = ["Connect", "watch"]
@@ -50,7 +50,7 @@ def watch(
 
     Args:
         sources: What to watch.
-        connect: Opens the scorer. One that is a `vdeploy.scoring.StreamScorer` keeps the windows itself.
+        connect: Opens the scorer. One that is a `vdeploy.inference.scorer.StreamScorer` keeps the windows itself.
         window_s: Length of a window in seconds; left out, that of the training clips, or 2 s where it is not known.
         stride_s: From window to window; half a window if left out.
         rule: What makes windows events; left out, the one for the scorer's threshold.

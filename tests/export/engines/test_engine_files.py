@@ -19,8 +19,8 @@ from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.export.tensorrt import EngineOptions, build_engine, found_precision, read_report, report_file
 from vdeploy.export.tensorrt.inspection import engine_types, precision_of_weights, refuse_other_weights
-from vdeploy.runtimes.tensorrt import TensorRTRuntime
-from vdeploy.runtimes.tensorrt_library import load_library
+from vdeploy.inference.runtimes.tensorrt import TensorRTRuntime
+from vdeploy.inference.runtimes.tensorrt_library import load_library
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -118,7 +118,7 @@ def test_the_runtime_refuses_an_engine_of_another_version(engine):
 
 
 def test_the_runtime_refuses_an_engine_for_another_gpu(engine, monkeypatch):
-    monkeypatch.setattr("vdeploy.runtimes.tensorrt.Cuda", lambda **_: SimpleNamespace(capability=86))
+    monkeypatch.setattr("vdeploy.inference.runtimes.tensorrt.Cuda", lambda **_: SimpleNamespace(capability=86))
     with pytest.raises(
         BundleError, match=r"was built for compute capability 8\.9; the GPU here has 8\.6; export again"
     ):

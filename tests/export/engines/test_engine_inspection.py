@@ -13,7 +13,7 @@ from vdeploy.export.tensorrt import ComputeLayer
 from vdeploy.export.tensorrt.inspection import engine_types, refuse_other_types, types_between_layers
 from vdeploy.export.tensorrt.layers import network_precision, refuse_other_precision, weight_bytes_of
 from vdeploy.export.tensorrt.monitor import Progress, interruption
-from vdeploy.runtimes.tensorrt_library import Library
+from vdeploy.inference.runtimes.tensorrt_library import Library
 
 
 def layer(name: str, precision: str, parameters: int = 10) -> ComputeLayer:

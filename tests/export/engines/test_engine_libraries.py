@@ -12,8 +12,8 @@ from vdeploy.core.files import cache_dir
 from vdeploy.export.tensorrt import EngineOptions, build_engine
 from vdeploy.export.tensorrt.builder import _builder, _targets
 from vdeploy.export.tensorrt.timing_cache import TimingCache, timing_cache_file
-from vdeploy.runtimes import tensorrt_library
-from vdeploy.runtimes.tensorrt_library import Library, MessageLog, load_library
+from vdeploy.inference.runtimes import tensorrt_library
+from vdeploy.inference.runtimes.tensorrt_library import Library, MessageLog, load_library
 
 ON_A_GPU = Library("tensorrt", types.SimpleNamespace(), "10.13.3.9")
 

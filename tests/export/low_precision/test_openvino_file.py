@@ -22,9 +22,9 @@ from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
+from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.inference.runtimes.openvino import GRAPH, OpenVinoRuntime
 from vdeploy.models.backbones.vgg19.model import flops_per_frame
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
-from vdeploy.runtimes.openvino import GRAPH, OpenVinoRuntime
 
 openvino = pytest.importorskip("openvino")
 

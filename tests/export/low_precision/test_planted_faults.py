@@ -19,7 +19,7 @@ from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
 from vdeploy.formats import FORMATS
-from vdeploy.runtimes.onnxruntime import OnnxRuntime
+from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 pytestmark = pytest.mark.slow
 

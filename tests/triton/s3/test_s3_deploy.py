@@ -23,7 +23,7 @@ from tests.triton.s3.conftest import Store, new_store, set_up
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RolloutError
-from vdeploy.golden import golden_clips_of
+from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client import TritonScorer
 from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import VARIABLE, control_key

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from vdeploy.core.errors import BundleError
-from vdeploy.runtimes.tensorrt_library import LibraryName
+from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["HEAD_BYTES", "Plan", "capability_text", "parse_plan", "read_plan"]
 

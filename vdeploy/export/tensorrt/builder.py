@@ -21,8 +21,8 @@ from vdeploy.export.tensorrt.options import EngineOptions
 from vdeploy.export.tensorrt.report import EngineReport, report_file
 from vdeploy.export.tensorrt.targets import choose_targets
 from vdeploy.export.tensorrt.timing_cache import TimingCache, TimingCacheUse
-from vdeploy.runtimes.cuda import Cuda
-from vdeploy.runtimes.tensorrt_library import Library, MessageLog, load_library, message_logger
+from vdeploy.inference.runtimes.cuda import Cuda
+from vdeploy.inference.runtimes.tensorrt_library import Library, MessageLog, load_library, message_logger
 
 __all__ = ["build_engine", "log_file"]
 

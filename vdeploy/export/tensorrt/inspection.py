@@ -17,7 +17,7 @@ from vdeploy.artifacts.file_headers.tensorrt import HEAD_BYTES, Plan
 from vdeploy.core.errors import ExportError
 from vdeploy.export.tensorrt.layers import WIDTHS, ComputeLayer, network_precision, weight_bytes_of
 from vdeploy.export.tensorrt.options import Precision
-from vdeploy.runtimes.tensorrt_library import Library, message_logger
+from vdeploy.inference.runtimes.tensorrt_library import Library, message_logger
 
 __all__ = [
     "engine_types",

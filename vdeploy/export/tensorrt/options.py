@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vdeploy.core.errors import ExportError
-from vdeploy.runtimes.tensorrt_library import LibraryName
+from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["EngineOptions", "HardwareCompatibility", "Precision", "parse_batches"]
 

@@ -18,7 +18,7 @@ from vdeploy.export.tensorrt.inspection import precision_of_weights, refuse_othe
 from vdeploy.export.tensorrt.layers import ComputeLayer, network_precision
 from vdeploy.export.tensorrt.network import Shapes
 from vdeploy.export.tensorrt.timing_cache import TimingCacheUse
-from vdeploy.runtimes.tensorrt_library import LibraryName
+from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["EngineReport", "found_precision", "read_report", "report_file"]
 

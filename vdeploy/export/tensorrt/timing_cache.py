@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from vdeploy.core.files import atomic_write, cache_dir
 from vdeploy.core.progress import say
-from vdeploy.runtimes.tensorrt_library import Library
+from vdeploy.inference.runtimes.tensorrt_library import Library
 
 __all__ = ["TimingCache", "TimingCacheUse", "timing_cache_file"]
 

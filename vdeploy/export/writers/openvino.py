@@ -7,7 +7,7 @@ from vdeploy.export.layer_precision import precision_of, refuse_forgotten_layers
 from vdeploy.export.openvino import onnx_to_openvino
 from vdeploy.export.openvino_inspection import inspect_openvino
 from vdeploy.export.writers.onnx import FLAVOURS
-from vdeploy.runtimes.openvino import GRAPH
+from vdeploy.inference.runtimes.openvino import GRAPH
 
 __all__ = ["write"]
 

@@ -12,8 +12,8 @@ from vdeploy.export.availability import has_gpu
 from vdeploy.export.job import Job, Written
 from vdeploy.export.sources import Flavour
 from vdeploy.export.tensorrt import EngineOptions, EngineReport, Precision, build_engine, found_precision
-from vdeploy.runtimes.cuda import Cuda
-from vdeploy.runtimes.tensorrt_library import LibraryName
+from vdeploy.inference.runtimes.cuda import Cuda
+from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["write"]
 

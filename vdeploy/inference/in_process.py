@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.runtimes.open import choose_format, open_artifact
-from vdeploy.scoring import padded
+from vdeploy.inference.runtimes.registry import choose_format, open_artifact
+from vdeploy.inference.scorer import padded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,13 +17,13 @@ __all__ = ["LocalScorer"]
 
 
 class LocalScorer:
-    """Both stages of a bundle, run one after the other; a `vdeploy.scoring.StagedScorer`.
+    """Both stages of a bundle, run one after the other; a `vdeploy.inference.scorer.StagedScorer`.
 
     Args:
         bundle: The bundle.
         format_name: The format to run; left out, the first of the table that the bundle holds.
         threads: Threads for one call; all available cores if left out.
-        runtime: Another runtime than the format's own; see `vdeploy.runtimes.open.open_runtime`.
+        runtime: Another runtime than the format's own; see `vdeploy.inference.runtimes.registry.open_runtime`.
         classifier_format: The classifier's format where it is another one.
 
     Attributes:
@@ -78,5 +78,5 @@ class LocalScorer:
         return self._classifier.infer({"features": features})["probabilities"]
 
     def score(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities from frames; see `vdeploy.scoring.Scorer`."""
+        """Probabilities from frames; see `vdeploy.inference.scorer.Scorer`."""
         return self.classify(self.extract(frames))

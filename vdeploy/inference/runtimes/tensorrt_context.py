@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.core.errors import BundleError, DeployError
-from vdeploy.runtimes.cuda import Cuda, CudaGraph, DeviceTensor
+from vdeploy.inference.runtimes.cuda import Cuda, CudaGraph, DeviceTensor
 
 if TYPE_CHECKING:
     import numpy.typing as npt

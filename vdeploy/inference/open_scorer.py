@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vdeploy.core.errors import UserError
 
 if TYPE_CHECKING:
-    from vdeploy.scoring import StagedScorer
+    from vdeploy.inference.scorer import StagedScorer
 
 __all__ = ["open_scorer"]
 
@@ -47,7 +47,7 @@ def open_scorer(
         raise UserError("windows are kept by a server only", "give one, --url HOST:PORT, or leave --server-windows out")
     if bundle is not None:
         from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
-        from vdeploy.runtimes.local import LocalScorer  # noqa: PLC0415
+        from vdeploy.inference.in_process import LocalScorer  # noqa: PLC0415
 
         yield LocalScorer(Bundle(bundle), format_name)
         return

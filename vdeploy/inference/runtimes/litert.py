@@ -10,7 +10,7 @@ import numpy as np
 
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,7 +48,7 @@ class LiteRtRuntime:
             raise BundleError(f"LiteRT cannot load {path} ({error})", "export the run again") from error
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
+        """Runs the model; see `vdeploy.inference.runtimes.base.Runtime`."""
         if set(inputs) != set(self._inputs) or len(inputs) != 1:
             taken = ", ".join(self._inputs)
             raise BundleError(f"{self._path} takes {taken}, not {', '.join(inputs)}", "export the run again")

@@ -10,7 +10,7 @@ import numpy as np
 
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,7 +53,7 @@ class OpenVinoRuntime:
         self._outputs = [output.any_name for output in model.outputs]
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
+        """Runs the model; see `vdeploy.inference.runtimes.base.Runtime`."""
         try:
             answers = self._request.infer(dict(inputs), share_inputs=True)
         except (RuntimeError, TypeError) as error:

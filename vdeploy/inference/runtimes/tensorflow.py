@@ -47,7 +47,7 @@ class TensorFlowRuntime:
         self._function = self._model.signatures[signature]
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
+        """Runs the model; see `vdeploy.inference.runtimes.base.Runtime`."""
         try:
             tensors = {name: self._tf.constant(value) for name, value in inputs.items()}
             self._check(tensors)

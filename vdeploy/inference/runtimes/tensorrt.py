@@ -14,9 +14,9 @@ import numpy as np
 
 from vdeploy.artifacts.file_headers.tensorrt import HEAD_BYTES, Plan, capability_text, read_plan
 from vdeploy.core.errors import BundleError
-from vdeploy.runtimes.cuda import Cuda
-from vdeploy.runtimes.tensorrt_context import EngineContext, EngineTensor
-from vdeploy.runtimes.tensorrt_library import Library, load_library, message_logger
+from vdeploy.inference.runtimes.cuda import Cuda
+from vdeploy.inference.runtimes.tensorrt_context import EngineContext, EngineTensor
+from vdeploy.inference.runtimes.tensorrt_library import Library, load_library, message_logger
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,7 +61,7 @@ class TensorRTRuntime:
         self._context = _open(path, library, cuda)
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs the engine; see `vdeploy.runtimes.base.Runtime`."""
+        """Runs the engine; see `vdeploy.inference.runtimes.base.Runtime`."""
         self._refuse_misfits(inputs)
         parts = {
             name: np.array_split(array, _parts(array.shape[0], self._context.inputs[name]))

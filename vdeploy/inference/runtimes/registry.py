@@ -11,7 +11,7 @@ from vdeploy.formats import FORMATS, Format
 
 if TYPE_CHECKING:
     from vdeploy.artifacts.bundle import Bundle, Stage
-    from vdeploy.runtimes.base import Runtime
+    from vdeploy.inference.runtimes.base import Runtime
 
 __all__ = ["choose_format", "open_artifact", "open_runtime"]
 
@@ -49,7 +49,9 @@ def open_runtime(
     """
     module, name = _CLASSES[runtime or kind.runtime]
     options = {"lean": True} if lean and module in _LEAN else {}
-    opened: Runtime = getattr(importlib.import_module(f"vdeploy.runtimes.{module}"), name)(path, threads, **options)
+    opened: Runtime = getattr(importlib.import_module(f"vdeploy.inference.runtimes.{module}"), name)(
+        path, threads, **options
+    )
     return opened
 
 

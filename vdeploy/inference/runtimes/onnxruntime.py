@@ -10,7 +10,7 @@ import numpy as np
 
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
-from vdeploy.runtimes.base import available_cores
+from vdeploy.inference.runtimes.base import available_cores
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,7 +45,7 @@ class OnnxRuntime:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
+        """Runs the model; see `vdeploy.inference.runtimes.base.Runtime`."""
         try:
             outputs = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # the runtime's own exceptions share no base class

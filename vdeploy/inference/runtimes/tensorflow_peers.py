@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import load_keras
-from vdeploy.runtimes.tensorflow import TensorFlowRuntime
+from vdeploy.inference.runtimes.tensorflow import TensorFlowRuntime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ class TensorFlowPredict(TensorFlowRuntime):
         self._keras: Any = Wrapped(autocast=False)
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
+        """Runs the model; see `vdeploy.inference.runtimes.base.Runtime`."""
         batch = max(len(value) for value in inputs.values())
         answer: dict[str, npt.NDArray[np.float32]] = self._keras.predict(dict(inputs), batch_size=batch, verbose=0)
         return answer
@@ -57,7 +57,7 @@ class TensorFlowXla(TensorFlowRuntime):
         self._compiled = self._tf.function(self._function, jit_compile=True)
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs the model; see `vdeploy.runtimes.base.Runtime`."""
+        """Runs the model; see `vdeploy.inference.runtimes.base.Runtime`."""
         try:
             outputs = self._compiled(**{name: self._tf.constant(value) for name, value in inputs.items()})
         except (TypeError, ValueError, self._tf.errors.OpError) as error:

@@ -1,0 +1,1 @@
+"""Inference: the runtimes in this process, and scorers that hide where a model runs."""
