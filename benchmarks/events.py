@@ -28,7 +28,7 @@ from vdeploy.core.errors import UserError
 from vdeploy.core.progress import track
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.timelines.timeline import EventRule, Timeline
+from vdeploy.timeline.timeline import EventRule, Timeline
 
 IOU = (0.3, 0.5)
 CHOOSING_IOU = 0.5

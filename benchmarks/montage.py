@@ -18,7 +18,7 @@ from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import staging_folder
 from vdeploy.dataset import LabelledClip, scan
 from vdeploy.synthetic import synthesize
-from vdeploy.timelines.writing import FrameWriter, open_writer
+from vdeploy.timeline.writing import FrameWriter, open_writer
 
 __all__ = ["Montage", "labelled_clips", "make_montage", "montage_parser"]
 

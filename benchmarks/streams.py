@@ -25,15 +25,15 @@ import tritonclient.grpc as triton
 from benchmarks.output import add_output_options, give
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
-from vdeploy.timelines.sliding import Sample, SlidingDetector
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.live.server_windows import ServerWindows
+from vdeploy.timeline.sliding import Sample, SlidingDetector
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, WINDOW_MODEL
 from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.ports import free_ports
 from vdeploy.triton.repository_writer import write_repository
 from vdeploy.triton.server import TritonServer
 from vdeploy.triton.stream_client import StreamClient
-from vdeploy.watch.server_windows import ServerWindows
 
 TOLERANCE = 1e-5
 ROUND = 4

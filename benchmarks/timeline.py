@@ -32,9 +32,9 @@ from vdeploy.core.errors import UserError
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.runtimes.base import available_cores
-from vdeploy.timelines.sampling import VideoSampler
-from vdeploy.timelines.timeline import Timeline
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline.sampling import VideoSampler
+from vdeploy.timeline.timeline import Timeline
+from vdeploy.timeline.windows import WindowPlan
 
 WINDOW_S = 2.0
 TOLERANCE = 1e-5

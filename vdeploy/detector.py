@@ -16,10 +16,10 @@ import numpy as np
 
 from vdeploy.core.errors import ClipError, UserError
 from vdeploy.dataset.layout import VIDEO_SUFFIXES
-from vdeploy.timelines.decoding import EndOfVideo, sample_videos
-from vdeploy.timelines.sliding import Sample, SlidingDetector
-from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline.decoding import EndOfVideo, sample_videos
+from vdeploy.timeline.sliding import Sample, SlidingDetector
+from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import read_clips
 
 if TYPE_CHECKING:

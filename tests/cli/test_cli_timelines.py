@@ -15,8 +15,8 @@ from tests.streams import mjpeg_server
 from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import solid_frame, write_numbered, write_video
 from vdeploy.cli import app as cli
-from vdeploy.timelines.timeline import Timeline
-from vdeploy.watch import webhook
+from vdeploy.live import webhook
+from vdeploy.timeline.timeline import Timeline
 
 Verb = Callable[..., tuple[int, str, str]]
 

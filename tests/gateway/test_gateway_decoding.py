@@ -21,8 +21,8 @@ from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
 from vdeploy.gateway.limits import DecodingLimits
 from vdeploy.gateway.problems import Problem
-from vdeploy.timelines.sampling import VideoSampler
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline.sampling import VideoSampler
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import ClipSpec, read_clip
 
 SPEC = ClipSpec(frames=4, size=32)

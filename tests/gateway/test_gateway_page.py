@@ -14,7 +14,7 @@ from tests.gateway.browser import Browser, open_browser
 from tests.gateway.running import Running, running_gateway
 from tests.videos import solid_frame, write_video
 from vdeploy.gateway.keys import KeyFile
-from vdeploy.timelines.events import EventRule, Window, find_events
+from vdeploy.timeline.events import EventRule, Window, find_events
 
 CONTRASTS = """
 const values = getComputedStyle(document.documentElement);
@@ -146,7 +146,7 @@ def test_the_download_is_a_timeline(judged: Browser):
         "return new Promise((done) => { const make = URL.createObjectURL; URL.createObjectURL = (blob) => "
         "{ blob.text().then(done); URL.createObjectURL = make; return make(blob); }; download(); })"
     )
-    from vdeploy.timelines.timeline import Timeline
+    from vdeploy.timeline.timeline import Timeline
 
     timeline = Timeline.from_json(text)
     assert find_events(timeline.windows, timeline.rule) == timeline.events

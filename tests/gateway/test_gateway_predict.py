@@ -15,7 +15,7 @@ from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.timelines.timeline import Timeline
+from vdeploy.timeline.timeline import Timeline
 from vdeploy.video.clips import ClipSpec, read_clip
 
 SPEC = ClipSpec(frames=4, size=32)

@@ -7,9 +7,9 @@ import pytest
 
 from tests.videos import read_number, solid_frame, write_numbered, write_video
 from vdeploy.core.errors import TimelineError
-from vdeploy.timelines import cutting, writing
-from vdeploy.timelines.cutting import cut_events
-from vdeploy.timelines.timeline import Event, EventRule, Timeline
+from vdeploy.timeline import cutting, writing
+from vdeploy.timeline.cutting import cut_events
+from vdeploy.timeline.timeline import Event, EventRule, Timeline
 
 
 def timeline(video, *spans: tuple[float, float]) -> Timeline:

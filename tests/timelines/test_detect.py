@@ -16,12 +16,12 @@ from vdeploy.core.errors import ClipError, TimelineError
 from vdeploy.detector import detect, detect_all
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.scorer import padded
-from vdeploy.timelines import decoding
-from vdeploy.timelines.decoding import sample_videos
-from vdeploy.timelines.sampling import VideoSampler
-from vdeploy.timelines.sliding import Sample, SlidingDetector
-from vdeploy.timelines.timeline import EventRule
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline import decoding
+from vdeploy.timeline.decoding import sample_videos
+from vdeploy.timeline.sampling import VideoSampler
+from vdeploy.timeline.sliding import Sample, SlidingDetector
+from vdeploy.timeline.timeline import EventRule
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import read_clip
 
 

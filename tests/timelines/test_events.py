@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdeploy.timelines.events import Event, EventRule, EventTracker, Window, find_events
+from vdeploy.timeline.events import Event, EventRule, EventTracker, Window, find_events
 
 NO_MERGING = EventRule(enter=0.5, leave=0.4, merge_gap_s=0.0)
 

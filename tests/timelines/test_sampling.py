@@ -8,8 +8,8 @@ import pytest
 
 from tests.videos import drop_tail, read_number, write_audio, write_numbered
 from vdeploy.core.errors import ClipError
-from vdeploy.timelines.sampling import VideoSampler
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline.sampling import VideoSampler
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import frame_indices
 from vdeploy.video.reader import Stopped
 

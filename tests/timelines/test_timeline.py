@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vdeploy.core.errors import MissingExtraError, TimelineError
-from vdeploy.timelines import plot as timeline_plot
-from vdeploy.timelines.plot import clock, plot_timeline
-from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.timeline import plot as timeline_plot
+from vdeploy.timeline.plot import clock, plot_timeline
+from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
 
 
 def timeline(count: int = 60, seed: int = 0) -> Timeline:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vdeploy.core.errors import TimelineError
-from vdeploy.timelines.windows import WindowPlan, WindowSlider
+from vdeploy.timeline.windows import WindowPlan, WindowSlider
 
 
 def run(slider: WindowSlider, indices) -> list[tuple[int, list[int]]]:

@@ -26,9 +26,12 @@ from vdeploy.detector import detect
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.open_scorer import open_scorer
-from vdeploy.timelines.events import Window
-from vdeploy.timelines.sliding import Sample, SlidingDetector
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.live.server_windows import ServerWindows
+from vdeploy.live.source import parse_sources
+from vdeploy.live.watcher import watch
+from vdeploy.timeline.events import Window
+from vdeploy.timeline.sliding import Sample, SlidingDetector
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.triton.control import Control
 from vdeploy.triton.control_key import control_key
 from vdeploy.triton.deploy import deploy, rollback
@@ -43,9 +46,6 @@ from vdeploy.triton.server import TritonServer
 from vdeploy.triton.status import read_status
 from vdeploy.triton.stream import Stream
 from vdeploy.triton.stream_client import StreamClient
-from vdeploy.watch.server_windows import ServerWindows
-from vdeploy.watch.source import parse_sources
-from vdeploy.watch.watcher import watch
 
 pytestmark = pytest.mark.triton
 

@@ -7,10 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
-from vdeploy.timelines.events import Event, Window
-from vdeploy.watch import display
-from vdeploy.watch.display import LineDisplay, TableDisplay, open_display
-from vdeploy.watch.report import Report
+from vdeploy.live import display
+from vdeploy.live.display import LineDisplay, TableDisplay, open_display
+from vdeploy.live.report import Report
+from vdeploy.timeline.events import Event, Window
 
 REPORTS = (
     Report("connected", "door"),

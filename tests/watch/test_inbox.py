@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from vdeploy.timelines.sliding import Sample
-from vdeploy.watch.inbox import Arrival, Inbox
+from vdeploy.live.inbox import Arrival, Inbox
+from vdeploy.timeline.sliding import Sample
 
 FRAME = np.zeros((1, 1, 3), np.uint8)
 

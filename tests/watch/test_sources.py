@@ -11,8 +11,8 @@ import pytest
 
 from tests.videos import write_numbered
 from vdeploy.core.errors import ClipError, SourceError
-from vdeploy.watch.camera import backoff_s
-from vdeploy.watch.source import Source, parse_source, parse_sources
+from vdeploy.live.camera import backoff_s
+from vdeploy.live.source import Source, parse_source, parse_sources
 
 
 def test_kinds(tmp_path):
@@ -70,7 +70,7 @@ def test_waits_grow_up_to_half_a_minute():
 
 def test_nothing_is_written_to_stderr(tmp_path):
     code = (
-        "from vdeploy.watch.source import parse_source\n"
+        "from vdeploy.live.source import parse_source\n"
         "from vdeploy.core.errors import SourceError\n"
         "for text in ('97', 'http://127.0.0.1:9/x'):\n"
         "    try: parse_source(text).open()\n"

@@ -19,11 +19,11 @@ from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.open_scorer import open_scorer
-from vdeploy.timelines.events import EventRule
-from vdeploy.watch import camera
-from vdeploy.watch.report import Report
-from vdeploy.watch.source import parse_sources
-from vdeploy.watch.watcher import watch
+from vdeploy.live import camera
+from vdeploy.live.report import Report
+from vdeploy.live.source import parse_sources
+from vdeploy.live.watcher import watch
+from vdeploy.timeline.events import EventRule
 
 PATIENCE_S = 60.0
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 from vdeploy.core.errors import SourceError
-from vdeploy.timelines.events import Event
-from vdeploy.watch import webhook
-from vdeploy.watch.report import Report
-from vdeploy.watch.webhook import Webhook
+from vdeploy.live import webhook
+from vdeploy.live.report import Report
+from vdeploy.live.webhook import Webhook
+from vdeploy.timeline.events import Event
 
 
 class Receiver(http.server.ThreadingHTTPServer):

@@ -128,7 +128,7 @@ def gateway(
 
 def _named(cameras: list[str]) -> dict[str, str]:
     from vdeploy.core.errors import GatewayError  # noqa: PLC0415  keeps --help fast
-    from vdeploy.watch.source import parse_source  # noqa: PLC0415  keeps --help fast
+    from vdeploy.live.source import parse_source  # noqa: PLC0415  keeps --help fast
 
     named = {}
     for camera in cameras:

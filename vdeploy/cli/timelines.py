@@ -13,7 +13,7 @@ from vdeploy.core.errors import ClipError, TimelineError
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
-    from vdeploy.timelines.timeline import EventRule, Timeline
+    from vdeploy.timeline.timeline import EventRule, Timeline
 
 WindowOption = Annotated[
     float | None,
@@ -50,7 +50,7 @@ def event_rule(
     Raises:
         TimelineError: Events would end at a higher probability than they begin at.
     """
-    from vdeploy.timelines.timeline import EventRule  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timeline.timeline import EventRule  # noqa: PLC0415  keeps --help fast
 
     usual = EventRule.at(model_threshold if threshold is None else threshold)
     level = usual.leave if leave is None else leave
@@ -77,8 +77,8 @@ def predict_timelines(
     from vdeploy.core.files import write_text  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
-    from vdeploy.timelines.cutting import cut_events  # noqa: PLC0415  keeps --help fast
-    from vdeploy.timelines.plot import check_picture  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timeline.cutting import cut_events  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timeline.plot import check_picture  # noqa: PLC0415  keeps --help fast
 
     if len(paths) > 1 and (timeline or plot):
         raise TimelineError(
@@ -132,7 +132,7 @@ def _detect(
 
 
 def _plot(video: Path, timeline: Timeline, file: Path) -> None:
-    from vdeploy.timelines.plot import plot_timeline  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timeline.plot import plot_timeline  # noqa: PLC0415  keeps --help fast
     from vdeploy.video.clips import ClipSpec, read_clip  # noqa: PLC0415  keeps --help fast
 
     strip = read_clip(video, ClipSpec(frames=_STRIP_FRAMES, size=_STRIP_SIZE)).frames
@@ -140,7 +140,7 @@ def _plot(video: Path, timeline: Timeline, file: Path) -> None:
 
 
 def _print(done: dict[Path, Timeline], failed: dict[Path, ClipError]) -> None:
-    from vdeploy.timelines.plot import clock  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timeline.plot import clock  # noqa: PLC0415  keeps --help fast
 
     rows = [
         (

@@ -25,7 +25,7 @@ from vdeploy.cli.timelines import (
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
-    from vdeploy.watch.report import Report
+    from vdeploy.live.report import Report
 
 _FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
 
@@ -65,9 +65,9 @@ def watch(
     """
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.inference.open_scorer import open_scorer  # noqa: PLC0415  keeps --help fast
-    from vdeploy.watch.source import parse_sources  # noqa: PLC0415  keeps --help fast
-    from vdeploy.watch.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
-    from vdeploy.watch.webhook import Webhook  # noqa: PLC0415  keeps --help fast
+    from vdeploy.live.source import parse_sources  # noqa: PLC0415  keeps --help fast
+    from vdeploy.live.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
+    from vdeploy.live.webhook import Webhook  # noqa: PLC0415  keeps --help fast
 
     chosen, kinds = parse_sources(sources), set()
     stop = threading.Event()
@@ -105,7 +105,7 @@ def _output(names: list[str], threshold: float, *, json: bool) -> Iterator[Calla
         return
     from rich.console import Console  # noqa: PLC0415  keeps --help fast
 
-    from vdeploy.watch.display import open_display  # noqa: PLC0415  keeps --help fast
+    from vdeploy.live.display import open_display  # noqa: PLC0415  keeps --help fast
 
     with open_display(Console(highlight=False), names, threshold) as display:
         yield display.show

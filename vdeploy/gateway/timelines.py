@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from vdeploy.core.errors import TimelineError
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.problems import Problem
-from vdeploy.timelines.sliding import Sample, SlidingDetector
-from vdeploy.timelines.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline.sliding import Sample, SlidingDetector
+from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
+from vdeploy.timeline.windows import WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.gateway.decoding.pool import DecoderPool

@@ -14,15 +14,15 @@ from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.timelines import make_timeline
-from vdeploy.timelines.events import EventTracker
-from vdeploy.timelines.sliding import Sample, ScoredWindow, SlidingDetector
-from vdeploy.timelines.timeline import EventRule, Window
-from vdeploy.watch.camera import backoff_s
+from vdeploy.live.camera import backoff_s
+from vdeploy.timeline.events import EventTracker
+from vdeploy.timeline.sliding import Sample, ScoredWindow, SlidingDetector
+from vdeploy.timeline.timeline import EventRule, Window
 
 if TYPE_CHECKING:
     from vdeploy.gateway.limits import DecodingLimits
     from vdeploy.gateway.models import ServedModel
-    from vdeploy.timelines.windows import WindowPlan
+    from vdeploy.timeline.windows import WindowPlan
 
 __all__ = ["Emit", "watch_camera", "watch_video"]
 
@@ -62,7 +62,7 @@ def watch_camera(address: str, plan: WindowPlan, limits: DecodingLimits, model: 
     """Watches a camera until `emit` raises; one that is lost is tried again.
 
     Args:
-        address: What `vdeploy.watch.source.parse_source` understands.
+        address: What `vdeploy.live.source.parse_source` understands.
         plan: When frames are sampled.
         limits: Of the decoding.
         model: What judges.

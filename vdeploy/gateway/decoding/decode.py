@@ -11,11 +11,11 @@ import cv2
 from vdeploy.core.errors import ClipError, SourceError
 from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.gateway.decoding.live import watch_live
-from vdeploy.timelines.sampling import VideoSampler
+from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
-    from vdeploy.timelines.windows import WindowPlan
+    from vdeploy.timeline.windows import WindowPlan
 
 __all__ = ["decode"]
 

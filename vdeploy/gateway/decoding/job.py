@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 from vdeploy.gateway.limits import DecodingLimits
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import ClipSpec
 
 __all__ = ["MAX_LINE_BYTES", "Job", "write_message"]
@@ -26,7 +26,7 @@ class Job:
     """Something to decode.
 
     Attributes:
-        source: A file or, for a live one, what `vdeploy.watch.source.parse_source` understands.
+        source: A file or, for a live one, what `vdeploy.live.source.parse_source` understands.
         spec: Number and size of the frames.
         limits: What that may cost.
         plan: When frames are sampled of a video of any length; ``None`` takes the frames of one clip.

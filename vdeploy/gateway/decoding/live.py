@@ -9,8 +9,8 @@ from typing import BinaryIO
 import cv2
 
 from vdeploy.gateway.decoding.job import Job, write_message
+from vdeploy.live.source import parse_source
 from vdeploy.video.reader import resize
-from vdeploy.watch.source import parse_source
 
 __all__ = ["watch_live"]
 

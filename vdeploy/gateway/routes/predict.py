@@ -14,7 +14,7 @@ from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Served, StrideQuery
 from vdeploy.gateway.service import Service
 from vdeploy.gateway.timelines import make_timeline, plan_windows
 from vdeploy.gateway.uploads import received_array, received_file
-from vdeploy.timelines.windows import WindowPlan
+from vdeploy.timeline.windows import WindowPlan
 
 __all__ = ["router"]
 

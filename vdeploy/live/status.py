@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vdeploy.watch.report import Report
+    from vdeploy.live.report import Report
 
 __all__ = ["SourceStatus", "StatusBoard"]
 

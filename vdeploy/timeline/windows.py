@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.core.errors import TimelineError
-from vdeploy.timelines.events import Window
+from vdeploy.timeline.events import Window
 from vdeploy.video.clips import frame_indices
 
 if TYPE_CHECKING:

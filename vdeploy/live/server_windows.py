@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from vdeploy.core.errors import CrowdedError
-from vdeploy.timelines.sliding import Sample, ScoredWindow
+from vdeploy.timeline.sliding import Sample, ScoredWindow
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import KeptStream, StreamScore, StreamScorer
-    from vdeploy.timelines.events import Window
-    from vdeploy.timelines.windows import WindowPlan
+    from vdeploy.timeline.events import Window
+    from vdeploy.timeline.windows import WindowPlan
 
 __all__ = ["ServerWindows"]
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import TimelineError
 from vdeploy.core.files import staging_folder
-from vdeploy.timelines.writing import FrameWriter, open_writer
+from vdeploy.timeline.writing import FrameWriter, open_writer
 from vdeploy.video.reader import Capture, check_file, silence
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from vdeploy.timelines.timeline import Event, Timeline
+    from vdeploy.timeline.timeline import Event, Timeline
 
 __all__ = ["cut_events"]
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import ClientError
 from vdeploy.inference.scorer import StreamScorer
-from vdeploy.timelines.events import EventRule, EventTracker
-from vdeploy.timelines.sliding import ScoredWindow, SlidingDetector
-from vdeploy.timelines.windows import WindowPlan
-from vdeploy.watch.camera import Camera, backoff_s
-from vdeploy.watch.inbox import Arrival, Inbox
-from vdeploy.watch.report import Report
-from vdeploy.watch.server_windows import ServerWindows
+from vdeploy.live.camera import Camera, backoff_s
+from vdeploy.live.inbox import Arrival, Inbox
+from vdeploy.live.report import Report
+from vdeploy.live.server_windows import ServerWindows
+from vdeploy.timeline.events import EventRule, EventTracker
+from vdeploy.timeline.sliding import ScoredWindow, SlidingDetector
+from vdeploy.timeline.windows import WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
-    from vdeploy.watch.source import Source
+    from vdeploy.live.source import Source
 
 __all__ = ["Connect", "watch"]
 

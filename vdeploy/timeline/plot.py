@@ -14,7 +14,7 @@ from vdeploy.core.lazy_imports import require
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.timelines.timeline import Timeline
+    from vdeploy.timeline.timeline import Timeline
 
 __all__ = ["PICTURE_SUFFIXES", "check_picture", "clock", "plot_timeline"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vdeploy.core.errors import ClipError
-from vdeploy.timelines.sampling import VideoSampler
-from vdeploy.timelines.sliding import Sample
+from vdeploy.timeline.sampling import VideoSampler
+from vdeploy.timeline.sliding import Sample
 from vdeploy.video.reader import Stopped, one_opencv_thread
 
 if TYPE_CHECKING:
-    from vdeploy.timelines.windows import WindowPlan
+    from vdeploy.timeline.windows import WindowPlan
 
 __all__ = ["EndOfVideo", "sample_videos"]
 

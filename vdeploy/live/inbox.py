@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vdeploy.timelines.sliding import Sample
+    from vdeploy.timeline.sliding import Sample
 
 __all__ = ["Arrival", "Inbox"]
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import cv2
 
 from vdeploy.core.errors import UserError
-from vdeploy.timelines.sliding import Sample
+from vdeploy.live.inbox import Arrival
+from vdeploy.live.report import Report
+from vdeploy.timeline.sliding import Sample
 from vdeploy.video.reader import resize
-from vdeploy.watch.inbox import Arrival
-from vdeploy.watch.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vdeploy.watch.inbox import Inbox
-    from vdeploy.watch.source import Source
+    from vdeploy.live.inbox import Inbox
+    from vdeploy.live.source import Source
 
 __all__ = ["Camera", "backoff_s"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from vdeploy.timelines.windows import DueWindow, WindowPlan, WindowSlider
+from vdeploy.timeline.windows import DueWindow, WindowPlan, WindowSlider
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from vdeploy.inference.scorer import StagedScorer
-    from vdeploy.timelines.events import Window
+    from vdeploy.timeline.events import Window
 
 __all__ = ["Sample", "ScoredWindow", "SlidingDetector"]
 

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from vdeploy.timelines.events import Event, Window
+    from vdeploy.timeline.events import Event, Window
 
 __all__ = ["Kind", "Report"]
 

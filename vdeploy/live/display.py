@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from vdeploy.timelines.plot import clock
-from vdeploy.watch.report import Report
-from vdeploy.watch.status import SourceStatus, StatusBoard
+from vdeploy.live.report import Report
+from vdeploy.live.status import SourceStatus, StatusBoard
+from vdeploy.timeline.plot import clock
 
 __all__ = ["Display", "LineDisplay", "TableDisplay", "open_display"]
 

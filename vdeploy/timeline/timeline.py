@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from vdeploy.core.errors import TimelineError
-from vdeploy.timelines.events import Event, EventRule, Window, find_events
+from vdeploy.timeline.events import Event, EventRule, Window, find_events
 
 __all__ = ["SCHEMA_VERSION", "Event", "EventRule", "Timeline", "Window", "find_events"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from vdeploy.timelines.windows import WindowPlan
+    from vdeploy.timeline.windows import WindowPlan
 
     _Sampled = tuple[int, npt.NDArray[np.uint8]]
 
@@ -37,7 +37,7 @@ class VideoSampler:
 
     Time starts with the first frame. Where times are missing or do not grow, frames follow each other at the frame rate
     that the container states. A frame that is shown for long stands for all sampled frames of that time: their numbers
-    are left out as long as `vdeploy.timelines.windows.WindowSlider` bridges that, and the frame comes again where it
+    are left out as long as `vdeploy.timeline.windows.WindowSlider` bridges that, and the frame comes again where it
     would not.
 
     Args:

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import SourceError
-from vdeploy.watch.source import shown_address
+from vdeploy.live.source import shown_address
 
 if TYPE_CHECKING:
-    from vdeploy.watch.report import Report
+    from vdeploy.live.report import Report
 
 __all__ = ["Webhook"]
 
