@@ -11,10 +11,10 @@ from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import engine_bytes, with_engines
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.contents.describe import describe
-from vdeploy.contents.description import Part
 from vdeploy.core.errors import BundleError, DeployError, ExportError, RepositoryError
 from vdeploy.core.files import sha256_of
+from vdeploy.inspection.describe import describe
+from vdeploy.inspection.description import Part
 from vdeploy.triton.repository_writer import write_repository
 
 

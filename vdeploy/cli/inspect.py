@@ -10,7 +10,7 @@ import typer
 from vdeploy.cli.options import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
-    from vdeploy.contents.description import Description
+    from vdeploy.inspection.description import Description
 
 
 def inspect(
@@ -18,7 +18,7 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Print what is in a model: tensors, precision found, sizes, hashes, versions, and who would refuse it."""
-    from vdeploy.contents.describe import describe  # noqa: PLC0415  keeps --help fast
+    from vdeploy.inspection.describe import describe  # noqa: PLC0415  keeps --help fast
 
     found = describe(path)
     if json:

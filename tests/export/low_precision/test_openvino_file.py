@@ -12,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vdeploy.artifacts.bundle import digest_of
-from vdeploy.contents.describe import describe
 from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.core.files import sha256_of
 from vdeploy.export.onnx_inspection import found_precision as found_in_onnx
@@ -24,6 +23,7 @@ from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.inference.runtimes.openvino import GRAPH, OpenVinoRuntime
+from vdeploy.inspection.describe import describe
 from vdeploy.models.backbones.vgg19.model import flops_per_frame
 
 openvino = pytest.importorskip("openvino")

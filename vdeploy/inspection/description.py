@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from vdeploy.contents.refusals import Refusal
+from vdeploy.inspection.incompatibilities import Refusal
 
 __all__ = ["Description", "Part", "Tensor"]
 

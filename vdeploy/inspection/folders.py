@@ -12,11 +12,11 @@ from tritonclient.grpc import model_config_pb2
 from vdeploy.artifacts.bundle import Artifact, Bundle, TensorSpec
 from vdeploy.artifacts.file_headers.onnx import read_onnx_head
 from vdeploy.artifacts.file_headers.tensorrt import read_plan
-from vdeploy.contents.description import Description, Part, Tensor
-from vdeploy.contents.files import engine_part, onnx_part, onnx_versions, openvino_part
-from vdeploy.contents.refusals import Refusal, of_engine, of_format, of_onnx, of_openvino
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import sha256_of
+from vdeploy.inspection.description import Description, Part, Tensor
+from vdeploy.inspection.files import engine_part, onnx_part, onnx_versions, openvino_part
+from vdeploy.inspection.incompatibilities import Refusal, of_engine, of_format, of_onnx, of_openvino
 from vdeploy.serving.fitness import engine_needs
 from vdeploy.triton.names import CONFIG
 from vdeploy.triton.repository import read_config, versions_of

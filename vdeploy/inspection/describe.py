@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import MANIFEST
-from vdeploy.contents.description import Description
-from vdeploy.contents.files import engine_part, onnx_part, openvino_part
-from vdeploy.contents.folders import describe_bundle, describe_repository
 from vdeploy.core.errors import DeployError
+from vdeploy.inspection.description import Description
+from vdeploy.inspection.files import engine_part, onnx_part, openvino_part
+from vdeploy.inspection.folders import describe_bundle, describe_repository
 from vdeploy.triton.names import CONFIG
 
 __all__ = ["describe"]

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from vdeploy.artifacts.file_headers.onnx import OnnxHead
 from vdeploy.artifacts.file_headers.tensorrt import read_plan
-from vdeploy.contents.description import Part, Tensor
-from vdeploy.contents.refusals import of_engine, of_onnx, of_openvino
 from vdeploy.core.errors import ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.core.lazy_imports import require
@@ -17,6 +15,8 @@ from vdeploy.export.onnx_inspection import inspect_model, read_onnx
 from vdeploy.export.openvino import read_openvino
 from vdeploy.export.openvino_inspection import layers_of
 from vdeploy.export.tensorrt.report import found_precision, read_report, report_file
+from vdeploy.inspection.description import Part, Tensor
+from vdeploy.inspection.incompatibilities import of_engine, of_onnx, of_openvino
 
 if TYPE_CHECKING:
     import onnx
