@@ -90,7 +90,7 @@ def tiny_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def tiny_bundle_dir(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `tiny_run` in onnx-fp32; read only."""
     from vdeploy.export.exporter import export_run
-    from vdeploy.export.job import ExportOptions
+    from vdeploy.export.writer_api import ExportOptions
     from vdeploy.formats import parse_formats
 
     options = ExportOptions(store_root=tmp_path_factory.mktemp("store"))

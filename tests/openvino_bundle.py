@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vdeploy.artifacts.bundle import MANIFEST, Bundle, digest_of, size_of
 from vdeploy.core.files import write_json
-from vdeploy.export.openvino import onnx_to_openvino
+from vdeploy.export.openvino.convert import onnx_to_openvino
 
 __all__ = ["with_openvino"]
 

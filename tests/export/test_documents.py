@@ -11,7 +11,7 @@ from tests.export.test_held_out import verdicts
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Manifest
 from vdeploy.core.files import sha256_of
-from vdeploy.export.documents import MODEL_CARD, REPORT, render_model_card, render_report, write_documents
+from vdeploy.export.model_card import MODEL_CARD, REPORT, render_model_card, render_report, write_documents
 
 METRICS = {
     "clips": 100,

@@ -27,7 +27,7 @@ from vdeploy.core.errors import BundleError, ExportError, ParityError
 from vdeploy.core.files import sha256_of
 from vdeploy.export import exporter
 from vdeploy.export.exporter import export_run
-from vdeploy.export.job import ExportOptions
+from vdeploy.export.writer_api import ExportOptions
 from vdeploy.formats import FORMATS, parse_formats
 
 FORMAT = parse_formats("onnx-fp32")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.export.job import ExportOptions
-from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
-from vdeploy.export.reference import Reference
-from vdeploy.export.sources import Sources
+from vdeploy.export.intermediates import Sources
+from vdeploy.export.verification.parity import batches_of, check_parity, synthetic_frames
+from vdeploy.export.verification.reference import Reference
+from vdeploy.export.writer_api import ExportOptions
 from vdeploy.formats import FORMATS
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.inference.runtimes.registry import open_runtime
@@ -57,7 +57,7 @@ def test_what_float16_cannot_hold_is_looked_for_a_frame_at_a_time(reference, tmp
         seen.extend((name, array.shape) for feed in feeds for name, array in feed.items())
         return {}
 
-    monkeypatch.setattr("vdeploy.export.sources.find_wide_tensors", note)
+    monkeypatch.setattr("vdeploy.export.intermediates.find_wide_tensors", note)
     frames, features = synthetic_frames(2, 3, 32), np.zeros((2, 3, reference.run.dim), np.float32)
     sources = Sources(reference, tmp_path, {"extractor": frames, "classifier": features}, ExportOptions())
     for stage in ("extractor", "classifier"):

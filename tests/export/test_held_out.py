@@ -7,8 +7,8 @@ import pytest
 
 from vdeploy.artifacts.bundle import HeldOut
 from vdeploy.core.errors import ParityError
-from vdeploy.export.held_out import HeldOutClips, check_verdicts, find_clips
-from vdeploy.export.reference import Reference
+from vdeploy.export.verification.held_out import HeldOutClips, check_verdicts, find_clips
+from vdeploy.export.verification.reference import Reference
 from vdeploy.formats import FORMATS
 
 KIND = FORMATS["onnx-int8"]

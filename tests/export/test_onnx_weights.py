@@ -8,11 +8,11 @@ import pytest
 from onnx import numpy_helper
 
 from vdeploy.core.errors import BundleError
-from vdeploy.export.float16 import to_float16
-from vdeploy.export.onnx import extractor_to_onnx
-from vdeploy.export.onnx_file import write_onnx
-from vdeploy.export.onnx_inspection import inspect_onnx
-from vdeploy.export.onnx_weights import is_reference, open_onnx, weight_values
+from vdeploy.export.onnx.convert import extractor_to_onnx
+from vdeploy.export.onnx.external_weights import is_reference, open_onnx, weight_values
+from vdeploy.export.onnx.file import write_onnx
+from vdeploy.export.onnx.float16 import to_float16
+from vdeploy.export.onnx.inspection import inspect_onnx
 from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from training.engine.trainer import predict
 from vdeploy.artifacts.bundle import Bundle, Parity, Stage
 from vdeploy.core.errors import ParityError
-from vdeploy.export.parity import check_parity, synthetic_frames
+from vdeploy.export.verification.parity import check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 

@@ -11,14 +11,14 @@ from training.recipe import ModelSection
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
-from vdeploy.export.jpeg_graph import decode_jpegs
-from vdeploy.export.parity import synthetic_frames
-from vdeploy.export.savedmodel import (
+from vdeploy.export.savedmodel.convert import (
     classifier_to_savedmodel,
     extractor_to_savedmodel,
     found_precision,
     pipeline_to_savedmodel,
 )
+from vdeploy.export.savedmodel.jpeg_graph import decode_jpegs
+from vdeploy.export.verification.parity import synthetic_frames
 from vdeploy.inference.runtimes.tensorflow import TensorFlowRuntime
 from vdeploy.models.heads.lstm.model import build_classifier
 

@@ -16,7 +16,6 @@ from training.recipe import ModelSection
 from vdeploy.artifacts.bundle import Parity, TensorSpec
 from vdeploy.core.errors import ParityError
 from vdeploy.core.lazy_imports import load_keras
-from vdeploy.export.parity import check_parity, synthetic_frames
 from vdeploy.export.tflite import (
     Metadata,
     Quantization,
@@ -26,6 +25,7 @@ from vdeploy.export.tflite import (
     read_metadata,
 )
 from vdeploy.export.tflite.flatbuffer import load_schema, open_model
+from vdeploy.export.verification.parity import check_parity, synthetic_frames
 from vdeploy.formats import FORMATS
 from vdeploy.inference.runtimes.litert import LiteRtRuntime
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor

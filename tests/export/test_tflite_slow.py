@@ -109,7 +109,7 @@ FC2 = """
     from vdeploy.video.clips import ClipSpec
     from vdeploy.models.backbones.vgg19.model import FeatureExtractor
     from vdeploy.models.weights import find_weights
-    from vdeploy.export.parity import synthetic_frames
+    from vdeploy.export.verification.parity import synthetic_frames
     from vdeploy.export.tflite import Metadata, Quantization, extractor_to_tflite, found_precision
     from vdeploy.inference.runtimes.litert import LiteRtRuntime
 

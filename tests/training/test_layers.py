@@ -55,7 +55,7 @@ def test_averaging_another_block_costs_no_further_convolution() -> None:
 @pytest.mark.parametrize("size", [32, 70])
 def test_onnx_gives_the_same_features(layer: Layer, size: int) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    from vdeploy.export.onnx import extractor_to_onnx
+    from vdeploy.export.onnx.convert import extractor_to_onnx
 
     extractor = FeatureExtractor(layer, RANDOM, size=size)
     session = onnxruntime.InferenceSession(extractor_to_onnx(extractor).SerializeToString())
@@ -70,7 +70,7 @@ def test_onnx_gives_the_same_features(layer: Layer, size: int) -> None:
 
 def test_onnx_of_avg45_reaches_into_the_network_and_repeats_no_convolution() -> None:
     pytest.importorskip("onnx")
-    from vdeploy.export.onnx import extractor_to_onnx
+    from vdeploy.export.onnx.convert import extractor_to_onnx
 
     nodes = extractor_to_onnx(FeatureExtractor("avg45", RANDOM, size=32)).graph.node
     assert [node.op_type for node in nodes].count("Conv") == 16

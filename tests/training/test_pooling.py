@@ -33,7 +33,7 @@ def test_the_dense_layer_gets_the_pooled_outputs(pooling: str) -> None:
 def test_onnx_has_one_lstm_node_and_gives_the_same(pooling: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
-    from vdeploy.export.onnx import classifier_to_onnx
+    from vdeploy.export.onnx.convert import classifier_to_onnx
 
     model = build_classifier(6, 10, ModelSection(units=8, pooling=pooling))
     exported = classifier_to_onnx(model)

@@ -13,8 +13,8 @@ from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.export.float16 import to_float16
-from vdeploy.export.onnx_inspection import found_precision
+from vdeploy.export.onnx.float16 import to_float16
+from vdeploy.export.onnx.inspection import found_precision
 from vdeploy.export.quantization.flavours import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.triton.client import TritonScorer

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.triton.conftest import Ports, kill_stub
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.export.openvino import onnx_to_openvino
+from vdeploy.export.openvino.convert import onnx_to_openvino
 from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository import Repository

@@ -17,7 +17,7 @@ from vdeploy.core.errors import DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, scan
 from vdeploy.evaluation.metrics import evaluate
-from vdeploy.export.held_out import alternate
+from vdeploy.export.verification.held_out import alternate
 
 __all__ = ["HeldOutVideos", "figures_of_manifest"]
 

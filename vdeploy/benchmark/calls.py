@@ -15,7 +15,7 @@ from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
 from vdeploy.benchmark.job import Job
 from vdeploy.benchmark.record import What
 from vdeploy.benchmark.served.statistics import Counts
-from vdeploy.export.parity import synthetic_frames
+from vdeploy.export.verification.parity import synthetic_frames
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.runtimes.registry import open_artifact
 from vdeploy.video.clips import read_clip

@@ -18,7 +18,7 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.scaling import Probe, Study, run_study
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.export.parity import synthetic_frames
+from vdeploy.export.verification.parity import synthetic_frames
 from vdeploy.inference.in_process import LocalScorer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from vdeploy.artifacts.bundle import Artifact, Bundle
 from vdeploy.benchmark.record import IN_PROCESS, Row, What
 from vdeploy.core.errors import BundleError
-from vdeploy.export.rejected import REJECTED
+from vdeploy.export.verification.rejected_formats import REJECTED
 from vdeploy.formats import FORMATS
 
 __all__ = ["Way", "find_ways", "missing_peers", "rejected_rows"]

@@ -13,11 +13,11 @@ from vdeploy.artifacts.bundle.golden import GOLDEN
 from vdeploy.core.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.core.files import publish_folder, staging_folder, write_json
 from vdeploy.core.timestamps import now
-from vdeploy.export.documents import write_documents
-from vdeploy.export.earlier import carry_over, open_earlier
-from vdeploy.export.job import ExportOptions
-from vdeploy.export.maker import Maker, Proven
-from vdeploy.export.rejected import RejectedFolder, Rejection
+from vdeploy.export.format_exporter import Maker, Proven
+from vdeploy.export.model_card import write_documents
+from vdeploy.export.previous_bundle import carry_over, open_earlier
+from vdeploy.export.verification.rejected_formats import RejectedFolder, Rejection
+from vdeploy.export.writer_api import ExportOptions
 from vdeploy.formats import Format
 from vdeploy.models.weights import Weights
 

@@ -10,11 +10,11 @@ from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.core.errors import ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.layer_precision import precision_of
-from vdeploy.export.onnx_inspection import inspect_model, read_onnx
-from vdeploy.export.openvino import read_openvino
-from vdeploy.export.openvino_inspection import layers_of
+from vdeploy.export.onnx.inspection import inspect_model, read_onnx
+from vdeploy.export.openvino.convert import read_openvino
+from vdeploy.export.openvino.inspection import layers_of
 from vdeploy.export.tensorrt.report import found_precision, read_report, report_file
+from vdeploy.export.verification.precision import precision_of
 from vdeploy.inspection.description import Part, Tensor
 from vdeploy.inspection.incompatibilities import of_engine, of_onnx, of_openvino
 

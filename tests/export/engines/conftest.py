@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vgg() -> onnx.ModelProto:
     """VGG19 up to ``avg``, random weights, 32 pixels; read only."""
-    from vdeploy.export.onnx import extractor_to_onnx
+    from vdeploy.export.onnx.convert import extractor_to_onnx
     from vdeploy.models.backbones.vgg19.model import FeatureExtractor
     from vdeploy.models.weights import find_weights
 
@@ -32,7 +32,7 @@ def vgg() -> onnx.ModelProto:
 def classifier() -> onnx.ModelProto:
     """The classifier of the default recipe, random weights; read only."""
     from training.recipe import load_recipe
-    from vdeploy.export.onnx import classifier_to_onnx
+    from vdeploy.export.onnx.convert import classifier_to_onnx
     from vdeploy.models.heads.lstm.model import build_classifier
 
     return classifier_to_onnx(build_classifier(16, 512, load_recipe("default").model))

@@ -26,7 +26,7 @@ def build(network: Path, engine: Path, precision: str) -> EngineReport:
 @pytest.fixture(scope="module")
 def extractors(tmp_path_factory) -> dict[str, Path]:
     """VGG19 on 224 pixels by precision, random weights."""
-    from vdeploy.export.onnx import extractor_to_onnx
+    from vdeploy.export.onnx.convert import extractor_to_onnx
     from vdeploy.models.backbones.vgg19.model import FeatureExtractor
     from vdeploy.models.weights import find_weights
 

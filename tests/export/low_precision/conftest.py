@@ -11,11 +11,11 @@ import onnx
 import pytest
 
 from training.engine.trainer import predict
-from vdeploy.export.activations import observe
 from vdeploy.export.calibration import calibration_clips
-from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
-from vdeploy.export.onnx_file import write_onnx
-from vdeploy.export.parity import synthetic_frames
+from vdeploy.export.onnx.activations import observe
+from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
+from vdeploy.export.onnx.file import write_onnx
+from vdeploy.export.verification.parity import synthetic_frames
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,8 +10,8 @@ import pytest
 from onnx import numpy_helper
 
 from vdeploy.core.errors import ExportError
-from vdeploy.export.float16 import FLOAT16_MAX, MARGIN, find_wide_tensors, to_float16
-from vdeploy.export.onnx_inspection import found_precision, inspect_onnx
+from vdeploy.export.onnx.float16 import FLOAT16_MAX, MARGIN, find_wide_tensors, to_float16
+from vdeploy.export.onnx.inspection import found_precision, inspect_onnx
 
 LARGE = 70_000.0
 

@@ -11,9 +11,9 @@ from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.core.files import cache_dir
 from vdeploy.export.calibration import CALIBRATION_CLIPS, calibration_clips, held_out_clips
-from vdeploy.export.float16 import find_wide_tensors, to_float16
-from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
-from vdeploy.export.onnx_inspection import found_precision
+from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
+from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
+from vdeploy.export.onnx.inspection import found_precision
 from vdeploy.export.quantization import CPU, HeldOut, quantize
 
 STORE = cache_dir() / "features"

@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.limits import largest_file
-from vdeploy.export.onnx_file import write_onnx
+from vdeploy.export.onnx.file import write_onnx
 from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 

@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vdeploy.core.errors import BundleError
-from vdeploy.export.float16 import to_float16
-from vdeploy.export.onnx_inspection import found_precision, inspect_onnx
+from vdeploy.export.onnx.float16 import to_float16
+from vdeploy.export.onnx.inspection import found_precision, inspect_onnx
 from vdeploy.export.quantization import CPU, FLAVOURS
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.models.backbones.vgg19.model import flops_per_frame

@@ -6,8 +6,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vdeploy.export.onnx import classifier_to_onnx
-from vdeploy.export.onnx_names import rename_canonically
+from vdeploy.export.onnx.canonical_names import rename_canonically
+from vdeploy.export.onnx.convert import classifier_to_onnx
 
 
 def test_the_classifier_gives_the_same_bytes_every_time(tiny_run, classifier_stage):

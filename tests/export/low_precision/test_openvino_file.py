@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from vdeploy.artifacts.bundle import digest_of
 from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.core.files import sha256_of
-from vdeploy.export.onnx_inspection import found_precision as found_in_onnx
-from vdeploy.export.openvino import onnx_to_openvino
-from vdeploy.export.openvino_inspection import found_precision, inspect_openvino, layers_of
+from vdeploy.export.onnx.inspection import found_precision as found_in_onnx
+from vdeploy.export.openvino.convert import onnx_to_openvino
+from vdeploy.export.openvino.inspection import found_precision, inspect_openvino, layers_of
 from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
@@ -181,7 +181,7 @@ def test_a_graph_without_layers_is_refused(written):
 def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(saved, tmp_path):
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "from vdeploy.core.errors import ExportError; from vdeploy.export.openvino import onnx_to_openvino\n"
+        "from vdeploy.core.errors import ExportError; from vdeploy.export.openvino.convert import onnx_to_openvino\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
         "try: onnx_to_openvino(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "except ExportError as error: print(error)\n"

@@ -12,12 +12,12 @@ from onnx import numpy_helper
 
 from vdeploy.artifacts.bundle import TensorSpec
 from vdeploy.core.errors import ParityError
-from vdeploy.export.float16 import to_float16
-from vdeploy.export.parity import check_parity
+from vdeploy.export.onnx.float16 import to_float16
 from vdeploy.export.quantization import CPU, TENSORRT
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
+from vdeploy.export.verification.parity import check_parity
 from vdeploy.formats import FORMATS
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vdeploy.core.errors import ExportError
-from vdeploy.export.activations import observe
-from vdeploy.export.onnx_inspection import inspect_onnx
+from vdeploy.export.onnx.activations import observe
+from vdeploy.export.onnx.inspection import inspect_onnx
 from vdeploy.export.quantization import CPU, FLAVOURS, TENSORRT
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import quantizable_layers, tensors_to_calibrate, write_qdq
@@ -173,7 +173,7 @@ def test_dead_channels_and_dead_tensors_give_zeros(flavour):
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
 def test_tensorrt_parses_and_builds_it(request, name, kind):
     trt = pytest.importorskip("tensorrt_rtx")
-    from vdeploy.export.float16 import to_float16
+    from vdeploy.export.onnx.float16 import to_float16
 
     stage = request.getfixturevalue(f"{name}_stage")
     model = write_qdq(stage.model, TENSORRT, ranges_of(stage)) if kind == "int8" else to_float16(stage.model)

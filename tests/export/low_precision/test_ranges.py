@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdeploy.export.activations import float_activations
+from vdeploy.export.onnx.activations import float_activations
 from vdeploy.export.quantization import CPU, FLAVOURS, TENSORRT
 from vdeploy.export.quantization.histograms import BINS, Histogram, collect_histograms
 from vdeploy.export.quantization.ranges import METHODS, PERCENTILE, entropy, min_max, percentile

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.export.activations import observe
+from vdeploy.export.onnx.activations import observe
 
 if TYPE_CHECKING:
     import numpy.typing as npt

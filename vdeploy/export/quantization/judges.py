@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.core.progress import track
-from vdeploy.export.activations import observe
 from vdeploy.export.calibration import ClipSet
+from vdeploy.export.onnx.activations import observe
 from vdeploy.export.quantization.agreement import Agreement, measure_agreement
 from vdeploy.video.clips import frame_indices
 

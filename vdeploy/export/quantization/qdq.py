@@ -14,7 +14,7 @@ import numpy as np
 
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.onnx_weights import weight_values
+from vdeploy.export.onnx.external_weights import weight_values
 from vdeploy.export.quantization.flavours import Flavour
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.core.progress import track
-from vdeploy.export.activations import observe
+from vdeploy.export.onnx.activations import observe
 from vdeploy.export.quantization.flavours import Flavour
 from vdeploy.export.quantization.qdq import Range, quantizable_layers, write_qdq
 

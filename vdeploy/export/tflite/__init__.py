@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from vdeploy.export.tflite.convert import Quantization, classifier_to_tflite, extractor_to_tflite
 from vdeploy.export.tflite.metadata import Metadata, read_metadata
 from vdeploy.export.tflite.precision import found_precision
-from vdeploy.export.tflite.writer import Quantization, classifier_to_tflite, extractor_to_tflite
 
 __all__ = [
     "Metadata",

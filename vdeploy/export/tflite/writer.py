@@ -1,151 +1,31 @@
-"""Writing a stage as TFLite: one clip's features, or one frame, at a time."""
+"""The TFLite formats, in float32 and in full-integer INT8."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from vdeploy.artifacts.bundle.manifest import CLASSES
+from vdeploy.export.tflite import (
+    Metadata,
+    Quantization,
+    classifier_to_tflite,
+    extractor_to_tflite,
+    found_precision,
+)
+from vdeploy.export.writer_api import Job, Written
 
-import numpy as np
-
-from vdeploy.core.errors import ExportError
-from vdeploy.core.files import atomic_write, staging_folder
-from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.export.stage_graphs import ClassifierGraph, ExtractorGraph
-from vdeploy.export.tflite.conversion import convert
-from vdeploy.export.tflite.metadata import Metadata, add_metadata
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-
-if TYPE_CHECKING:
-    import keras
-    import numpy.typing as npt
-
-__all__ = ["Quantization", "classifier_to_tflite", "extractor_to_tflite"]
+__all__ = ["write"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Quantization:
-    """Full-integer INT8 by post-training quantization: weights per channel, activations by the ranges of real inputs.
-
-    Attributes:
-        calibration: Inputs of the stage from real training clips, read once and one by one:
-            ``frames uint8[..., H, W, 3]`` or ``features float32[..., T, F]``, with any axes in front.
-        io: Type of features and probabilities in the file: ``"float"`` for float32, or ``"int8"`` with scale and zero
-            point. Frames are bytes in both cases.
-    """
-
-    calibration: Iterable[npt.NDArray[Any]]
-    io: Literal["float", "int8"] = "float"
-
-    @property
-    def dtype(self) -> str:
-        """Type of features and probabilities in the file."""
-        return "int8" if self.io == "int8" else "float32"
-
-
-def extractor_to_tflite(
-    extractor: FeatureExtractor, path: Path, metadata: Metadata, quantization: Quantization | None = None
-) -> None:
-    """Writes VGG19 for one frame: ``frames uint8[1, 1, H, W, 3]`` -> ``features [1, 1, F]``.
-
-    One frame at a time keeps its feature maps in the caches of a CPU, and any number of frames makes a clip.
-
-    Args:
-        extractor: VGG19 with its weights.
-        path: Where the file goes; what stands there is replaced in one step.
-        metadata: What is written into the file.
-        quantization: How to quantize; float32 if left out.
-
-    Raises:
-        MissingExtraError: LiteRT is not installed.
-        ExportError: The converter fails or crashes, there is no calibration data, or the file cannot be written.
-    """
-    tf, graph = load_tensorflow(), ExtractorGraph(extractor)
-    quantized = quantization is not None
-
-    def vgg19_features(frames: Any) -> dict[str, Any]:
-        pixels = tf.cast(tf.reshape(frames, (1, graph.size, graph.size, 3)), tf.float32)
-        if quantized:
-            # States the range of a byte, so that the file's input is the byte itself whatever the calibration holds.
-            pixels = tf.quantization.fake_quant_with_min_max_args(pixels, 0.0, 255.0)
-        return {"features": tf.reshape(graph(pixels), (1, 1, graph.dim))}
-
-    shape = (1, 1, graph.size, graph.size, 3)
-    spec = tf.TensorSpec(shape, tf.float32 if quantized else tf.uint8, name="frames")
-    function = tf.function(vgg19_features, input_signature=[spec])
-    _write(path, metadata, _Network(function, graph.variables, shape, sample_axes=3, input_type="uint8"), quantization)
-
-
-def classifier_to_tflite(
-    model: keras.Model, path: Path, metadata: Metadata, quantization: Quantization | None = None
-) -> None:
-    """Writes the classifier for one clip: ``features [1, T, F]`` -> ``probabilities [1, 2]``.
-
-    Args:
-        model: The Keras classifier.
-        path: Where the file goes; what stands there is replaced in one step.
-        metadata: What is written into the file.
-        quantization: How to quantize; float32 if left out.
-
-    Raises:
-        MissingExtraError: LiteRT is not installed.
-        ExportError: The converter fails or crashes, there is no calibration data, or the file cannot be written.
-    """
-    tf, graph = load_tensorflow(), ClassifierGraph(model)
-    shape = (1, graph.frames, graph.dim)
-
-    def lstm_classifier(features: Any) -> dict[str, Any]:
-        return {"probabilities": graph(features)}
-
-    function = tf.function(lstm_classifier, input_signature=[tf.TensorSpec(shape, tf.float32, name="features")])
-    input_type = quantization.dtype if quantization else "float32"
-    _write(
-        path, metadata, _Network(function, graph.variables, shape, sample_axes=2, input_type=input_type), quantization
+def write(job: Job) -> Written:
+    """Writes a TFLite file; see `vdeploy.export.writer_api.Writer`."""
+    metadata = Metadata(labels=CLASSES, clip=job.reference.spec)
+    quantized = job.kind.precision == "int8"
+    quantization = Quantization(job.sources.calibration_inputs(job.stage)) if quantized else None
+    if job.stage == "extractor":
+        extractor_to_tflite(job.reference.extractor, job.path, metadata, quantization)
+    else:
+        classifier_to_tflite(job.reference.classifier, job.path, metadata, quantization)
+    return Written(
+        precision=found_precision(job.path),
+        packages=("ai-edge-litert",),
+        calibration=job.sources.calibration if quantized else None,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Network:
-    """A stage, ready to be converted.
-
-    Attributes:
-        function: A `tf.function`.
-        variables: What it reads.
-        shape: Shape of its input.
-        sample_axes: How many of the input's last axes a calibration array has for certain.
-        input_type: Type of the input in the file.
-    """
-
-    function: Any
-    variables: Sequence[Any]
-    shape: tuple[int, ...]
-    sample_axes: int
-    input_type: str
-
-    def samples(self, calibration: Iterable[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
-        """Cuts calibration data into inputs, and checks it."""
-        inner = self.shape[-self.sample_axes :]
-        for array in calibration:
-            if array.shape[-self.sample_axes :] != inner:
-                raise ExportError(
-                    f"calibration data has shape {list(array.shape)}, not [..., {', '.join(map(str, inner))}]",
-                    "calibrate with the clips and the recipe of the run",
-                )
-            if not np.isfinite(array).all():
-                raise ExportError("calibration data holds NaN or infinity", "check the clips and the VGG19 weights")
-            yield from array.reshape(-1, *self.shape)
-
-
-def _write(path: Path, metadata: Metadata, network: _Network, quantization: Quantization | None) -> None:
-    samples = network.samples(quantization.calibration) if quantization else None
-    types = (network.input_type, quantization.dtype if quantization else "float32")
-    tf = load_tensorflow()
-    try:
-        with staging_folder(path) as folder:
-            content = convert(folder, network.function, network.variables, samples=samples, types=types)
-        with atomic_write(path) as file:
-            file.write(add_metadata(content, metadata))
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise ExportError(f"cannot write {path} ({reason})", "free some space or choose another --out") from error

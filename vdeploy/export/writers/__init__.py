@@ -1,1 +1,1 @@
-"""Writers: one module a family of formats, each with a function ``write``; see `vdeploy.export.job.Writer`."""
+"""Writers: one module a family of formats, each with a function ``write``; see `vdeploy.export.writer_api.Writer`."""

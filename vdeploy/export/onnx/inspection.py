@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.layer_precision import LayerPrecision, precision_of, shares_of
-from vdeploy.export.onnx_graph import LAYERS, Value, infer_values, weight_of
-from vdeploy.export.onnx_weights import open_onnx
+from vdeploy.export.onnx.external_weights import open_onnx
+from vdeploy.export.onnx.graph import LAYERS, Value, infer_values, weight_of
+from vdeploy.export.verification.precision import LayerPrecision, precision_of, shares_of
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +51,7 @@ class OnnxInspection:
 
     @property
     def precision(self) -> str:
-        """The precision of the whole; see `vdeploy.export.layer_precision.precision_of`."""
+        """The precision of the whole; see `vdeploy.export.verification.precision.precision_of`."""
         return precision_of(self.layers)
 
     def layers_in(self, precision: str) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def inspect_onnx(path: Path) -> OnnxInspection:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Reads an ONNX file; its large weights stay there, see `vdeploy.export.onnx_weights`.
+    """Reads an ONNX file; its large weights stay there, see `vdeploy.export.onnx.external_weights`.
 
     Raises:
         MissingExtraError: The package onnx is not installed.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.onnx_file import dump_onnx
-from vdeploy.export.onnx_graph import infer_values
+from vdeploy.export.onnx.file import dump_onnx
+from vdeploy.export.onnx.graph import infer_values
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vdeploy.core.errors import BundleError
-from vdeploy.export.layer_precision import LayerPrecision, precision_of
-from vdeploy.export.openvino import read_openvino
+from vdeploy.export.openvino.convert import read_openvino
+from vdeploy.export.verification.precision import LayerPrecision, precision_of
 
 __all__ = ["found_precision", "inspect_openvino", "layers_of"]
 
@@ -36,7 +36,7 @@ _BESIDE_BIAS = "/WithoutBiases"
 
 
 def found_precision(file: Path) -> str:
-    """The precision that the layers of an IR compute in; see `vdeploy.export.layer_precision.precision_of`.
+    """The precision that the layers of an IR compute in; see `vdeploy.export.verification.precision.precision_of`.
 
     Args:
         file: The ``model.xml``.
@@ -57,7 +57,7 @@ def layers_of(model: Any, file: Path) -> tuple[LayerPrecision, ...]:
     """The layers of a model that multiply by weights, in order.
 
     Args:
-        model: As `vdeploy.export.openvino.read_openvino` reads it.
+        model: As `vdeploy.export.openvino.convert.read_openvino` reads it.
         file: Its file, for the error.
 
     Raises:

@@ -25,7 +25,7 @@ from vdeploy.video.clips import read_clip
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.export.reference import Reference
+    from vdeploy.export.verification.reference import Reference
 
 __all__ = ["HeldOutClips", "alternate", "check_verdicts", "find_clips"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from vdeploy.core.files import link_or_copy
-from vdeploy.export.job import Job, Written
-from vdeploy.export.layer_precision import refuse_forgotten_layers
-from vdeploy.export.onnx_inspection import inspect_onnx
-from vdeploy.export.sources import Flavour
+from vdeploy.export.intermediates import Flavour
+from vdeploy.export.onnx.inspection import inspect_onnx
+from vdeploy.export.verification.precision import refuse_forgotten_layers
+from vdeploy.export.writer_api import Job, Written
 
 __all__ = ["FLAVOURS", "write"]
 
@@ -15,7 +15,7 @@ FLAVOURS: dict[str, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "cpu"}
 
 
 def write(job: Job) -> Written:
-    """Writes an ONNX file; see `vdeploy.export.job.Writer`."""
+    """Writes an ONNX file; see `vdeploy.export.writer_api.Writer`."""
     flavour = FLAVOURS[job.kind.precision]
     link_or_copy(job.sources.onnx(job.stage, flavour), job.path)
     details = job.sources.details(job.stage, flavour)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.onnx_graph import is_large
-from vdeploy.export.onnx_weights import refer
+from vdeploy.export.onnx.external_weights import refer
+from vdeploy.export.onnx.graph import is_large
 from vdeploy.models.backbones.vgg19.model import IMAGENET_MEAN_RGB, FeatureExtractor
 
 if TYPE_CHECKING:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from vdeploy.export.job import Job, Written
-from vdeploy.export.savedmodel import (
+from vdeploy.export.savedmodel.convert import (
     classifier_to_savedmodel,
     extractor_to_savedmodel,
     found_precision,
     pipeline_to_savedmodel,
 )
+from vdeploy.export.writer_api import Job, Written
 
 __all__ = ["write"]
 
 
 def write(job: Job) -> Written:
-    """Writes a SavedModel's folder; see `vdeploy.export.job.Writer`."""
+    """Writes a SavedModel's folder; see `vdeploy.export.writer_api.Writer`."""
     extractor, classifier = job.reference.extractor, job.reference.classifier
     signatures = ["serving_default"]
     if job.stage == "extractor":

@@ -16,9 +16,9 @@ import numpy as np
 
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.activations import float_activations, observe
-from vdeploy.export.onnx_graph import LAYERS, infer_values
-from vdeploy.export.onnx_weights import weight_values
+from vdeploy.export.onnx.activations import float_activations, observe
+from vdeploy.export.onnx.external_weights import weight_values
+from vdeploy.export.onnx.graph import LAYERS, infer_values
 
 if TYPE_CHECKING:
     import numpy.typing as npt

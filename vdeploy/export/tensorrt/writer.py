@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vdeploy.core.errors import ExportError
 from vdeploy.export.availability import has_gpu
-from vdeploy.export.job import Job, Written
-from vdeploy.export.sources import Flavour
+from vdeploy.export.intermediates import Flavour
 from vdeploy.export.tensorrt import EngineOptions, EngineReport, Precision, build_engine, found_precision
+from vdeploy.export.writer_api import Job, Written
 from vdeploy.inference.runtimes.cuda import Cuda
 from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
@@ -21,7 +21,7 @@ _BATCHES = (1, 16, 64)
 
 
 def write(job: Job) -> Written:
-    """Writes an engine, its papers and its log; see `vdeploy.export.job.Writer`."""
+    """Writes an engine, its papers and its log; see `vdeploy.export.writer_api.Writer`."""
     batches = job.options.batch or _BATCHES
     if batches[0] != 1:
         raise ExportError(f"--batch begins with {batches[0]}", "begin with 1: an engine is proven clip by clip")

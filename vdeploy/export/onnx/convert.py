@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import load_tensorflow, require
-from vdeploy.export.onnx_graph import without_weights
-from vdeploy.export.onnx_names import rename_canonically
-from vdeploy.export.vgg19_graph import build_vgg19_graph
+from vdeploy.export.lowering.vgg19_onnx import build_vgg19_graph
+from vdeploy.export.onnx.canonical_names import rename_canonically
+from vdeploy.export.onnx.graph import without_weights
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def extractor_to_onnx(extractor: FeatureExtractor, spool: Path | None = None) ->
 
     Args:
         extractor: VGG19 with its weights.
-        spool: See `vdeploy.export.vgg19_graph.build_vgg19_graph`.
+        spool: See `vdeploy.export.lowering.vgg19_onnx.build_vgg19_graph`.
     """
     return _finish(build_vgg19_graph(extractor, spool))
 

@@ -12,16 +12,16 @@ from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.artifacts.bundle.manifest import HeldOut, Parity, Stage
 from vdeploy.core.errors import ExportError
 from vdeploy.core.progress import track
-from vdeploy.export.held_out import HeldOutClips, check_verdicts
-from vdeploy.export.parity import batches_of, check_parity, synthetic_frames
+from vdeploy.export.verification.held_out import HeldOutClips, check_verdicts
+from vdeploy.export.verification.parity import batches_of, check_parity, synthetic_frames
 from vdeploy.formats import FORMATS, Format
 from vdeploy.inference.runtimes.registry import open_runtime
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.export.job import Written
-    from vdeploy.export.reference import Reference
+    from vdeploy.export.verification.reference import Reference
+    from vdeploy.export.writer_api import Written
     from vdeploy.inference.runtimes.base import Runtime
 
 __all__ = ["FEW_CLIPS", "Prover"]

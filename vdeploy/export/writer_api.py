@@ -12,8 +12,8 @@ from vdeploy.core.files import cache_dir
 from vdeploy.formats import Format
 
 if TYPE_CHECKING:
-    from vdeploy.export.reference import Reference
-    from vdeploy.export.sources import Sources
+    from vdeploy.export.intermediates import Sources
+    from vdeploy.export.verification.reference import Reference
 
 __all__ = ["ExportOptions", "Job", "Writer", "Written"]
 

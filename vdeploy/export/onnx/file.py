@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vdeploy.core.files import atomic_write
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.onnx_weights import copy_weights, is_reference, size_of_weights
+from vdeploy.export.onnx.external_weights import copy_weights, is_reference, size_of_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +31,7 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> None:
     inside, and replaces an older one in a single step.
 
     Args:
-        model: The model; its weights inside, or references as `vdeploy.export.onnx_weights` makes them.
+        model: The model; its weights inside, or references as `vdeploy.export.onnx.external_weights` makes them.
         path: The file. Its folder is created.
 
     Raises:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from vdeploy.export.job import Job, Written
-from vdeploy.export.layer_precision import precision_of, refuse_forgotten_layers
-from vdeploy.export.openvino import onnx_to_openvino
-from vdeploy.export.openvino_inspection import inspect_openvino
-from vdeploy.export.writers.onnx import FLAVOURS
+from vdeploy.export.onnx.writer import FLAVOURS
+from vdeploy.export.openvino.convert import onnx_to_openvino
+from vdeploy.export.openvino.inspection import inspect_openvino
+from vdeploy.export.verification.precision import precision_of, refuse_forgotten_layers
+from vdeploy.export.writer_api import Job, Written
 from vdeploy.inference.runtimes.openvino import GRAPH
 
 __all__ = ["write"]
 
 
 def write(job: Job) -> Written:
-    """Writes the folder of an IR; see `vdeploy.export.job.Writer`."""
+    """Writes the folder of an IR; see `vdeploy.export.writer_api.Writer`."""
     flavour = FLAVOURS[job.kind.precision]
     onnx_to_openvino(job.sources.onnx(job.stage, flavour), job.path)
     details = job.sources.details(job.stage, flavour)

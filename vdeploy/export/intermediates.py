@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vdeploy.artifacts.bundle.manifest import Calibration, Stage
 from vdeploy.export.calibration import CALIBRATION_CLIPS, ClipSet, calibration_clips, held_out_clips
-from vdeploy.export.float16 import find_wide_tensors, to_float16
-from vdeploy.export.job import ExportOptions
-from vdeploy.export.onnx import classifier_to_onnx, extractor_to_onnx
-from vdeploy.export.onnx_file import write_onnx
-from vdeploy.export.onnx_weights import open_onnx
+from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
+from vdeploy.export.onnx.external_weights import open_onnx
+from vdeploy.export.onnx.file import write_onnx
+from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
 from vdeploy.export.quantization import FLAVOURS, HeldOut, Quantization, quantize
-from vdeploy.export.reference import Reference
+from vdeploy.export.verification.reference import Reference
+from vdeploy.export.writer_api import ExportOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,7 @@
 """Large weights of an ONNX model that stay in a file: the model holds where they are, not what they are.
 
 Protobuf reads a file whole, twice. A reference is ONNX's own note of external data, with the path of a file, an ONNX
-file or not, in which the bytes lie; `vdeploy.export.onnx_file` puts them into the file that it writes.
+file or not, in which the bytes lie; `vdeploy.export.onnx.file` puts them into the file that it writes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.onnx_graph import is_large
+from vdeploy.export.onnx.graph import is_large
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import publish_folder, staging_folder
 from vdeploy.core.lazy_imports import load_tensorflow, require
-from vdeploy.export.jpeg_graph import decode_jpegs
-from vdeploy.export.stage_graphs import ClassifierGraph, ExtractorGraph
+from vdeploy.export.lowering.tensorflow import ClassifierGraph, ExtractorGraph
+from vdeploy.export.savedmodel.jpeg_graph import decode_jpegs
 from vdeploy.models.backbones.vgg19.model import FeatureExtractor
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def pipeline_to_savedmodel(extractor: FeatureExtractor, model: keras.Model, fold
     """Writes both stages as one, with a second signature for encoded frames.
 
     ``serving_default`` maps ``frames uint8[B, T, H, W, 3]`` to ``probabilities float32[B, 2]``; ``jpeg`` takes
-    ``frames string[B, T]``, JPEG files, and resizes them; see `vdeploy.export.jpeg_graph`. B is free.
+    ``frames string[B, T]``, JPEG files, and resizes them; see `vdeploy.export.savedmodel.jpeg_graph`. B is free.
 
     Args:
         extractor: VGG19 with its weights.

@@ -12,12 +12,12 @@ from training.run import Run, toolchain
 from vdeploy.artifacts.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.progress import say
-from vdeploy.export.held_out import HeldOutClips, find_clips
-from vdeploy.export.job import ExportOptions, Job, Writer, Written
+from vdeploy.export.intermediates import Sources
 from vdeploy.export.memory import let_tensorflow_give_back
-from vdeploy.export.prover import FEW_CLIPS, Prover
-from vdeploy.export.reference import Reference
-from vdeploy.export.sources import Sources
+from vdeploy.export.verification.held_out import HeldOutClips, find_clips
+from vdeploy.export.verification.reference import Reference
+from vdeploy.export.verification.verifier import FEW_CLIPS, Prover
+from vdeploy.export.writer_api import ExportOptions, Job, Writer, Written
 from vdeploy.formats import Format
 from vdeploy.inference.runtimes.base import Runtime
 from vdeploy.models.weights import Weights

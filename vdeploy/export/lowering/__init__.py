@@ -1,0 +1,1 @@
+"""Lowering: from Keras models to the graphs that formats are written from."""

@@ -1,0 +1,1 @@
+"""Verification: no export counts until it computes what the reference computes."""
