@@ -34,10 +34,10 @@ from vdeploy.core.errors import UserError
 from vdeploy.core.progress import say
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.runtimes.base import available_cores
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.server import TritonServer
 from vdeploy.video.clips import ClipSpec
 
 TEMPLATE = Path(__file__).parents[1] / "docker" / "nginx" / "tritons.conf.template"

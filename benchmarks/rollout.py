@@ -33,14 +33,14 @@ from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.runtimes.registry import open_artifact
-from vdeploy.triton.control import Control
-from vdeploy.triton.control_key import control_key
-from vdeploy.triton.deploy import deploy, rollback
+from vdeploy.triton.client.control_key import control_key
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.retries import is_transient
+from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
-from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
-from vdeploy.triton.transient import is_transient
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.ports import free_ports
+from vdeploy.triton.server.server import TritonServer
 
 FORMAT = "onnx-fp32"
 CLIPS = 16

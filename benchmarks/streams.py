@@ -28,12 +28,12 @@ from vdeploy.core.errors import UserError
 from vdeploy.live.server_windows import ServerWindows
 from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.windows import WindowPlan
+from vdeploy.triton.client.stream_client import StreamClient
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, WINDOW_MODEL
-from vdeploy.triton.options import ServingOptions, StreamOptions
-from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
-from vdeploy.triton.stream_client import StreamClient
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.ports import free_ports
+from vdeploy.triton.server.server import TritonServer
 
 TOLERANCE = 1e-5
 ROUND = 4

@@ -16,7 +16,7 @@ from vdeploy.synthetic import synthesize
 
 if TYPE_CHECKING:
     from training.run import Run
-    from vdeploy.triton.install import TritonInstall
+    from vdeploy.triton.server.install import TritonInstall
 
 REAL_DATA = Path(os.environ.get("VDEPLOY_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """Where real clips are looked for; CONTRIBUTING.md says so."""
@@ -57,7 +57,7 @@ def broken_clips_dir(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def install() -> TritonInstall:
     """The Triton server of this machine; where there is none, a test that needs it is skipped."""
-    from vdeploy.triton.install import find_install
+    from vdeploy.triton.server.install import find_install
 
     try:
         return find_install()

@@ -182,7 +182,8 @@ NOT_ON_A_CLIENT = "jinja2,keras,matplotlib,onnx,onnxruntime,pydantic,rich,sklear
 
 
 @pytest.mark.parametrize(
-    "module", ["vdeploy.detector", "vdeploy.triton.client", "vdeploy.inference.scorer", "vdeploy.inference.open_scorer"]
+    "module",
+    ["vdeploy.detector", "vdeploy.triton.client.client", "vdeploy.inference.scorer", "vdeploy.inference.open_scorer"],
 )
 def test_a_client_needs_little(module):
     assert importlib.util.find_spec(module)

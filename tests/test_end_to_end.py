@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from vdeploy.triton.ports import free_ports
+from vdeploy.triton.server.ports import free_ports
 
 SHARED_MEMORY = Path("/dev/shm")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from vdeploy.cli.options import print_table
 from vdeploy.core.errors import ServerError, UserError
-from vdeploy.triton.ports import free_ports
+from vdeploy.triton.server.ports import free_ports
 
 __all__ = ["main"]
 
@@ -86,7 +86,7 @@ def _server(bundle: Path, repository: Path) -> Iterator[str]:
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
-    from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  needed here only
+    from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  needed here only
 
     deadline = time.monotonic() + SERVER_SECONDS
     while True:

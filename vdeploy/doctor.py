@@ -13,8 +13,8 @@ from pathlib import Path
 from vdeploy.core.errors import UserError
 from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.models.weights import FILES, keras_cache
-from vdeploy.triton.install import local_install
-from vdeploy.triton.python_backend import find_libpython
+from vdeploy.triton.server.install import local_install
+from vdeploy.triton.server.python_backend import find_libpython
 
 __all__ = ["Finding", "examine"]
 

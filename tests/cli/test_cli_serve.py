@@ -11,7 +11,7 @@ import pytest
 
 from tests.serving.conftest import with_engines
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.triton.repository import read_config
+from vdeploy.triton.repository.repository import read_config
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from vdeploy.core.errors import BundleError, DeployError, ExportError, Repositor
 from vdeploy.core.files import sha256_of
 from vdeploy.inspection.describe import describe
 from vdeploy.inspection.description import Part
-from vdeploy.triton.repository_writer import write_repository
+from vdeploy.triton.repository.writer import write_repository
 
 
 @pytest.fixture

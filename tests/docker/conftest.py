@@ -16,7 +16,7 @@ from tests.tiny_bundle import make_tiny_bundle
 from tests.videos import write_numbered
 
 if TYPE_CHECKING:
-    from vdeploy.triton.install import TritonInstall
+    from vdeploy.triton.server.install import TritonInstall
 
 FRAMES, SIZE = 4, 32
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.docker.debian import make_root_file_system
 from tests.docker.engine import Engine
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.server.install import TritonInstall
 
 __all__ = ["PYTHON_IMAGE", "TRITON_IMAGE", "make_python_image", "make_triton_image"]
 

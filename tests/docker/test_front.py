@@ -14,11 +14,11 @@ from tests.docker.debian import Unavailable
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import own_ports
 from vdeploy.core.errors import ServerError
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.install import find_install
+from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.names import ENSEMBLE_MODEL
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import find_install
+from vdeploy.triton.server.server import TritonServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]
 

@@ -16,11 +16,11 @@ from tests.docker.debian import Unavailable, fetch_packages
 from tests.tiny_bundle import make_tiny_bundle
 from tests.triton.conftest import own_ports
 from vdeploy.core.errors import ServerError
-from vdeploy.triton.install import find_install
-from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import probe
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import find_install
+from vdeploy.triton.server.server import TritonServer
 
 DOCKER = Path(__file__).parents[2] / "docker"
 ALERTS = DOCKER / "prometheus" / "alerts.yml"

@@ -145,9 +145,9 @@ def test_a_canary_gets_its_share_from_the_command_line(bundle_dir: Path, tmp_pat
 def test_a_new_version_on_the_server_is_taken_over_without_an_unclean_answer(tmp_path: Path):
     from tests.triton.conftest import own_ports
     from vdeploy.core.errors import ServerError
-    from vdeploy.triton.install import find_install
-    from vdeploy.triton.repository_writer import write_repository
-    from vdeploy.triton.server import TritonServer
+    from vdeploy.triton.repository.writer import write_repository
+    from vdeploy.triton.server.install import find_install
+    from vdeploy.triton.server.server import TritonServer
 
     try:
         install = find_install()

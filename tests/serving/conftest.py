@@ -9,7 +9,7 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.server.install import TritonInstall
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from tests.serving.conftest import fake_install, with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.serving.choice import Choice, choose_formats, options_to_serve
-from vdeploy.serving.publish import Wish, publish
-from vdeploy.serving.target import Target
-from vdeploy.triton.options import ServingOptions
+from vdeploy.triton.planning.format_selection import Choice, choose_formats, options_to_serve
+from vdeploy.triton.planning.publish import Wish, publish
+from vdeploy.triton.planning.server_facts import Target
+from vdeploy.triton.repository.options import ServingOptions
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import pytest
 from tests.serving.conftest import with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
-from vdeploy.serving.deployment import check_deployment, formats_to_deploy
-from vdeploy.serving.target import Target
-from vdeploy.triton.deployments import Deployments
+from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.stages import BackendChoice
+from vdeploy.triton.planning.deployment_checks import check_deployment, formats_to_deploy
+from vdeploy.triton.planning.server_facts import Target
+from vdeploy.triton.repository.backends import BackendChoice
+from vdeploy.triton.repository.writer import write_repository
 
 ONNX = {"extractor": "onnx-fp32", "classifier": "onnx-fp32"}
 ENGINES = {"extractor": "tensorrt-fp16", "classifier": "tensorrt-fp16"}

@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from vdeploy.artifacts.file_headers.onnx import OnnxHead
-from vdeploy.serving.fitness import NEWEST_KNOWN, onnx_misfit, onnxruntime_needed
-from vdeploy.serving.target import parse_version
+from vdeploy.triton.planning.compatibility import NEWEST_KNOWN, onnx_misfit, onnxruntime_needed
+from vdeploy.triton.planning.server_facts import parse_version
 
 INSTALLED = parse_version(onnxruntime.__version__)
 HEADS = [OnnxHead(ir_version, opset) for ir_version in range(7, 12) for opset in (13, 17, 19, 20, 21, 22, 23)]

@@ -17,9 +17,9 @@ from tests.serving.conftest import fake_install, with_engines
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.serving.publish import Wish, publish
-from vdeploy.serving.target import Target
-from vdeploy.triton.options import ServingOptions
+from vdeploy.triton.planning.publish import Wish, publish
+from vdeploy.triton.planning.server_facts import Target
+from vdeploy.triton.repository.options import ServingOptions
 
 
 def refused(bundle: Bundle, tmp_path: Path, wish: Wish, message: str, **more: Any) -> None:

@@ -13,11 +13,11 @@ from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.inference.golden_clips import golden_clips_of
-from vdeploy.serving.standing import keeps_deployed, standing_repository
-from vdeploy.triton.deployments import Deployments, Record
+from vdeploy.triton.deployment.journal import Deployments, Record
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES
-from vdeploy.triton.options import ServingOptions, StreamOptions
-from vdeploy.triton.repository_writer import write_repository
+from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.writer import write_repository
 
 
 @pytest.fixture(scope="module")

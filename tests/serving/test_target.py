@@ -11,7 +11,7 @@ import pytest
 
 from tests.serving.conftest import fake_install
 from vdeploy.core.errors import RepositoryError
-from vdeploy.serving.target import Target, find_target, parse_version, version_text
+from vdeploy.triton.planning.server_facts import Target, find_target, parse_version, version_text
 
 
 def test_what_the_user_tells_comes_first(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from training.engine.devices import is_chief, open_strategy
 from training.engine.trainer import FeatureSplit, Trainer
 from training.recipe import load_recipe
 from vdeploy.core.errors import RecipeError
-from vdeploy.triton.ports import free_ports
+from vdeploy.triton.server.ports import free_ports
 
 PROGRAM = Path(__file__).with_name("training_processes.py")
 

@@ -12,11 +12,11 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.ports import free_ports
+from vdeploy.triton.server.server import TritonServer
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,12 @@ from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.scorer import Scorer
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.control_key import control_key, key_headers
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.client.control_key import control_key, key_headers
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 from vdeploy.video.clips import ClipSpec
 
 
@@ -188,7 +188,7 @@ def test_a_client_needs_neither_pydantic_nor_rich_nor_a_runtime() -> None:
     script = (
         "import sys\n"
         "for name in ('pydantic', 'rich', 'typer', 'onnxruntime', 'onnx', 'tensorflow'): sys.modules[name] = None\n"
-        "import vdeploy.triton.client, vdeploy.inference.scorer\n"
+        "import vdeploy.triton.client.client, vdeploy.inference.scorer\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -207,7 +207,7 @@ def test_a_client_needs_neither_pydantic_nor_rich_nor_a_runtime() -> None:
     ],
 )
 def test_addresses(given: str, address: str) -> None:
-    from vdeploy.triton.client import _host_and_port
+    from vdeploy.triton.client.client import _host_and_port
 
     assert _host_and_port(given) == address
 

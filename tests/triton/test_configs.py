@@ -12,10 +12,10 @@ from tritonclient.grpc import model_config_pb2
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.configs import render_configs
 from vdeploy.triton.names import MODELS
-from vdeploy.triton.options import ServingOptions
-from vdeploy.triton.stages import Backend, ServedStage
+from vdeploy.triton.repository.backends import Backend, ServedStage
+from vdeploy.triton.repository.model_configs import render_configs
+from vdeploy.triton.repository.options import ServingOptions
 
 EXTRACTOR, CLASSIFIER, ENSEMBLE = MODELS
 GOLDEN = Path(__file__).with_name("golden")

@@ -11,11 +11,11 @@ import pytest
 import tritonclient.grpc as triton
 
 from vdeploy.core.errors import AccessError
-from vdeploy.triton.control import Control
-from vdeploy.triton.control_key import VARIABLE, control_key, ensure_control_key, server_options
+from vdeploy.triton.client.control_key import VARIABLE, control_key, ensure_control_key, server_options
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import ENSEMBLE_MODEL
-from vdeploy.triton.server import TritonServer
-from vdeploy.triton.status import read_status
+from vdeploy.triton.server.server import TritonServer
 
 
 @pytest.mark.triton

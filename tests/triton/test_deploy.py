@@ -31,18 +31,18 @@ from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RepositoryError, RolloutError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.inference.golden_clips import golden_clips_of
-from vdeploy.triton import repository_writer
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.control import Control
-from vdeploy.triton.control_key import VARIABLE, control_key
-from vdeploy.triton.deploy import Deployed, deploy, rollback
-from vdeploy.triton.deployments import Deployments
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.client.control_key import VARIABLE, control_key
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
+from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
-from vdeploy.triton.status import read_status
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.repository import writer as repository_writer
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 CLIPS = np.random.default_rng(3).integers(0, 256, (4, 4, 32, 32, 3), dtype=np.uint8)
 
@@ -472,7 +472,7 @@ class TestServersThatBreak:
 
 def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from vdeploy.triton.deployments import Deployments\n"
+        "import sys, time; from pathlib import Path; from vdeploy.triton.deployment.journal import Deployments\n"
         "with Deployments(Path(sys.argv[1])).exclusive() as _: print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as process:

@@ -17,10 +17,10 @@ from vdeploy.export.onnx.float16 import to_float16
 from vdeploy.export.onnx.inspection import found_precision
 from vdeploy.export.quantization.flavours import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 pytestmark = pytest.mark.slow
 

@@ -16,14 +16,14 @@ from tritonclient.grpc import model_config_pb2
 from tests.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.names import MODELS
-from vdeploy.triton.options import ServingOptions
-from vdeploy.triton.repository import read_config
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
-from vdeploy.triton.stage_config import GPU_RESOURCE
+from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.repository import read_config
+from vdeploy.triton.repository.stage_config import GPU_RESOURCE
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 pytestmark = pytest.mark.slow
 

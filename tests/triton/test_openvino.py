@@ -12,13 +12,13 @@ from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.control import Control
-from vdeploy.triton.control_key import control_key
-from vdeploy.triton.deploy import deploy, rollback
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.client.control_key import control_key
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.deployment.deploy import deploy, rollback
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]
 

@@ -10,10 +10,10 @@ import pytest
 from tests.triton.conftest import Ports
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.paths import OTHER_FOLDER, refuse_unusable_path
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.path_rules import OTHER_FOLDER, refuse_unusable_path
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 UNUSABLE = ["my models", "it's", 'a"b', "a$b", "a&b", "a(b)", "a;b", "a|b", "a<b", "a`b", "a\\b", "a*b", "[a]", "{a,b}"]
 USABLE = "#~!a%=:,@+b^-_.~"

@@ -4,8 +4,9 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from vdeploy.core.errors import RepositoryError
+from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.example import example_files
-from vdeploy.triton.pinning import (
+from vdeploy.triton.repository.version_policy import (
     backend_of,
     inherit_settings,
     interface_of,
@@ -14,7 +15,6 @@ from vdeploy.triton.pinning import (
     pin_versions,
     pinned_version,
 )
-from vdeploy.triton.transient import is_transient
 
 EXTRACTOR, ENSEMBLE = (example_files()[f"{name}/config.pbtxt"] for name in ("vgg19_features", "violence_detector"))
 

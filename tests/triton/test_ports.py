@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from vdeploy.core.errors import ServerError
-from vdeploy.triton.ports import check_ports, free_ports
+from vdeploy.triton.server.ports import check_ports, free_ports
 
 
 def test_free_ports_differ_and_can_be_taken() -> None:
@@ -18,7 +18,7 @@ def test_free_ports_differ_and_can_be_taken() -> None:
 
 def test_what_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
     (first,) = free_ports(1)
-    monkeypatch.setattr("vdeploy.triton.ports._CANDIDATES", range(first, first + 1))
+    monkeypatch.setattr("vdeploy.triton.server.ports._CANDIDATES", range(first, first + 1))
     with socket.create_server(("127.0.0.1", first)), pytest.raises(ServerError, match=r"has no 1 free ports"):
         free_ports(1)
 

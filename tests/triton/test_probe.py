@@ -14,13 +14,13 @@ from tests.triton.conftest import Ports, kill_stub
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
-from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import main, probe
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 pytestmark = pytest.mark.triton
 

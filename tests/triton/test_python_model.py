@@ -20,10 +20,10 @@ from tests.triton.conftest import Ports, kill_stub
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.export.openvino.convert import onnx_to_openvino
-from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 
 def infer(client: triton.InferenceServerClient, model: str, name: str, array: np.ndarray, wanted: str) -> np.ndarray:

@@ -11,11 +11,11 @@ from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.triton.install import TritonInstall
 from vdeploy.triton.names import MODELS, WINDOW_MODEL
-from vdeploy.triton.repository import Repository, read_config
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.stages import Backend, BackendChoice, missing_file
+from vdeploy.triton.repository.backends import Backend, BackendChoice, missing_file
+from vdeploy.triton.repository.repository import Repository, read_config
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
 
 EXTRACTOR, CLASSIFIER, ENSEMBLE = MODELS
 
@@ -218,7 +218,7 @@ class TestRefusals:
         script = (
             "import resource, sys; from pathlib import Path\n"
             "from vdeploy.artifacts.bundle import Bundle; from vdeploy.core.errors import RepositoryError\n"
-            "from vdeploy.triton.repository_writer import write_repository\n"
+            "from vdeploy.triton.repository.writer import write_repository\n"
             "bundle = Bundle(Path(sys.argv[1]))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "try: write_repository(bundle, Path(sys.argv[2]))\n"

@@ -21,28 +21,28 @@ from tests.triton.conftest import Ports, kill_stub, processes_with, program_of
 from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RepositoryError, ServerError
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.control_key import control_key, key_headers
-from vdeploy.triton.guardian import SHARED_MEMORY
-from vdeploy.triton.health import Health, _Counts
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.client.control_key import control_key, key_headers
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
-from vdeploy.triton.options import ServingOptions
-from vdeploy.triton.processes import remove_stale_regions
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.health import Health, _Counts
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.process_group import remove_stale_regions
+from vdeploy.triton.server.reaper import SHARED_MEMORY
+from vdeploy.triton.server.server import TritonServer
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), dtype=np.uint8)
 
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from vdeploy.triton.guardian import SHARED_MEMORY
-from vdeploy.triton.install import find_install
+from vdeploy.triton.server.reaper import SHARED_MEMORY
+from vdeploy.triton.server.install import find_install
 from vdeploy.triton.names import MODELS
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.server.server import TritonServer
 
 repository = Repository(Path(sys.argv[1]), 1, MODELS, "python")
 http, grpc = map(int, sys.argv[2:])
@@ -186,7 +186,7 @@ class TestWhileItRuns:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         """By a signal that Triton does not catch: with one that it does, it may hang in printing its stack."""
-        monkeypatch.setattr("vdeploy.triton.server.RESTARTS", 1)
+        monkeypatch.setattr("vdeploy.triton.server.server.RESTARTS", 1)
         with a_server(repository, install, ports) as server, TritonScorer(server.url) as scorer:
             watched: list[BaseException] = []
             watcher = threading.Thread(target=self.watch, args=(server, watched))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vdeploy.triton.server_log import reason_in
+from vdeploy.triton.client.server_log import reason_in
 
 NOISE = """\
 W1123 08:57:56.833606 13911 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory"

@@ -12,19 +12,19 @@ from tritonclient.grpc import model_config_pb2
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.serving.preflight import Plans, preflight, refuse_failures
-from vdeploy.serving.publish import Wish, publish
-from vdeploy.serving.target import Target
-from vdeploy.triton.configs import render_configs
-from vdeploy.triton.deployments import Deployments
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.layout import PLAIN, WITH_STREAMS, layout_of, streams_of
+from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, EXTRACTOR_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
-from vdeploy.triton.options import ServingOptions, StreamOptions
-from vdeploy.triton.pinning import pin_ensemble, pinned_version
-from vdeploy.triton.repository_writer import write_repository
+from vdeploy.triton.planning.preflight import Plans, preflight, refuse_failures
+from vdeploy.triton.planning.publish import Wish, publish
+from vdeploy.triton.planning.server_facts import Target
+from vdeploy.triton.repository.backends import Backend, ServedStage
+from vdeploy.triton.repository.model_configs import render_configs
+from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, layout_of, streams_of
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.version_policy import pin_ensemble, pinned_version
+from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.s3.keys import is_ours, version_of, writing_order
-from vdeploy.triton.stages import Backend, ServedStage
+from vdeploy.triton.server.install import TritonInstall
 
 GOLDEN = Path(__file__).with_name("golden") / "streams"
 

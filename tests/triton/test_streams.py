@@ -32,20 +32,20 @@ from vdeploy.live.watcher import watch
 from vdeploy.timeline.events import Window
 from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.windows import WindowPlan
-from vdeploy.triton.control import Control
-from vdeploy.triton.control_key import control_key
-from vdeploy.triton.deploy import deploy, rollback
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.layout import WITH_STREAMS
+from vdeploy.triton.client.control_key import control_key
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.stream import Stream
+from vdeploy.triton.client.stream_client import StreamClient
+from vdeploy.triton.deployment.deploy import deploy, rollback
+from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
-from vdeploy.triton.options import ServingOptions, StreamOptions
 from vdeploy.triton.probe import probe
-from vdeploy.triton.repository import Repository
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
-from vdeploy.triton.status import read_status
-from vdeploy.triton.stream import Stream
-from vdeploy.triton.stream_client import StreamClient
+from vdeploy.triton.repository.model_set import WITH_STREAMS
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
 
 pytestmark = pytest.mark.triton
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdeploy.triton import stream, stream_client
+from vdeploy.triton.client.client import stream, stream_client
 from vdeploy.video.clips import frame_indices
 
 START, END = 1, 2

@@ -73,7 +73,7 @@ def open_subject(job: Job) -> Iterator[Subject]:
         call = _pipeline_call(local, job, bundle.manifest) if pipeline else _local_video_call(local, job)
         yield Subject(call, local)
     else:
-        from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  only with a server
+        from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  only with a server
 
         with TritonScorer(job.url) as served:
             yield Subject(_served_video_call(served, job), served)

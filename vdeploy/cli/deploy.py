@@ -24,8 +24,8 @@ from vdeploy.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vdeploy.triton.deploy import Deployed
-    from vdeploy.triton.stages import BackendChoice
+    from vdeploy.triton.deployment.deploy import Deployed
+    from vdeploy.triton.repository.backends import BackendChoice
 
 UrlOption = Annotated[str, typer.Option(metavar="HOST:PORT", help="gRPC address of the running Triton.")]
 RepoOption = Annotated[
@@ -89,11 +89,11 @@ def deploy(
     from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.inference.golden_clips import golden_clips_of  # noqa: PLC0415  keeps --help fast
-    from vdeploy.serving.deployment import check_deployment, formats_to_deploy  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.client.control_key import control_key  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.client.model_control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.location import open_place  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.deployment_checks import check_deployment, formats_to_deploy  # noqa: PLC0415  keeps --help fast
 
     opened = Bundle(bundle)
     chosen: BackendChoice | None = backend.value if backend else None
@@ -144,10 +144,10 @@ def rollback(
     json: JsonOption = False,
 ) -> None:
     """Go back to the version before, by the same proof; an interrupted deployment is undone."""
-    from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deploy import rollback as roll_back  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.client.control_key import control_key  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.client.model_control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.deploy import rollback as roll_back  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.location import open_place  # noqa: PLC0415  keeps --help fast
 
     with (
         open_place(repo) as place,
@@ -167,10 +167,10 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Print which versions there are, which one answers, since when, and whether it answers rightly."""
-    from vdeploy.triton.control import Control  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.control_key import control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.place import look_at_place  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.status import read_status  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.client.control_key import control_key  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.client.model_control import Control  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.location import look_at_place  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.status import read_status  # noqa: PLC0415  keeps --help fast
 
     with (
         look_at_place(repo) if repo else contextlib.nullcontext() as root,

@@ -86,7 +86,7 @@ def export(
 
 
 def _print(exported: Exported, folder: Path, left_out: dict[str, str]) -> None:
-    from vdeploy.serving.choice import options_to_serve  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.format_selection import options_to_serve  # noqa: PLC0415  keeps --help fast
 
     manifest = exported.bundle.manifest
     rows = []

@@ -14,8 +14,8 @@ import typer
 from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 
 if TYPE_CHECKING:
-    from vdeploy.serving.target import Target
-    from vdeploy.triton.install import TritonInstall
+    from vdeploy.triton.planning.server_facts import Target
+    from vdeploy.triton.server.install import TritonInstall
 
 __all__ = [
     "ClassifierFormatOption",
@@ -141,7 +141,7 @@ def parse_target(
 ) -> Target:
     """What is known of a server: what the command line tells, and the rest from its installation, if there is one."""
     from vdeploy.export.tensorrt.targets import parse_targets  # noqa: PLC0415  keeps --help fast
-    from vdeploy.serving.target import find_target, parse_version  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.server_facts import find_target, parse_version  # noqa: PLC0415  keeps --help fast
 
     return find_target(
         install,

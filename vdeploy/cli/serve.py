@@ -25,7 +25,7 @@ from vdeploy.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vdeploy.triton.server import TritonServer
+    from vdeploy.triton.server.server import TritonServer
 
 
 _WITHOUT_BUNDLE = {
@@ -143,14 +143,14 @@ def serve(
     """
     from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
-    from vdeploy.serving.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
-    from vdeploy.serving.standing import keeps_deployed, standing_repository  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.control_key import ensure_control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployments import Deployments  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.install import find_install  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.options import ServingOptions, StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.place import open_place  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.server import TritonServer  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.client.control_key import ensure_control_key  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.journal import Deployments  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.deployment.location import open_place  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.repository.options import ServingOptions, StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.server.install import find_install  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.server.server import TritonServer  # noqa: PLC0415  keeps --help fast
 
     options = ServingOptions(
         instances=instances,

@@ -51,8 +51,8 @@ def open_scorer(
 
         yield LocalScorer(Bundle(bundle), format_name)
         return
-    from vdeploy.triton.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
-    from vdeploy.triton.stream_client import StreamClient  # noqa: PLC0415  a user of a bundle does without it
+    from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
+    from vdeploy.triton.client.stream_client import StreamClient  # noqa: PLC0415  a user of a bundle does without it
 
     with (StreamClient if server_windows else TritonScorer)(str(url)) as scorer:
         yield scorer

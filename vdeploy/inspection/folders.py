@@ -17,9 +17,9 @@ from vdeploy.core.files import sha256_of
 from vdeploy.inspection.description import Description, Part, Tensor
 from vdeploy.inspection.files import engine_part, onnx_part, onnx_versions, openvino_part
 from vdeploy.inspection.incompatibilities import Refusal, of_engine, of_format, of_onnx, of_openvino
-from vdeploy.serving.fitness import engine_needs
 from vdeploy.triton.names import CONFIG
-from vdeploy.triton.repository import read_config, versions_of
+from vdeploy.triton.planning.compatibility import engine_needs
+from vdeploy.triton.repository.repository import read_config, versions_of
 
 __all__ = ["describe_bundle", "describe_repository"]
 

@@ -6,9 +6,9 @@ import dataclasses
 
 from vdeploy.artifacts.file_headers.onnx import OnnxHead
 from vdeploy.artifacts.file_headers.tensorrt import Plan, capability_text
-from vdeploy.serving.fitness import onnxruntime_needed
-from vdeploy.serving.target import version_text
-from vdeploy.triton.stages import refusal
+from vdeploy.triton.planning.compatibility import onnxruntime_needed
+from vdeploy.triton.planning.server_facts import version_text
+from vdeploy.triton.repository.backends import refusal
 
 __all__ = ["Refusal", "of_engine", "of_format", "of_onnx", "of_openvino"]
 

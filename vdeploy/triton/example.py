@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vdeploy.artifacts.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
 from vdeploy.core.files import write_text
-from vdeploy.triton.configs import LABELS, render_configs
 from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL
-from vdeploy.triton.stages import ServedStage
+from vdeploy.triton.repository.backends import ServedStage
+from vdeploy.triton.repository.model_configs import LABELS, render_configs
 from vdeploy.video.clips import ClipSpec
 
 __all__ = ["example_files", "main"]

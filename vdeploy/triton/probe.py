@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from vdeploy.core.errors import ClientError
-from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.client.stream_client import StreamClient
 from vdeploy.triton.names import STREAM_MODEL
-from vdeploy.triton.stream_client import StreamClient
 
 __all__ = ["main", "probe"]
 

@@ -11,10 +11,10 @@ import pytest
 from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.files import cache_dir
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.ports import free_ports
+from vdeploy.triton.server.server import TritonServer
 
 PERF_ANALYZER = "tritonclient==2.51.0"
 PERF_ANALYZER_MEMBER = "tritonclient-2.51.0.data/data/bin/perf_analyzer"

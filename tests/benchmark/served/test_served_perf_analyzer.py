@@ -13,7 +13,7 @@ from vdeploy.benchmark.served import perf_analyzer as program
 from vdeploy.benchmark.served.cross_check import CrossCheck
 from vdeploy.benchmark.served.perf_analyzer import PerfAnalyzer, PerfError, Setting
 from vdeploy.core.errors import BenchmarkError
-from vdeploy.triton.guardian import SHARED_MEMORY
+from vdeploy.triton.server.reaper import SHARED_MEMORY
 
 SETTING = Setting("127.0.0.1:9", "violence_detector", "frames", "probabilities", 1, 1, "grpc", 0.0)
 CLIP = np.zeros((1, 1, 1, 3), np.uint8)

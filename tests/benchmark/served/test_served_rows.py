@@ -24,7 +24,7 @@ from vdeploy.benchmark.served import target
 from vdeploy.benchmark.served.remarks import served_name, served_remarks
 from vdeploy.benchmark.served.statistics import other_requests
 from vdeploy.core.errors import BenchmarkError, ClientError, ServerError
-from vdeploy.triton.guardian import SHARED_MEMORY
+from vdeploy.triton.server.reaper import SHARED_MEMORY
 
 
 @pytest.mark.triton

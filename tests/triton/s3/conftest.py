@@ -16,10 +16,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.waiting import eventually
-from vdeploy.triton.ports import free_ports
 from vdeploy.triton.s3.address import parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.mirror import Mirror
+from vdeploy.triton.server.ports import free_ports
 
 _NUMBERS = itertools.count()
 

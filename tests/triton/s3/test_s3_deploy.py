@@ -24,14 +24,14 @@ from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.control import Control
-from vdeploy.triton.control_key import VARIABLE, control_key
-from vdeploy.triton.deploy import deploy
-from vdeploy.triton.install import TritonInstall
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.client.control_key import VARIABLE, control_key
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.deployment.deploy import deploy
+from vdeploy.triton.deployment.location import look_at_place, open_place
 from vdeploy.triton.names import ENSEMBLE_MODEL
-from vdeploy.triton.pinning import pinned_version
-from vdeploy.triton.place import look_at_place, open_place
+from vdeploy.triton.repository.version_policy import pinned_version
+from vdeploy.triton.server.install import TritonInstall
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]
 

@@ -13,11 +13,11 @@ import pytest
 from tests.triton.s3.conftest import Store, client_of
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import MissingExtraError, RepositoryError
+from vdeploy.triton.deployment.location import look_at_place, open_place
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL
-from vdeploy.triton.place import look_at_place, open_place
-from vdeploy.triton.ports import free_ports
-from vdeploy.triton.repository_writer import write_repository
+from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.s3.lease import LOCK
+from vdeploy.triton.server.ports import free_ports
 
 
 def failure(repository: str, *, look: bool = False) -> str:

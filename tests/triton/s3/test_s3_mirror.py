@@ -11,9 +11,9 @@ import pytest
 from tests.triton.s3.conftest import Store
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.deployments import Deployments
+from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
-from vdeploy.triton.repository_writer import write_repository
+from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.mirror import Mirror
 

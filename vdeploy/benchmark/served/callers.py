@@ -23,7 +23,7 @@ from vdeploy.benchmark.served.models import ServedModel, served_model
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import Counts, read_counts
 from vdeploy.core.errors import ClientError
-from vdeploy.triton.client import TritonScorer
+from vdeploy.triton.client.client import TritonScorer
 
 __all__ = ["Answerer", "open_callers", "open_served"]
 

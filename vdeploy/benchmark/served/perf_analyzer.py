@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from vdeploy.benchmark.record import Transport
 from vdeploy.core.errors import BenchmarkError
-from vdeploy.triton.guardian import SHARED_MEMORY
-from vdeploy.triton.install import local_install
+from vdeploy.triton.server.install import local_install
+from vdeploy.triton.server.reaper import SHARED_MEMORY
 
 __all__ = ["Figures", "PerfAnalyzer", "PerfError", "Setting"]
 

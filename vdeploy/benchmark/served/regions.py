@@ -18,8 +18,8 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from vdeploy.core.errors import ClientError
-from vdeploy.triton.guardian import SHARED_MEMORY
-from vdeploy.triton.processes import is_stale_region, new_region_prefix, remove_stale_regions
+from vdeploy.triton.server.process_group import is_stale_region, new_region_prefix, remove_stale_regions
+from vdeploy.triton.server.reaper import SHARED_MEMORY
 
 __all__ = ["ClientRegion", "release_dead_regions"]
 

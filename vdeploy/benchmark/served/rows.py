@@ -19,8 +19,8 @@ from vdeploy.benchmark.served.target import Target, check_server, start_server
 from vdeploy.benchmark.ways import Way
 from vdeploy.core.errors import RepositoryError, ServerError
 from vdeploy.core.progress import say
-from vdeploy.triton.install import find_install
-from vdeploy.triton.stages import refusal
+from vdeploy.triton.repository.backends import refusal
+from vdeploy.triton.server.install import find_install
 
 __all__ = ["ServedRows"]
 

@@ -13,12 +13,12 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.ways import Way
 from vdeploy.core.errors import ClientError
 from vdeploy.core.files import cache_dir
-from vdeploy.triton.client import TritonScorer
-from vdeploy.triton.install import TritonInstall
-from vdeploy.triton.ports import free_ports
-from vdeploy.triton.processes import is_stale_region, new_region_prefix
-from vdeploy.triton.repository_writer import write_repository
-from vdeploy.triton.server import TritonServer
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.ports import free_ports
+from vdeploy.triton.server.process_group import is_stale_region, new_region_prefix
+from vdeploy.triton.server.server import TritonServer
 
 __all__ = ["Target", "check_server", "start_server"]
 

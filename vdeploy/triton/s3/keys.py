@@ -7,8 +7,8 @@ that, and removed last. Where a process is killed in between, what Triton reads 
 
 from __future__ import annotations
 
-from vdeploy.triton.layout import WITH_STREAMS
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS
+from vdeploy.triton.repository.model_set import WITH_STREAMS
 
 __all__ = ["PLACEHOLDER", "is_config", "is_ours", "removal_order", "version_of", "writing_order"]
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from vdeploy.core.files import write_json
 from vdeploy.core.progress import track
-from vdeploy.triton.layout import WITH_STREAMS
 from vdeploy.triton.names import DEPLOYMENTS
+from vdeploy.triton.repository.model_set import WITH_STREAMS
+from vdeploy.triton.repository.write_errors import one_line_errors
 from vdeploy.triton.s3.bucket import Bucket, Found
 from vdeploy.triton.s3.keys import PLACEHOLDER, is_config, is_ours, removal_order, version_of, writing_order
-from vdeploy.triton.write_errors import one_line_errors
 
 __all__ = ["Mirror"]
 

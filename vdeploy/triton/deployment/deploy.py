@@ -1,0 +1,247 @@
+"""Deploying a bundle to a running Triton: the new version proves itself beside the old one, or the old one stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle.golden import GoldenClips
+from vdeploy.core.errors import RolloutError, UserError
+from vdeploy.core.progress import say
+from vdeploy.core.timestamps import now
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.deployment.journal import Deployments, Pending, Record
+from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS, Rollout
+from vdeploy.triton.deployment.verification import Proof, ask_ensemble
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
+from vdeploy.triton.repository.backends import BackendChoice
+from vdeploy.triton.repository.model_set import Layout, streams_of
+from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.version_policy import inherit_settings, interface_of, parameters_of
+from vdeploy.triton.repository.writer import write_repository
+
+__all__ = ["Deployed", "deploy", "rollback"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployed:
+    """What serves after a deployment or a rollback.
+
+    Attributes:
+        version: The version that answers.
+        previous: The one that it took over from; `None` for the first.
+        undone: A version whose deployment had been interrupted, and of which nothing is left.
+        proof: How it answered the golden clips; `None` where nothing serves.
+        seconds: How long it took.
+    """
+
+    version: int | None
+    previous: int | None
+    undone: int | None
+    proof: Proof | None
+    seconds: float
+
+
+def deploy(
+    bundle: Bundle,
+    control: Control,
+    root: Path,
+    golden: GoldenClips,
+    *,
+    extractor: str = "onnx-fp32",
+    classifier: str = "onnx-fp32",
+    backend: BackendChoice | None = None,
+    name: str = "",
+) -> Deployed:
+    """Deploys a bundle.
+
+    Where a version serves, the new one takes over how it is run: instances, GPUs, batching, warm-up, kept streams.
+
+    Args:
+        bundle: The bundle.
+        control: The server, in explicit model control mode.
+        root: The model repository that it reads.
+        golden: What the new version must prove itself with.
+        extractor: The extractor's format in the bundle.
+        classifier: The classifier's format in the bundle.
+        backend: What runs the stages; `None` for what runs them now.
+        name: What messages call the repository; its folder if left out.
+
+    Returns:
+        What serves now.
+
+    Raises:
+        RolloutError: The new version does not serve; the message says why, and what serves instead.
+        RepositoryError: The repository cannot be written, or another deployment is going on; nothing has changed.
+        BundleError: The bundle does not hold a format.
+    """
+    started = time.monotonic()
+    deployments = Deployments(root, name)
+    with deployments.exclusive():
+        control.check_access()
+        undone = _undo_interrupted(control, deployments)
+        previous = deployments.active()
+        if previous is None:
+            _refuse_another(control, deployments)
+        with deployments.staging() as staged:
+            repository = write_repository(
+                bundle,
+                staged / "repository",
+                backend=backend or deployments.backend(),
+                extractor=extractor,
+                classifier=classifier,
+                options=ServingOptions(streams=streams_of(root)),
+            )
+            repository.check()
+            configs = {
+                model: (repository.root / model / CONFIG).read_text(encoding="utf-8") for model in repository.models
+            }
+            if previous is not None:
+                current = deployments.current_configs()
+                _check_compatible(deployments.layout, current, configs)
+                configs = {model: inherit_settings(text, current[model]) for model, text in configs.items()}
+                _adopt(control, deployments, previous, golden)
+            record = _record_of(configs, deployments.next_version())
+            pending = deployments.begin(record.version, previous)
+            rollout = Rollout(control, deployments)
+            with _Undo(rollout, pending):
+                if previous is not None:
+                    rollout.secure(previous)
+                deployments.add(record, golden, configs)
+                deployments.take_in(repository.root, repository.version, record.version)
+                say(f"rollout: version {record.version} is on disk")
+                proof = rollout.activate(pending)
+        deployments.end()
+    return Deployed(record.version, previous, undone, proof, time.monotonic() - started)
+
+
+def rollback(control: Control, root: Path, *, name: str = "") -> Deployed:
+    """Goes back to the version from which the serving one took over, by the same proof.
+
+    Where a deployment was interrupted, undoing that is all that is done.
+
+    Args:
+        control: The server.
+        root: The model repository that it reads.
+        name: What messages call it; its folder if left out.
+
+    Raises:
+        RolloutError: There is no such version, or it does not serve; the message says what serves instead.
+        RepositoryError: The repository cannot be written, or a deployment is going on; nothing has changed.
+    """
+    started = time.monotonic()
+    deployments = Deployments(root, name)
+    with deployments.exclusive():
+        control.check_access()
+        pending = deployments.pending()
+        if pending is not None:
+            proof = Rollout(control, deployments).go_back_after_kill(pending)
+            return Deployed(pending.previous, None, pending.target, proof, time.monotonic() - started)
+        active = deployments.active()
+        record = None if active is None else deployments.record(active)
+        if record is None or record.previous is None:
+            which = "no version" if active is None else f"version {active}, which took over from none,"
+            raise RolloutError(f"there is nothing to go back to: {which} serves from {deployments.name}")
+        if record.previous not in deployments.versions():
+            raise RolloutError(
+                f"version {record.previous} is no longer in {deployments.name}", "deploy its bundle again"
+            )
+        pending = deployments.begin(record.previous, active)
+        rollout = Rollout(control, deployments)
+        with _Undo(rollout, pending):
+            proof = rollout.activate(pending)
+        deployments.end()
+    return Deployed(proof.version, active, None, proof, time.monotonic() - started)
+
+
+class _Undo:
+    """Goes back when the block fails, and says in the error what serves then."""
+
+    def __init__(self, rollout: Rollout, pending: Pending) -> None:
+        self._rollout = rollout
+        self._pending = pending
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            return
+        target, previous = self._pending.target, self._pending.previous
+        why = error.message if isinstance(error, UserError) else str(error) or type(error).__name__
+        failed = f"version {target} was not taken into service: {why}"
+        try:
+            self._rollout.go_back(self._pending)
+        except (UserError, OSError) as second:
+            told = second.message if isinstance(second, UserError) else str(second)
+            raise RolloutError(
+                f"{failed}; going back to version {previous} failed too: {told}",
+                "start the server anew, then: vdeploy rollback",
+            ) from error
+        if isinstance(error, UserError | OSError):
+            serves = "nothing serves, as before" if previous is None else f"version {previous} serves as before"
+            raise RolloutError(f"{failed}; {serves}") from error
+
+
+def _undo_interrupted(control: Control, deployments: Deployments) -> int | None:
+    pending = deployments.pending()
+    if pending is None:
+        return None
+    say(f"rollout: the deployment of version {pending.target} was interrupted; it is undone first")
+    Rollout(control, deployments).go_back_after_kill(pending)
+    return pending.target
+
+
+def _refuse_another(control: Control, deployments: Deployments) -> None:
+    """A server that serves what is not in the repository reads another one, and a failed deployment would end that."""
+    served = [version for version, state in control.states(ENSEMBLE_MODEL).items() if state == "READY"]
+    if served:
+        raise RolloutError(
+            f"the server at {control.url} serves version {served[-1]}, of which {deployments.name} knows nothing: it "
+            "does not read that repository; nothing has changed",
+            "check --repo and --url",
+        )
+
+
+def _check_compatible(layout: Layout, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    for model in layout.models:
+        if interface_of(old[model]) != interface_of(new[model]):
+            raise RolloutError(
+                f"the bundle's {model} has other tensors, another batch size or another backend than the one that "
+                "serves, and Triton keeps one configuration for all versions of a model",
+                "serve it from a repository of its own: vdeploy serve BUNDLE --repo OTHER",
+            )
+
+
+def _adopt(control: Control, deployments: Deployments, version: int, golden: GoldenClips) -> None:
+    """Records a version that was not deployed but only served, with what it answers now as what it must answer."""
+    known = deployments.record(version)
+    if known is not None and deployments.is_pinned():
+        return
+    configs = deployments.current_configs()
+    try:
+        answers = ask_ensemble(control, golden.frames, FIRST_LOOK_SECONDS)
+    except RolloutError as error:
+        say(f"rollout: version {version} does not answer: {error.message}")
+        answers = golden.probabilities
+    record = _record_of(configs, version)
+    changes = {"activated": record.written, "previous": known.previous if known else None}
+    deployments.add(
+        record.model_copy(update=changes),
+        dataclasses.replace(golden, probabilities=answers, source="its own answers when it was first seen"),
+        configs,
+    )
+
+
+def _record_of(configs: Mapping[str, str], version: int) -> Record:
+    values = {name: json.loads(text) for name, text in parameters_of(configs[ENSEMBLE_MODEL]).items()}
+    return Record(
+        version=version,
+        run=str(values.get("run", "")),
+        bundle_sha256=str(values.get("bundle_sha256", "")),
+        written=now(),
+    )

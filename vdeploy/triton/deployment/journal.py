@@ -1,0 +1,289 @@
+"""What a model repository remembers of its deployments, so that one can be undone, even after a `kill -9`.
+
+    <root>/violence_detector/deployments/
+        lock                one deployment or rollback at a time
+        pending.json        while one is going on: what it is about to bring, and what served before
+        <version>/          record.json, golden.npz, and the configuration of each model
+
+Triton takes no notice of it: of a model's folders it reads only those with a number for a name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vdeploy.artifacts.bundle.golden import GOLDEN, GoldenClips
+from vdeploy.core.errors import RepositoryError
+from vdeploy.core.files import publish_folder, remove_stale, staging_folder, write_json, write_text
+from vdeploy.core.timestamps import now
+from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
+from vdeploy.triton.repository.backends import Backend, known_backend
+from vdeploy.triton.repository.model_set import Layout, layout_of
+from vdeploy.triton.repository.repository import versions_of
+from vdeploy.triton.repository.version_policy import (
+    backend_of,
+    parameters_of,
+    pin_ensemble,
+    pin_versions,
+    pinned_version,
+)
+from vdeploy.triton.repository.write_errors import one_line_errors
+
+__all__ = ["Deployments", "Pending", "Record"]
+
+_RECORD = "record.json"
+_PENDING = "pending.json"
+LOOK_SECONDS = 0.02
+_REMEDY = "make the folder writable and free some space"
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Record(_Model):
+    """One version.
+
+    Attributes:
+        version: Its number.
+        run: Name of the run that was exported.
+        bundle_sha256: SHA-256 of the bundle's manifest.
+        written: When it was put into the repository, ISO 8601.
+        activated: When it was last taken into service, ISO 8601; empty while it never was.
+        previous: The version that it took over from.
+    """
+
+    version: int
+    run: str
+    bundle_sha256: str
+    written: str
+    activated: str = ""
+    previous: int | None = None
+
+
+class Pending(_Model):
+    """A deployment or rollback that is going on, or was killed.
+
+    Attributes:
+        target: The version that it brings.
+        previous: The version that served before; `None` if none did.
+        process: Id of the process.
+    """
+
+    target: int
+    previous: int | None
+    process: int
+
+
+class Deployments:
+    """The deployments of one repository.
+
+    Args:
+        root: The repository's folder.
+        name: What messages call it; the folder if left out.
+    """
+
+    def __init__(self, root: Path, name: str = "") -> None:
+        self.root = root
+        self.name = name or str(root)
+        self._folder = root / DEPLOYMENTS
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """The models of the repository, as they were when first asked for: a deployment neither adds nor drops one."""
+        return layout_of(self.root)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps every other deployment out; a killed process holds nothing.
+
+        Raises:
+            RepositoryError: Another one is going on, or the repository cannot be written.
+        """
+        with one_line_errors(self.root, _REMEDY):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._folder / "lock").open("a")
+        with lock, one_line_errors(self.root, _REMEDY):
+            if not _take(lock):
+                pending = self.pending()
+                by = f" by process {pending.process}" if pending else ""
+                raise RepositoryError(
+                    f"{self.name} is being deployed to{by}", "wait until that is done, then try again"
+                )
+            yield
+
+    def goes_on(self) -> bool:
+        """Whether a deployment or rollback is going on, as far as this machine can tell."""
+        try:
+            with (self._folder / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def pending(self) -> Pending | None:
+        """What is going on, or was interrupted."""
+        file = self._folder / _PENDING
+        return _parse(Pending, file) if file.is_file() else None
+
+    def begin(self, target: int, previous: int | None) -> Pending:
+        """Notes that a version is about to take over from another."""
+        pending = Pending(target=target, previous=previous, process=os.getpid())
+        write_json(self._folder / _PENDING, pending.model_dump())
+        return pending
+
+    def end(self) -> None:
+        """Notes that nothing is going on any more, and removes what killed processes have left."""
+        for folder in (self._folder, *(self.root / model for model in self.layout.models)):
+            remove_stale(folder)
+        (self._folder / _PENDING).unlink(missing_ok=True)
+
+    def versions(self) -> list[int]:
+        """Versions that all models have on disk, rising."""
+        return sorted(set.intersection(*(set(versions_of(self.root / model)) for model in self.layout.models)))
+
+    def next_version(self) -> int:
+        """A number that no model has used yet."""
+        return max((number for model in self.layout.models for number in versions_of(self.root / model)), default=0) + 1
+
+    def active(self) -> int | None:
+        """The version that a server serves which starts now: the pinned one, else the newest."""
+        file = self.root / ENSEMBLE_MODEL / CONFIG
+        if not file.is_file():
+            return None
+        pinned = pinned_version(_read(file))
+        return pinned if pinned is not None else max(self.versions(), default=None)
+
+    def backend(self) -> Backend:
+        """What runs the extractor now; the Python backend where nothing serves."""
+        found = "" if self.active() is None else backend_of(self.current_configs()[EXTRACTOR_MODEL])
+        return known_backend(found) or "python"
+
+    def formats(self) -> dict[str, str]:
+        """The format of each stage that serves now, by stage; empty where nothing serves or nobody noted it."""
+        told = {} if self.active() is None else parameters_of(_read(self.root / ENSEMBLE_MODEL / CONFIG))
+        return {str(stage): str(name) for stage, name in json.loads(told.get("formats", "{}")).items()}
+
+    def is_pinned(self) -> bool:
+        """Whether the ensemble names the versions that it calls."""
+        return pinned_version(_read(self.root / ENSEMBLE_MODEL / CONFIG)) is not None
+
+    def record(self, version: int) -> Record | None:
+        """What is known of a version; nothing of one that was not deployed but only written.
+
+        Raises:
+            RepositoryError: The record cannot be read.
+        """
+        file = self._folder / str(version) / _RECORD
+        return _parse(Record, file) if file.is_file() else None
+
+    def golden(self, version: int) -> GoldenClips:
+        """The clips that a recorded version is proven with."""
+        return GoldenClips.load(self._folder / str(version) / GOLDEN)
+
+    def current_configs(self) -> dict[str, str]:
+        """The configuration of each model as Triton would read it now."""
+        return {model: _read(self.root / model / CONFIG) for model in self.layout.models}
+
+    def configs(self, version: int) -> dict[str, str]:
+        """The configuration of each model that belongs to a recorded version, nothing pinned."""
+        return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in self.layout.models}
+
+    def add(self, record: Record, golden: GoldenClips, configs: Mapping[str, str]) -> None:
+        """Records a version, in one step."""
+        final = self._folder / str(record.version)
+        with staging_folder(final) as staged:
+            golden.save(staged / GOLDEN)
+            for model, text in configs.items():
+                write_text(staged / f"{model}.pbtxt", text)
+            write_json(staged / _RECORD, record.model_dump())
+            publish_folder(staged, final)
+
+    def take_in(self, staged: Path, staged_version: int, version: int) -> None:
+        """Moves the models of a repository of one version in here, where nothing refers to them yet.
+
+        Args:
+            staged: That repository, on the same file system.
+            staged_version: Its version.
+            version: The version's number here.
+        """
+        for model in self.layout.models:
+            (self.root / model).mkdir(exist_ok=True)
+            (staged / model / str(staged_version)).rename(self.root / model / str(version))
+            for entry in (staged / model).iterdir():
+                if entry.name != CONFIG and not (self.root / model / entry.name).exists():
+                    entry.rename(self.root / model / entry.name)
+
+    def activated(self, version: int, *, previous: int | None) -> None:
+        """Notes that a version has been taken into service, and from which one it took over."""
+        record = self.record(version)
+        if record is not None:
+            changes = {"activated": now(), "previous": record.previous if record.activated else previous}
+            write_json(self._folder / str(version) / _RECORD, record.model_copy(update=changes).model_dump())
+
+    def pin_stage(self, model: str, version: int, versions: set[int]) -> None:
+        """Has a stage, configured as a version wants it, load some versions the next time that Triton looks."""
+        write_text(self.root / model / CONFIG, pin_versions(self.configs(version)[model], versions))
+
+    def pin_ensembles(self, version: int) -> None:
+        """Has the ensembles call a version the next time that Triton looks."""
+        configs = self.configs(version)
+        for model in self.layout.ensembles:
+            write_text(self.root / model / CONFIG, pin_ensemble(configs[model], version))
+
+    def remove(self, version: int) -> None:
+        """Removes a version with its record, the record last."""
+        for model in self.layout.models:
+            shutil.rmtree(self.root / model / str(version), ignore_errors=True)
+        shutil.rmtree(self._folder / str(version), ignore_errors=True)
+
+    def remove_configs(self) -> None:
+        """Leaves the repository without anything to load."""
+        for model in self.layout.models:
+            (self.root / model / CONFIG).unlink(missing_ok=True)
+
+    def staging(self) -> contextlib.AbstractContextManager[Path]:
+        """A temporary folder on the repository's file system, which a killed process's successor removes."""
+        return staging_folder(self._folder / "incoming")
+
+
+def _take(lock: TextIO) -> bool:
+    """Takes a lock that somebody may only be looking at, which is over at once."""
+    for pause in (*[LOOK_SECONDS] * 4, 0.0):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+        else:
+            return True
+    return False
+
+
+def _parse(kind: type[Kind], file: Path) -> Kind:
+    try:
+        return kind.model_validate_json(_read(file))
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise RepositoryError(f"{file} cannot be read ({why})", "deploy the bundle to another repository") from error
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RepositoryError(f"{file} cannot be read ({error})", "deploy the bundle to another repository") from error

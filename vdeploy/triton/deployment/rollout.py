@@ -1,0 +1,251 @@
+"""The order of steps in which one version takes over from another, and the way back.
+
+Both versions of all stages are loaded before the ensembles are switched, and the old ones stay until the old ensembles
+have answered their last requests. So at every moment, and after a kill at any moment, each request runs through stages
+of one version, and a server that is started on the repository serves the old version or the new one.
+
+Streams whose windows the server keeps live in one version: the new one does not know them and refuses their next
+frame, whereupon clients begin them anew with the last frames, and no window mixes features of two versions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+
+from vdeploy.core.errors import RolloutError
+from vdeploy.core.progress import say
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.deployment.journal import Deployments, Pending
+from vdeploy.triton.deployment.verification import Proof, prove_ensembles, prove_stages
+from vdeploy.triton.names import STREAM_MODELS
+
+__all__ = ["Rollout"]
+
+POLL_SECONDS = 0.1
+DRAIN_SECONDS = 15.0
+SETTLED_SECONDS = 1.0
+"""How long no model may change before nothing that a killed process has asked for is thought to be on its way."""
+RETURN_SECONDS = 30.0
+"""How long a server that has crashed may take until it is back: `vdeploy serve` and orchestrators start it again."""
+FIRST_LOOK_SECONDS = 5.0
+"""How long a version that should be serving may take to answer before it is given up or loaded again."""
+
+
+class Rollout:
+    """Takes versions into service on one server.
+
+    Args:
+        control: The server.
+        deployments: The repository that it reads; locked.
+    """
+
+    def __init__(self, control: Control, deployments: Deployments) -> None:
+        self._control = control
+        self._deployments = deployments
+
+    def secure(self, version: int) -> None:
+        """Ties a repository that was only written to the version that serves.
+
+        Until then Triton would load the newest version of each stage by itself, whenever it looks.
+
+        Raises:
+            RolloutError: The ensemble serves, but cannot be loaded again.
+        """
+        if self._deployments.is_pinned():
+            return
+        self._end_dropped_streams()
+        for stage in self._deployments.layout.stages:
+            self._deployments.pin_stage(stage, version, {version})
+        try:
+            self._switch(version)
+        except RolloutError:
+            if self._serves(version):
+                raise
+
+    def activate(self, pending: Pending) -> Proof:
+        """Has a version take over, once it has proven itself.
+
+        Args:
+            pending: The version, recorded and on disk, and the one that serves.
+
+        Raises:
+            RolloutError: It cannot be loaded, or answers wrongly or not in time. Use `go_back` then.
+        """
+        target, previous = pending.target, pending.previous
+        beside = {target, previous} if previous is not None and self._serves(previous) else {target}
+        self._end_dropped_streams()
+        for stage in self._deployments.layout.stages:
+            self._load(stage, target, beside)
+        say(f"rollout: version {target} is loaded")
+        golden, layout = self._deployments.golden(target), self._deployments.layout
+        prove_stages(self._control, target, golden, self._control.timeout_seconds, layout)
+        say(f"rollout: version {target} is proven")
+        self._switch(target)
+        self._prove(target)
+        self._deployments.activated(target, previous=previous)
+        say(f"rollout: version {target} answers")
+        if previous is not None:
+            for ensemble in self._deployments.layout.ensembles:
+                self._drain(previous, ensemble)
+            for stage in self._deployments.layout.stages:
+                self._load(stage, target, {target})
+            for stage in self._deployments.layout.stages:
+                self._drain(previous, stage)
+            say(f"rollout: version {previous} is retired")
+        return self._prove(target)
+
+    def go_back_after_kill(self, pending: Pending) -> Proof | None:
+        """Undoes a rollout whose process was killed; see `go_back`.
+
+        Triton goes on with what that process has asked for, and would undo the undoing: so that has to end first.
+
+        Raises:
+            RolloutError: The version before cannot be taken back into service.
+        """
+        self._settle()
+        return self.go_back(pending)
+
+    def go_back(self, pending: Pending) -> Proof | None:
+        """Undoes a rollout that has failed, however far it had come.
+
+        Args:
+            pending: What it was about to do.
+
+        Returns:
+            Proof that the version before serves; `None` where there was none.
+
+        Raises:
+            RolloutError: It cannot be taken back into service.
+            ClientError: The server has ended and nobody has started it again.
+        """
+        self._control.wait_until_live(min(self._control.timeout_seconds, RETURN_SECONDS))
+        target, previous = pending.target, pending.previous
+        record = self._deployments.record(target)
+        if previous is None:
+            for model in reversed(self._deployments.layout.models):
+                with contextlib.suppress(RolloutError):
+                    self._control.unload(model)
+            self._deployments.remove_configs()
+            self._deployments.remove(target)
+            self._deployments.end()
+            return None
+        for stage in self._deployments.layout.stages:
+            self._bring_back(stage, previous, target)
+        self._deployments.pin_ensembles(previous)
+        for ensemble in self._deployments.layout.ensembles:
+            if self._control.states(ensemble).get(previous) != "READY":
+                self._control.load(ensemble)
+        self._revive(previous)
+        for ensemble in self._deployments.layout.ensembles:
+            self._drain(target, ensemble)
+        for stage in self._deployments.layout.stages:
+            self._drop(stage, previous, target)
+        proof = self._revive(previous)
+        if record is None or not record.activated:
+            self._deployments.remove(target)
+        self._deployments.end()
+        return proof
+
+    def _end_dropped_streams(self) -> None:
+        """Unloads the models of streams where the repository no longer has them, but the server may.
+
+        Nothing would switch them with the others: windows would go on with features of another version.
+        """
+        if self._deployments.layout.keeps_streams:
+            return
+        for model in reversed(STREAM_MODELS):
+            with contextlib.suppress(RolloutError):
+                self._control.unload(model)
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
+        still_since = time.monotonic()
+        while time.monotonic() - still_since < SETTLED_SECONDS:
+            models = self._deployments.layout.models
+            if any({"LOADING", "UNLOADING"} & set(self._control.states(model).values()) for model in models):
+                still_since = time.monotonic()
+            if time.monotonic() > deadline:
+                say("rollout: Triton does not end what the interrupted deployment has asked for")
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _serves(self, version: int) -> bool:
+        try:
+            self._prove(version, FIRST_LOOK_SECONDS)
+        except RolloutError as error:
+            say(f"rollout: version {version} does not serve any more: {error.message}")
+            return False
+        return True
+
+    def _load(self, stage: str, version: int, versions: set[int]) -> None:
+        self._deployments.pin_stage(stage, version, versions)
+        self._control.load(stage)
+        states = self._control.states(stage)
+        if states.get(version) != "READY":
+            raise RolloutError(
+                f"the server at {self._control.url} did not find version {version} of {stage}: "
+                f"it does not read {self._deployments.name}"
+            )
+
+    def _switch(self, version: int) -> None:
+        self._deployments.pin_ensembles(version)
+        for ensemble in self._deployments.layout.ensembles:
+            self._control.load(ensemble)
+
+    def _prove(self, version: int, timeout_seconds: float | None = None) -> Proof:
+        golden, layout = self._deployments.golden(version), self._deployments.layout
+        return prove_ensembles(self._control, version, golden, timeout_seconds or self._control.timeout_seconds, layout)
+
+    def _drain(self, version: int, model: str) -> None:
+        """Waits until a version that was replaced has answered its last request, and Triton has let go of it.
+
+        No request is lost where that takes too long: what runs already keeps its version. It does where a process of
+        that version has died, for then Triton waits for it long.
+        """
+        deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
+        while self._control.states(model).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
+            if time.monotonic() > deadline:
+                say(f"rollout: Triton does not let go of version {version} of {model}, which nobody calls any more")
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _bring_back(self, stage: str, previous: int, target: int) -> None:
+        """Makes sure that the stage of the version before is loaded, beside the one that may be answering."""
+        states = self._control.states(stage)
+        beside = {target} if states.get(target) == "READY" else set()
+        self._deployments.pin_stage(stage, previous, beside | {previous})
+        if states.get(previous) != "READY":
+            self._control.load(stage)
+
+    def _revive(self, version: int) -> Proof:
+        """Proves a version; one whose process has died is loaded anew, for Triton does not do that by itself."""
+        try:
+            return self._prove(version, FIRST_LOOK_SECONDS)
+        except RolloutError:
+            for model in reversed(self._deployments.layout.models):
+                with contextlib.suppress(RolloutError):
+                    self._control.unload(model)
+            for model in self._deployments.layout.models:
+                self._control.load(model)
+            return self._prove(version)
+
+    def _drop(self, stage: str, previous: int, target: int) -> None:
+        """Drops a version of a stage, and has Triton forget that it failed, for it stays unready over that.
+
+        Triton forgets when that number is loaded without an error, so it gets to load the files of the version before
+        under that number, which nothing calls.
+        """
+        state = self._control.states(stage).get(target, "UNLOADED")
+        if state == "UNAVAILABLE":
+            stand_in = self._deployments.root / stage / str(target)
+            shutil.rmtree(stand_in, ignore_errors=True)
+            shutil.copytree(stand_in.with_name(str(previous)), stand_in)
+            self._load(stage, previous, {previous, target})
+        self._deployments.pin_stage(stage, previous, {previous})
+        if state in {"UNAVAILABLE", "READY"}:
+            self._control.load(stage)
+            self._drain(target, stage)
+        elif state == "LOADING":
+            say(f"rollout: Triton still tries to load version {target} of {stage}; start it anew when that suits you")

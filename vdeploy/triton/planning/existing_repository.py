@@ -1,0 +1,75 @@
+"""Repositories as they stand: after deployments, what a server serves is not what `vdeploy serve` once wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.core.errors import RepositoryError
+from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.names import CONFIG, STAGES
+from vdeploy.triton.repository.backends import Backend, known_backend
+from vdeploy.triton.repository.repository import Repository, read_config
+
+__all__ = ["keeps_deployed", "standing_repository"]
+
+
+def keeps_deployed(root: Path, name: str, bundle: Bundle, *, allowed: bool) -> bool:
+    """Whether a repository stays as deployments have left it, instead of going back to a bundle that it has seen.
+
+    Once `vdeploy deploy` or `rollback` has chosen the version, writing another would have every server that reads the
+    repository take it up, unproven, when next it looks.
+
+    Args:
+        root: The repository.
+        name: What messages call it.
+        bundle: What is to be served.
+        allowed: Whether it may stay so. It does if the bundle served from it before, as where a container that names
+            the bundle starts again; a bundle that is new to it is served.
+
+    Raises:
+        RepositoryError: Deployments have chosen the version, and it may not stay so; nothing has changed.
+    """
+    deployments = Deployments(root, name)
+    active = deployments.active()
+    if active is None or not deployments.is_pinned():
+        return False
+    if not allowed:
+        raise RepositoryError(
+            f"{name} serves version {active}, which a deployment or rollback has chosen; what serve writes would take "
+            "over from it unproven",
+            f"bring the bundle by vdeploy deploy, start a server as it stands by vdeploy serve --repo {name} --launch, "
+            "or choose another folder with --repo",
+        )
+    records = (deployments.record(version) for version in deployments.versions())
+    return any(record is not None and record.bundle_sha256 == bundle.manifest.digest for record in records)
+
+
+def standing_repository(root: Path, name: str) -> Repository:
+    """Reads what a server would serve that is started on a repository now.
+
+    Args:
+        root: The repository.
+        name: What messages call it.
+
+    Raises:
+        RepositoryError: Nothing serves from it, or a configuration cannot be read.
+    """
+    deployments = Deployments(root, name)
+    active = deployments.active()
+    if active is None:
+        raise RepositoryError(f"{name} holds nothing to serve", "name a BUNDLE to fill it with, or check --repo")
+    extractor, classifier = (read_config(root / stage / CONFIG) for stage in STAGES)
+    takes_turns = any(group.HasField("rate_limiter") for group in extractor.instance_group)
+    return Repository(
+        root, active, deployments.layout.models, _backend(root, extractor), _backend(root, classifier), takes_turns
+    )
+
+
+def _backend(root: Path, config: Any) -> Backend:
+    backend = known_backend(config.backend)
+    if backend is None:
+        model, found = root / config.name, config.backend or "no backend"
+        raise RepositoryError(f"{model} runs in {found}, which vdeploy does not know", "check --repo")
+    return backend

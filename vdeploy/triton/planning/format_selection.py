@@ -1,0 +1,112 @@
+"""Which format of a bundle each stage is served in."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
+from vdeploy.core.errors import BundleError, RepositoryError
+from vdeploy.triton.planning.compatibility import engine_misfit
+from vdeploy.triton.planning.server_facts import Target
+from vdeploy.triton.repository.backends import BackendChoice, refusal
+from vdeploy.triton.server.install import TritonInstall
+
+__all__ = ["Choice", "choose_formats", "options_to_serve"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What is going to be served.
+
+    Attributes:
+        extractor: Format of the extractor.
+        classifier: Format of the classifier.
+        accelerate: Whether ONNX Runtime is to hand over to TensorRT, because no engine fits the GPU.
+        reason: Why it is not an engine though there is a GPU, or `""`.
+    """
+
+    extractor: str
+    classifier: str
+    accelerate: bool = False
+    reason: str = ""
+
+
+def choose_formats(
+    bundle: Bundle,
+    backend: BackendChoice,
+    *,
+    precision: str | None = None,
+    extractor: str | None = None,
+    classifier: str | None = None,
+    on_gpu: bool = False,
+    install: TritonInstall | None = None,
+    target: Target | None = None,
+) -> Choice:
+    """Chooses the format of each stage.
+
+    On a GPU, `"auto"` takes the bundle's engines where they fit the server and the card. Where they do not, it takes
+    ONNX and, if the server has TensorRT, lets ONNX Runtime hand over to it.
+
+    Args:
+        bundle: What to serve.
+        backend: The wanted backend.
+        precision: `"fp32"`, `"fp16"` or `"int8"`; `None` is fp16 for engines, else fp32.
+        extractor: The extractor's format, whatever the precision.
+        classifier: The classifier's format, whatever the precision.
+        on_gpu: Whether the stages are placed on GPUs.
+        install: The server.
+        target: What is known of it.
+
+    Raises:
+        RepositoryError: There is no engine format of that precision.
+    """
+    if extractor and classifier:
+        return Choice(extractor, classifier)
+    engine, onnx = f"tensorrt-{precision or 'fp16'}", f"onnx-{precision or 'fp32'}"
+    if backend == "tensorrt":
+        if precision == "fp32":
+            raise RepositoryError("there is no engine format in fp32", "choose --precision fp16 or int8")
+        return Choice(extractor or engine, classifier or engine)
+    if backend != "auto" or not on_gpu or install is None:
+        return Choice(extractor or onnx, classifier or onnx)
+    reason = _why_no_engine(bundle, engine, install, target or Target())
+    if not reason:
+        return Choice(extractor or engine, classifier or engine)
+    chosen = Choice(extractor or onnx, classifier or onnx, reason=reason)
+    can_hand_over = install.has_backend("onnxruntime") and install.has_backend("tensorrt")
+    is_float = not {"onnx-int8"} & {chosen.extractor, chosen.classifier}
+    return dataclasses.replace(chosen, accelerate=can_hand_over and is_float)
+
+
+def options_to_serve(manifest: Manifest) -> tuple[str, ...] | None:
+    """What `vdeploy serve` has to be told to serve a bundle.
+
+    Returns:
+        Options, none for a bundle with `onnx-fp32`; or `None` for one that holds nothing that Triton can serve.
+    """
+    held = [
+        {artifact.format for artifact in manifest.artifacts if artifact.stage == stage}
+        for stage in ("extractor", "classifier")
+    ]
+    formats = sorted(name for name in set.intersection(*held) if refusal(name) is None)
+    if "onnx-fp32" in formats:
+        return ()
+    for precision in ("fp16", "int8"):
+        if f"onnx-{precision}" in formats:
+            return ("--precision", precision)
+    return ("--extractor-format", formats[0], "--classifier-format", formats[0]) if formats else None
+
+
+def _why_no_engine(bundle: Bundle, engine: str, install: TritonInstall, target: Target) -> str:
+    if not install.has_backend("tensorrt"):
+        return f"the Triton server of {install.origin} has no tensorrt backend"
+    stages: tuple[Stage, ...] = ("extractor", "classifier")
+    for stage in stages:
+        try:
+            artifact = bundle.artifact(stage, engine)
+        except BundleError as error:
+            return error.message
+        misfits = engine_misfit(artifact, bundle.path(artifact), target.tensorrt, target.capabilities)
+        if misfits:
+            return f"the {stage} in {engine} was {misfits[0]}"
+    return ""

@@ -1,0 +1,256 @@
+"""Everything that can be known to go wrong before a server starts or a repository changes: a line for each."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vdeploy.artifacts.bundle import MANIFEST, Artifact, Bundle
+from vdeploy.artifacts.file_headers.onnx import read_onnx_head
+from vdeploy.artifacts.file_headers.tensorrt import read_plan
+from vdeploy.core.errors import DeployError, RepositoryError, ServerError
+from vdeploy.triton.planning.compatibility import NEWEST_KNOWN, engine_misfit, onnx_misfit
+from vdeploy.triton.planning.server_facts import Target, Version, version_text
+from vdeploy.triton.repository.backends import ServedStage, common_batch
+from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.path_rules import OTHER_FOLDER, refuse_unusable_path
+from vdeploy.triton.repository.stream_config import refuse_for_streams
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.ports import check_ports
+
+__all__ = ["Check", "Plans", "preflight", "refuse_failures"]
+
+SPARE_BYTES = 16 * 2**20
+"""What must stay free beside the models: configurations, logs and the server's own files."""
+
+_STALLING = "2.51"
+"""A version of Triton whose dynamic batcher misses that a model has become idle once its queue is bounded."""
+
+_OLD_ENGINE = "export it again inside the image that serves, on the machine with the GPU, or serve ONNX"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: What, in a word.
+        passed: Whether it is right, as far as it is known.
+        detail: What was found.
+        remedy: What to do where it is wrong.
+    """
+
+    subject: str
+    passed: bool
+    detail: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.passed else 'failed'}: {self.subject}: {self.detail}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plans:
+    """What is going to be done.
+
+    Attributes:
+        bundle: What to serve; opening it has checked every hash.
+        stages: Extractor and classifier as Triton is to run them.
+        root: The repository.
+        options: How the models are to be run.
+        target: What is known of the server.
+        install: The server, or `None` where it is elsewhere.
+        host: Address to listen on.
+        ports: Ports by name, where a server is to be started.
+    """
+
+    bundle: Bundle
+    stages: tuple[ServedStage, ...]
+    root: Path
+    options: ServingOptions
+    target: Target
+    install: TritonInstall | None = None
+    host: str = "127.0.0.1"
+    ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def preflight(plans: Plans) -> tuple[Check, ...]:
+    """Looks at everything; changes nothing.
+
+    Returns:
+        The checks, those that failed among them.
+    """
+    artifacts = [plans.bundle.artifact(served.stage, served.format) for served in plans.stages]
+    checks = [_files(plans.bundle)]
+    for served, artifact in zip(plans.stages, artifacts, strict=True):
+        checks.append(_backend(served, plans.install))
+        path = plans.bundle.path(artifact)
+        if served.backend == "tensorrt":
+            checks.append(_engine(artifact, path, plans.target))
+        elif served.format.startswith("openvino-"):
+            checks.append(_openvino(artifact, plans.target, plans.install))
+        else:
+            is_python = served.backend == "python"
+            runtime = plans.target.python_onnxruntime if is_python else plans.target.onnxruntime
+            checks.append(_onnx(artifact, path, runtime))
+    checks += [
+        _batches(plans.stages, plans.options),
+        _folder(plans),
+        _disk(plans.root, plans.bundle, artifacts),
+    ]
+    if plans.options.streams and plans.options.streams.limit:
+        checks.append(_streams(plans, plans.options.streams.limit))
+    if plans.options.max_queue is not None:
+        checks.append(_queue(plans.options.max_queue, plans.install))
+    if plans.ports:
+        checks.append(_ports(plans.host, plans.ports))
+    return tuple(checks)
+
+
+def refuse_failures(checks: Iterable[Check]) -> None:
+    """Raises what failed first, and says how many others did.
+
+    Raises:
+        RepositoryError: A check failed.
+    """
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise RepositoryError(f"{failed[0].subject}: {failed[0].detail}{more}", failed[0].remedy)
+
+
+def _files(bundle: Bundle) -> Check:
+    held = bundle.manifest.artifacts
+    megabytes = sum(artifact.bytes for artifact in held) / 1e6
+    return Check("files", True, f"{len(held)} artifacts of {bundle.root}, {megabytes:.1f} MB, are what was exported")
+
+
+def _backend(served: ServedStage, install: TritonInstall | None) -> Check:
+    subject = f"{served.stage} in {served.format}"
+    if install is None:
+        return Check(subject, True, f"needs a server with the {served.backend} backend")
+    if install.has_backend(served.backend):
+        return Check(subject, True, f"{served.backend} backend of {install.origin}")
+    return Check(
+        subject,
+        False,
+        f"the Triton server of {install.origin} has no {served.backend} backend",
+        "choose another with --backend, or another server",
+    )
+
+
+def _onnx(artifact: Artifact, path: Path, runtime: Version | None) -> Check:
+    subject = f"{artifact.stage}'s ONNX version"
+    try:
+        head = read_onnx_head(path)
+    except DeployError as error:
+        return Check(subject, False, error.message, error.hint)
+    held = f"IR version {head.ir_version}, opset {head.opset}"
+    if runtime is None:
+        return Check(subject, True, f"{held}; the server's ONNX Runtime is not known, name it with --target-ort")
+    misfit = onnx_misfit(head, runtime)
+    if misfit is None:
+        return Check(subject, True, f"{held}, which ONNX Runtime {version_text(runtime)} reads")
+    if runtime[:2] > NEWEST_KNOWN:
+        return Check(subject, True, f"{held}; what ONNX Runtime {version_text(runtime)} reads is not known")
+    return Check(subject, False, f"{path} has {misfit}", "use a newer server, or --backend python")
+
+
+def _openvino(artifact: Artifact, target: Target, install: TritonInstall | None) -> Check:
+    subject = f"{artifact.stage}'s OpenVINO"
+    if install is None:
+        return Check(subject, True, "the server's Python environment is not known; it needs the package openvino")
+    if target.lacks_openvino:
+        detail = "the Python backend imports the package openvino, which is not installed here"
+        return Check(subject, False, detail, "run: pip install 'vdeploy[openvino]'")
+    return Check(subject, True, "the Python backend has it")
+
+
+def _engine(artifact: Artifact, path: Path, target: Target) -> Check:
+    subject = f"{artifact.stage}'s engine"
+    try:
+        plan = read_plan(path)
+        misfits = engine_misfit(artifact, path, target.tensorrt, target.capabilities)
+    except DeployError as error:
+        return Check(subject, False, error.message, error.hint)
+    if misfits:
+        return Check(subject, False, f"{path} was {'; '.join(misfits)}", _OLD_ENGINE)
+    unknown = [
+        option
+        for option, known in (("--target-trt", target.tensorrt), ("--target-sm", target.capabilities))
+        if not known
+    ]
+    told = f"; unknown of the server, tell it with {' and '.join(unknown)}" if unknown else ""
+    return Check(subject, True, f"built by TensorRT {plan.version_text}{told}")
+
+
+def _batches(stages: tuple[ServedStage, ...], options: ServingOptions) -> Check:
+    try:
+        batch = common_batch(stages, options.max_batch)
+    except RepositoryError as error:
+        return Check("batch", False, error.message, error.hint)
+    return Check("batch", True, f"all models take {batch} clips at most")
+
+
+def _queue(limit: int, install: TritonInstall | None) -> Check:
+    detail = f"at most {limit} requests wait for a stage"
+    if install is None or not install.version:
+        detail += f"; Triton {_STALLING} would stall by up to half a second per batch"
+    elif install.version.startswith(_STALLING):
+        detail += f"; this Triton, {install.version}, stalls by up to half a second per batch: leave --max-queue out"
+    return Check("queue", True, detail)
+
+
+def _streams(plans: Plans, limit: int) -> Check:
+    try:
+        refuse_for_streams(next(served for served in plans.stages if served.stage == "extractor"))
+    except RepositoryError as error:
+        return Check("streams", False, error.message, error.hint)
+    if plans.install is not None and not plans.install.has_backend("python"):
+        return Check(
+            "streams",
+            False,
+            f"the Triton server of {plans.install.origin} has no python backend, which keeps their windows",
+            "leave --streams out, or use another server",
+        )
+    return Check("streams", True, f"the python backend keeps the windows of {limit} at most")
+
+
+def _folder(plans: Plans) -> Check:
+    root, streams = plans.root, plans.options.streams
+    if any(served.backend == "python" for served in plans.stages) or (streams and streams.limit):
+        try:
+            refuse_unusable_path(root, OTHER_FOLDER)
+        except RepositoryError as error:
+            return Check("repository", False, error.message, error.hint)
+    if (root / MANIFEST).exists():
+        return Check("repository", False, f"{root} is a bundle", OTHER_FOLDER)
+    there = _existing(root)
+    if there.is_dir() and os.access(there, os.W_OK):
+        return Check("repository", True, f"{root} can be written")
+    return Check("repository", False, f"{there} cannot be written", "make it a writable folder, or choose another")
+
+
+def _disk(root: Path, bundle: Bundle, artifacts: list[Artifact]) -> Check:
+    there = _existing(root)
+    is_linked = there.stat().st_dev == bundle.root.stat().st_dev
+    needed = SPARE_BYTES + (0 if is_linked else sum(artifact.bytes for artifact in artifacts))
+    free = shutil.disk_usage(there).free
+    detail = f"{free / 1e6:,.0f} MB free at {there}, {needed / 1e6:,.0f} MB needed"
+    return Check("disk", free >= needed, detail, "free some space, or choose another folder")
+
+
+def _ports(host: str, ports: Mapping[str, int]) -> Check:
+    try:
+        check_ports(host, ports)
+    except ServerError as error:
+        return Check("ports", False, error.message, error.hint)
+    return Check("ports", True, f"{', '.join(str(port) for port in ports.values() if port)} of {host} are free")
+
+
+def _existing(path: Path) -> Path:
+    absolute = path.absolute()
+    return next(folder for folder in (absolute, *absolute.parents) if folder.exists())

@@ -1,0 +1,1 @@
+"""Model repositories: configurations, versions and the files on disk."""

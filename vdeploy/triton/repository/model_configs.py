@@ -1,0 +1,98 @@
+"""The `config.pbtxt` of each model of a repository, written through Triton's own `ModelConfig`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tritonclient.grpc import model_config_pb2
+
+from vdeploy.artifacts.bundle import Manifest
+from vdeploy.triton.names import (
+    CLASSIFIER_MODEL,
+    ENSEMBLE_MODEL,
+    EXTRACTOR_MODEL,
+    FEATURES,
+    FRAMES,
+    PROBABILITIES,
+    WINDOW_MODEL,
+)
+from vdeploy.triton.repository.backends import ServedStage, common_batch
+from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.stage_config import Tensor, add_step, add_tensors, model_config, stage_config
+from vdeploy.triton.repository.stream_config import stream_configs
+
+__all__ = ["LABELS", "WITHOUT_LABELS", "render_configs"]
+
+LABELS = "labels.txt"
+"""Beside each configuration with probabilities: the names of the classes, a line each."""
+
+WITHOUT_LABELS = {EXTRACTOR_MODEL, WINDOW_MODEL}
+"""Models that give no probabilities."""
+
+HEADER = "# Written by vdeploy from a bundle's manifest; a change here is lost at the next deployment.\n"
+
+
+def render_configs(
+    manifest: Manifest, extractor: ServedStage, classifier: ServedStage, options: ServingOptions | None = None
+) -> dict[str, str]:
+    """Renders the `config.pbtxt` of each model; the same on every machine, and with nothing left for Triton to guess.
+
+    Args:
+        manifest: What is served.
+        extractor: Format and backend of the extractor.
+        classifier: Format and backend of the classifier.
+        options: How they are to be run; `None` for the defaults.
+
+    Returns:
+        Text by model name, an ensemble after what it is made of.
+
+    Raises:
+        RepositoryError: The options do not fit the stages.
+    """
+    chosen = options or ServingOptions()
+    batch = common_batch((extractor, classifier), chosen.max_batch)
+    spec, dim = manifest.clip_spec, manifest.extractor.dim
+    clip, features = (spec.frames, spec.size, spec.size, 3), (spec.frames, dim)
+    frames_free = (spec.frames if extractor.backend == "tensorrt" else -1,)
+    uint8, fp32 = model_config_pb2.TYPE_UINT8, model_config_pb2.TYPE_FP32
+    probabilities = Tensor(PROBABILITIES, fp32, (2,), (2,), LABELS)
+    stages = (
+        stage_config(
+            extractor,
+            Tensor(FRAMES, uint8, (*frames_free, *clip[1:]), clip),
+            Tensor(FEATURES, fp32, (*frames_free, *features[1:]), features),
+            batch,
+            chosen,
+        ),
+        stage_config(classifier, Tensor(FEATURES, fp32, features, features), probabilities, batch, chosen),
+    )
+    ensemble = model_config(ENSEMBLE_MODEL, batch, chosen)
+    add_tensors(ensemble, (Tensor(FRAMES, uint8, clip),), (probabilities,))
+    add_step(ensemble, EXTRACTOR_MODEL, {FRAMES: FRAMES}, {FEATURES: FEATURES})
+    add_step(ensemble, CLASSIFIER_MODEL, {FEATURES: FEATURES}, {PROBABILITIES: PROBABILITIES})
+    configs, ensembles = [*stages, ensemble], [ensemble]
+    if chosen.streams and chosen.streams.limit:
+        window, streams = stream_configs(extractor, clip, dim, probabilities, batch, chosen)
+        configs, ensembles = [*stages, window, ensemble, streams], [ensemble, streams]
+    for config in ensembles:
+        for name, value in _parameters(manifest, extractor, classifier).items():
+            config.parameters[name].string_value = json.dumps(value, sort_keys=True)
+    return {config.name: HEADER + text_format.MessageToString(config, as_utf8=True) for config in configs}
+
+
+def _parameters(manifest: Manifest, extractor: ServedStage, classifier: ServedStage) -> dict[str, Any]:
+    values = {
+        "bias": manifest.bias,
+        "bundle_sha256": manifest.digest,
+        "classes": manifest.classes,
+        "clip": manifest.clip,
+        "clip_seconds": manifest.clip_seconds,
+        "extractor_dim": manifest.extractor.dim,
+        "formats": {served.stage: served.format for served in (extractor, classifier)},
+        "run": manifest.run,
+        "temperature": manifest.temperature,
+        "threshold": manifest.threshold,
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,142 @@
+"""Writing a bundle into a model repository: a version folder in each model, and the configurations.
+
+A deployment is a version folder, the same number in all models. It appears by a rename, so Triton never sees half
+of one, and the one before stays. Other models in the repository are left alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.core.files import link_or_copy, publish_folder, sha256_of, staging_folder, write_text
+from vdeploy.triton.names import CONFIG, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
+from vdeploy.triton.repository.backends import CODE_FILE, BackendChoice, ServedStage, served_stage
+from vdeploy.triton.repository.model_configs import LABELS, WITHOUT_LABELS, render_configs
+from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, layout_of, streams_of
+from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.repository import Repository, versions_of
+from vdeploy.triton.repository.write_errors import one_line_errors
+from vdeploy.triton.server.install import TritonInstall
+
+__all__ = ["write_repository"]
+
+_CODE = Path(__file__).with_name("python_model.py")
+_WINDOW_CODE = Path(__file__).with_name("window_model.py")
+
+
+class _File(NamedTuple):
+    source: Path
+    sha256: str
+
+
+def write_repository(
+    bundle: Bundle,
+    root: Path,
+    *,
+    backend: BackendChoice = "python",
+    install: TritonInstall | None = None,
+    extractor: str = "onnx-fp32",
+    classifier: str = "onnx-fp32",
+    options: ServingOptions | None = None,
+) -> Repository:
+    """Writes or brings up to date the models of a bundle.
+
+    Where the newest version holds the bundle's files already, it is used again; otherwise the next one is made. The
+    models that keep the windows of streams come and go by `options.streams` alone.
+
+    Args:
+        bundle: What to serve.
+        root: The repository's folder; it may hold other models.
+        backend: What runs the stages; `"auto"` takes TensorRT for engines and ONNX Runtime's own backend for ONNX files
+            where `install` has it.
+        install: The server that will read the repository; only `"auto"` looks at it.
+        extractor: The extractor's format in the bundle.
+        classifier: The classifier's format in the bundle.
+        options: How the models are to be run; `None` for the defaults.
+
+    Returns:
+        What was written.
+
+    Raises:
+        BundleError: The bundle does not hold a format.
+        RepositoryError: Triton cannot serve a format so, or the repository cannot be written.
+    """
+    artifacts = bundle.artifact("extractor", extractor), bundle.artifact("classifier", classifier)
+    first, second = (served_stage(artifact, backend, install) for artifact in artifacts)
+    chosen = options or ServingOptions()
+    chosen = chosen if chosen.streams else dataclasses.replace(chosen, streams=streams_of(root))
+    configs = render_configs(bundle.manifest, first, second, chosen)
+    layout = WITH_STREAMS if STREAM_MODEL in configs else PLAIN
+    contents: dict[str, dict[str, _File]] = {model: {} for model in layout.models}
+    for served, artifact in zip((first, second), artifacts, strict=True):
+        contents[served.model] = _stage_files(served, bundle.path(artifact), artifact.sha256)
+    if layout.keeps_streams:
+        contents[WINDOW_MODEL] = {CODE_FILE: _File(_WINDOW_CODE, sha256_of(_WINDOW_CODE))}
+    with one_line_errors(root):
+        if layout_of(root).keeps_streams and not layout.keeps_streams:
+            _remove_streams(root)
+        version = _version_for(root, contents)
+        for model, files in contents.items():
+            _publish(root / model / str(version), files)
+        for model, text in configs.items():
+            if model not in WITHOUT_LABELS:
+                _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in bundle.manifest.classes))
+            _write_if_new(root / model / CONFIG, text)
+    takes_turns = "rate_limiter" in configs[first.model]
+    return Repository(root, version, layout.models, first.backend, second.backend, takes_turns)
+
+
+def _stage_files(served: ServedStage, artifact: Path, sha256: str) -> dict[str, _File]:
+    """What goes into a version folder, by name: code, and the artifact, or the files in it where it is a folder."""
+    found = {}
+    for name in served.files:
+        if name == CODE_FILE:
+            found[name] = _File(_CODE, sha256_of(_CODE))
+        elif artifact.is_dir():
+            found[name] = _File(artifact / name, sha256_of(artifact / name))
+        else:
+            found[name] = _File(artifact, sha256)
+    return found
+
+
+def _version_for(root: Path, contents: dict[str, dict[str, _File]]) -> int:
+    """The newest version if what it holds is wanted (a killed writer may have left some models out), else the next."""
+    newest = max((number for model in contents for number in versions_of(root / model)), default=0)
+    held = {model: folder for model in contents if (folder := root / model / str(newest)).is_dir()}
+    wanted = {model: {name: file.sha256 for name, file in files.items()} for model, files in contents.items()}
+    if newest and all(_digests_of(folder) == wanted[model] for model, folder in held.items()):
+        return newest
+    return newest + 1
+
+
+def _digests_of(folder: Path) -> dict[str, str]:
+    return {file.name: sha256_of(file) for file in folder.iterdir() if file.is_file()}
+
+
+def _publish(final: Path, content: dict[str, _File]) -> None:
+    if final.is_dir():
+        return
+    with staging_folder(final) as staged:
+        for name, file in content.items():
+            if name == CODE_FILE:
+                shutil.copyfile(file.source, staged / name)
+            else:
+                link_or_copy(file.source, staged / name)
+        publish_folder(staged, final)
+
+
+def _remove_streams(root: Path) -> None:
+    """Removes the models that keep streams, their configurations first, the ensemble's first of all."""
+    for model in reversed(STREAM_MODELS):
+        (root / model / CONFIG).unlink(missing_ok=True)
+    for model in STREAM_MODELS:
+        shutil.rmtree(root / model)
+
+
+def _write_if_new(file: Path, text: str) -> None:
+    if not file.is_file() or file.read_bytes() != text.encode():
+        write_text(file, text)

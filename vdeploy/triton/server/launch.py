@@ -1,0 +1,140 @@
+"""How `tritonserver` is called: its backends, its environment, its command line, and what a process of it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from vdeploy.core.errors import ServerError
+from vdeploy.triton.client.control_key import server_options
+from vdeploy.triton.names import THREADS_VARIABLE
+from vdeploy.triton.repository.model_set import layout_of
+from vdeploy.triton.repository.path_rules import refuse_unusable_path
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.process_group import end_group, new_region_prefix, spawn
+from vdeploy.triton.server.python_backend import assemble_python_backend
+from vdeploy.triton.server.reaper import remove_regions
+
+__all__ = ["Launch"]
+
+EXIT_TIMEOUT_SECONDS = 2
+"""How long Triton may wait for requests, and for idle connections, which it cannot tell apart from them."""
+STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 3
+
+
+@dataclasses.dataclass
+class Launch:
+    """One server program on one repository, of which one process at a time runs.
+
+    Attributes:
+        repository: What it serves.
+        host: Address to listen on.
+        ports: By what they are for: `http`, `grpc`, `metrics`; 0 turns one off.
+        log_file: Takes its output.
+        threads: Cores for the extractor; `None` for all that this process may use.
+        key: The secret of its model control.
+        process: The running one; `None` before the first and after `end`.
+    """
+
+    repository: Repository
+    host: str
+    ports: Mapping[str, int]
+    log_file: Path
+    threads: int | None
+    key: str
+    process: subprocess.Popen[bytes] | None = dataclasses.field(default=None, init=False)
+    _regions: str = dataclasses.field(default_factory=new_region_prefix, init=False)
+    _cleanup: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack, init=False)
+
+    def begin(self, install: TritonInstall) -> None:
+        """Starts a process.
+
+        Args:
+            install: The program; a complete one is taken as it is.
+
+        Raises:
+            ServerError: It lacks a backend, or cannot be started.
+            RepositoryError: The Python backend cannot take the path of the temporary folder.
+            MissingExtraError: The Python backend's packages are not installed.
+        """
+        try:
+            scratch = self._scratch_for(install)
+            backends, environment = self._prepare(install, scratch)
+            self.process = spawn(
+                self._command(install, backends),
+                environment=environment,
+                log=self.log_file,
+                region_prefix=self._regions,
+                scratch=scratch,
+            )
+        except OSError as error:
+            raise ServerError(
+                f"the Triton server cannot be started ({error})", f"make room, or make {self.log_file} writable"
+            ) from error
+
+    def end(self) -> None:
+        """Ends the process, if there is one, and removes whatever it left."""
+        try:
+            if self.process is not None:
+                end_group(self.process, STOP_GRACE_SECONDS)
+                self.process = None
+        finally:
+            remove_regions(self._regions)
+            self._cleanup.close()
+
+    def _scratch_for(self, install: TritonInstall) -> Path | None:
+        """A temporary folder, where the Python backend has to be put together for this interpreter."""
+        if "python" not in self.repository.backends or not install.stubs:
+            return None
+        folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vdeploy-triton-")))
+        refuse_unusable_path(folder, "set TMPDIR to another folder")
+        return folder
+
+    def _prepare(self, install: TritonInstall, scratch: Path | None) -> tuple[Path, dict[str, str]]:
+        """The folder of backends and the environment."""
+        for backend in self.repository.backends:
+            if not install.has_backend(backend):
+                raise ServerError(
+                    f"the Triton server of {install.origin} has no {backend} backend",
+                    "choose another with --backend, or another server",
+                )
+        environment = dict(os.environ)
+        if self.threads is not None:
+            environment[THREADS_VARIABLE] = str(self.threads)
+        if scratch is None:
+            return install.backends, environment
+        return scratch / "backends", environment | assemble_python_backend(
+            install, scratch, self.repository.python_runtimes
+        )
+
+    def _command(self, install: TritonInstall, backends: Path) -> list[str]:
+        held = layout_of(self.repository.root).models  # a deployment may have dropped some since
+        command = [
+            str(install.binary),
+            f"--model-repository={self.repository.address or self.repository.root.resolve()}",
+            f"--backend-directory={backends}",
+            "--model-control-mode=explicit",
+            *(f"--load-model={model}" for model in self.repository.models if model in held),
+            "--disable-auto-complete-config",
+            f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
+            f"--backend-config=python,shm-region-prefix-name={self._regions}",
+            *server_options(self.key, self.host),
+        ]
+        if self.repository.takes_turns:
+            command.append("--rate-limit=execution_count")
+        for name, port in self.ports.items():
+            if port:
+                command += [f"--{name}-address={self.host}", f"--{name}-port={port}"]
+            else:
+                command.append(f"--allow-{name}=false")
+        if self.ports["metrics"]:
+            command.append("--metrics-config=summary_latencies=true")
+        if not Path("/dev/nvidiactl").exists():
+            command.append("--allow-gpu-metrics=false")
+        return command

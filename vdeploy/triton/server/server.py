@@ -1,0 +1,271 @@
+"""A local Triton server under supervision: checked before, watched during, and cleaned up after."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from vdeploy.core.errors import ServerError
+from vdeploy.core.files import cache_dir
+from vdeploy.core.progress import say
+from vdeploy.triton.client.control_key import ensure_control_key
+from vdeploy.triton.client.server_log import reason_in
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.server.health import Health
+from vdeploy.triton.server.install import TritonInstall, find_install
+from vdeploy.triton.server.launch import Launch
+from vdeploy.triton.server.ports import check_ports
+from vdeploy.triton.server.process_group import remove_stale_regions
+from vdeploy.triton.server.reaper import CRASH_SECONDS
+
+__all__ = ["TritonServer"]
+
+POLL_SECONDS = 0.05
+
+RESTARTS = 3
+RESTARTS_WITHIN_SECONDS = 600.0
+"""A server that crashes oftener than this is not started again: something is wrong that a restart does not mend."""
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
+
+
+class TritonServer:
+    """Runs `tritonserver` on a repository while a `with` block lasts.
+
+    The block begins when the ensemble has answered an inference, and after it no process, no shared memory and no
+    temporary file is left, however this process ends.
+
+    Args:
+        repository: What to serve.
+        install: The server's program; `None` looks for one, and fetches it if need be.
+        host: Address to listen on.
+        http_port: Port of Triton's HTTP interface.
+        grpc_port: Port of its gRPC interface.
+        metrics_port: Port of its Prometheus metrics; 0 or `None` turns them off.
+        log_file: Takes the server's output; `None` is a file in the cache, named for the HTTP port. That of a server
+            which crashed is kept beside it, as `LOG.crashed`.
+        startup_timeout: Seconds until the first answer.
+        threads: Cores for the extractor; `None` for all that this process may use.
+
+    Attributes:
+        url: `HOST:PORT` for gRPC clients on this machine.
+        http_port: Port of the HTTP interface.
+        log_file: The server's output.
+        restarts: How often `watch` has started it again.
+
+    Example:
+        >>> with TritonServer(write_repository(bundle, Path("triton_repo"))) as server:  # doctest: +SKIP
+        ...     server.watch()
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        install: TritonInstall | None = None,
+        host: str = "127.0.0.1",
+        http_port: int = DEFAULT_HTTP_PORT,
+        grpc_port: int = DEFAULT_GRPC_PORT,
+        metrics_port: int | None = DEFAULT_METRICS_PORT,
+        log_file: Path | None = None,
+        startup_timeout: float = 60.0,
+        threads: int | None = None,
+    ) -> None:
+        self._repository = repository
+        self._install = install
+        self._startup_timeout = startup_timeout
+        self._near = _WILDCARDS.get(host, host)
+        self.http_port = http_port
+        self.url = f"[{self._near}]:{grpc_port}" if ":" in self._near else f"{self._near}:{grpc_port}"
+        self.log_file = log_file or cache_dir() / "triton" / "logs" / f"{http_port}.log"
+        key = ensure_control_key(repository.root)
+        self._health = Health(repository, self.url, self.log_file, startup_timeout, key)
+        ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port or 0}
+        self._launch = Launch(repository, host, ports, self.log_file, threads, key)
+        self._changing = threading.Lock()
+        self._stopping = threading.Event()
+        self._crashes: collections.deque[float] = collections.deque(maxlen=RESTARTS)
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int:
+        """Id of the running server's process group, and of its leader.
+
+        Raises:
+            ServerError: It is not running.
+        """
+        return self._running().pid
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server and waits for the ensemble's first answer.
+
+        Raises:
+            RepositoryError: A file of the repository is missing, or the Python backend cannot take a path.
+            ServerError: There is no server, a port is taken, or it did not become ready; nothing is left running then.
+            MissingExtraError: The Python backend's packages are not installed.
+        """
+        self._repository.check()
+        self._install = self._install or find_install()
+        check_ports(self._launch.host, self._launch.ports)
+        remove_stale_regions()
+        try:
+            self._stopping.clear()
+            self._launch.begin(self._install)
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends the server and removes whatever it left; does nothing when it is not running."""
+        self._stopping.set()
+        with self._changing:
+            self._launch.end()
+
+    def watch(self, *, interval_seconds: float = 10.0) -> None:
+        """Keeps the server alive until `stop` is called from elsewhere.
+
+        A stage that has died is loaded again. A server that a signal has ended, such as a crash of its own or the
+        kernel's for want of memory, is started again, on what the repository says then.
+
+        Args:
+            interval_seconds: Time between two checks.
+
+        Raises:
+            ServerError: The server ended otherwise or crashes again and again, a stage is dead and loading it again
+                did not help, or the start after a crash failed.
+        """
+        while not self._stopping.is_set():
+            process = self._launch.process
+            try:
+                self._watch_once(interval_seconds)
+            except ServerError:
+                if self._stopping.is_set():
+                    return
+                if process is None or not _was_killed(process):
+                    raise
+                self._restart(self._ended(process))
+
+    def heal(self) -> tuple[str, ...]:
+        """Loads every stage again that is dead; see `Health.heal`.
+
+        Returns:
+            The stages that were dead and answer again.
+
+        Raises:
+            ServerError: The server has ended or does not answer, or a stage stays dead.
+        """
+        process = self._running()
+        try:
+            return self._health.heal()
+        except ServerError as error:
+            if process.poll() is not None:
+                raise self._ended(process) from error
+            raise
+
+    def _watch_once(self, interval_seconds: float) -> None:
+        process = self._running()
+        try:
+            process.wait(interval_seconds)
+        except subprocess.TimeoutExpired:
+            for model in self.heal():
+                say(f"Triton's {model} had died and was loaded again")
+        else:
+            raise self._ended(process)
+
+    def _restart(self, crash: ServerError) -> None:
+        now = time.monotonic()
+        if len(self._crashes) == RESTARTS and now - self._crashes[0] < RESTARTS_WITHIN_SECONDS:
+            times = f"{RESTARTS} times within {RESTARTS_WITHIN_SECONDS / 60:g} minutes"
+            raise ServerError(f"{crash.message}, after it was started again {times}", crash.hint)
+        self._crashes.append(now)
+        say(f"{crash.message}; it is started again")
+        with self._changing:
+            if self._stopping.is_set() or self._install is None:
+                return
+            self._launch.end()
+            with contextlib.suppress(OSError):
+                self.log_file.replace(self.log_file.with_name(f"{self.log_file.name}.crashed"))
+            self._launch.begin(self._install)
+        try:
+            self._wait_until_ready()
+        except ServerError:
+            if self._stopping.is_set():
+                return
+            raise
+        self.restarts += 1
+        say("Triton answers again")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        process = self._launch.process
+        if process is None:
+            raise ServerError("the Triton server is not running", "start it first")
+        if process.poll() is not None:
+            raise self._ended(process)
+        return process
+
+    def _wait_until_ready(self) -> None:
+        process = self._running()
+        deadline = time.monotonic() + self._startup_timeout
+        while not self._listens():
+            if process.poll() is not None:
+                raise self._ended(process)
+            if time.monotonic() > deadline:
+                raise self._late()
+            time.sleep(POLL_SECONDS)
+        try:
+            self._health.check_ensemble(max(1.0, deadline - time.monotonic()))
+        except TimeoutError as error:
+            raise self._late() from error
+
+    def _listens(self) -> bool:
+        """Whether all of its ports answer; gRPC's is the first of them."""
+        with contextlib.suppress(OSError):
+            for port in filter(None, self._launch.ports.values()):
+                socket.create_connection((self._near, port), timeout=1).close()
+            return True
+        return False
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> ServerError:
+        code = process.poll() or 0
+        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        return ServerError(f"Triton {how}: {self._reason()}", f"its log is {self.log_file}")
+
+    def _late(self) -> ServerError:
+        return ServerError(
+            f"Triton was not ready after {self._startup_timeout:g} s: {self._reason()}", f"its log is {self.log_file}"
+        )
+
+    def _reason(self) -> str:
+        return reason_in(self.log_file) or "it told no reason"
+
+
+def _was_killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a signal has ended the server, which its guardian may be about to find out."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(2 * CRASH_SECONDS) < 0
+    return False
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
