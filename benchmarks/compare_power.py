@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.output import add_output_options, give
-from vdeploy.benchmark.compare import DEFAULT_LIMIT, compare
+from vdeploy.benchmark.compare.comparison import DEFAULT_LIMIT, compare
 from vdeploy.benchmark.record import Benchmark, Environment, Row
 
 ROWS = 10

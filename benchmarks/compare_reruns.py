@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.output import add_output_options, give
-from vdeploy.benchmark.compare import compare
+from vdeploy.benchmark.compare.comparison import compare
 from vdeploy.benchmark.record import Benchmark, load_benchmark
 
 SLOWDOWN = 1.10

@@ -29,7 +29,7 @@ from rich.table import Table
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.plan import PEERS, Plan
 from vdeploy.benchmark.record import Benchmark, Row, save_benchmark
-from vdeploy.benchmark.table import COLUMNS, choose_reference, table_rows, title_of
+from vdeploy.benchmark.report.table import COLUMNS, choose_reference, table_rows, title_of
 from vdeploy.core.errors import UserError
 
 

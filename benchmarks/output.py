@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vdeploy.benchmark.machine import describe_machine
+from vdeploy.benchmark.measure.machine import describe_machine
 from vdeploy.core.files import write_json
 from vdeploy.core.timestamps import now
 from vdeploy.inference.runtimes.base import available_cores

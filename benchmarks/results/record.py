@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vdeploy.benchmark.machine import describe_machine
+from vdeploy.benchmark.measure.machine import describe_machine
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.files import write_json
 from vdeploy.core.timestamps import now

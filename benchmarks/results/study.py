@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from vdeploy.benchmark.machine import gpu_and_driver
+from vdeploy.benchmark.measure.machine import gpu_and_driver
 
 __all__ = ["Blocks", "Found", "Inputs", "Step", "Study", "single"]
 

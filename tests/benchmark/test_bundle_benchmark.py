@@ -10,11 +10,11 @@ import pytest
 from tests.openvino_bundle import with_openvino
 from tests.serving.conftest import with_engines
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.benchmark.accuracy import HeldOutVideos
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
-from vdeploy.benchmark.machine import cpu_name
+from vdeploy.benchmark.measure.accuracy import HeldOutVideos
+from vdeploy.benchmark.measure.candidates import find_ways
+from vdeploy.benchmark.measure.machine import cpu_name
 from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats
-from vdeploy.benchmark.ways import find_ways
 from vdeploy.core.errors import BenchmarkError, BundleError, ClientError, DatasetError
 
 

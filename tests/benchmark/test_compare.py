@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.benchmark.records import ENVIRONMENT, PEAKS, make_benchmark, make_row, steady
-from vdeploy.benchmark.compare import compare
-from vdeploy.benchmark.differences import differences
-from vdeploy.benchmark.labels import label, labels
+from vdeploy.benchmark.compare.comparison import compare
+from vdeploy.benchmark.compare.environment_diff import differences
+from vdeploy.benchmark.report.labels import label, labels
 from vdeploy.core.errors import BenchmarkError
 
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.flops import classifier_flop, extractor_flop, flop_per_clip
+from vdeploy.benchmark.measure.flops import classifier_flop, extractor_flop, flop_per_clip
 
 
 def count(model: onnx.ModelProto, batch: int, frames: int) -> int:

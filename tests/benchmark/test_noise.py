@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.compare_power import MACHINES, Noise, simulate
 from tests.benchmark.records import steady
-from vdeploy.benchmark.noise import (
+from vdeploy.benchmark.compare.statistics import (
     LEAST_WINDOWS,
     RUN_SPREAD,
     LogRatio,

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from tests.benchmark.records import PEAKS, make_benchmark, make_row
-from vdeploy.benchmark.page import render_page, write_page
 from vdeploy.benchmark.record import Shares
+from vdeploy.benchmark.report.page import render_page, write_page
 from vdeploy.core.errors import BenchmarkError, MissingExtraError
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}

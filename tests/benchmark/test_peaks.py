@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from vdeploy.benchmark import peaks
-from vdeploy.benchmark.machine import gpu_and_driver
-from vdeploy.benchmark.peaks import find_peaks, measure_peaks
+from vdeploy.benchmark.measure import peak_flops as peaks
+from vdeploy.benchmark.measure.machine import gpu_and_driver
+from vdeploy.benchmark.measure.peak_flops import find_peaks, measure_peaks
 from vdeploy.core.errors import BenchmarkError
 
 

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from vdeploy.benchmark import rounds
-from vdeploy.benchmark.job import Job
-from vdeploy.benchmark.process import Crashed, Refused
-from vdeploy.benchmark.rounds import Contender, measure_side_by_side
-from vdeploy.benchmark.windows import LEAST_WINDOWS
+from vdeploy.benchmark.measure import interleaving as rounds
+from vdeploy.benchmark.measure.interleaving import Contender, measure_side_by_side
+from vdeploy.benchmark.measure.process import Crashed, Refused
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.windows import LEAST_WINDOWS
 
 
 class Script:

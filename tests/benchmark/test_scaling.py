@@ -15,11 +15,11 @@ from training.engine.epoch_plan import FeatureSplit
 from training.engine.precision import Precision
 from training.engine.step_benchmark import EpochTimer, synthetic_split
 from training.recipe import load_recipe
-from vdeploy.benchmark import scaling
-from vdeploy.benchmark.scaling import Probe, ScalePoint, Study, run_study
-from vdeploy.benchmark.scaling_choice import DEFAULT_BATCHES, choose_studies
-from vdeploy.benchmark.scaling_files import CHART, NUMBERS, scaling_report, write_scaling
-from vdeploy.benchmark.scaling_studies import bundle_studies, run_studies
+from vdeploy.benchmark.scaling.measurements import Probe, ScalePoint, Study, run_study
+from vdeploy.benchmark.scaling.measurements import measurements as scaling
+from vdeploy.benchmark.scaling.output import CHART, NUMBERS, scaling_report, write_scaling
+from vdeploy.benchmark.scaling.selection import DEFAULT_BATCHES, choose_studies
+from vdeploy.benchmark.scaling.studies import bundle_studies, run_studies
 from vdeploy.core.errors import BenchmarkError, BundleError, RecipeError, RunError
 
 ROOT = Path(__file__).parents[2]

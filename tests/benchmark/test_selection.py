@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.benchmark.records import make_benchmark, make_row
-from vdeploy.benchmark.selection import (
+from vdeploy.benchmark.report.ranking import (
     best_by_precision,
     fastest,
     latency_front,

@@ -7,7 +7,7 @@ import pytest
 from tests.benchmark.records import ENVIRONMENT, make_benchmark
 from tests.benchmark.test_record import row
 from vdeploy.benchmark.record import Benchmark, Shares
-from vdeploy.benchmark.table import COLUMNS, choose_reference, ranked_rows, table_rows, title_of
+from vdeploy.benchmark.report.table import COLUMNS, choose_reference, ranked_rows, table_rows, title_of
 from vdeploy.core.errors import BenchmarkError
 
 ROWS = (

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from vdeploy.benchmark.calls import Subject
-from vdeploy.benchmark.together import call_together
-from vdeploy.benchmark.worker import Performer
+from vdeploy.benchmark.measure.concurrency import call_together
+from vdeploy.benchmark.measure.worker import Performer
+from vdeploy.benchmark.measure.workloads import Subject
 from vdeploy.core.errors import ClientError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vdeploy.benchmark.windows import LEAST_WINDOWS, SPREAD_LIMIT, Series, spread_of
+from vdeploy.benchmark.measure.windows import LEAST_WINDOWS, SPREAD_LIMIT, Series, spread_of
 
 
 def series(*medians: float, calls: int = 3) -> Series:

@@ -11,10 +11,10 @@ import pytest
 
 from tests.serving.conftest import with_engines
 from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from vdeploy.benchmark.calls import DISTINCT_INPUTS, Subject, open_subject
-from vdeploy.benchmark.job import Job
-from vdeploy.benchmark.process import Crashed, Refused, RowProcess
-from vdeploy.benchmark.worker import Performer, main
+from vdeploy.benchmark.measure.process import Crashed, Refused, RowProcess
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.worker import Performer, main
+from vdeploy.benchmark.measure.workloads import DISTINCT_INPUTS, Subject, open_subject
 from vdeploy.video.clips import ClipSpec, read_clip
 
 

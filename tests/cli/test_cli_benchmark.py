@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tests.benchmark.records import ENVIRONMENT, make_benchmark, make_row, steady
 from tests.tiny_bundle import make_tiny_bundle
-from vdeploy.benchmark.compare import DEFAULT_LIMIT
+from vdeploy.benchmark.compare.comparison import DEFAULT_LIMIT
 from vdeploy.benchmark.record import save_benchmark
 from vdeploy.cli.app import app
 from vdeploy.cli.benchmark_compare import REGRESSION

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from vdeploy import __version__
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.accuracy import HeldOutVideos
-from vdeploy.benchmark.heats import Heats
-from vdeploy.benchmark.machine import describe_machine
-from vdeploy.benchmark.peaks import measure_peaks
+from vdeploy.benchmark.measure.accuracy import HeldOutVideos
+from vdeploy.benchmark.measure.candidates import find_ways, missing_peers, rejected_rows
+from vdeploy.benchmark.measure.machine import describe_machine
+from vdeploy.benchmark.measure.peak_flops import measure_peaks
+from vdeploy.benchmark.measure.side_by_side import Heats
 from vdeploy.benchmark.plan import Plan
 from vdeploy.benchmark.record import Benchmark, Environment, Peak, Row
 from vdeploy.benchmark.served.rows import ServedRows
-from vdeploy.benchmark.ways import find_ways, missing_peers, rejected_rows
 from vdeploy.core.progress import say
 from vdeploy.core.timestamps import now
 from vdeploy.inference.runtimes.base import available_cores

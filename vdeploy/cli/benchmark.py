@@ -69,7 +69,7 @@ def benchmark(
         parse_whats,
     )
     from vdeploy.benchmark.record import save_benchmark  # noqa: PLC0415
-    from vdeploy.benchmark.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
+    from vdeploy.benchmark.report.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.formats import ALL, parse_formats  # noqa: PLC0415
 
@@ -95,7 +95,7 @@ def benchmark(
     if out:
         save_benchmark(out, result)
     if html:
-        from vdeploy.benchmark.page import write_page  # noqa: PLC0415  only for a page
+        from vdeploy.benchmark.report.page import write_page  # noqa: PLC0415  only for a page
 
         write_page(html, result, against)
     if json:

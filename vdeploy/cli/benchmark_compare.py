@@ -10,7 +10,7 @@ import typer
 from vdeploy.cli.options import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
-    from vdeploy.benchmark.compare import Change, Comparison
+    from vdeploy.benchmark.compare.comparison import Change, Comparison
 
 REGRESSION = 3
 """Exit code where a row became slower than the limit allows."""
@@ -25,7 +25,7 @@ def benchmark_compare(
     json: JsonOption = False,
 ) -> None:
     """Tell change from noise between two benchmarks; exit code 3 where a row is certainly slower than the limit."""
-    from vdeploy.benchmark.compare import compare  # noqa: PLC0415  keeps --help fast
+    from vdeploy.benchmark.compare.comparison import compare  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.record import load_benchmark  # noqa: PLC0415  keeps --help fast
 
     comparison = compare(load_benchmark(before), load_benchmark(after), limit / 100)

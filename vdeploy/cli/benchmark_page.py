@@ -20,8 +20,8 @@ def benchmark_page(
     ] = None,
 ) -> None:
     """Draw a benchmark that was measured before as one HTML file, without scripts or outside assets."""
-    from vdeploy.benchmark.page import write_page  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.record import load_benchmark  # noqa: PLC0415  keeps --help fast
+    from vdeploy.benchmark.report.page import write_page  # noqa: PLC0415  keeps --help fast
 
     page = out or result.with_suffix(".html")
     write_page(page, load_benchmark(result), against)

@@ -39,8 +39,8 @@ def benchmark_scale(
     json: JsonOption = False,
 ) -> None:
     """Measure how speed scales: a bundle's inference with the batch; a run's training with batch, devices, clips."""
-    from vdeploy.benchmark.scaling_choice import choose_studies  # noqa: PLC0415  keeps --help fast
-    from vdeploy.benchmark.scaling_files import CHART, NUMBERS, scaling_report, write_scaling  # noqa: PLC0415  same
+    from vdeploy.benchmark.scaling.output import CHART, NUMBERS, scaling_report, write_scaling  # noqa: PLC0415  same
+    from vdeploy.benchmark.scaling.selection import choose_studies  # noqa: PLC0415  keeps --help fast
 
     studies = choose_studies(
         source,

@@ -10,7 +10,7 @@ from benchmarks.inference import ratios
 from benchmarks.results.markdown import between, table
 from benchmarks.results.study import Blocks, single
 from vdeploy.benchmark.record import IN_PROCESS, Row
-from vdeploy.benchmark.table import ranked_rows
+from vdeploy.benchmark.report.table import ranked_rows
 
 __all__ = ["INFERENCE", "INFERENCE_ON_GPU", "SERVED"]
 

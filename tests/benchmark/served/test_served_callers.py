@@ -15,9 +15,9 @@ import tritonclient.grpc as triton
 
 from tests.benchmark.served.conftest import server_of
 from tests.tiny_bundle import tiny_probabilities
-from vdeploy.benchmark.calls import DISTINCT_INPUTS, distinct_inputs, open_subject
-from vdeploy.benchmark.job import Job
-from vdeploy.benchmark.process import Crashed, Refused, RowProcess
+from vdeploy.benchmark.measure.process import Crashed, Refused, RowProcess
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.workloads import DISTINCT_INPUTS, distinct_inputs, open_subject
 from vdeploy.benchmark.served.callers import open_callers
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import difference, server_times

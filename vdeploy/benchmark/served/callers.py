@@ -17,8 +17,8 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.calls import Call, Subject, distinct_inputs
-from vdeploy.benchmark.job import Job
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.workloads import Call, Subject, distinct_inputs
 from vdeploy.benchmark.served.models import ServedModel, served_model
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import Counts, read_counts

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import Manifest
-from vdeploy.benchmark.calls import distinct_inputs
+from vdeploy.benchmark.measure.workloads import distinct_inputs
 from vdeploy.benchmark.record import Row
 from vdeploy.benchmark.served.models import served_model
 from vdeploy.benchmark.served.perf_analyzer import Figures, PerfAnalyzer, PerfError, Setting

@@ -6,17 +6,17 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.heats import Heats
-from vdeploy.benchmark.job import Job
+from vdeploy.benchmark.measure.candidates import Way
+from vdeploy.benchmark.measure.interleaving import Contender
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.side_by_side import Heats
 from vdeploy.benchmark.plan import Plan
 from vdeploy.benchmark.record import Row, Transport, What
-from vdeploy.benchmark.rounds import Contender
 from vdeploy.benchmark.served.cross_check import CrossCheck
 from vdeploy.benchmark.served.models import STAGE_MODELS
 from vdeploy.benchmark.served.regions import release_dead_regions
 from vdeploy.benchmark.served.statistics import other_requests, server_times
 from vdeploy.benchmark.served.target import Target, check_server, start_server
-from vdeploy.benchmark.ways import Way
 from vdeploy.core.errors import RepositoryError, ServerError
 from vdeploy.core.progress import say
 from vdeploy.triton.repository.backends import refusal

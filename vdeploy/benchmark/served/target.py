@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.ways import Way
+from vdeploy.benchmark.measure.candidates import Way
 from vdeploy.core.errors import ClientError
 from vdeploy.core.files import cache_dir
 from vdeploy.triton.client.client import TritonScorer

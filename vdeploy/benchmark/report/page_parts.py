@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from vdeploy.benchmark.charts import COLOURED, FAMILIES, pareto_chart, throughput_chart
 from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row, What
-from vdeploy.benchmark.selection import (
+from vdeploy.benchmark.report.charts import COLOURED, FAMILIES, pareto_chart, throughput_chart
+from vdeploy.benchmark.report.ranking import (
     WHATS,
     best_by_precision,
     fastest,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vdeploy.benchmark.charts import FAMILIES
-from vdeploy.benchmark.labels import labels
-from vdeploy.benchmark.page_parts import charts, speeds, tables, tiles
 from vdeploy.benchmark.record import IN_PROCESS, Benchmark
-from vdeploy.benchmark.selection import fastest, most_telling, precision_family, reference_name, times_reference
+from vdeploy.benchmark.report.charts import FAMILIES
+from vdeploy.benchmark.report.labels import labels
+from vdeploy.benchmark.report.page_parts import charts, speeds, tables, tiles
+from vdeploy.benchmark.report.ranking import fastest, most_telling, precision_family, reference_name, times_reference
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
@@ -32,7 +32,7 @@ def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -
     Args:
         path: The file.
         benchmark: What to tell.
-        reference: Name of the rows that ratios refer to; see `vdeploy.benchmark.selection.reference_name`.
+        reference: Name of the rows that ratios refer to; see `vdeploy.benchmark.report.ranking.reference_name`.
 
     Raises:
         BenchmarkError: There are no such rows, or the file cannot be written.

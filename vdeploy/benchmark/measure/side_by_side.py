@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import Any
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.accuracy import HeldOutVideos, figures_of_manifest
-from vdeploy.benchmark.calls import DISTINCT_INPUTS
-from vdeploy.benchmark.flops import flop_per_clip
-from vdeploy.benchmark.job import Job
+from vdeploy.benchmark.measure.accuracy import HeldOutVideos, figures_of_manifest
+from vdeploy.benchmark.measure.candidates import Way
+from vdeploy.benchmark.measure.flops import flop_per_clip
+from vdeploy.benchmark.measure.interleaving import Contender, Judge, measure_side_by_side
+from vdeploy.benchmark.measure.process import RowProcess
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.workloads import DISTINCT_INPUTS
 from vdeploy.benchmark.plan import Plan
-from vdeploy.benchmark.process import RowProcess
 from vdeploy.benchmark.record import IN_PROCESS, Peak, Row, Shares, What
-from vdeploy.benchmark.rounds import Contender, Judge, measure_side_by_side
-from vdeploy.benchmark.ways import Way
 from vdeploy.synthetic import synthesize
 
 __all__ = ["Heats"]

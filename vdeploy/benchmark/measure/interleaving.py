@@ -11,10 +11,10 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from vdeploy.benchmark.job import Job
-from vdeploy.benchmark.process import Crashed, Refused, RowProcess
+from vdeploy.benchmark.measure.process import Crashed, Refused, RowProcess
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.windows import LEAST_WINDOWS, Series
 from vdeploy.benchmark.record import Status
-from vdeploy.benchmark.windows import LEAST_WINDOWS, Series
 from vdeploy.core.progress import Step, track
 
 __all__ = ["Contender", "Judge", "measure_side_by_side"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
-from vdeploy.benchmark.job import Job
+from vdeploy.benchmark.measure.row_job import Job
 from vdeploy.benchmark.record import What
 from vdeploy.benchmark.served.statistics import Counts
 from vdeploy.export.verification.parity import synthetic_frames

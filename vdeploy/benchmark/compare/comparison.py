@@ -6,10 +6,17 @@ import dataclasses
 import math
 from typing import Any, Literal
 
-from vdeploy.benchmark.differences import differences
-from vdeploy.benchmark.labels import labels
-from vdeploy.benchmark.noise import LEAST_WINDOWS, LogRatio, enough, holm_levels, log_ratio, mean_correlation
+from vdeploy.benchmark.compare.environment_diff import differences
+from vdeploy.benchmark.compare.statistics import (
+    LEAST_WINDOWS,
+    LogRatio,
+    enough,
+    holm_levels,
+    log_ratio,
+    mean_correlation,
+)
 from vdeploy.benchmark.record import Benchmark, Row
+from vdeploy.benchmark.report.labels import labels
 from vdeploy.core.errors import BenchmarkError
 
 __all__ = ["DEFAULT_LIMIT", "Change", "Comparison", "Verdict", "compare"]
@@ -83,7 +90,7 @@ def compare(before: Benchmark, after: Benchmark, limit: float = DEFAULT_LIMIT) -
     below ``1 / (1 + limit)``. Else it is the same, as far as can be told, where the bounds exclude a change of 10 %, or
     of the limit if that is larger, and unclear where they do not. The levels of the bounds follow Holm's procedure:
     where nothing became slower than the limit allows, the probability that any row is called slower is meant to be 5 %
-    at most, however many rows there are; the same holds for faster. How noise is judged, `vdeploy.benchmark.noise`
+    at most, however many rows there are; the same holds for faster. How noise is judged, `vdeploy.benchmark.compare.statistics`
     tells.
 
     Args:

@@ -26,10 +26,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from vdeploy.benchmark.calls import Subject, open_subject
-from vdeploy.benchmark.job import Job
+from vdeploy.benchmark.measure.concurrency import Flight, call_together
+from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.benchmark.measure.workloads import Subject, open_subject
 from vdeploy.benchmark.served.statistics import difference
-from vdeploy.benchmark.together import Flight, call_together
 from vdeploy.core.errors import ClipError, UserError
 from vdeploy.video.clips import read_clip
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdeploy.benchmark.record import Row
-from vdeploy.benchmark.selection import latency_front, precision_family
+from vdeploy.benchmark.report.ranking import latency_front, precision_family
 from vdeploy.core.svg_charts import INK, MUTED, PAPER, SERIES, printable, render_svg
 
 __all__ = ["COLOURED", "FAMILIES", "pareto_chart", "throughput_chart"]

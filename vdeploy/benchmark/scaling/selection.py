@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdeploy.benchmark.scaling_studies import bundle_studies, run_studies
+from vdeploy.benchmark.scaling.studies import bundle_studies, run_studies
 from vdeploy.core.errors import BenchmarkError
 
 if TYPE_CHECKING:
-    from vdeploy.benchmark.scaling import Study
+    from vdeploy.benchmark.scaling.measurements import Study
 
 __all__ = ["DEFAULT_BATCHES", "choose_studies"]
 
@@ -36,8 +36,8 @@ def choose_studies(
         batch: Clips a batch, ``"16,32"``.
         devices: Numbers of devices; for a run.
         clips: Numbers of clips; for a run.
-        logical_cpus: As `vdeploy.benchmark.scaling_studies.run_studies` takes it.
-        pipeline: As `vdeploy.benchmark.scaling_studies.bundle_studies` takes it, with the two that follow.
+        logical_cpus: As `vdeploy.benchmark.scaling.studies.run_studies` takes it.
+        pipeline: As `vdeploy.benchmark.scaling.studies.bundle_studies` takes it, with the two that follow.
         format_name: The format to run.
         threads: Threads of a call.
         seconds: How long to time each place of an axis.

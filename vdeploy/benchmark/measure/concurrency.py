@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from vdeploy.benchmark.calls import Call
+from vdeploy.benchmark.measure.workloads import Call
 
 __all__ = ["Flight", "call_together"]
 

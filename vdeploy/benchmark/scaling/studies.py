@@ -15,7 +15,7 @@ from training.engine.precision import choose_precision
 from training.engine.step_benchmark import EpochTimer, synthetic_split
 from training.run import Run
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.scaling import Probe, Study, run_study
+from vdeploy.benchmark.scaling.measurements import Probe, Study, run_study
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.export.verification.parity import synthetic_frames

@@ -12,7 +12,7 @@ import tempfile
 from types import TracebackType
 from typing import Any
 
-from vdeploy.benchmark.job import Job
+from vdeploy.benchmark.measure.row_job import Job
 
 __all__ = ["Crashed", "Refused", "RowProcess"]
 
@@ -49,7 +49,7 @@ class RowProcess:
     def __init__(self, job: Job) -> None:
         self._stderr = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115  closed below
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vdeploy.benchmark.worker"],
+            [sys.executable, "-m", "vdeploy.benchmark.measure.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -85,7 +85,7 @@ class RowProcess:
         self._stderr.close()
 
     def ask(self, verb: str, value: float | str) -> dict[str, Any]:
-        """Gives an order and waits for the answer; see `vdeploy.benchmark.worker`.
+        """Gives an order and waits for the answer; see `vdeploy.benchmark.measure.worker`.
 
         Raises:
             Refused: It cannot be done here.

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from vdeploy.artifacts.bundle import HeldOut, Manifest
-from vdeploy.benchmark.process import RowProcess
+from vdeploy.benchmark.measure.candidates import Way
+from vdeploy.benchmark.measure.interleaving import Contender
+from vdeploy.benchmark.measure.process import RowProcess
 from vdeploy.benchmark.record import What
-from vdeploy.benchmark.rounds import Contender
-from vdeploy.benchmark.ways import Way
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, scan

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vdeploy import __version__
-from vdeploy.benchmark.machine import describe_machine
-from vdeploy.benchmark.scaling import Study
+from vdeploy.benchmark.measure.machine import describe_machine
+from vdeploy.benchmark.scaling.measurements import Study
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.files import atomic_write, write_json
 from vdeploy.core.lazy_imports import require

@@ -1,0 +1,1 @@
+"""Measuring: workloads, interleaved windows, processes."""

@@ -1,0 +1,1 @@
+"""Throughput against batch size and number of devices."""
