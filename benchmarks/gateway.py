@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
-from tests.gateway.running import Running, running_gateway
-from tests.tiny_bundle import make_tiny_bundle
+from testing.running_gateway import Running, running_gateway
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.core.progress import say
 from vdeploy.synthetic import synthesize
 

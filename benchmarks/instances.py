@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.output import add_output_options, give
-from tests.docker.debian import Unavailable, fetch_packages
-from tests.tiny_bundle import make_tiny_bundle
+from testing.debian import Unavailable, fetch_packages
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.core.progress import say

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from benchmarks.output import add_output_options, give
-from tests.tiny_bundle import make_tiny_bundle
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RolloutError

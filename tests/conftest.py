@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.videos import solid_frame, write_numbered, write_video
+from testing.videos import solid_frame, write_numbered, write_video
 from vdeploy.core.errors import ServerError
 from vdeploy.synthetic import synthesize
 

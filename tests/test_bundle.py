@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, digest_of, size_of
 from vdeploy.core.errors import BundleError
 from vdeploy.video.clips import ClipSpec

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import pytest
 import typer
 
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.videos import solid_frame, write_video
 from tests.test_signing import make_keys
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from tests.videos import solid_frame, write_video
 from vdeploy import __version__
 from vdeploy.cli import app as cli
 from vdeploy.core.errors import BundleError

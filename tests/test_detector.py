@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
+from testing.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
 from vdeploy.core.errors import UserError
 from vdeploy.detector import Prediction, find_videos, predict_videos
 from vdeploy.inference.scorer import Scorer

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.evaluate import evaluate_on
 from vdeploy.video.clips import ClipSpec, read_clip

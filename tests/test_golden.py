@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.artifacts.bundle import MANIFEST, Bundle, HeldOut
 from vdeploy.artifacts.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
 from vdeploy.core.errors import BundleError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError, RunError, UserError
 from vdeploy.evaluate import evaluate_on

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from tests.tiny_bundle import make_tiny_bundle
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.artifacts.bundle.signing import SIGNATURE, check_signature, sign_bundle
 from vdeploy.core.errors import BundleError

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from tests.openvino_bundle import with_openvino
+from testing.openvino_bundle import with_openvino
+from testing.tiny_bundle import make_tiny_bundle
 from tests.serving.conftest import with_engines
-from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.measure.accuracy import HeldOutVideos
 from vdeploy.benchmark.measure.candidates import find_ways

@@ -13,8 +13,8 @@ import pytest
 from benchmarks.compare_power import MACHINES, Rates, as_text
 from benchmarks.compare_reruns import as_text as pairs_as_text
 from benchmarks.compare_reruns import slowed
+from testing.tiny_bundle import make_tiny_bundle
 from tests.benchmark.records import make_benchmark, make_row
-from tests.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from testing.tiny_bundle import make_tiny_bundle
 from tests.benchmark.test_record import row
-from tests.tiny_bundle import make_tiny_bundle
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "inference.py"
 

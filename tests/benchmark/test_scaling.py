@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle
+from testing.tiny_bundle import make_tiny_bundle
 from training.engine.epoch_plan import FeatureSplit
 from training.engine.precision import Precision
 from training.engine.step_benchmark import EpochTimer, synthetic_split

@@ -9,8 +9,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from testing.tiny_bundle import make_tiny_bundle
 from tests.benchmark.records import ENVIRONMENT, make_benchmark, make_row, steady
-from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.benchmark.compare.comparison import DEFAULT_LIMIT
 from vdeploy.benchmark.record import save_benchmark
 from vdeploy.cli.app import app

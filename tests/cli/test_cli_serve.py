@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from testing.tiny_bundle import make_tiny_bundle
 from tests.serving.conftest import with_engines
-from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.triton.repository.repository import read_config
 
 

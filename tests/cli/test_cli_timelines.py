@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.streams import mjpeg_server
-from tests.tiny_bundle import make_tiny_bundle
-from tests.videos import solid_frame, write_numbered, write_video
+from testing.streams import mjpeg_server
+from testing.tiny_bundle import make_tiny_bundle
+from testing.videos import solid_frame, write_numbered, write_video
 from vdeploy.cli import app as cli
 from vdeploy.live import webhook
 from vdeploy.timeline.timeline import Timeline

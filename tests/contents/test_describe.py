@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.openvino_bundle import with_openvino
+from testing.openvino_bundle import with_openvino
+from testing.tiny_bundle import make_tiny_bundle
 from tests.serving.conftest import engine_bytes, with_engines
-from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, DeployError, ExportError, RepositoryError
 from vdeploy.core.files import sha256_of

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docker.debian import Unavailable
+from testing.debian import Unavailable
+from testing.tiny_bundle import make_tiny_bundle
+from testing.videos import write_numbered
 from tests.docker.engine import Engine
 from tests.docker.leftovers import leftovers
 from tests.docker.standin import PYTHON_IMAGE, TRITON_IMAGE, make_python_image, make_triton_image
-from tests.tiny_bundle import make_tiny_bundle
-from tests.videos import write_numbered
 
 if TYPE_CHECKING:
     from vdeploy.triton.server.install import TritonInstall

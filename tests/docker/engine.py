@@ -9,7 +9,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from tests.docker.debian import fetch_packages
+from testing.debian import fetch_packages
 from tests.docker.isolation import Isolated
 
 __all__ = ["Engine"]

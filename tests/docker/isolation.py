@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tests.docker.debian import Unavailable
+from testing.debian import Unavailable
 from tests.docker.leftovers import make_folder, new_mark, remove_leftovers
 
 __all__ = ["Isolated"]

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.docker.debian import Unavailable, fetch_packages
+from testing.debian import Unavailable, fetch_packages
 from tests.docker.isolation import Isolated
 from tests.docker.leftovers import note_pod
 

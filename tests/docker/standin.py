@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docker.debian import make_root_file_system
+from testing.debian import make_root_file_system
 from tests.docker.engine import Engine
 from vdeploy.triton.server.install import TritonInstall
 

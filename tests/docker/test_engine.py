@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.debian import Unavailable
+from testing.debian import Unavailable
+from testing.waiting import eventually
 from tests.docker.engine import Engine
 from tests.docker.leftovers import leftovers, remove_leftovers
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import pytest
 import tritonclient.grpc as triton
 
 from benchmarks.instances import find_nginx, nginx_before, run
-from tests.docker.debian import Unavailable
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.debian import Unavailable
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import own_ports
 from vdeploy.core.errors import ServerError
 from vdeploy.triton.client.client import TritonScorer

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.docker.debian import Unavailable, fetch_packages
-from tests.tiny_bundle import make_tiny_bundle
+from testing.debian import Unavailable, fetch_packages
+from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.conftest import own_ports
 from vdeploy.core.errors import ServerError
 from vdeploy.triton.probe import probe

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.docker.debian import Unavailable
+from testing.debian import Unavailable
+from testing.waiting import eventually
 from tests.docker.engine import Engine
 from tests.docker.images import build_image
 from tests.docker.leftovers import groups_of_pods, leftovers, remove_leftovers
 from tests.docker.podman import Podman
-from tests.waiting import eventually
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from testing.tiny_bundle import make_tiny_bundle
 from tests.export.test_held_out import verdicts
-from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Manifest
 from vdeploy.core.files import sha256_of
 from vdeploy.export.model_card import MODEL_CARD, REPORT, render_model_card, render_report, write_documents

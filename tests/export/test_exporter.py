@@ -18,8 +18,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from tests.limits import largest_file
-from tests.tiny_bundle import make_tiny_bundle
+from testing.limits import largest_file
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import CLASSES, MANIFEST, Bundle
 from vdeploy.artifacts.bundle.golden import GOLDEN
 from vdeploy.core import files

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.running import Running, running_gateway
-from tests.tiny_bundle import make_tiny_bundle
-from tests.videos import write_numbered
+from testing.running_gateway import Running, running_gateway
+from testing.tiny_bundle import make_tiny_bundle
+from testing.videos import write_numbered
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from tests.videos import numbered_frame, promise_frames, write_audio, write_numbered
+from testing.videos import numbered_frame, promise_frames, write_audio, write_numbered
 
 __all__ = ["mutated_videos"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from testing.running_gateway import Running, running_gateway
+from testing.waiting import eventually
 from tests.gateway.mutations import mutated_videos
-from tests.gateway.running import Running, running_gateway
 from tests.gateway.test_gateway_predict import npy
-from tests.waiting import eventually
 from vdeploy.gateway.keys import KeyFile
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.videos import write_numbered
-from tests.waiting import eventually
+from testing.videos import write_numbered
+from testing.waiting import eventually
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher
 from vdeploy.gateway.decoding import pool as pool_module

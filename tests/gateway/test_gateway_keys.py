@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.running import ROOT
-from tests.tiny_bundle import make_tiny_bundle
+from testing.running_gateway import ROOT
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.core.errors import GatewayError
 from vdeploy.gateway.keys import KeyFile
 

@@ -10,11 +10,11 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.gateway.running import Running, running_gateway
+from testing.running_gateway import Running, running_gateway
+from testing.streams import mjpeg_server
+from testing.videos import write_numbered
+from testing.waiting import eventually
 from tests.gateway.test_gateway_predict import npy, send
-from tests.streams import mjpeg_server
-from tests.videos import write_numbered
-from tests.waiting import eventually
 from vdeploy.gateway.keys import KeyFile
 
 FRAMES = {"content": npy(np.zeros((4, 32, 32, 3), np.uint8)), "headers": {"Content-Type": "application/octet-stream"}}

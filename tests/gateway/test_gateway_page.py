@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from testing.running_gateway import Running, running_gateway
+from testing.videos import solid_frame, write_video
 from tests.gateway.browser import Browser, open_browser
-from tests.gateway.running import Running, running_gateway
-from tests.videos import solid_frame, write_video
 from vdeploy.gateway.keys import KeyFile
 from vdeploy.timeline.events import EventRule, Window, find_events
 

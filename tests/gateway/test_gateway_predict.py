@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.gateway.running import Running
-from tests.tiny_bundle import tiny_probabilities
-from tests.videos import drop_tail, write_audio, write_numbered
-from tests.waiting import eventually
+from testing.running_gateway import Running
+from testing.tiny_bundle import tiny_probabilities
+from testing.videos import drop_tail, write_audio, write_numbered
+from testing.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer

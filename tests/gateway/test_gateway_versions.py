@@ -11,11 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.gateway.running import running_gateway
+from testing.running_gateway import running_gateway
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.waiting import eventually
 from tests.gateway.test_gateway_keys import vdeploy
 from tests.gateway.test_gateway_predict import npy
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from tests.waiting import eventually
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.keys import KeyFile
 from vdeploy.gateway.problems import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.runtimes.openvino import OpenVinoRuntime

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.triton.server.install import TritonInstall

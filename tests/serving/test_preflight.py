@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.openvino_bundle import with_openvino
+from testing.openvino_bundle import with_openvino
 from tests.serving.conftest import fake_install, with_engines
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError, RepositoryError

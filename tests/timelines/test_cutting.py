@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from tests.videos import read_number, solid_frame, write_numbered, write_video
+from testing.videos import read_number, solid_frame, write_numbered, write_video
 from vdeploy.core.errors import TimelineError
 from vdeploy.timeline import cutting, writing
 from vdeploy.timeline.cutting import cut_events

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle
-from tests.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
+from testing.tiny_bundle import make_tiny_bundle
+from testing.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClipError, TimelineError
 from vdeploy.detector import detect, detect_all

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.events import Counts, by_event, by_second, choose_rule
 from benchmarks.montage import make_montage
-from tests.videos import solid_frame, write_video
+from testing.videos import solid_frame, write_video
 from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
 from vdeploy.video.reader import Capture
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.videos import drop_tail, read_number, write_audio, write_numbered
+from testing.videos import drop_tail, read_number, write_audio, write_numbered
 from vdeploy.core.errors import ClipError
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.windows import WindowPlan

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.videos import (
+from testing.videos import (
     drop_tail,
     numbered_frame,
     promise_frames,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.videos import write_numbered
+from testing.videos import write_numbered
 from vdeploy.video.clip_duration import median_seconds
 
 

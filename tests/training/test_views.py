@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.videos import read_number, write_numbered
+from testing.videos import read_number, write_numbered
 from training.recipe import load_recipe
 from vdeploy.core.errors import RecipeError
 from vdeploy.dataset import Dataset, scan

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle
-from tests.waiting import eventually
+from testing.tiny_bundle import make_tiny_bundle
+from testing.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository

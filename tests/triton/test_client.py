@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from tests.tiny_bundle import tiny_probabilities
+from testing.tiny_bundle import tiny_probabilities
+from testing.videos import write_numbered
+from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub
-from tests.videos import write_numbered
-from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect

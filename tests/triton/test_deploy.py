@@ -23,9 +23,9 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.rollout import Clients, Tally, answers_of
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with, program_of
-from tests.waiting import eventually
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RepositoryError, RolloutError

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from tests.tiny_bundle import tiny_probabilities
+from testing.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.triton.client.client import TritonScorer

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.openvino_bundle import with_openvino
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.openvino_bundle import with_openvino
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import Ports
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.in_process import LocalScorer

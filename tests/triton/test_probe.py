@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub
-from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError
 from vdeploy.triton.client.client import TritonScorer

@@ -16,8 +16,8 @@ import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper, numpy_helper
 
+from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub
-from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.export.openvino.convert import onnx_to_openvino
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.openvino_bundle import with_openvino
-from tests.tiny_bundle import make_tiny_bundle
+from testing.openvino_bundle import with_openvino
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json

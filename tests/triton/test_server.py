@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from tests.tiny_bundle import tiny_probabilities
+from testing.tiny_bundle import tiny_probabilities
+from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub, processes_with, program_of
-from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client.client import TritonScorer

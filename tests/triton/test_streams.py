@@ -15,11 +15,11 @@ import pytest
 import tritonclient.grpc as triton
 
 from benchmarks.streams import compare
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.videos import solid_frame, write_video
+from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub, own_ports
 from tests.triton.test_deploy import Site, command, kill_at, unless_triton_ends
-from tests.videos import solid_frame, write_video
-from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RolloutError, UserError
 from vdeploy.detector import detect

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.videos import write_numbered
+from testing.videos import write_numbered
 from vdeploy.core.errors import ClipError, SourceError
 from vdeploy.live.camera import backoff_s
 from vdeploy.live.source import Source, parse_source, parse_sources

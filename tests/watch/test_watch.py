@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.streams import mjpeg_server, rtsp_server
-from tests.tiny_bundle import make_tiny_bundle
-from tests.videos import solid_frame, write_numbered, write_video
+from testing.streams import mjpeg_server, rtsp_server
+from testing.tiny_bundle import make_tiny_bundle
+from testing.videos import solid_frame, write_numbered, write_video
 from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer

@@ -11,9 +11,9 @@ from benchmarks.results.catalogue import STUDIES
 from benchmarks.results.command import output_of
 from benchmarks.results.markdown import paragraph
 from benchmarks.results.record import make_measurement
+from testing.debian import Unavailable
+from testing.tiny_bundle import make_tiny_bundle
 from tests.conftest import TINY
-from tests.docker.debian import Unavailable
-from tests.tiny_bundle import make_tiny_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from benchmarks.results.__main__ import main
 from benchmarks.results.record import load_record
 from benchmarks.results.studies.comparing import COMPARING
 from benchmarks.results.study import Step, Study
+from testing.waiting import eventually
 from tests.benchmark.results.fakes import fake, steps
-from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 

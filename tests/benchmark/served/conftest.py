@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_bundle import make_tiny_bundle
+from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.files import cache_dir
 from vdeploy.triton.repository.writer import write_repository

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from testing.tiny_bundle import tiny_probabilities
 from tests.benchmark.served.conftest import server_of
-from tests.tiny_bundle import tiny_probabilities
 from vdeploy.benchmark.measure.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.measure.row_job import Job
 from vdeploy.benchmark.measure.workloads import DISTINCT_INPUTS, distinct_inputs, open_subject

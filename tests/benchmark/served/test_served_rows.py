@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from testing.tiny_bundle import make_tiny_bundle
 from tests.benchmark.test_record import row
 from tests.serving.conftest import with_engines
-from tests.tiny_bundle import make_tiny_bundle
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.plan import Plan, parse_concurrency
 from vdeploy.benchmark.record import ServerTime, load_benchmark, save_benchmark

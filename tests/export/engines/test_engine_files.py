@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.limits import largest_file
+from testing.limits import largest_file
 from vdeploy.artifacts.file_headers.tensorrt import parse_plan, read_plan
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import sha256_of

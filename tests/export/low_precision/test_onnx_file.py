@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.limits import largest_file
+from testing.limits import largest_file
 from vdeploy.export.onnx.file import write_onnx
 from vdeploy.export.quantization import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq

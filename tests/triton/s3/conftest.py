@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.waiting import eventually
+from testing.waiting import eventually
 from vdeploy.triton.s3.address import parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.mirror import Mirror

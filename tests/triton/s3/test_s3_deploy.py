@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from benchmarks.rollout import Clients, Tally, answers_of
-from tests.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.waiting import eventually
 from tests.triton.conftest import own_ports
 from tests.triton.s3.conftest import Store, new_store, set_up
-from tests.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from testing.waiting import eventually
 from tests.triton.s3.conftest import Store
-from tests.waiting import eventually
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.s3 import lease as module
 from vdeploy.triton.s3.bucket import Bucket

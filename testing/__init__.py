@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: tiny bundles, videos, servers. Not installed."""
