@@ -7,10 +7,10 @@ Features are synthetic, ``N x 16 x 4096``. All figures come from one run, so tha
 - matmul peak: the best of several square products in each type, on the device that trains;
 - baseline: LSTM(128), Dense(64), Dense(2) in float32 as one writes it with Keras: ``from_tensor_slices``, ``shuffle``,
   ``batch``, ``prefetch``, ``compile``, ``fit``;
-- ours: `training.engine.trainer.Trainer` with the default recipe's network, which has a normalisation and dropout beside
-  the same layers, and once more without the dropout, as the baseline has none; the time includes the validation of
-  100 clips. What is dropped is not multiplied (see `vdeploy.models.heads.lstm.training_step.draw_dropout`): the share of the peak counts the
-  arithmetic that is done, not what is saved.
+- ours: `training.engine.trainer.Trainer` with the default recipe's network, which has a normalisation and dropout
+  beside the same layers, and once more without the dropout, as the baseline has none; the time includes the validation
+  of 100 clips. What is dropped is not multiplied (see `vdeploy.models.heads.lstm.training_step.draw_dropout`): the
+  share of the peak counts the arithmetic that is done, not what is saved.
 
 The first epoch of each compiles and is left out; the median of the others counts. FLOPs: a matrix product m x k by
 k x n is 2 m k n; a training step takes three for every weight matrix (forward, gradient of the weights, gradient of the

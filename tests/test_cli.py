@@ -20,7 +20,7 @@ import typer
 
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from testing.videos import solid_frame, write_video
-from tests.test_signing import make_keys
+from tests.artifacts.test_signing import make_keys
 from vdeploy import __version__
 from vdeploy.cli import app as cli
 from vdeploy.core.errors import BundleError
@@ -109,7 +109,8 @@ HELP = """
     sys.argv = ["vdeploy", *sys.argv[1:], "--help"]
     from vdeploy.cli import main
     heavy = "cryptography cv2 google grpc keras matplotlib numpy onnx onnxruntime sklearn tensorflow tf2onnx"
-    pydantic = "training.recipe vdeploy.artifacts.bundle"  # Typer imports pydantic itself, so look for those that build on it
+    # Typer imports pydantic itself, so look for those that build on it.
+    pydantic = "training.recipe vdeploy.artifacts.bundle"
     try:
         main()
     finally:

@@ -37,7 +37,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def mean(value: dict[str, float | None] | None, digits: int = 3, *, sign: bool = False) -> str | None:
-    """A mean with half the width of its interval, as `training.experiments.confidence_intervals.Mean` is in JSON; ``None`` stays."""
+    """A mean with half the width of its interval: the JSON of `confidence_intervals.Mean`; ``None`` stays."""
     if value is None or value["value"] is None:
         return None
     middle = f"{value['value']:{'+' if sign else ''}.{digits}f}"

@@ -9,7 +9,7 @@ import pytest
 
 from testing.openvino_bundle import with_openvino
 from testing.tiny_bundle import make_tiny_bundle
-from tests.serving.conftest import with_engines
+from tests.triton.planning.conftest import with_engines
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.measure.accuracy import HeldOutVideos
 from vdeploy.benchmark.measure.candidates import find_ways

@@ -15,8 +15,8 @@ from training.engine.epoch_plan import FeatureSplit
 from training.engine.precision import Precision
 from training.engine.step_benchmark import EpochTimer, synthetic_split
 from training.recipe import load_recipe
+from vdeploy.benchmark.scaling import measurements as scaling
 from vdeploy.benchmark.scaling.measurements import Probe, ScalePoint, Study, run_study
-from vdeploy.benchmark.scaling.measurements import measurements as scaling
 from vdeploy.benchmark.scaling.output import CHART, NUMBERS, scaling_report, write_scaling
 from vdeploy.benchmark.scaling.selection import DEFAULT_BATCHES, choose_studies
 from vdeploy.benchmark.scaling.studies import bundle_studies, run_studies

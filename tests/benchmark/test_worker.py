@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
-from tests.serving.conftest import with_engines
+from tests.triton.planning.conftest import with_engines
 from vdeploy.benchmark.measure.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.measure.row_job import Job
 from vdeploy.benchmark.measure.worker import Performer, main

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
-from tests.serving.conftest import with_engines
+from tests.triton.planning.conftest import with_engines
 from vdeploy.triton.repository.repository import read_config
 
 

@@ -38,8 +38,8 @@ from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.repository import writer as repository_writer
 from vdeploy.triton.repository.repository import Repository
-from vdeploy.triton.repository.repository import writer as repository_writer
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.server import TritonServer

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from vdeploy.core.errors import MissingExtraError, ServerError
+from vdeploy.triton.server import python_backend
 from vdeploy.triton.server.install import TritonInstall, find_install, from_wheel_tree
 from vdeploy.triton.server.python_backend import assemble_python_backend, find_libpython
 from vdeploy.triton.server.server import install as install_module
-from vdeploy.triton.server.server import python_backend
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

@@ -116,7 +116,7 @@ class TestInThisProcess:
         backend.TritonError = RuntimeError
         backend.TritonModelException = RuntimeError
         monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
-        path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "python_model.py"
+        path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "backend_code" / "stage_model.py"
         spec = importlib.util.spec_from_file_location("model", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

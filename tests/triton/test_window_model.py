@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdeploy.triton.client.client import stream, stream_client
+from vdeploy.triton.client import stream, stream_client
 from vdeploy.video.clips import frame_indices
 
 START, END = 1, 2
@@ -73,7 +73,7 @@ def keeper(monkeypatch: pytest.MonkeyPatch) -> Keeper:
     backend.InferenceResponse = lambda tensors=(), error=None: error or tensors
     backend.TritonError = Refused
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
-    path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "window_model.py"
+    path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "backend_code" / "window_model.py"
     spec = importlib.util.spec_from_file_location("model", path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "model", module)

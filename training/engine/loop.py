@@ -29,7 +29,10 @@ __all__ = ["TrainingLoop"]
 
 
 _COMPILED_FROM = 128
-"""Clips of a replica's share from which XLA is worth its overhead for the recurrence alone; see `vdeploy.models.heads.lstm.recurrence`."""
+"""Clips of a replica's share from which XLA is worth its overhead for the recurrence alone.
+
+See `vdeploy.models.heads.lstm.recurrence`.
+"""
 
 
 class TrainingLoop:

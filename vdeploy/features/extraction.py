@@ -1,7 +1,7 @@
 """From a data set to features: what the store has is read, the rest is decoded and pushed through VGG19 once.
 
-Clips to train on may have several views (see `vdeploy.video.temporal_views`); all other clips have the usual sampling only, which is
-what a served model sees.
+Clips to train on may have several views (see `vdeploy.video.temporal_views`); all other clips have
+the usual sampling only, which is what a served model sees.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import difference, server_times
 from vdeploy.core.errors import ClientError
 from vdeploy.triton.client.control_key import server_options
+from vdeploy.triton.server import launch
 from vdeploy.triton.server.process_group import new_region_prefix
 from vdeploy.triton.server.reaper import SHARED_MEMORY
-from vdeploy.triton.server.server import launch
 
 pytestmark = pytest.mark.triton
 

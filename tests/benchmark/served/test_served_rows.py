@@ -16,7 +16,7 @@ import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
 from tests.benchmark.test_record import row
-from tests.serving.conftest import with_engines
+from tests.triton.planning.conftest import with_engines
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.plan import Plan, parse_concurrency
 from vdeploy.benchmark.record import ServerTime, load_benchmark, save_benchmark

@@ -11,11 +11,14 @@ from __future__ import annotations
 import dataclasses
 import struct
 from pathlib import Path
+from typing import Literal
 
 from vdeploy.core.errors import BundleError
-from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
-__all__ = ["HEAD_BYTES", "Plan", "capability_text", "parse_plan", "read_plan"]
+__all__ = ["HEAD_BYTES", "LibraryName", "Plan", "capability_text", "parse_plan", "read_plan"]
+
+LibraryName = Literal["tensorrt", "tensorrt_rtx"]
+"""The two libraries, by the names of their Python modules."""
 
 _TAGS: dict[bytes, LibraryName] = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
 _HEADER = struct.Struct("<4sIIIQ4B")

@@ -90,8 +90,8 @@ def compare(before: Benchmark, after: Benchmark, limit: float = DEFAULT_LIMIT) -
     below ``1 / (1 + limit)``. Else it is the same, as far as can be told, where the bounds exclude a change of 10 %, or
     of the limit if that is larger, and unclear where they do not. The levels of the bounds follow Holm's procedure:
     where nothing became slower than the limit allows, the probability that any row is called slower is meant to be 5 %
-    at most, however many rows there are; the same holds for faster. How noise is judged, `vdeploy.benchmark.compare.statistics`
-    tells.
+    at most, however many rows there are; the same holds for faster. `vdeploy.benchmark.compare.statistics`
+    describes how noise is judged.
 
     Args:
         before: The benchmark to compare with.

@@ -2,8 +2,8 @@
 
 Dense products and convolutions that fit the caches are run for a moment in each library that is at hand, and the best
 single call counts. That is a rate which was reached, not the data sheet's: a row with kernels that are better than all
-of these comes out above one. Run as a script, ``python -m vdeploy.benchmark.measure.peak_flops THREADS SECONDS``, it prints JSON;
-`measure_peaks` starts it in a process of its own, so that no library's threads are left behind.
+of these comes out above one. Run as a script, ``python -m vdeploy.benchmark.measure.peak_flops THREADS SECONDS``, it
+prints JSON; `measure_peaks` starts it in a process of its own, so that no library's threads are left behind.
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ class ExtractorGraph:
 
 
 class ClassifierGraph:
-    """Normalisation, LSTM, pooling over time, dense layer, softmax; see `vdeploy.models.heads.lstm.model.build_classifier`.
+    """Normalisation, LSTM, pooling over time, dense layer, softmax.
+
+    See `vdeploy.models.heads.lstm.model.build_classifier`.
 
     The product of all T frames with the LSTM's kernel is one matrix product; the T small steps that are left are
     unrolled. Full-integer quantization needs that, and it is faster than a loop.

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal, get_args
 
+from vdeploy.artifacts.file_headers.tensorrt import LibraryName
 from vdeploy.core.errors import ExportError
-from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["EngineOptions", "HardwareCompatibility", "Precision", "parse_batches"]
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vdeploy.artifacts.file_headers.tensorrt import read_plan
+from vdeploy.artifacts.file_headers.tensorrt import LibraryName, read_plan
 from vdeploy.core.errors import ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.export.tensorrt.inspection import precision_of_weights, refuse_other_weights
 from vdeploy.export.tensorrt.layers import ComputeLayer, network_precision
 from vdeploy.export.tensorrt.network import Shapes
 from vdeploy.export.tensorrt.timing_cache import TimingCacheUse
-from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["EngineReport", "found_precision", "read_report", "report_file"]
 

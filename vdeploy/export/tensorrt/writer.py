@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vdeploy.artifacts.file_headers.tensorrt import LibraryName
 from vdeploy.core.errors import ExportError
 from vdeploy.export.availability import has_gpu
 from vdeploy.export.intermediates import Flavour
 from vdeploy.export.tensorrt import EngineOptions, EngineReport, Precision, build_engine, found_precision
 from vdeploy.export.writer_api import Job, Written
 from vdeploy.inference.runtimes.cuda import Cuda
-from vdeploy.inference.runtimes.tensorrt_library import LibraryName
 
 __all__ = ["write"]
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
+from vdeploy.artifacts.file_headers.tensorrt import LibraryName
 from vdeploy.core.errors import DeployError, MissingExtraError
 from vdeploy.core.lazy_imports import require
 
-__all__ = ["Library", "LibraryName", "MessageLog", "load_library", "message_logger"]
-
-LibraryName = Literal["tensorrt", "tensorrt_rtx"]
+__all__ = ["Library", "MessageLog", "load_library", "message_logger"]
 
 _OLDEST: dict[LibraryName, tuple[int, int]] = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 1)}
 _EXTRAS: dict[LibraryName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}

@@ -41,7 +41,7 @@ def new_stream_id() -> int:
 
 
 class Stream:
-    """A stream on a server of `vdeploy serve --streams`; `vdeploy.triton.client.stream_client.StreamClient.open` makes it.
+    """A stream on a server of `vdeploy serve --streams`, made by `StreamClient.open`.
 
     It holds its last T frames, and where the server has lost it, begins it anew with them, so that the next score is
     what it would have been. Servers lose streams when a stage dies, when another version takes over, and when a stream

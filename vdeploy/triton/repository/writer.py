@@ -24,8 +24,8 @@ from vdeploy.triton.server.install import TritonInstall
 
 __all__ = ["write_repository"]
 
-_CODE = Path(__file__).with_name("python_model.py")
-_WINDOW_CODE = Path(__file__).with_name("window_model.py")
+_CODE = Path(__file__).parents[1] / "backend_code" / "stage_model.py"
+_WINDOW_CODE = Path(__file__).parents[1] / "backend_code" / "window_model.py"
 
 
 class _File(NamedTuple):

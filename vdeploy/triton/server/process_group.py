@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vdeploy.triton.server import reaper
 from vdeploy.triton.server.reaper import SHARED_MEMORY
-from vdeploy.triton.server.server import reaper as guardian
 
 __all__ = ["end_group", "is_stale_region", "new_region_prefix", "remove_stale_regions", "spawn"]
 
@@ -46,7 +46,7 @@ def spawn(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", guardian.__file__, str(os.getpid()), region_prefix, str(scratch or ""), *command],
+            [sys.executable, "-I", reaper.__file__, str(os.getpid()), region_prefix, str(scratch or ""), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

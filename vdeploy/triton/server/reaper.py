@@ -1,6 +1,6 @@
 """Stands between a supervisor and its server, and takes the server along when the supervisor dies.
 
-    python guardian.py SUPERVISOR_PID REGION_PREFIX SCRATCH PROGRAM [ARGUMENT ...]
+    python reaper.py SUPERVISOR_PID REGION_PREFIX SCRATCH PROGRAM [ARGUMENT ...]
 
 A killed supervisor can clean nothing up, and a Triton stub may outlive a killed Triton. So this small program, the
 leader of the server's process group, waits for either end: it ends as the server ended, or it removes the server's

@@ -22,7 +22,7 @@ def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Mode
     Features of each frame are normalised over their F values first (Ba et al. 2016, "Layer Normalization"): what the
     network sees does then not depend on the brightness and contrast of the camera, and training settles in half the
     epochs. Gain and bias of the normalisation are left out, for the kernel and the bias of the LSTM behind it do the
-    same; without them, normalised features are constants of the training. `vdeploy.models.heads.lstm.training_step` is the fast twin of this
+    same; without them, normalised features are constants of the training. `training_step` is the fast twin of this
     model for training; it reads the weights in this order.
 
     The pooling is the LSTM's last output, or the mean of all T outputs (Ng et al. 2015, "Beyond Short Snippets: Deep

@@ -69,7 +69,7 @@ def test_every_arm_meets_every_seed(training: FakeTraining, tmp_path: Path) -> N
     assert [row.name for row in result.rows] == ["plain", "focal"]
     assert [row.accuracy.value for row in result.rows] == pytest.approx([0.6, 0.62])
     assert [row.calibrated_accuracy.value for row in result.rows] == pytest.approx([0.65, 0.67])
-    assert len(vdeploy.video.clips) == 6
+    assert len(training.clips) == 6
     assert (result.rare_class, result.train_clips, result.judged_clips) == ("violent", (20, 20), (10, 10))
     assert "the figures flatter all rows" in result.conditions
     row = json.loads(json.dumps(result.to_dict(), allow_nan=False))["rows"][0]
@@ -81,9 +81,9 @@ def test_what_is_known_is_not_trained_again(training: FakeTraining, tmp_path: Pa
     file = tmp_path / "l.json"
     first = compare(ARMS, drift_data(), range(2), Ledger(file))
     assert compare(ARMS, drift_data(), range(2), Ledger(file)) == first
-    assert len(vdeploy.video.clips) == 4
+    assert len(training.clips) == 4
     compare(ARMS, drift_data(), range(3), Ledger(file))
-    assert len(vdeploy.video.clips) == 6
+    assert len(training.clips) == 6
 
 
 def test_other_clips_another_recipe_or_another_ratio_are_trained(training: FakeTraining, tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_other_clips_another_recipe_or_another_ratio_are_trained(training: FakeT
     compare(ARMS[:1], drift_data("others"), [0], ledger)
     compare([Arm("plain", small_recipe("loss.gamma=0", "model.units=9"))], drift_data(), [0], ledger)
     compare(ARMS[:1], drift_data(), [0], ledger, imbalance=parse_imbalance("80/20"))
-    assert len(vdeploy.video.clips) == len(ledger) == 4
+    assert len(training.clips) == len(ledger) == 4
 
 
 def test_an_imbalance_is_made_and_told(training: FakeTraining, tmp_path: Path) -> None:
     result = compare(
         ARMS[:1], drift_data(), [0, 1], Ledger(tmp_path / "l.json"), imbalance=parse_imbalance("80/20", "non-violent")
     )
-    assert vdeploy.video.clips == [25, 25]
+    assert training.clips == [25, 25]
     assert (result.rare_class, result.train_clips) == ("non-violent", (5, 20))
     assert result.rows[0].rare_accuracies == [1.0, 1.0]
     assert "80/20 with non-violent clips rare, 5 of 20 kept, drawn anew by each seed" in result.conditions

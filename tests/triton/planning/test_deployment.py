@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.conftest import with_engines
+from tests.triton.planning.conftest import with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.triton.deployment.journal import Deployments

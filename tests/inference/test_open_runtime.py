@@ -22,7 +22,7 @@ from vdeploy.inference.runtimes import registry as opening
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.inference.runtimes.registry import choose_format, open_artifact
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

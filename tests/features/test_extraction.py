@@ -108,7 +108,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(dataset: Dataset, tmp_path
         from vdeploy.dataset import scan
         from vdeploy.features.store import FeatureStore
         from vdeploy.features.extraction import extract_dataset
-        from test_features import KEY, SPEC, MeanColour
+        from test_extraction import KEY, SPEC, MeanColour
 
         class Slow(MeanColour):
             batch_clips = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.conftest import fake_install, with_engines
+from tests.triton.planning.conftest import fake_install, with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.planning.format_selection import Choice, choose_formats, options_to_serve

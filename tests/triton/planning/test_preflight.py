@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from testing.openvino_bundle import with_openvino
-from tests.serving.conftest import fake_install, with_engines
+from tests.triton.planning.conftest import fake_install, with_engines
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runtimes.fake_gpu import FakeCuda, FakeTrt
+from tests.inference.runtimes.fake_gpu import FakeCuda, FakeTrt
 from vdeploy.artifacts.file_headers.tensorrt import Plan
 from vdeploy.core.errors import BundleError, DeployError, MissingExtraError
 from vdeploy.inference.runtimes import tensorrt

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.conftest import fake_install
+from tests.triton.planning.conftest import fake_install
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.planning.server_facts import Target, find_target, parse_version, version_text
 

@@ -9,7 +9,7 @@ import pytest
 
 from testing.openvino_bundle import with_openvino
 from testing.tiny_bundle import make_tiny_bundle
-from tests.serving.conftest import engine_bytes, with_engines
+from tests.triton.planning.conftest import engine_bytes, with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, DeployError, ExportError, RepositoryError
 from vdeploy.core.files import sha256_of
