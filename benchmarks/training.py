@@ -175,7 +175,7 @@ def measure(clips: int, epochs: int, say: Callable[[str], None]) -> dict[str, An
                 [
                     *common,
                     f"training.batch={batch}",
-                    f"training.engine.precision={precision}",
+                    f"training.precision={precision}",
                     f"model.dropout={dropout}",
                 ],
             )

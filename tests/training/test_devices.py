@@ -24,7 +24,7 @@ TOLERANCE = 1e-5
 """Relative difference of losses in float32: only the order of additions differs, with dropout and mixup as well, for
 all that is random is drawn for the global batch."""
 
-DROPOUT = ("training.engine.precision=float32", "augment.mixup=0.4", "augment.frame_jitter=0.2")
+DROPOUT = ("training.precision=float32", "augment.mixup=0.4", "augment.frame_jitter=0.2")
 
 
 def start(
@@ -51,13 +51,11 @@ def curve(tmp_path: Path, name: str, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [DROPOUT, (*DROPOUT, "training.xla=true"), ("training.engine.precision=mixed_float16",)]
-)
+@pytest.mark.parametrize("options", [DROPOUT, (*DROPOUT, "training.xla=true"), ("training.precision=mixed_float16",)])
 def test_two_devices_give_the_losses_of_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     one = curve(tmp_path, "one", *options)
-    two = curve(tmp_path, "two", *options, "training.engine.devices=['cpu:0', 'cpu:1']")
-    tolerance = TOLERANCE if "training.engine.precision=float32" in options else 1e-3
+    two = curve(tmp_path, "two", *options, "training.devices=['cpu:0', 'cpu:1']")
+    tolerance = TOLERANCE if "training.precision=float32" in options else 1e-3
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=tolerance)
 
 
@@ -81,9 +79,7 @@ def test_two_workers_give_the_losses_of_one_device_and_the_first_one_writes(tmp_
 def test_two_workers_make_one_run_from_clips(clips_dir: Path, tmp_path: Path) -> None:
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     overrides = ["features.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8"]
-    options = [
-        option for override in (*overrides, "training.engine.precision=float32") for option in ("--set", override)
-    ]
+    options = [option for override in (*overrides, "training.precision=float32") for option in ("--set", override)]
 
     def train(name: str, **cluster: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "vdeploy", "train", str(clips_dir), "--out", str(tmp_path / name), "--json"]
@@ -142,9 +138,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
-    process = start(
-        tmp_path / "out", tmp_path / "run", "training.engine.devices=['cpu:0', 'cpu:1']", "training.batch=7"
-    )
+    process = start(tmp_path / "out", tmp_path / "run", "training.devices=['cpu:0', 'cpu:1']", "training.batch=7")
     _, errors = process.communicate(timeout=240)
     assert "training.batch = 7 cannot be divided among 2 devices; choose a multiple" in errors
 

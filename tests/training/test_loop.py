@@ -32,7 +32,7 @@ def recipe(*overrides: str) -> Recipe:
         "training.batch=8",
         "model.units=8",
         "model.dense=8",
-        "training.engine.precision=float32",
+        "training.precision=float32",
     )
     return load_recipe("default", [*sizes, *overrides])
 
@@ -93,7 +93,7 @@ def test_streamed_features_give_the_same_losses_to_the_last_bit(tmp_path: Path, 
     for index in range(3):
         np.save(tmp_path / f"{index}.npy", train.features[index * 10 : index * 10 + 10])
     sharded = FeatureSplit(ShardedFeatures([tmp_path / f"{index}.npy" for index in range(3)]), train.labels)
-    options = (f"training.engine.precision={precision}", "augment.mixup=0.3")
+    options = (f"training.precision={precision}", "augment.mixup=0.3")
     resident = losses(tmp_path / "resident", *options)
     assert Trainer(recipe(*options), sharded, valid, tmp_path / "unused")._tables.resident
     streamed = Trainer(recipe(*options, "training.memory_limit_gb=3e-6"), sharded, valid, tmp_path / "streamed")
@@ -111,9 +111,7 @@ def test_all_precisions_learn_the_same_and_the_model_is_float32(
     tmp_path: Path, precision: str, tolerance: float, xla: str
 ) -> None:
     reference = losses(tmp_path / "reference")
-    trainer = Trainer(
-        recipe(f"training.engine.precision={precision}", f"training.xla={xla}"), *splits(), tmp_path / "other"
-    )
+    trainer = Trainer(recipe(f"training.precision={precision}", f"training.xla={xla}"), *splits(), tmp_path / "other")
     trainer.fit()
     np.testing.assert_allclose([record.loss for record in trainer.history], reference, rtol=tolerance)
     assert {variable.dtype for variable in trainer.model.trainable_variables} == {"float32"}
@@ -122,7 +120,7 @@ def test_all_precisions_learn_the_same_and_the_model_is_float32(
 
 def test_the_saved_model_is_plain_keras(tmp_path: Path) -> None:
     keras = load_keras()
-    trainer = Trainer(recipe("training.engine.precision=mixed_bfloat16"), *splits(), tmp_path)
+    trainer = Trainer(recipe("training.precision=mixed_bfloat16"), *splits(), tmp_path)
     trainer.fit()
     trainer.model.save(tmp_path / "classifier.keras")
     loaded = keras.saving.load_model(tmp_path / "classifier.keras", safe_mode=True)

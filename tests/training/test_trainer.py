@@ -37,7 +37,7 @@ def recipe(*overrides: str) -> Recipe:
             "training.batch=16",
             "model.units=8",
             "model.dense=8",
-            "training.engine.precision=float32",
+            "training.precision=float32",
             *overrides,
         ],
     )

@@ -104,7 +104,7 @@ def _check(names: Sequence[str]) -> None:
     for name in names:
         if name not in there:
             raise RecipeError(
-                f"training.engine.devices asks for {name}, which is not there; TensorFlow sees {', '.join(there)}",
+                f"training.devices asks for {name}, which is not there; TensorFlow sees {', '.join(there)}",
                 "choose among these, or see: vdeploy doctor",
             )
 

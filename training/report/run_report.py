@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from training.report.run_report import plots
+from training.report import plots
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
 from vdeploy.core.templates import template_environment

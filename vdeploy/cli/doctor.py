@@ -48,4 +48,4 @@ def _measure(*, json: bool) -> None:
         )
         for time in times
     ]
-    print_table(("training.engine.precision", "training.xla", "ms a step", ""), rows, title="64 clips x 16 x 4096")
+    print_table(("training.precision", "training.xla", "ms a step", ""), rows, title="64 clips x 16 x 4096")

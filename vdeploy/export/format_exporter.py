@@ -122,5 +122,5 @@ class Maker:
 
 
 def _writer(kind: Format) -> Writer:
-    writer: Writer = importlib.import_module(f"vdeploy.export.writers.{kind.writer}").write
+    writer: Writer = importlib.import_module(f"vdeploy.export.{kind.writer}.writer").write
     return writer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from training.report.run_report import plots
+from training.report import plots
 from vdeploy.artifacts.bundle.folder import MANIFEST
 from vdeploy.artifacts.bundle.manifest import Manifest
 from vdeploy.core.files import sha256_of, write_text
