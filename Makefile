@@ -7,13 +7,15 @@ PYTEST := $(BIN)/python -m pytest
 # Half of a test's time is spent waiting for servers and processes, so two cores keep three workers busy.
 WORKERS ?= 3
 
-.PHONY: help setup demo test test-slow lint format triton-repo clean
+.PHONY: help setup demo test test-slow lint format docs dist triton-repo clean
 
 help:
 	@echo "make demo       clips -> train -> export -> serve on a real Triton -> predict -> benchmark"
 	@echo "make test       the fast tests"
 	@echo "make test-slow  the slow tests: ImageNet weights, real clips where they are at hand"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation site, in build/site"
+	@echo "make dist       wheel and source distribution, in dist/"
 	@echo "make triton-repo renew the configuration that triton_repo/ shows"
 	@echo "make clean      remove what was built; caches of weights and features stay"
 
@@ -44,6 +46,14 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python -m mkdocs build --strict
+
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 triton-repo: $(READY)
 	$(BIN)/python -m vdeploy.triton.example triton_repo

@@ -1,4 +1,4 @@
-"""The README's commands exist, with the options that it names."""
+"""Commands, links and figures of the README and of the documentation's pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import typer.main
 from vdeploy.cli.app import app
 from vdeploy.cli.default_verb import DEFAULT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
 
@@ -24,16 +25,20 @@ SETTINGS = {"10 %", "3 %", "95 %", "5 %", "2 s"}
 """Quantities in the README that nobody has measured: limits, defaults, intervals."""
 
 
-def lines() -> Iterator[list[str]]:
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+def lines(page: Path) -> Iterator[list[str]]:
+    """The commands of a page, each as its words; assignments before a command are left out."""
+    for block in re.findall(r"^ *```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                del words[0]
             if words:
                 yield words
 
 
 def commands() -> list[list[str]]:
-    return [words for words in lines() if words[0] == "vdeploy"]
+    unique = {" ".join(words): words for page in PAGES for words in lines(page) if words[0] == "vdeploy"}
+    return list(unique.values())
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -49,18 +54,22 @@ def test_a_command_has_the_options_that_are_shown(words: list[str]) -> None:
 
 
 def test_every_module_that_is_run_is_there() -> None:
-    modules = [words[2] for words in lines() if words[:2] == ["python", "-m"]]
+    modules = {words[2] for page in PAGES for words in lines(page) if words[:2] == ["python", "-m"]}
     assert modules
     for module in modules:
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
-def test_every_link_leads_somewhere() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md"])
+def test_every_link_leads_somewhere(name: str) -> None:
+    """MkDocs checks the links of the site; these files are also read in the repository."""
+    for link in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_the_readme_fits_on_a_few_screens() -> None:
+    assert len(README.splitlines()) <= 120
 
 
 def quantities(text: str) -> set[str]:
@@ -75,8 +84,14 @@ def unproven(text: str, results: str) -> set[str]:
     return {quantity for quantity in quantities(text) - SETTINGS if quantity.split()[0] not in known}
 
 
-def test_no_figure_is_quoted_that_is_not_in_the_results() -> None:
-    assert unproven(README, RESULTS) == set()
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md", "docs/quickstart.md", "docs/concepts.md"])
+def test_no_figure_is_quoted_that_is_not_in_the_results(name: str) -> None:
+    assert unproven((ROOT / name).read_text(encoding="utf-8"), RESULTS) == set()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "models").glob("*.md")), ids=lambda page: page.stem)
+def test_no_page_of_a_model_quotes_a_figure_that_is_not_in_the_results(page: Path) -> None:
+    assert unproven(page.read_text(encoding="utf-8"), RESULTS) == set()
 
 
 def test_a_figure_that_nobody_has_measured_is_found() -> None:
