@@ -112,7 +112,7 @@ def _option(names: str, text: str) -> tuple[str, str]:
 
 def _table(kind: str, rows: Iterator[tuple[str, str]]) -> str:
     body = "\n".join(f"| {_cell(name)} | {_cell(_escaped(text))} |" for name, text in rows)
-    return f"| {kind} | |\n|---|---|\n{body}"
+    return f"| {kind} | description |\n|---|---|\n{body}"
 
 
 def _cell(text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vdeploy.triton.ports import free_ports
+from vdeploy.triton.server.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.timeout(2400)]
 
@@ -87,7 +87,9 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 def test_the_quickstart_works_as_it_is_written(reader):
     for language, text in blocks(ROOT / "docs" / "quickstart.md"):
         reader.run(language, text)
-    assert reader.ran >= 6
+    for language, text in blocks(ROOT / "docs" / "reference" / "python" / "index.md"):
+        reader.run(language, text)
+    assert reader.ran >= 8
     assert reader.server is not None
 
 
