@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import open_onnx
+from vdeploy.export.onnx.flops import flops_of_node
 from vdeploy.export.onnx.graph import LAYERS, Value, infer_values, weight_of
 from vdeploy.export.verification.precision import LayerPrecision, precision_of, shares_of
 
@@ -139,7 +140,7 @@ def _layers(model: onnx.ModelProto, values: Mapping[str, Value]) -> list[LayerPr
         if node.op_type not in LAYERS or (weight := weight_of(node, makers, weights)) is None:
             continue
         precision = _precision(node, weight, makers, values)
-        layers.append(LayerPrecision(node.name, node.op_type, precision, _flops(node, weight, weights, values)))
+        layers.append(LayerPrecision(node.name, node.op_type, precision, _flops(node, values)))
     return layers
 
 
@@ -162,16 +163,8 @@ def _precision(
     return {types.FLOAT: "fp32", types.FLOAT16: "fp16"}.get(kind) or str(types.DataType.Name(kind)).lower()
 
 
-def _flops(
-    node: onnx.NodeProto,
-    weight: onnx.TensorProto,
-    weights: Mapping[str, onnx.TensorProto],
-    values: Mapping[str, Value],
-) -> float:
-    """Operations for one row of the batch: every weight is used once at every position of the output."""
-    shape = values[node.output[0]].shape
-    if node.op_type == "LSTM":
-        elements = sum(int(math.prod(weights[name].dims)) for name in node.input[1:3] if name in weights)
-        return 2.0 * elements * (shape[0] or 1)
-    positions = shape[2:] if node.op_type == "Conv" else shape[1:-1]
-    return 2.0 * int(math.prod(weight.dims)) * math.prod(axis or 1 for axis in positions)
+def _flops(node: onnx.NodeProto, values: Mapping[str, Value]) -> int:
+    """Operations where every open axis, such as the batch, is one long."""
+    names = (*filter(None, node.input[:3]), node.output[0])
+    *inputs, output = ([axis or 1 for axis in values[name].shape] for name in names)
+    return flops_of_node(node, inputs, output)

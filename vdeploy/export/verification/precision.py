@@ -19,7 +19,7 @@ class LayerPrecision:
         name: The node's name.
         operator: Its operator.
         precision: What it computes in: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        flops: Floating-point operations for one row of the batch, a multiply-add counted as two.
+        flops: Floating-point operations of one row of the batch, a multiply-add counted as two.
     """
 
     name: str
