@@ -7,25 +7,14 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import (
-    DataArgument,
-    JsonOption,
-    LayerOption,
-    PositiveOption,
-    RecipeOption,
-    SetOption,
-    StoreOption,
-    StrictOption,
-    WeightsOption,
-    load,
-    print_json,
-    print_table,
-    store_root,
-)
+from vdeploy.cli.option_groups import expand_groups
+from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.recipe_options import RecipeOptions
 
 
+@expand_groups
 def ablate(
-    source: DataArgument,
+    *,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row; seeds 0, 1, 2, ...")] = 3,
     imbalance: Annotated[
         str | None,
@@ -38,27 +27,20 @@ def ablate(
         Path | None,
         typer.Option(help="Finished trainings are kept here. [default: studies/NAME_OF_DATA.json]", show_default=False),
     ] = None,
-    recipe: RecipeOption = "default",
-    layer: LayerOption = None,
-    weights: WeightsOption = None,
-    positive: PositiveOption = None,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    strict: StrictOption = False,
+    options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
     """Climb from plain cross-entropy to a recipe, a method a row; an interrupted study goes on where it stopped."""
     from training.experiments.ablation import ladder  # noqa: PLC0415  keeps --help fast
     from training.experiments.comparison import compare  # noqa: PLC0415  keeps --help fast
-    from training.experiments.data import load_study_data  # noqa: PLC0415  keeps --help fast
     from training.experiments.imbalance import parse_imbalance  # noqa: PLC0415  keeps --help fast
     from training.experiments.results_cache import Ledger  # noqa: PLC0415  keeps --help fast
 
-    chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
+    chosen = options.load_recipe()
     lopsided = parse_imbalance(imbalance, rare) if imbalance else None
-    file = out or Path("studies") / f"{source.absolute().stem}.json"
+    file = out or Path("studies") / f"{options.source.absolute().stem}.json"
     ledger = Ledger(file)
-    data = load_study_data(source, chosen, store_root(store), strict=strict)
+    data = options.load_study_data(chosen)
     result = compare(ladder(chosen), data, range(seeds), ledger, imbalance=lopsided)
     if json:
         print_json(result.to_dict())
@@ -68,5 +50,5 @@ def ablate(
         for row in result.rows
     ]
     columns = ("row", "accuracy", f"accuracy, {result.rare_class}", "accuracy, calibrated", "AUC", "seconds")
-    print_table(columns, rows, title=f"{source}, recipe {recipe}: each row adds to the one above")
+    print_table(columns, rows, title=f"{options.source}, recipe {options.recipe}: each row adds to the one above")
     typer.echo(f"{result.conditions}\ntrainings: {file}")

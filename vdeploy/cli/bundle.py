@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import JsonOption, print_json, print_next, print_table
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")]
 
@@ -61,7 +61,8 @@ def verify(
     if signer is not None:
         typer.echo(f"signed by the key {signer}")
     elif (bundle / SIGNATURE).exists():
-        typer.echo(f"signed, but not checked by whom; next: vdeploy bundle verify {bundle} --key PUBLIC_KEY")
+        typer.echo("signed; the signer was not checked")
+        print_next("bundle", "verify", bundle, "--key", "PUBLIC_KEY")
 
 
 @app.command("sign")
@@ -74,4 +75,5 @@ def sign(
     from vdeploy.artifacts.bundle.signing import sign_bundle  # noqa: PLC0415  keeps --help fast
 
     file = sign_bundle(Bundle(bundle), key)
-    typer.echo(f"signature: {file}\nnext: vdeploy bundle verify {bundle} --key PUBLIC_KEY")
+    typer.echo(f"signature: {file}")
+    print_next("bundle", "verify", bundle, "--key", "PUBLIC_KEY")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, StoreOption, print_json, print_table, store_root
+from vdeploy.cli.options import JsonOption, StoreOption, print_json, print_next, print_table, store_root
 
 if TYPE_CHECKING:
     from vdeploy.export.exporter import Exported
@@ -112,9 +112,9 @@ def _print(exported: Exported, folder: Path, left_out: dict[str, str]) -> None:
         typer.echo(f"left out: {name} {reason}")
     for rejection in exported.rejected:
         typer.echo(f"rejected: {rejection.reason}; kept aside in {rejection.folder}")
+    typer.echo(f"bundle: {folder}")
     options = options_to_serve(manifest)
     if options is None:
-        following = f"predict VIDEO --bundle {folder}"
+        print_next("predict", "VIDEO", "--bundle", folder)
     else:
-        following = " ".join(("serve", str(folder), *options, "--launch"))
-    typer.echo(f"bundle: {folder}\nnext: vdeploy {following}")
+        print_next("serve", folder, *options, "--launch")

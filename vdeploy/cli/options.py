@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
-
 if TYPE_CHECKING:
+    from vdeploy.inference.scorer import StagedScorer
     from vdeploy.triton.planning.server_facts import Target
     from vdeploy.triton.server.install import TritonInstall
 
@@ -23,40 +25,24 @@ __all__ = [
     "ExtractorFormatOption",
     "FormatOption",
     "JsonOption",
-    "LayerOption",
     "PositiveOption",
     "PrecisionName",
-    "RecipeOption",
     "ScorerBundleOption",
+    "ScorerOptions",
     "ScorerUrlOption",
-    "SetOption",
     "StoreOption",
     "StrictOption",
     "TargetOrtOption",
     "TargetSmOption",
     "TargetTrtOption",
-    "WeightsOption",
-    "load",
     "parse_target",
     "print_json",
+    "print_next",
     "print_table",
     "store_root",
 ]
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")]
-LayerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--features",
-        help="Layer of VGG19, with its features a frame: "
-        + ", ".join(f"{layer} ({size})" for layer, size in DIMENSIONS.items())
-        + ". [default: the recipe's]",
-        show_default=False,
-    ),
-]
-WeightsOption = Annotated[
-    str | None, typer.Option(help="imagenet, random, or a path. [default: the recipe's]", show_default=False)
-]
 FormatOption = Annotated[
     str | None,
     typer.Option(
@@ -69,10 +55,6 @@ StoreOption = Annotated[
     typer.Option(
         "--store", help="Folder of the feature store. [default: ~/.cache/vdeploy/features]", show_default=False
     ),
-]
-RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Name of a recipe, or a TOML file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key of the recipe: section.key=value. May be repeated.")
 ]
 PositiveOption = Annotated[
     list[str] | None,
@@ -108,32 +90,40 @@ class PrecisionName(str, enum.Enum):
     INT8 = "int8"
 
 
+@dataclasses.dataclass(frozen=True)
+class ScorerOptions:
+    """A bundle to run in this process, or a server to ask."""
+
+    bundle: ScorerBundleOption = None
+    url: ScorerUrlOption = None
+    format_name: FormatOption = None
+
+    def open(self, *, server_windows: bool = False) -> AbstractContextManager[StagedScorer]:
+        """Opens the scorer.
+
+        Args:
+            server_windows: Send single frames to a server that keeps the windows.
+
+        Raises:
+            UserError: Neither or both were given, or the scorer cannot be opened.
+        """
+        from vdeploy.inference.open_scorer import open_scorer  # noqa: PLC0415  keeps --help fast
+
+        return open_scorer(
+            bundle=self.bundle, url=self.url, format_name=self.format_name, server_windows=server_windows
+        )
+
+
+def print_next(*words: object) -> None:
+    """Prints the command that usually follows, quoted for the shell."""
+    typer.echo(f"next: vdeploy {shlex.join(map(str, words))}")
+
+
 def store_root(store: Path | None) -> Path:
     """The folder of all feature stores."""
     from vdeploy.core.files import cache_dir  # noqa: PLC0415  keeps --help fast
 
     return store or cache_dir() / "features"
-
-
-def load(
-    recipe: str,
-    overrides: Sequence[str] | None = None,
-    *,
-    positive: Sequence[str] | None = None,
-    weights: str | None = None,
-    layer: str | None = None,
-) -> Any:
-    """The recipe with everything from the command line on top."""
-    from training.recipe import load_recipe  # noqa: PLC0415  keeps --help fast
-
-    assignments = []
-    if positive:
-        assignments.append(f"data.positive={json.dumps(list(positive))}")
-    if weights:
-        assignments.append(f"features.weights={json.dumps(weights)}")
-    if layer:
-        assignments.append(f"features.layer={json.dumps(layer)}")
-    return load_recipe(recipe, [*assignments, *(overrides or ())])
 
 
 def parse_target(

@@ -3,79 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption, JsonOption, ScorerBundleOption, ScorerUrlOption, print_json, print_table
-from vdeploy.cli.timelines import (
-    LeaveOption,
-    MergeGapOption,
-    MinDurationOption,
-    StrideOption,
-    ThresholdOption,
-    WindowOption,
-    event_rule,
-    predict_timelines,
-)
+from vdeploy.cli.event_options import EventOptions, print_events
+from vdeploy.cli.option_groups import expand_groups
+from vdeploy.cli.options import JsonOption, ScorerOptions, print_json, print_table
+
+if TYPE_CHECKING:
+    from vdeploy.detector import Prediction
+    from vdeploy.inference.scorer import Scorer, StagedScorer
+    from vdeploy.timeline.files import TimelineFiles
 
 
+@expand_groups
 def predict(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Files, folders or glob patterns.")],
-    bundle: ScorerBundleOption = None,
-    url: ScorerUrlOption = None,
-    format_name: FormatOption = None,
+    *,
+    where: ScorerOptions,
     timeline: Annotated[
         Path | None, typer.Option(help="Score windows that slide over the video, and write them as JSON.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the timeline: a .png, .svg or .pdf file.")] = None,
-    clips: Annotated[Path | None, typer.Option(help="Folder to cut the events out into, a file each.")] = None,
-    window: WindowOption = None,
-    stride: StrideOption = None,
-    threshold: ThresholdOption = None,
-    leave: LeaveOption = None,
-    min_duration: MinDurationOption = 0.0,
-    merge_gap: MergeGapOption = 1.0,
+    clips: Annotated[Path | None, typer.Option(help="Folder to write a clip of each event to.")] = None,
+    events: EventOptions,
     json: JsonOption = False,
 ) -> None:
-    """Judge videos, in this process (--bundle) or on a server (--url).
+    """Score videos, in this process (--bundle) or on a server (--url).
 
-    A video is taken for one short clip, unless a timeline, a plot, clips, a window, a stride or a threshold is asked
-    for: then windows slide over it, and the events in it are told.
+    A video is scored as one short clip. With --timeline, --plot, --clips, --window, --stride, --threshold or --leave,
+    windows slide over it, and the events in it are listed.
     """
-    from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
-    from vdeploy.detector import find_videos, predict_videos  # noqa: PLC0415  keeps --help fast
-    from vdeploy.inference.open_scorer import open_scorer  # noqa: PLC0415  keeps --help fast
+    from vdeploy.detector import find_videos  # noqa: PLC0415  keeps --help fast
+    from vdeploy.timeline.files import TimelineFiles  # noqa: PLC0415  keeps --help fast
 
-    paths = find_videos(videos)
-    wants_timeline = any(value is not None for value in (timeline, plot, clips, window, stride, threshold, leave))
-    with open_scorer(bundle=bundle, url=url, format_name=format_name) as scorer:
-        if wants_timeline:
-            rule = event_rule(scorer.threshold, threshold, leave, min_duration, merge_gap)
-            predict_timelines(
-                paths,
-                scorer,
-                rule=rule,
-                window_s=window,
-                stride_s=stride,
-                timeline=timeline,
-                plot=plot,
-                clips=clips,
-                json=json,
-            )
-            return
-        predictions = []
-        with track("predict", len(paths), "clips") as step:
-            for prediction in predict_videos(paths, scorer):
-                predictions.append(prediction)
-                step.advance()
-    _print(scorer, predictions, json=json)
-    if all(prediction.error is not None for prediction in predictions):
+    paths, files = find_videos(videos), TimelineFiles(timeline, plot, clips)
+    with where.open() as scorer:
+        if events.given or files != TimelineFiles():
+            succeeded = _predict_events(paths, scorer, events, files, json=json)
+        else:
+            succeeded = _predict_clips(paths, scorer, json=json)
+    if not succeeded:
         raise typer.Exit(1)
 
 
-def _print(scorer: Any, predictions: list[Any], *, json: bool) -> None:
+def _predict_clips(paths: Sequence[Path], scorer: Scorer, *, json: bool) -> bool:
+    """Scores each video as one clip; returns whether any could be read."""
+    from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
+    from vdeploy.detector import predict_videos  # noqa: PLC0415  keeps --help fast
+
+    predictions: list[Prediction] = []
+    with track("predict", len(paths), "clips") as step:
+        for prediction in predict_videos(paths, scorer):
+            predictions.append(prediction)
+            step.advance()
     if json:
         print_json(
             {
@@ -84,10 +68,48 @@ def _print(scorer: Any, predictions: list[Any], *, json: bool) -> None:
                 "predictions": [dataclasses.asdict(prediction) for prediction in predictions],
             }
         )
-        return
-    rows = []
-    for item in predictions:
-        verdict = "cannot be read" if item.violent is None else scorer.classes[item.violent]
-        probability = None if item.probability is None else f"{item.probability:.4f}"
-        rows.append((item.path, probability, verdict, item.error or "; ".join(item.warnings)))
-    print_table(("clip", "violent", "verdict", "remark"), rows)
+    else:
+        rows = []
+        for item in predictions:
+            verdict = "cannot be read" if item.violent is None else scorer.classes[item.violent]
+            probability = None if item.probability is None else f"{item.probability:.4f}"
+            rows.append((item.path, probability, verdict, item.error or "; ".join(item.warnings)))
+        print_table(("clip", "violent", "verdict", "remark"), rows)
+    return any(prediction.error is None for prediction in predictions)
+
+
+def _predict_events(
+    paths: Sequence[Path], scorer: StagedScorer, options: EventOptions, files: TimelineFiles, *, json: bool
+) -> bool:
+    """Scores sliding windows of each video and writes the files; returns whether any video could be read."""
+    from vdeploy.core.errors import ClipError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say, track  # noqa: PLC0415  keeps --help fast
+    from vdeploy.detector import detect_all  # noqa: PLC0415  keeps --help fast
+
+    rule = options.rule(scorer.threshold)
+    files.check(len(paths))
+    seen_s = dict.fromkeys(paths, 0.0)
+    with track("detect", None, "seconds of video") as step:
+
+        def notice(path: Path, end_s: float) -> None:
+            step.advance(round(end_s - seen_s[path], 3), path.name)
+            seen_s[path] = end_s
+
+        found = dict(
+            detect_all(paths, scorer, window_s=options.window, stride_s=options.stride, rule=rule, notice=notice)
+        )
+    failed = {path: outcome for path in paths if isinstance(outcome := found[path], ClipError)}
+    timelines = {path: outcome for path in paths if not isinstance(outcome := found[path], ClipError)}
+    for path, result in timelines.items():
+        for file in files.write(path, result):
+            say(f"wrote {file}")
+    if json:
+        print_json(
+            {
+                "timelines": [result.to_dict() for result in timelines.values()],
+                "failed": {str(path): error.reason for path, error in failed.items()},
+            }
+        )
+    else:
+        print_events(timelines, failed)
+    return bool(timelines) or not failed

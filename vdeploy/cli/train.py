@@ -7,43 +7,26 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import (
-    DataArgument,
-    JsonOption,
-    LayerOption,
-    PositiveOption,
-    RecipeOption,
-    SetOption,
-    StoreOption,
-    StrictOption,
-    WeightsOption,
-    load,
-    print_json,
-    print_table,
-    store_root,
-)
+from vdeploy.cli.option_groups import expand_groups
+from vdeploy.cli.options import JsonOption, print_json, print_next, print_table
+from vdeploy.cli.recipe_options import RecipeOptions
 
 
+@expand_groups
 def train(
-    source: DataArgument,
+    *,
     out: Annotated[
         Path | None, typer.Option(help="Run folder. [default: runs/NAME_OF_DATA]", show_default=False)
     ] = None,
-    recipe: RecipeOption = "default",
-    layer: LayerOption = None,
-    weights: WeightsOption = None,
-    positive: PositiveOption = None,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    strict: StrictOption = False,
+    options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
     """Train a classifier; an interrupted training goes on where it stopped."""
     from training.pipeline import train as train_run  # noqa: PLC0415  keeps --help fast
 
-    chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
-    folder = out or Path("runs") / source.absolute().stem
-    run = train_run(source, folder, chosen, store_root=store_root(store), strict=strict)
+    chosen = options.load_recipe()
+    folder = out or Path("runs") / options.source.absolute().stem
+    run = train_run(options.source, folder, chosen, store_root=options.store_root, strict=options.strict)
     metrics = run.metrics
     if json:
         print_json({"run": str(run.root), "report": str(run.root / "report.html"), "metrics": metrics})
@@ -57,4 +40,5 @@ def train(
     print_table(
         columns, rows, title=f"{run.info.name}: best epoch {run.info.best_epoch}, violent = {run.info.classes[1]}"
     )
-    typer.echo(f"run: {run.root}\nreport: {run.root / 'report.html'}\nnext: vdeploy export {run.root}")
+    typer.echo(f"run: {run.root}\nreport: {run.root / 'report.html'}")
+    print_next("export", run.root)

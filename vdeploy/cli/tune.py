@@ -7,25 +7,14 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import (
-    DataArgument,
-    JsonOption,
-    LayerOption,
-    PositiveOption,
-    RecipeOption,
-    SetOption,
-    StoreOption,
-    StrictOption,
-    WeightsOption,
-    load,
-    print_json,
-    print_table,
-    store_root,
-)
+from vdeploy.cli.option_groups import expand_groups
+from vdeploy.cli.options import JsonOption, print_json, print_next, print_table
+from vdeploy.cli.recipe_options import RecipeOptions
 
 
+@expand_groups
 def tune(
-    source: DataArgument,
+    *,
     trials: Annotated[int, typer.Option(min=1, help="Finished trials that the study is to hold in the end.")] = 30,
     study: Annotated[
         Path | None,
@@ -35,25 +24,18 @@ def tune(
         Path | None,
         typer.Option(help="The best recipe is written here. [default: the study's name, as .toml]", show_default=False),
     ] = None,
-    recipe: RecipeOption = "default",
-    layer: LayerOption = None,
-    weights: WeightsOption = None,
-    positive: PositiveOption = None,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    strict: StrictOption = False,
+    options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
     """Search for the recipe with the best validation AUC; an interrupted search goes on where it stopped."""
-    from training.experiments.data import load_study_data  # noqa: PLC0415  keeps --help fast
     from training.experiments.tuning import search  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.lazy_imports import require  # noqa: PLC0415  keeps --help fast
 
     require("optuna", extra="tune", purpose="vdeploy tune")
-    chosen = load(recipe, overrides, positive=positive, weights=weights, layer=layer)
-    study = study or Path("studies") / f"{source.absolute().stem}.db"
+    chosen = options.load_recipe()
+    study = study or Path("studies") / f"{options.source.absolute().stem}.db"
     out = out or study.with_suffix(".toml")
-    data = load_study_data(source, chosen, store_root(store), strict=strict)
+    data = options.load_study_data(chosen)
     result = search(data, chosen, study, out, trials=trials)
     if json:
         print_json({**result.to_dict(), "study": str(study), "best": str(out)})
@@ -64,5 +46,6 @@ def tune(
     typer.echo(
         f"validation AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}, accuracy {figures.accuracy:.4f}: the "
         f"best of {result.trials} looks at one split, expect less elsewhere\n"
-        f"study: {study}\nrecipe: {out}\nnext: vdeploy train {source} --recipe {out}"
+        f"study: {study}\nrecipe: {out}"
     )
+    print_next("train", options.source, "--recipe", out)

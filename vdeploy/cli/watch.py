@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption, ScorerBundleOption, ScorerUrlOption
-from vdeploy.cli.timelines import (
-    LeaveOption,
-    MergeGapOption,
-    MinDurationOption,
-    StrideOption,
-    ThresholdOption,
-    WindowOption,
-    event_rule,
-)
+from vdeploy.cli.event_options import EventOptions
+from vdeploy.cli.option_groups import expand_groups
+from vdeploy.cli.options import ScorerOptions
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
@@ -30,13 +23,13 @@ if TYPE_CHECKING:
 _FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
 
 
+@expand_groups
 def watch(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Files, rtsp:// or http:// addresses, /dev/videoN or N.")
     ],
-    bundle: ScorerBundleOption = None,
-    url: ScorerUrlOption = None,
-    format_name: FormatOption = None,
+    *,
+    where: ScorerOptions,
     server_windows: Annotated[
         bool,
         typer.Option(
@@ -44,12 +37,7 @@ def watch(
             help="Send single frames, and let the server keep the windows; it was filled with serve --streams.",
         ),
     ] = False,
-    window: WindowOption = None,
-    stride: StrideOption = None,
-    threshold: ThresholdOption = None,
-    leave: LeaveOption = None,
-    min_duration: MinDurationOption = 0.0,
-    merge_gap: MergeGapOption = 1.0,
+    events: EventOptions,
     webhook: Annotated[str | None, typer.Option(help="Address to post events and failures to, as JSON.")] = None,
     retries: Annotated[
         int | None,
@@ -64,7 +52,6 @@ def watch(
     The exit code is 1 where none of them could be opened.
     """
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
-    from vdeploy.inference.open_scorer import open_scorer  # noqa: PLC0415  keeps --help fast
     from vdeploy.live.source import parse_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.live.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.live.webhook import Webhook  # noqa: PLC0415  keeps --help fast
@@ -72,11 +59,9 @@ def watch(
     chosen, kinds = parse_sources(sources), set()
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
-        again = functools.partial(
-            open_scorer, bundle=bundle, url=url, format_name=format_name, server_windows=server_windows
-        )
+        again = functools.partial(where.open, server_windows=server_windows)
         opened = [stack.enter_context(again())]
-        rule = event_rule(opened[0].threshold, threshold, leave, min_duration, merge_gap)
+        rule = events.rule(opened[0].threshold)
 
         def connect() -> contextlib.AbstractContextManager[StagedScorer]:
             return contextlib.nullcontext(opened.pop()) if opened else again()
@@ -85,7 +70,7 @@ def watch(
         show = stack.enter_context(_output([source.name for source in chosen], rule.enter, json=json))
         stack.enter_context(_stopped_by_signals(stop))
         for report in watch_sources(
-            chosen, connect, window_s=window, stride_s=stride, rule=rule, retries=retries, stop=stop
+            chosen, connect, window_s=events.window, stride_s=events.stride, rule=rule, retries=retries, stop=stop
         ):
             show(report)
             kinds.add(report.kind)
