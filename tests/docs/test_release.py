@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 import yaml
 
+from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from testing.videos import write_numbered
 from vdeploy import __version__
+from vdeploy.triton.server.ports import free_ports
+from vdeploy.video.clips import ClipSpec, read_clip
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "https://git.example.org/team/vdeploy"
@@ -178,3 +187,71 @@ def test_the_source_distribution_has_what_a_build_needs_and_no_more(distribution
     } <= names
     assert {name.split("/")[0] for name in names if "/" in name} == {"training", "vdeploy", "vdeploy.egg-info"}
     assert not [name for name in names if name.endswith((".pyc", ".npz", ".h5"))]
+
+
+@pytest.fixture(scope="module")
+def installed(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a fresh environment into which the wheel was installed."""
+    environment = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, timeout=120)
+    wheel = f"{distributions[0]}[gateway,onnx]"
+    command = [environment / "bin" / "python", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), wheel]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return environment / "bin"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A user's folder with a package of theirs that is called like one of ours, a bundle and a clip."""
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "__init__.py").write_text("raise RuntimeError('this is another training')\n")
+    make_tiny_bundle(tmp_path / "bundle")
+    write_numbered(tmp_path / "clip.mp4", 24)
+    return tmp_path
+
+
+def run_in(folder: Path, *command: str | Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_installed_wheel_works_in_a_folder_with_another_training(installed, elsewhere):
+    assert run_in(elsewhere, installed / "vdeploy", "--version").strip() == f"vdeploy {__version__}"
+    assert "Usage: vdeploy" in run_in(elsewhere, installed / "vdeploy", "--help")
+    assert "onnxruntime" in run_in(elsewhere, installed / "vdeploy", "doctor")
+    predict = ("predict", "clip.mp4", "--bundle", "bundle", "--json")
+    for command in ([installed / "vdeploy"], [installed / "python", "-m", "vdeploy"]):
+        (answer,) = json.loads(run_in(elsewhere, *command, *predict))["predictions"]
+        clip = read_clip(elsewhere / "clip.mp4", ClipSpec(frames=4, size=32))
+        assert answer["probability"] == pytest.approx(float(tiny_probabilities(clip.frames[None])[0, 1]), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_installed_gateway_scores_in_a_folder_with_another_training(installed, elsewhere):
+    (port,) = free_ports(1)
+    command = [installed / "vdeploy", "gateway", "--bundle", "bundle", "--port", str(port)]
+    with (elsewhere / "log").open("wb") as log:
+        gateway = subprocess.Popen(command, cwd=elsewhere, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30, trust_env=False).is_success:
+                    break
+            assert time.monotonic() < deadline, (elsewhere / "log").read_text()
+            time.sleep(0.2)
+        with (elsewhere / "clip.mp4").open("rb") as video:
+            files = {"video": ("clip.mp4", video)}
+            answer = httpx.post(f"http://127.0.0.1:{port}/predict", files=files, timeout=60, trust_env=False)
+        assert answer.status_code == 200, answer.text
+    finally:
+        gateway.terminate()
+        gateway.wait(30)
