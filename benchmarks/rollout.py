@@ -38,6 +38,7 @@ from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
+from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.ports import free_ports
 from vdeploy.triton.server.server import TritonServer
@@ -237,7 +238,9 @@ def change_versions(
             if result.done % 4 == 3:
                 result.seconds.append(rollback(control, root).seconds)
             else:
-                result.seconds.append(deploy(bundles[other], control, root, golden[other]).seconds)
+                result.seconds.append(
+                    deploy(plan_deployment(bundles[other], root), control, root, golden[other]).seconds
+                )
         except (RolloutError, ClientError) as error:
             result.refused += 1
             result.reasons.append(error.message)

@@ -32,6 +32,7 @@ LEVELS: dict[str, int] = {
     "vdeploy.doctor": 6,
     "vdeploy.inspection": 7,
     "vdeploy.inference.golden_clips": 7,
+    "vdeploy.triton.commands": 7,
     "vdeploy.evaluate": 7,
     "vdeploy.gateway": 7,
     "vdeploy.benchmark": 7,

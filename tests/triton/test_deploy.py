@@ -38,6 +38,7 @@ from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.repository import writer as repository_writer
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository
@@ -72,7 +73,8 @@ class Site:
         bundle = self.bundles[seed]
         golden = golden or golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
         with self.control() as control:
-            return deploy(bundle, control, root or self.root, golden)
+            plan = plan_deployment(bundle, root or self.root)
+            return deploy(plan, control, root or self.root, golden)
 
     def rollback(self) -> Deployed:
         with self.control() as control:
@@ -179,7 +181,7 @@ class TestOneServer:
                 RolloutError, match=rf"{CLASSIFIER_MODEL} cannot be loaded: .*INVALID_PROTOBUF.*; version 1 serves"
             ) as caught,
         ):
-            deploy(bundle, control, site.root, golden)
+            deploy(plan_deployment(bundle, site.root), control, site.root, golden)
         assert "\n" not in str(caught.value)
         assert site.serving() == before
         assert site.answers(0)
@@ -204,7 +206,7 @@ class TestOneServer:
         bundle = make_tiny_bundle(tmp_path / "wide", dim=16)
         golden = golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
         with site.control() as control, pytest.raises(RolloutError, match=f"{EXTRACTOR_MODEL} has other tensors"):
-            deploy(bundle, control, site.root, golden)
+            deploy(plan_deployment(bundle, site.root), control, site.root, golden)
         assert site.serving() == before
 
     @pytest.mark.parametrize(

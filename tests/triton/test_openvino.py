@@ -16,6 +16,7 @@ from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.client.control_key import control_key
 from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.deployment.deploy import deploy, rollback
+from vdeploy.triton.planning.plans import StageRequest, plan_deployment
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.server import TritonServer
@@ -54,7 +55,8 @@ def test_a_deployment_goes_from_one_runtime_to_the_other_and_back(
         TritonScorer(server.url) as scorer,
     ):
         golden = golden_clips_of(bundle, name, name)
-        assert deploy(bundle, control, root, golden, extractor=name, classifier=name).version == 2
+        request = StageRequest(None, extractor=name, classifier=name)
+        assert deploy(plan_deployment(bundle, root, request), control, root, golden).version == 2
         np.testing.assert_allclose(scorer.score(CLIPS), tiny_probabilities(CLIPS), rtol=0, atol=1e-5)
         assert rollback(control, root).version == 1
         np.testing.assert_allclose(scorer.score(CLIPS), tiny_probabilities(CLIPS), rtol=0, atol=1e-5)

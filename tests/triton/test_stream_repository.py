@@ -10,17 +10,18 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from testing.tiny_bundle import make_tiny_bundle
+from tests.triton.planning.conftest import publish
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, EXTRACTOR_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
-from vdeploy.triton.planning.preflight import Plans, preflight, refuse_failures
-from vdeploy.triton.planning.publish import Wish, publish
-from vdeploy.triton.planning.server_facts import Target
+from vdeploy.triton.planning.plans import StageRequest
+from vdeploy.triton.planning.preflight import Check, Surroundings, preflight, refuse_failures
 from vdeploy.triton.repository.backends import Backend, ServedStage
 from vdeploy.triton.repository.model_configs import render_configs
 from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, layout_of, streams_of
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.version_policy import pin_ensemble, pinned_version
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.s3.keys import is_ours, version_of, writing_order
@@ -143,12 +144,14 @@ def test_numbers_out_of_range_are_refused(limit: int, idle_s: float, told: str) 
 
 
 class TestPreflight:
-    def plans(self, bundle: Bundle, root: Path, backend: Backend, install: TritonInstall | None = None) -> Plans:
+    def checks(
+        self, bundle: Bundle, root: Path, backend: Backend, install: TritonInstall | None = None
+    ) -> tuple[Check, ...]:
         stages = ServedStage("extractor", "onnx-fp32", backend), ServedStage("classifier", "onnx-fp32", "onnxruntime")
-        return Plans(bundle, stages, root, keeping(8), Target(), install)
+        return preflight(ServingPlan(bundle, *stages, keeping(8)), root, Surroundings(install=install))
 
     def test_says_how_many(self, bundle: Bundle, tmp_path: Path) -> None:
-        checks = preflight(self.plans(bundle, tmp_path, "onnxruntime"))
+        checks = self.checks(bundle, tmp_path, "onnxruntime")
         assert "ok: streams: the python backend keeps the windows of 8 at most" in [str(check) for check in checks]
 
     def test_looks_for_the_backend(self, bundle: Bundle, tmp_path: Path) -> None:
@@ -156,19 +159,19 @@ class TestPreflight:
         (tmp_path / "onnxruntime" / "libtriton_onnxruntime.so").touch()
         install = TritonInstall(tmp_path / "tritonserver", tmp_path, {}, tmp_path / "lib", "2.51.0", "a test")
         with pytest.raises(RepositoryError, match="streams: the Triton server of a test has no python backend"):
-            refuse_failures(preflight(self.plans(bundle, tmp_path, "onnxruntime", install)))
+            refuse_failures(self.checks(bundle, tmp_path, "onnxruntime", install))
 
     def test_refuses_an_engine(self, bundle: Bundle, tmp_path: Path) -> None:
-        failed = [check for check in preflight(self.plans(bundle, tmp_path, "tensorrt")) if check.subject == "streams"]
+        failed = [check for check in self.checks(bundle, tmp_path, "tensorrt") if check.subject == "streams"]
         assert "takes whole clips" in failed[0].detail
 
     def test_a_path_that_the_keeper_cannot_work_in(self, bundle: Bundle, tmp_path: Path) -> None:
         with pytest.raises(RepositoryError, match="there is a space in it"):
-            refuse_failures(preflight(self.plans(bundle, tmp_path / "a b", "onnxruntime")))
+            refuse_failures(self.checks(bundle, tmp_path / "a b", "onnxruntime"))
 
     def test_looks_at_the_streams_that_a_repository_keeps_already(self, bundle: Bundle, tmp_path: Path) -> None:
         write_repository(bundle, tmp_path, options=keeping(6))
-        published = publish(bundle, tmp_path, Wish(backend="python"))
+        published = publish(bundle, tmp_path, StageRequest(backend="python"))
         assert "ok: streams: the python backend keeps the windows of 6 at most" in map(str, published.checks)
         assert published.repository.models == WITH_STREAMS.models
 

@@ -39,6 +39,7 @@ from vdeploy.triton.client.stream_client import StreamClient
 from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
+from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.probe import probe
 from vdeploy.triton.repository.model_set import WITH_STREAMS
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
@@ -430,7 +431,10 @@ class TestLosses:
             sender.start()
             try:
                 there = deploy(
-                    bundles[1], control, repository.root, golden_clips_of(bundles[1], "onnx-fp32", "onnx-fp32")
+                    plan_deployment(bundles[1], repository.root),
+                    control,
+                    repository.root,
+                    golden_clips_of(bundles[1], "onnx-fp32", "onnx-fp32"),
                 )
                 at_least = len(versions) + 5
                 assert eventually(lambda: len(versions) > at_least)
@@ -463,7 +467,8 @@ class TestLosses:
             watcher.start()
             write_repository(bundles[0], repository.root, options=ServingOptions(streams=StreamOptions(0)))
             golden = golden_clips_of(bundles[1], "onnx-fp32", "onnx-fp32")
-            assert deploy(bundles[1], control, repository.root, golden).version == 2
+            plan = plan_deployment(bundles[1], repository.root)
+            assert deploy(plan, control, repository.root, golden).version == 2
             with pytest.raises(ClientError, match="keeps no windows of streams"):
                 stream.push(FRAMES[0, 1])
             assert eventually(control.is_ready)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 from pathlib import Path
@@ -25,7 +24,6 @@ from vdeploy.cli.options import (
 
 if TYPE_CHECKING:
     from vdeploy.triton.deployment.deploy import Deployed
-    from vdeploy.triton.repository.backends import BackendChoice
 
 UrlOption = Annotated[str, typer.Option(metavar="HOST:PORT", help="gRPC address of the running Triton.")]
 RepoOption = Annotated[
@@ -86,49 +84,21 @@ def deploy(
     json: JsonOption = False,
 ) -> None:
     """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
-    from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
-    from vdeploy.inference.golden_clips import golden_clips_of  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.client.control_key import control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.client.model_control import Control  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.deploy import deploy as deploy_bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.location import open_place  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.planning.deployment_checks import check_deployment, formats_to_deploy  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.commands.deploy import DeployRequest, RunningServer, deploy_bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
 
-    opened = Bundle(bundle)
-    chosen: BackendChoice | None = backend.value if backend else None
-    with open_place(repo) as place:
-        formats = formats_to_deploy(
-            opened,
-            place.root,
-            backend=chosen,
+    request = DeployRequest(
+        bundle=bundle,
+        server=RunningServer(url, repo, timeout, log),
+        stages=StageRequest(
+            backend=backend.value if backend else None,
             precision=precision.value if precision else None,
             extractor=extractor_format,
             classifier=classifier_format,
-        )
-        say(f"rollout: extractor in {formats.extractor}, classifier in {formats.classifier}")
-        check_deployment(
-            opened,
-            place.root,
-            extractor=formats.extractor,
-            classifier=formats.classifier,
-            backend=chosen,
-            target=parse_target(None, target_sm, target_trt, target_ort),
-            on_check=lambda check: say(f"preflight: {check}"),
-        )
-        with Control(
-            url, timeout_seconds=timeout, log_file=log, key=control_key(place.root), before_load=place.publish
-        ) as control:
-            result = deploy_bundle(
-                opened,
-                control,
-                place.root,
-                golden_clips_of(opened, formats.extractor, formats.classifier),
-                extractor=formats.extractor,
-                classifier=formats.classifier,
-                backend=chosen,
-                name=place.name,
-            )
+        ),
+        target=parse_target(target_sm, target_trt, target_ort),
+    )
+    result = deploy_bundle(request)
     if canary is not None:
         from vdeploy.gateway.client import shift_canary  # noqa: PLC0415  keeps --help fast
 
@@ -144,18 +114,9 @@ def rollback(
     json: JsonOption = False,
 ) -> None:
     """Go back to the version before, by the same proof; an interrupted deployment is undone."""
-    from vdeploy.triton.client.control_key import control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.client.model_control import Control  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.deploy import rollback as roll_back  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.location import open_place  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.commands.deploy import RunningServer, roll_back  # noqa: PLC0415  keeps --help fast
 
-    with (
-        open_place(repo) as place,
-        Control(
-            url, timeout_seconds=timeout, log_file=log, key=control_key(place.root), before_load=place.publish
-        ) as control,
-    ):
-        result = roll_back(control, place.root, name=place.name)
+    result = roll_back(RunningServer(url, repo, timeout, log))
     _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
 
 
@@ -167,16 +128,9 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Print which versions there are, which one answers, since when, and whether it answers rightly."""
-    from vdeploy.triton.client.control_key import control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.client.model_control import Control  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.location import look_at_place  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.status import read_status  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.commands.deploy import read_server_status  # noqa: PLC0415  keeps --help fast
 
-    with (
-        look_at_place(repo) if repo else contextlib.nullcontext() as root,
-        Control(url, key=control_key(root)) as control,
-    ):
-        found = read_status(control, root)
+    found = read_server_status(url, repo)
     if json:
         print_json(found.to_dict())
     else:

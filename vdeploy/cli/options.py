@@ -17,7 +17,6 @@ import typer
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
     from vdeploy.triton.planning.server_facts import Target
-    from vdeploy.triton.server.install import TritonInstall
 
 __all__ = [
     "ClassifierFormatOption",
@@ -126,15 +125,12 @@ def store_root(store: Path | None) -> Path:
     return store or cache_dir() / "features"
 
 
-def parse_target(
-    install: TritonInstall | None, capabilities: str | None, tensorrt: str | None, onnxruntime: str | None
-) -> Target:
-    """What is known of a server: what the command line tells, and the rest from its installation, if there is one."""
+def parse_target(capabilities: str | None, tensorrt: str | None, onnxruntime: str | None) -> Target:
+    """What the command line says of the server that a bundle is for."""
     from vdeploy.export.tensorrt.targets import parse_targets  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.planning.server_facts import find_target, parse_version  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.server_facts import Target, parse_version  # noqa: PLC0415  keeps --help fast
 
-    return find_target(
-        install,
+    return Target(
         capabilities=() if capabilities is None else parse_targets(capabilities),
         tensorrt=None if tensorrt is None else parse_version(tensorrt),
         onnxruntime=None if onnxruntime is None else parse_version(onnxruntime),

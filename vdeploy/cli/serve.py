@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import shlex
 import signal
@@ -141,16 +140,9 @@ def serve(
     Before anything changes, everything that is known to go wrong is looked for, and said in a line each. What a
     deployment has chosen is not replaced: vdeploy deploy brings another bundle.
     """
-    from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
-    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.client.control_key import ensure_control_key  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.journal import Deployments  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.deployment.location import open_place  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.planning.publish import Wish, publish  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.commands.serve import ServeRequest, prepare_serving  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.repository.options import ServingOptions, StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.server.install import find_install  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.server.server import TritonServer  # noqa: PLC0415  keeps --help fast
 
     options = ServingOptions(
         instances=instances,
@@ -165,84 +157,46 @@ def serve(
         streams=None if streams is None else StreamOptions(streams),
     )
     if bundle is None:
-        _refuse_without_bundle(context)
-    opened = None if bundle is None else Bundle(bundle)
-    install = find_install(triton) if launch or triton or backend is BackendName.AUTO else None
-    target = parse_target(install, target_sm, target_trt, target_ort)
-    ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-    wish = Wish(
-        backend=backend.value,
-        precision=precision.value if precision else None,
-        extractor=extractor_format,
-        classifier=classifier_format,
-        options=options,
-    )
-    with open_place(repo) as place:
-        if opened is None or keeps_deployed(place.root, place.name, opened, allowed=keep_deployed):
-            repository, checks = standing_repository(place.root, place.name), list[str]()
-            say(f"repository: {place.name} is served as it stands")
-        else:
-            published = publish(
-                opened,
-                place.root,
-                wish,
-                install=install,
-                target=target,
-                host=host,
-                ports=ports if launch else {},
-                on_check=lambda check: say(f"preflight: {check}"),
-            )
-            repository, checks = published.repository, [str(check) for check in published.checks]
-        formats = Deployments(place.root).formats()
-        if launch:
-            ensure_control_key(place.root)
-    repository = dataclasses.replace(repository, address=place.address)
-    summary: dict[str, Any] = {
-        "repository": place.name,
-        "version": repository.version,
-        "models": list(repository.models),
-        "backend": repository.backend,
-        "backends": list(repository.backends),
-        "formats": formats,
-        "checks": checks,
-    }
-    say(
-        f"repository: {repo}, version {repository.version}, backend {', '.join(repository.backends)}, "
-        f"models {', '.join(repository.models)}"
-    )
-    if not launch:
-        if json:
-            print_json(summary)
-        else:
-            typer.echo(f"next: {shlex.join(('vdeploy', *sys.argv[1:], '--launch'))}")
-        return
-    server = TritonServer(
-        repository,
-        install=install,
+        _refuse_bundle_options(context)
+    request = ServeRequest(
+        bundle=bundle,
+        repository=repo,
+        stages=StageRequest(
+            backend=backend.value,
+            precision=precision.value if precision else None,
+            extractor=extractor_format,
+            classifier=classifier_format,
+            options=options,
+        ),
+        launch=launch,
+        keep_deployed=keep_deployed,
+        target=parse_target(target_sm, target_trt, target_ort),
+        triton=triton,
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
-        metrics_port=metrics_port or None,
-        log_file=log,
-        startup_timeout=startup_timeout,
+        metrics_port=metrics_port,
         threads=threads,
+        startup_timeout=startup_timeout,
+        log=log,
     )
-    say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
-    _watch(server, summary if json else None, f"{host}:{http_port}")
+    served = prepare_serving(request)
+    if served.server is not None:
+        _watch(served.server, served.to_dict() if json else None, f"{host}:{http_port}")
+    elif json:
+        print_json(served.to_dict())
+    else:
+        typer.echo(f"next: {shlex.join(('vdeploy', *sys.argv[1:], '--launch'))}")
 
 
-def _refuse_without_bundle(context: typer.Context) -> None:
-    """Refuses, without a bundle, options of how it is to be served: nothing would come of them."""
+def _refuse_bundle_options(context: typer.Context) -> None:
+    """Refuses, without a bundle, options of how it is to be served: they would have no effect."""
     from vdeploy.core.errors import RepositoryError  # noqa: PLC0415  keeps --help fast
 
     options = [option for option in context.command.params if context.params.get(option.name or "") != option.default]
     ignored = [option.opts[0] for option in options if option.name not in _WITHOUT_BUNDLE]
     if ignored:
         raise RepositoryError(f"{', '.join(ignored)} without a BUNDLE would change nothing", "name a BUNDLE")
-    if not context.params["launch"]:
-        raise RepositoryError(
-            "there is no BUNDLE to fill the repository with", "name one, or start the repository as it stands: --launch"
-        )
 
 
 def _watch(server: TritonServer, summary: dict[str, Any] | None, http: str) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,10 @@ import pytest
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
+from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
+from vdeploy.triton.planning.preflight import Check, Surroundings
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.writer import write_plan
 from vdeploy.triton.server.install import TritonInstall
 
 
@@ -56,3 +62,23 @@ def fake_install(folder: Path, *backends: str) -> TritonInstall:
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / name / f"libtriton_{name}.so").touch()
     return TritonInstall(folder / "tritonserver", folder, {}, folder / "lib", "2.60.0", "a test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    repository: Repository
+    checks: tuple[Check, ...]
+
+
+def publish(
+    bundle: Bundle,
+    root: Path,
+    request: StageRequest,
+    on_check: Callable[[Check], None] = lambda _: None,
+    **surroundings: Any,
+) -> Published:
+    """Plans, checks and writes, as `vdeploy serve` does."""
+    where = Surroundings(**surroundings)
+    plan = plan_serving(bundle, root, request, where)
+    checks = check_plan(plan, root, where, on_check)
+    return Published(write_plan(plan, root), checks)

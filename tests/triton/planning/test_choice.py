@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.triton.planning.conftest import fake_install, with_engines
+from tests.triton.planning.conftest import fake_install, publish, with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.planning.format_selection import Choice, choose_formats, options_to_serve
-from vdeploy.triton.planning.publish import Wish, publish
+from vdeploy.triton.planning.format_selection import FormatSelection, choose_formats, options_to_serve
+from vdeploy.triton.planning.plans import StageRequest
 from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.repository.options import ServingOptions
 
@@ -19,15 +19,18 @@ from vdeploy.triton.repository.options import ServingOptions
 @pytest.mark.parametrize(
     ("asked", "chosen"),
     [
-        ({"backend": "auto"}, Choice("onnx-fp32", "onnx-fp32")),
-        ({"backend": "python", "precision": "int8"}, Choice("onnx-int8", "onnx-int8")),
-        ({"backend": "tensorrt"}, Choice("tensorrt-fp16", "tensorrt-fp16")),
-        ({"backend": "tensorrt", "precision": "int8"}, Choice("tensorrt-int8", "tensorrt-int8")),
-        ({"backend": "auto", "precision": "int8", "classifier": "onnx-fp16"}, Choice("onnx-int8", "onnx-fp16")),
-        ({"backend": "auto", "extractor": "a", "classifier": "b"}, Choice("a", "b")),
+        ({"backend": "auto"}, FormatSelection("onnx-fp32", "onnx-fp32")),
+        ({"backend": "python", "precision": "int8"}, FormatSelection("onnx-int8", "onnx-int8")),
+        ({"backend": "tensorrt"}, FormatSelection("tensorrt-fp16", "tensorrt-fp16")),
+        ({"backend": "tensorrt", "precision": "int8"}, FormatSelection("tensorrt-int8", "tensorrt-int8")),
+        (
+            {"backend": "auto", "precision": "int8", "classifier": "onnx-fp16"},
+            FormatSelection("onnx-int8", "onnx-fp16"),
+        ),
+        ({"backend": "auto", "extractor": "a", "classifier": "b"}, FormatSelection("a", "b")),
     ],
 )
-def test_precision_and_formats(bundle: Bundle, asked: dict[str, Any], chosen: Choice) -> None:
+def test_precision_and_formats(bundle: Bundle, asked: dict[str, Any], chosen: FormatSelection) -> None:
     assert choose_formats(bundle, **asked) == chosen
 
 
@@ -58,13 +61,13 @@ def test_what_serve_has_to_be_told(bundle: Bundle, held: tuple[str, ...], option
 class TestOnAGpu:
     FITS = Target((89,), (10, 13, 2))
 
-    def choose(self, bundle: Bundle, tmp_path: Path, target: Target, *backends: str, **more: Any) -> Choice:
+    def choose(self, bundle: Bundle, tmp_path: Path, target: Target, *backends: str, **more: Any) -> FormatSelection:
         install = fake_install(tmp_path / "backends", *backends)
         return choose_formats(bundle, "auto", on_gpu=True, install=install, target=target, **more)
 
     def test_engines_that_fit_are_taken(self, bundle: Bundle, tmp_path: Path) -> None:
         found = self.choose(with_engines(bundle), tmp_path, self.FITS, "tensorrt", "onnxruntime")
-        assert found == Choice("tensorrt-fp16", "tensorrt-fp16")
+        assert found == FormatSelection("tensorrt-fp16", "tensorrt-fp16")
 
     @pytest.mark.parametrize(
         ("target", "reason"),
@@ -97,8 +100,8 @@ class TestOnAGpu:
 
     def test_the_fallback_is_written_and_told(self, bundle: Bundle, tmp_path: Path) -> None:
         install = fake_install(tmp_path / "backends", "onnxruntime", "tensorrt")
-        wish = Wish("auto", options=ServingOptions(gpus=(0,)))
-        published = publish(with_engines(bundle), tmp_path / "r", wish, install=install, target=Target((86,), None))
+        request = StageRequest("auto", options=ServingOptions(gpus=(0,)))
+        published = publish(with_engines(bundle), tmp_path / "r", request, install=install, target=Target((86,), None))
         assert published.checks[0].detail.startswith("none is served, the extractor in tensorrt-fp16 was built for")
         assert published.repository.backends == ("onnxruntime",)
         assert 'name: "tensorrt"' in (tmp_path / "r" / "vgg19_features" / "config.pbtxt").read_text()

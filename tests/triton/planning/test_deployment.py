@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,26 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
-from vdeploy.triton.planning.deployment_checks import check_deployment, formats_to_deploy
+from vdeploy.triton.planning.plans import StageRequest, check_plan, formats_to_deploy, plan_deployment
+from vdeploy.triton.planning.preflight import Check, Surroundings
 from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.repository.backends import BackendChoice
 from vdeploy.triton.repository.writer import write_repository
 
 ONNX = {"extractor": "onnx-fp32", "classifier": "onnx-fp32"}
 ENGINES = {"extractor": "tensorrt-fp16", "classifier": "tensorrt-fp16"}
+
+
+def check_deployment(
+    bundle: Bundle,
+    root: Path,
+    target: Target | None = None,
+    on_check: Callable[[Check], None] = lambda _: None,
+    backend: BackendChoice | None = None,
+    **formats: str,
+) -> None:
+    plan = plan_deployment(bundle, root, StageRequest(backend, **formats))
+    check_plan(plan, root, Surroundings(target or Target()), on_check)
 
 
 def snapshot(root: Path) -> list[tuple[str, int]]:
@@ -49,9 +63,9 @@ def test_the_backend_is_the_one_that_runs_the_stages_now(
 
 
 def test_formats_are_those_that_serve_now(bundle: Bundle, tmp_path: Path) -> None:
-    def chosen(**wish: Any) -> tuple[str, str]:
-        choice = formats_to_deploy(bundle, tmp_path, **wish)
-        return choice.extractor, choice.classifier
+    def chosen(**request: Any) -> tuple[str, str]:
+        found = formats_to_deploy(bundle, tmp_path, StageRequest(**({"backend": None} | request)))
+        return found.extractor, found.classifier
 
     assert chosen() == ("onnx-fp32", "onnx-fp32")
     write_repository(with_engines(bundle), tmp_path, extractor="onnx-fp32", classifier="onnx-fp32")

@@ -13,19 +13,19 @@ import onnx
 import pytest
 
 from testing.openvino_bundle import with_openvino
-from tests.triton.planning.conftest import fake_install, with_engines
+from tests.triton.planning.conftest import fake_install, publish, with_engines
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.triton.planning.publish import Wish, publish
+from vdeploy.triton.planning.plans import StageRequest
 from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.repository.options import ServingOptions
 
 
-def refused(bundle: Bundle, tmp_path: Path, wish: Wish, message: str, **more: Any) -> None:
+def refused(bundle: Bundle, tmp_path: Path, request: StageRequest, message: str, **more: Any) -> None:
     """Publishing fails with the line, and the repository does not exist afterwards."""
     with pytest.raises(RepositoryError, match=message) as caught:
-        publish(bundle, tmp_path / "r", wish, **more)
+        publish(bundle, tmp_path / "r", request, **more)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "r").exists()
 
@@ -47,7 +47,7 @@ def test_all_is_well(bundle: Bundle, tmp_path: Path) -> None:
     published = publish(
         bundle,
         tmp_path / "r",
-        Wish("python"),
+        StageRequest("python"),
         install=fake_install(tmp_path / "b", "python"),
         target=Target(python_onnxruntime=(1, 20, 1)),
         on_check=lambda check: seen.append(str(check)),
@@ -77,7 +77,7 @@ def test_onnx_that_the_server_does_not_read(
     bundle: Bundle, tmp_path: Path, found: dict[str, int], runtime: tuple[int, ...], message: str
 ) -> None:
     changed = reversioned(bundle, **found)
-    refused(changed, tmp_path, Wish("onnxruntime"), message, target=Target(onnxruntime=runtime))
+    refused(changed, tmp_path, StageRequest("onnxruntime"), message, target=Target(onnxruntime=runtime))
 
 
 @pytest.mark.parametrize("runtime", [None, (1, 99)])
@@ -85,7 +85,7 @@ def test_an_unknown_onnx_runtime_refuses_nothing(
     bundle: Bundle, tmp_path: Path, runtime: tuple[int, ...] | None
 ) -> None:
     changed = reversioned(bundle, ir_version=12)
-    published = publish(changed, tmp_path / "r", Wish("onnxruntime"), target=Target(onnxruntime=runtime))
+    published = publish(changed, tmp_path / "r", StageRequest("onnxruntime"), target=Target(onnxruntime=runtime))
     assert any("known" in check.detail for check in published.checks if check.subject == "extractor's ONNX version")
 
 
@@ -110,7 +110,7 @@ def test_an_engine_for_another_server(
     bundle: Bundle, tmp_path: Path, engine: dict[str, Any], target: Target, message: str
 ) -> None:
     changed = with_engines(bundle, **engine)
-    refused(changed, tmp_path, Wish("tensorrt"), message, target=target)
+    refused(changed, tmp_path, StageRequest("tensorrt"), message, target=target)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_an_engine_for_another_server(
     ],
 )
 def test_an_engine_that_may_fit(bundle: Bundle, tmp_path: Path, engine: dict[str, Any], target: Target) -> None:
-    published = publish(with_engines(bundle, **engine), tmp_path / "r", Wish("tensorrt"), target=target)
+    published = publish(with_engines(bundle, **engine), tmp_path / "r", StageRequest("tensorrt"), target=target)
     assert published.repository.backends == ("tensorrt",)
     published.repository.check()
 
@@ -132,11 +132,11 @@ def test_an_engine_that_may_fit(bundle: Bundle, tmp_path: Path, engine: dict[str
 def test_openvino_in_the_servers_environment(bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     changed, install = with_openvino(bundle), fake_install(tmp_path / "b", "python")
-    wish = Wish("auto", extractor="openvino-fp32", classifier="openvino-fp32")
+    request = StageRequest("auto", extractor="openvino-fp32", classifier="openvino-fp32")
     told = r"extractor's OpenVINO: .* imports the package openvino, which is not installed here \(and 1 more\); run"
-    refused(changed, tmp_path, wish, told, target=Target(lacks_openvino=True), install=install)
+    refused(changed, tmp_path, request, told, target=Target(lacks_openvino=True), install=install)
     for known in (install, None):
-        published = publish(changed, tmp_path / "r", wish, target=Target(), install=known)
+        published = publish(changed, tmp_path / "r", request, target=Target(), install=known)
         assert published.repository.backends == ("python",)
         assert [check.passed for check in published.checks if "OpenVINO" in check.subject] == [True, True]
 
@@ -148,17 +148,19 @@ def test_a_file_that_is_no_engine(bundle: Bundle, tmp_path: Path) -> None:
     values = changed.manifest.model_dump(mode="json")
     values["artifacts"][2] |= {"sha256": sha256_of(file)}
     write_json(changed.root / MANIFEST, values)
-    refused(Bundle(changed.root), tmp_path, Wish("tensorrt"), "is no TensorRT engine")
+    refused(Bundle(changed.root), tmp_path, StageRequest("tensorrt"), "is no TensorRT engine")
 
 
 def test_an_engine_for_smaller_batches_than_asked_for(bundle: Bundle, tmp_path: Path) -> None:
-    wish = Wish("tensorrt", options=ServingOptions(max_batch=16))
-    refused(with_engines(bundle, largest=4), tmp_path, wish, "batch: .* takes 4 clips at most, not 16")
+    request = StageRequest("tensorrt", options=ServingOptions(max_batch=16))
+    refused(with_engines(bundle, largest=4), tmp_path, request, "batch: .* takes 4 clips at most, not 16")
 
 
 def test_a_backend_that_the_server_lacks(bundle: Bundle, tmp_path: Path) -> None:
     install = fake_install(tmp_path / "b", "python")
-    refused(bundle, tmp_path, Wish("onnxruntime"), r"has no onnxruntime backend \(and 1 more\)", install=install)
+    refused(
+        bundle, tmp_path, StageRequest("onnxruntime"), r"has no onnxruntime backend \(and 1 more\)", install=install
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,9 @@ def test_a_backend_that_the_server_lacks(bundle: Bundle, tmp_path: Path) -> None
 )
 def test_a_bounded_queue_is_warned_of_where_it_stalls(bundle: Bundle, tmp_path: Path, version: str, said: str) -> None:
     install = dataclasses.replace(fake_install(tmp_path / "b", "python"), version=version)
-    published = publish(bundle, tmp_path / "r", Wish("python", options=ServingOptions(max_queue=9)), install=install)
+    published = publish(
+        bundle, tmp_path / "r", StageRequest("python", options=ServingOptions(max_queue=9)), install=install
+    )
     (queue,) = (check for check in published.checks if check.subject == "queue")
     assert queue.passed
     assert said in queue.detail
@@ -184,25 +188,27 @@ def test_a_port_that_is_taken(bundle: Bundle, tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         message = f"ports: port {port} of 127.0.0.1 cannot be taken for grpc .*; .*choose another with --grpc-port"
-        refused(bundle, tmp_path, Wish("python"), message, ports={"grpc": port, "metrics": 0})
+        refused(bundle, tmp_path, StageRequest("python"), message, ports={"grpc": port, "metrics": 0})
 
 
 def test_a_full_disk(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", ("total", "used", "free"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
-    refused(bundle, tmp_path, Wish("python"), "disk: 0 MB free at .*; free some space, or choose another folder")
+    refused(
+        bundle, tmp_path, StageRequest("python"), "disk: 0 MB free at .*; free some space, or choose another folder"
+    )
 
 
 def test_a_folder_that_the_python_backend_cannot_work_in(bundle: Bundle, tmp_path: Path) -> None:
     message = r"repository: .* cannot work in '.*/my models': there is a space in it; choose another folder with --repo"
     with pytest.raises(RepositoryError, match=message):
-        publish(bundle, tmp_path / "my models", Wish("python"))
+        publish(bundle, tmp_path / "my models", StageRequest("python"))
     assert not (tmp_path / "my models").exists()
-    assert publish(bundle, tmp_path / "my models", Wish("onnxruntime")).repository.backends == ("onnxruntime",)
+    assert publish(bundle, tmp_path / "my models", StageRequest("onnxruntime")).repository.backends == ("onnxruntime",)
 
 
 def test_a_file_where_the_repository_is_to_be(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "r").write_text("precious")
     with pytest.raises(RepositoryError, match=r"repository: .*r cannot be written; make it a writable folder"):
-        publish(bundle, tmp_path / "r", Wish("python"))
+        publish(bundle, tmp_path / "r", StageRequest("python"))
     assert (tmp_path / "r").read_text() == "precious"

@@ -30,6 +30,7 @@ from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.deployment.deploy import deploy
 from vdeploy.triton.deployment.location import look_at_place, open_place
 from vdeploy.triton.names import ENSEMBLE_MODEL
+from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.repository.version_policy import pinned_version
 from vdeploy.triton.server.install import TritonInstall
 
@@ -124,7 +125,7 @@ def test_wrong_answers_never_serve(site: Site) -> None:
         open_place(site.store.url) as place,
         Control(site.url, key=control_key(place.root), before_load=place.publish) as control,
     ):
-        deploy(site.bundles[1], control, place.root, wrong, name=place.name)
+        deploy(plan_deployment(site.bundles[1], place.root), control, place.root, wrong, name=place.name)
     assert site.serving() == before
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import RolloutError, UserError
 from vdeploy.core.progress import say
@@ -18,11 +17,10 @@ from vdeploy.triton.deployment.journal import Deployments, Pending, Record
 from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS, Rollout
 from vdeploy.triton.deployment.verification import Proof, ask_ensemble
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
-from vdeploy.triton.repository.backends import BackendChoice
-from vdeploy.triton.repository.model_set import Layout, streams_of
-from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.model_set import Layout
+from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.version_policy import inherit_settings, interface_of, parameters_of
-from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.repository.writer import write_plan
 
 __all__ = ["Deployed", "deploy", "rollback"]
 
@@ -46,29 +44,16 @@ class Deployed:
     seconds: float
 
 
-def deploy(
-    bundle: Bundle,
-    control: Control,
-    root: Path,
-    golden: GoldenClips,
-    *,
-    extractor: str = "onnx-fp32",
-    classifier: str = "onnx-fp32",
-    backend: BackendChoice | None = None,
-    name: str = "",
-) -> Deployed:
-    """Deploys a bundle.
+def deploy(plan: ServingPlan, control: Control, root: Path, golden: GoldenClips, *, name: str = "") -> Deployed:
+    """Puts a bundle into service.
 
     Where a version serves, the new one takes over how it is run: instances, GPUs, batching, warm-up, kept streams.
 
     Args:
-        bundle: The bundle.
+        plan: The bundle and how it is served; see `vdeploy.triton.planning.plans.plan_deployment`.
         control: The server, in explicit model control mode.
         root: The model repository that it reads.
-        golden: What the new version must prove itself with.
-        extractor: The extractor's format in the bundle.
-        classifier: The classifier's format in the bundle.
-        backend: What runs the stages; `None` for what runs them now.
+        golden: Clips that the new version must answer rightly before it serves.
         name: What messages call the repository; its folder if left out.
 
     Returns:
@@ -77,7 +62,6 @@ def deploy(
     Raises:
         RolloutError: The new version does not serve; the message says why, and what serves instead.
         RepositoryError: The repository cannot be written, or another deployment is going on; nothing has changed.
-        BundleError: The bundle does not hold a format.
     """
     started = time.monotonic()
     deployments = Deployments(root, name)
@@ -88,14 +72,7 @@ def deploy(
         if previous is None:
             _refuse_another(control, deployments)
         with deployments.staging() as staged:
-            repository = write_repository(
-                bundle,
-                staged / "repository",
-                backend=backend or deployments.backend(),
-                extractor=extractor,
-                classifier=classifier,
-                options=ServingOptions(streams=streams_of(root)),
-            )
+            repository = write_plan(plan, staged / "repository")
             repository.check()
             configs = {
                 model: (repository.root / model / CONFIG).read_text(encoding="utf-8") for model in repository.models

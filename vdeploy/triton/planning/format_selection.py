@@ -11,11 +11,11 @@ from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.repository.backends import BackendChoice, refusal
 from vdeploy.triton.server.install import TritonInstall
 
-__all__ = ["Choice", "choose_formats", "options_to_serve"]
+__all__ = ["FormatSelection", "choose_formats", "options_to_serve"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class FormatSelection:
     """What is going to be served.
 
     Attributes:
@@ -41,7 +41,7 @@ def choose_formats(
     on_gpu: bool = False,
     install: TritonInstall | None = None,
     target: Target | None = None,
-) -> Choice:
+) -> FormatSelection:
     """Chooses the format of each stage.
 
     On a GPU, `"auto"` takes the bundle's engines where they fit the server and the card. Where they do not, it takes
@@ -61,18 +61,18 @@ def choose_formats(
         RepositoryError: There is no engine format of that precision.
     """
     if extractor and classifier:
-        return Choice(extractor, classifier)
+        return FormatSelection(extractor, classifier)
     engine, onnx = f"tensorrt-{precision or 'fp16'}", f"onnx-{precision or 'fp32'}"
     if backend == "tensorrt":
         if precision == "fp32":
             raise RepositoryError("there is no engine format in fp32", "choose --precision fp16 or int8")
-        return Choice(extractor or engine, classifier or engine)
+        return FormatSelection(extractor or engine, classifier or engine)
     if backend != "auto" or not on_gpu or install is None:
-        return Choice(extractor or onnx, classifier or onnx)
+        return FormatSelection(extractor or onnx, classifier or onnx)
     reason = _why_no_engine(bundle, engine, install, target or Target())
     if not reason:
-        return Choice(extractor or engine, classifier or engine)
-    chosen = Choice(extractor or onnx, classifier or onnx, reason=reason)
+        return FormatSelection(extractor or engine, classifier or engine)
+    chosen = FormatSelection(extractor or onnx, classifier or onnx, reason=reason)
     can_hand_over = install.has_backend("onnxruntime") and install.has_backend("tensorrt")
     is_float = not {"onnx-int8"} & {chosen.extractor, chosen.classifier}
     return dataclasses.replace(chosen, accelerate=can_hand_over and is_float)

@@ -15,13 +15,13 @@ from vdeploy.core.errors import DeployError, RepositoryError, ServerError
 from vdeploy.triton.planning.compatibility import NEWEST_KNOWN, engine_misfit, onnx_misfit
 from vdeploy.triton.planning.server_facts import Target, Version, version_text
 from vdeploy.triton.repository.backends import ServedStage, common_batch
-from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.path_rules import OTHER_FOLDER, refuse_unusable_path
+from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.stream_config import refuse_for_streams
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.ports import check_ports
 
-__all__ = ["Check", "Plans", "preflight", "refuse_failures"]
+__all__ = ["Check", "Surroundings", "preflight", "refuse_failures"]
 
 SPARE_BYTES = 16 * 2**20
 """What must stay free beside the models: configurations, logs and the server's own files."""
@@ -53,60 +53,54 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plans:
-    """What is going to be done.
+class Surroundings:
+    """Where a plan is to be served.
 
     Attributes:
-        bundle: What to serve; opening it has checked every hash.
-        stages: Extractor and classifier as Triton is to run them.
-        root: The repository.
-        options: How the models are to be run.
         target: What is known of the server.
-        install: The server, or `None` where it is elsewhere.
+        install: The server; `None` where it is elsewhere.
         host: Address to listen on.
         ports: Ports by name, where a server is to be started.
     """
 
-    bundle: Bundle
-    stages: tuple[ServedStage, ...]
-    root: Path
-    options: ServingOptions
-    target: Target
+    target: Target = dataclasses.field(default_factory=Target)
     install: TritonInstall | None = None
     host: str = "127.0.0.1"
     ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def preflight(plans: Plans) -> tuple[Check, ...]:
-    """Looks at everything; changes nothing.
+def preflight(plan: ServingPlan, root: Path, surroundings: Surroundings) -> tuple[Check, ...]:
+    """Checks a plan against a repository and a server; changes nothing.
+
+    Args:
+        plan: What is to be served.
+        root: The repository.
+        surroundings: Where.
 
     Returns:
         The checks, those that failed among them.
     """
-    artifacts = [plans.bundle.artifact(served.stage, served.format) for served in plans.stages]
-    checks = [_files(plans.bundle)]
-    for served, artifact in zip(plans.stages, artifacts, strict=True):
-        checks.append(_backend(served, plans.install))
-        path = plans.bundle.path(artifact)
+    target, install = surroundings.target, surroundings.install
+    checks = [Check("engines", True, f"none is served, {plan.reason}")] if plan.reason else []
+    checks.append(_files(plan.bundle))
+    for served in plan.stages:
+        checks.append(_backend(served, install))
+        artifact = plan.artifact(served)
+        path = plan.bundle.path(artifact)
         if served.backend == "tensorrt":
-            checks.append(_engine(artifact, path, plans.target))
+            checks.append(_engine(artifact, path, target))
         elif served.format.startswith("openvino-"):
-            checks.append(_openvino(artifact, plans.target, plans.install))
+            checks.append(_openvino(artifact, target, install))
         else:
             is_python = served.backend == "python"
-            runtime = plans.target.python_onnxruntime if is_python else plans.target.onnxruntime
-            checks.append(_onnx(artifact, path, runtime))
-    checks += [
-        _batches(plans.stages, plans.options),
-        _folder(plans),
-        _disk(plans.root, plans.bundle, artifacts),
-    ]
-    if plans.options.streams and plans.options.streams.limit:
-        checks.append(_streams(plans, plans.options.streams.limit))
-    if plans.options.max_queue is not None:
-        checks.append(_queue(plans.options.max_queue, plans.install))
-    if plans.ports:
-        checks.append(_ports(plans.host, plans.ports))
+            checks.append(_onnx(artifact, path, target.python_onnxruntime if is_python else target.onnxruntime))
+    checks += [_batches(plan), _folder(plan, root), _disk(plan, root)]
+    if plan.options.streams and plan.options.streams.limit:
+        checks.append(_streams(plan, install))
+    if plan.options.max_queue is not None:
+        checks.append(_queue(plan.options.max_queue, install))
+    if surroundings.ports:
+        checks.append(_ports(surroundings.host, surroundings.ports))
     return tuple(checks)
 
 
@@ -187,9 +181,9 @@ def _engine(artifact: Artifact, path: Path, target: Target) -> Check:
     return Check(subject, True, f"built by TensorRT {plan.version_text}{told}")
 
 
-def _batches(stages: tuple[ServedStage, ...], options: ServingOptions) -> Check:
+def _batches(plan: ServingPlan) -> Check:
     try:
-        batch = common_batch(stages, options.max_batch)
+        batch = common_batch(plan.stages, plan.options.max_batch)
     except RepositoryError as error:
         return Check("batch", False, error.message, error.hint)
     return Check("batch", True, f"all models take {batch} clips at most")
@@ -204,24 +198,25 @@ def _queue(limit: int, install: TritonInstall | None) -> Check:
     return Check("queue", True, detail)
 
 
-def _streams(plans: Plans, limit: int) -> Check:
+def _streams(plan: ServingPlan, install: TritonInstall | None) -> Check:
     try:
-        refuse_for_streams(next(served for served in plans.stages if served.stage == "extractor"))
+        refuse_for_streams(plan.extractor)
     except RepositoryError as error:
         return Check("streams", False, error.message, error.hint)
-    if plans.install is not None and not plans.install.has_backend("python"):
+    if install is not None and not install.has_backend("python"):
         return Check(
             "streams",
             False,
-            f"the Triton server of {plans.install.origin} has no python backend, which keeps their windows",
+            f"the Triton server of {install.origin} has no python backend, which keeps their windows",
             "leave --streams out, or use another server",
         )
+    limit = plan.options.streams.limit if plan.options.streams else 0
     return Check("streams", True, f"the python backend keeps the windows of {limit} at most")
 
 
-def _folder(plans: Plans) -> Check:
-    root, streams = plans.root, plans.options.streams
-    if any(served.backend == "python" for served in plans.stages) or (streams and streams.limit):
+def _folder(plan: ServingPlan, root: Path) -> Check:
+    streams = plan.options.streams
+    if any(served.backend == "python" for served in plan.stages) or (streams and streams.limit):
         try:
             refuse_unusable_path(root, OTHER_FOLDER)
         except RepositoryError as error:
@@ -234,10 +229,9 @@ def _folder(plans: Plans) -> Check:
     return Check("repository", False, f"{there} cannot be written", "make it a writable folder, or choose another")
 
 
-def _disk(root: Path, bundle: Bundle, artifacts: list[Artifact]) -> Check:
+def _disk(plan: ServingPlan, root: Path) -> Check:
     there = _existing(root)
-    is_linked = there.stat().st_dev == bundle.root.stat().st_dev
-    needed = SPARE_BYTES + (0 if is_linked else sum(artifact.bytes for artifact in artifacts))
+    needed = SPARE_BYTES + sum(plan.artifact(served).bytes for served in plan.stages)
     free = shutil.disk_usage(there).free
     detail = f"{free / 1e6:,.0f} MB free at {there}, {needed / 1e6:,.0f} MB needed"
     return Check("disk", free >= needed, detail, "free some space, or choose another folder")

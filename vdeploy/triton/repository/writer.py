@@ -14,15 +14,16 @@ from typing import NamedTuple
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.files import link_or_copy, publish_folder, sha256_of, staging_folder, write_text
 from vdeploy.triton.names import CONFIG, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
-from vdeploy.triton.repository.backends import CODE_FILE, BackendChoice, ServedStage, served_stage
-from vdeploy.triton.repository.model_configs import LABELS, WITHOUT_LABELS, render_configs
+from vdeploy.triton.repository.backends import CODE_FILE, BackendChoice, ServedStage
+from vdeploy.triton.repository.model_configs import LABELS, WITHOUT_LABELS
 from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, layout_of, streams_of
 from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.repository import Repository, versions_of
+from vdeploy.triton.repository.serving_plan import ServingPlan, make_plan
 from vdeploy.triton.repository.write_errors import one_line_errors
 from vdeploy.triton.server.install import TritonInstall
 
-__all__ = ["write_repository"]
+__all__ = ["write_plan", "write_repository"]
 
 _CODE = Path(__file__).parents[1] / "backend_code" / "stage_model.py"
 _WINDOW_CODE = Path(__file__).parents[1] / "backend_code" / "window_model.py"
@@ -31,6 +32,46 @@ _WINDOW_CODE = Path(__file__).parents[1] / "backend_code" / "window_model.py"
 class _File(NamedTuple):
     source: Path
     sha256: str
+
+
+def write_plan(plan: ServingPlan, root: Path) -> Repository:
+    """Writes or updates the models of a plan.
+
+    Where the newest version holds the plan's files already, it is used again; otherwise the next one is made. The
+    models that keep the windows of streams come and go by `options.streams` alone.
+
+    Args:
+        plan: What to serve, and how.
+        root: The repository's folder; it may hold other models.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RepositoryError: The options do not fit the stages, or the repository cannot be written.
+    """
+    if not plan.options.streams:
+        plan = dataclasses.replace(plan, options=dataclasses.replace(plan.options, streams=streams_of(root)))
+    configs = plan.configs()
+    layout = WITH_STREAMS if STREAM_MODEL in configs else PLAIN
+    contents: dict[str, dict[str, _File]] = {model: {} for model in layout.models}
+    for served in plan.stages:
+        artifact = plan.artifact(served)
+        contents[served.model] = _stage_files(served, plan.bundle.path(artifact), artifact.sha256)
+    if layout.keeps_streams:
+        contents[WINDOW_MODEL] = {CODE_FILE: _File(_WINDOW_CODE, sha256_of(_WINDOW_CODE))}
+    with one_line_errors(root):
+        if layout_of(root).keeps_streams and not layout.keeps_streams:
+            _remove_streams(root)
+        version = _version_for(root, contents)
+        for model, files in contents.items():
+            _publish(root / model / str(version), files)
+        for model, text in configs.items():
+            if model not in WITHOUT_LABELS:
+                _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in plan.bundle.manifest.classes))
+            _write_if_new(root / model / CONFIG, text)
+    takes_turns = "rate_limiter" in configs[plan.extractor.model]
+    return Repository(root, version, layout.models, plan.extractor.backend, plan.classifier.backend, takes_turns)
 
 
 def write_repository(
@@ -43,51 +84,16 @@ def write_repository(
     classifier: str = "onnx-fp32",
     options: ServingOptions | None = None,
 ) -> Repository:
-    """Writes or brings up to date the models of a bundle.
-
-    Where the newest version holds the bundle's files already, it is used again; otherwise the next one is made. The
-    models that keep the windows of streams come and go by `options.streams` alone.
-
-    Args:
-        bundle: What to serve.
-        root: The repository's folder; it may hold other models.
-        backend: What runs the stages; `"auto"` takes TensorRT for engines and ONNX Runtime's own backend for ONNX files
-            where `install` has it.
-        install: The server that will read the repository; only `"auto"` looks at it.
-        extractor: The extractor's format in the bundle.
-        classifier: The classifier's format in the bundle.
-        options: How the models are to be run; `None` for the defaults.
-
-    Returns:
-        What was written.
+    """Plans and writes in one call; see `vdeploy.triton.repository.serving_plan.make_plan` and `write_plan`.
 
     Raises:
         BundleError: The bundle does not hold a format.
         RepositoryError: Triton cannot serve a format so, or the repository cannot be written.
     """
-    artifacts = bundle.artifact("extractor", extractor), bundle.artifact("classifier", classifier)
-    first, second = (served_stage(artifact, backend, install) for artifact in artifacts)
-    chosen = options or ServingOptions()
-    chosen = chosen if chosen.streams else dataclasses.replace(chosen, streams=streams_of(root))
-    configs = render_configs(bundle.manifest, first, second, chosen)
-    layout = WITH_STREAMS if STREAM_MODEL in configs else PLAIN
-    contents: dict[str, dict[str, _File]] = {model: {} for model in layout.models}
-    for served, artifact in zip((first, second), artifacts, strict=True):
-        contents[served.model] = _stage_files(served, bundle.path(artifact), artifact.sha256)
-    if layout.keeps_streams:
-        contents[WINDOW_MODEL] = {CODE_FILE: _File(_WINDOW_CODE, sha256_of(_WINDOW_CODE))}
-    with one_line_errors(root):
-        if layout_of(root).keeps_streams and not layout.keeps_streams:
-            _remove_streams(root)
-        version = _version_for(root, contents)
-        for model, files in contents.items():
-            _publish(root / model / str(version), files)
-        for model, text in configs.items():
-            if model not in WITHOUT_LABELS:
-                _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in bundle.manifest.classes))
-            _write_if_new(root / model / CONFIG, text)
-    takes_turns = "rate_limiter" in configs[first.model]
-    return Repository(root, version, layout.models, first.backend, second.backend, takes_turns)
+    plan = make_plan(
+        bundle, backend=backend, install=install, extractor=extractor, classifier=classifier, options=options
+    )
+    return write_plan(plan, root)
 
 
 def _stage_files(served: ServedStage, artifact: Path, sha256: str) -> dict[str, _File]:

@@ -1,0 +1,110 @@
+"""Put a bundle into service on a running Triton, or go back to the version before."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.core.progress import say
+from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.triton.client.control_key import control_key
+from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
+from vdeploy.triton.deployment.location import Place, look_at_place, open_place
+from vdeploy.triton.deployment.status import Status, read_status
+from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_deployment
+from vdeploy.triton.planning.preflight import Surroundings
+from vdeploy.triton.planning.server_facts import Target, find_target
+
+__all__ = ["DeployRequest", "RunningServer", "deploy_bundle", "read_server_status", "roll_back"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningServer:
+    """A Triton that runs, and the repository that it reads.
+
+    Attributes:
+        url: `HOST:PORT` of its gRPC interface.
+        repository: Its model repository: a folder, or an address in a bucket.
+        timeout_seconds: How long a load, or an answer, may take.
+        log: Its log file, where it can be read.
+    """
+
+    url: str
+    repository: str
+    timeout_seconds: float = 120.0
+    log: Path | None = None
+
+    def control(self, place: Place) -> Control:
+        """Its model control; `place` is the open repository.
+
+        Raises:
+            ClientError: No Triton answers.
+        """
+        return Control(
+            self.url,
+            timeout_seconds=self.timeout_seconds,
+            log_file=self.log,
+            key=control_key(place.root),
+            before_load=place.publish,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DeployRequest:
+    """What `vdeploy deploy` is asked for.
+
+    Attributes:
+        bundle: Bundle folder.
+        server: The server.
+        stages: How the stages are served.
+        target: What the user says of the server.
+    """
+
+    bundle: Path
+    server: RunningServer
+    stages: StageRequest = dataclasses.field(default_factory=lambda: StageRequest(backend=None))
+    target: Target = dataclasses.field(default_factory=Target)
+
+
+def deploy_bundle(request: DeployRequest) -> Deployed:
+    """Puts a bundle into service beside the version that serves; that one stays where the bundle fails its proof.
+
+    Raises:
+        BundleError: The bundle is damaged, or does not hold a format.
+        RepositoryError: Something would go wrong, or the repository cannot be written; nothing has changed then.
+        RolloutError: The new version does not serve.
+        ClientError: The server does not answer, or may not be controlled.
+    """
+    bundle = Bundle(request.bundle)
+    told = request.target
+    target = find_target(None, capabilities=told.capabilities, tensorrt=told.tensorrt, onnxruntime=told.onnxruntime)
+    with open_place(request.server.repository) as place:
+        plan = plan_deployment(bundle, place.root, request.stages)
+        say(f"rollout: extractor in {plan.extractor.format}, classifier in {plan.classifier.format}")
+        check_plan(plan, place.root, Surroundings(target), lambda check: say(f"preflight: {check}"))
+        golden = golden_clips_of(bundle, plan.extractor.format, plan.classifier.format)
+        with request.server.control(place) as control:
+            return deploy(plan, control, place.root, golden, name=place.name)
+
+
+def roll_back(server: RunningServer) -> Deployed:
+    """Goes back to the version before; see `vdeploy.triton.deployment.deploy.rollback`."""
+    with open_place(server.repository) as place, server.control(place) as control:
+        return rollback(control, place.root, name=place.name)
+
+
+def read_server_status(url: str, repository: str | None) -> Status:
+    """Reads the state of a server, and of its repository where that is known.
+
+    Raises:
+        ClientError: The server does not answer.
+        RepositoryError: The repository cannot be read.
+    """
+    with (
+        look_at_place(repository) if repository else contextlib.nullcontext() as root,
+        Control(url, key=control_key(root)) as control,
+    ):
+        return read_status(control, root)

@@ -1,0 +1,159 @@
+"""Fill a model repository from a bundle, and make the server that `vdeploy serve` watches over."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.core.errors import RepositoryError
+from vdeploy.core.progress import say
+from vdeploy.triton.client.control_key import ensure_control_key
+from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.location import Place, open_place
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT
+from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
+from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
+from vdeploy.triton.planning.preflight import Surroundings
+from vdeploy.triton.planning.server_facts import Target, find_target
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.writer import write_plan
+from vdeploy.triton.server.install import find_install
+from vdeploy.triton.server.server import TritonServer
+
+__all__ = ["ServeRequest", "Served", "prepare_serving"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeRequest:
+    """What `vdeploy serve` is asked for.
+
+    Attributes:
+        bundle: Bundle folder; `None` to start the repository as it stands.
+        repository: Model repository: a folder, or an address in a bucket.
+        stages: How the stages are served.
+        launch: Whether a server is started.
+        keep_deployed: Whether a version that a deployment has chosen stays, where the bundle served from here before.
+        target: What the user says of the server; the rest is read from its installation.
+        triton: The `tritonserver` program; `None` to look for one.
+        host: Address to listen on.
+        http_port: Port of HTTP.
+        grpc_port: Port of gRPC.
+        metrics_port: Port of the Prometheus metrics; 0 for none.
+        threads: Cores for the extractor; `None` for all.
+        startup_timeout: Seconds to wait for the first answer.
+        log: Log file of the server; `None` for one in the cache.
+    """
+
+    bundle: Path | None
+    repository: str = "triton_repo"
+    stages: StageRequest = dataclasses.field(default_factory=StageRequest)
+    launch: bool = False
+    keep_deployed: bool = False
+    target: Target = dataclasses.field(default_factory=Target)
+    triton: Path | None = None
+    host: str = "127.0.0.1"
+    http_port: int = DEFAULT_HTTP_PORT
+    grpc_port: int = DEFAULT_GRPC_PORT
+    metrics_port: int = DEFAULT_METRICS_PORT
+    threads: int | None = None
+    startup_timeout: float = 60.0
+    log: Path | None = None
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Ports by name, none where no server is started."""
+        ports = {"http": self.http_port, "grpc": self.grpc_port, "metrics": self.metrics_port}
+        return ports if self.launch else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A repository that is ready to be served.
+
+    Attributes:
+        repository: The repository.
+        name: What messages call it.
+        formats: The format of each stage, by stage.
+        checks: What the preflight has found, a line each.
+        server: The server, not started yet; `None` where none was asked for.
+    """
+
+    repository: Repository
+    name: str
+    formats: dict[str, str]
+    checks: tuple[str, ...]
+    server: TritonServer | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "repository": self.name,
+            "version": self.repository.version,
+            "models": list(self.repository.models),
+            "backend": self.repository.backend,
+            "backends": list(self.repository.backends),
+            "formats": self.formats,
+            "checks": list(self.checks),
+        }
+
+
+def prepare_serving(request: ServeRequest) -> Served:
+    """Fills the repository, where there is a bundle, and makes the server, where one is asked for.
+
+    Raises:
+        BundleError: The bundle is damaged, or does not hold a format.
+        RepositoryError: Something would go wrong, or the repository cannot be written; nothing has changed then.
+        ServerError: There is no Triton server.
+    """
+    if request.bundle is None and not request.launch:
+        raise RepositoryError(
+            "there is no BUNDLE to fill the repository with", "name one, or start the repository as it stands: --launch"
+        )
+    bundle = None if request.bundle is None else Bundle(request.bundle)
+    needs_install = request.launch or request.triton is not None or request.stages.backend == "auto"
+    install = find_install(request.triton) if needs_install else None
+    target = find_target(
+        install,
+        capabilities=request.target.capabilities,
+        tensorrt=request.target.tensorrt,
+        onnxruntime=request.target.onnxruntime,
+    )
+    surroundings = Surroundings(target, install, request.host, request.ports)
+    with open_place(request.repository) as place:
+        repository, checks = _fill(bundle, place, request, surroundings)
+        formats = Deployments(place.root).formats()
+        if request.launch:
+            ensure_control_key(place.root)
+    repository = dataclasses.replace(repository, address=place.address)
+    say(
+        f"repository: {request.repository}, version {repository.version}, backend {', '.join(repository.backends)}, "
+        f"models {', '.join(repository.models)}"
+    )
+    server = None
+    if request.launch:
+        server = TritonServer(
+            repository,
+            install=install,
+            host=request.host,
+            http_port=request.http_port,
+            grpc_port=request.grpc_port,
+            metrics_port=request.metrics_port or None,
+            log_file=request.log,
+            startup_timeout=request.startup_timeout,
+            threads=request.threads,
+        )
+        say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
+    return Served(repository, place.name, formats, checks, server)
+
+
+def _fill(
+    bundle: Bundle | None, place: Place, request: ServeRequest, surroundings: Surroundings
+) -> tuple[Repository, tuple[str, ...]]:
+    if bundle is None or keeps_deployed(place.root, place.name, bundle, allowed=request.keep_deployed):
+        say(f"repository: {place.name} is served as it stands")
+        return standing_repository(place.root, place.name), ()
+    plan = plan_serving(bundle, place.root, request.stages, surroundings)
+    checks = check_plan(plan, place.root, surroundings, lambda check: say(f"preflight: {check}"))
+    return write_plan(plan, place.root), tuple(map(str, checks))
