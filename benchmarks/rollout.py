@@ -33,7 +33,6 @@ from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.runtimes.registry import open_artifact
-from vdeploy.triton.client.control_key import control_key
 from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.deployment.deploy import deploy, rollback
@@ -295,7 +294,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, object
         watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": WATCH_SECONDS})
         watcher.start()
         try:
-            with Control(server.url, timeout_seconds=30.0, key=control_key(repository.root)) as control:
+            with Control(server.url, timeout_seconds=30.0) as control:
                 with Clients(server.url, clips, expected, options.clients) as clients:
                     changes = change_versions(
                         bundles,

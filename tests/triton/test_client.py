@@ -22,7 +22,7 @@ from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.scorer import Scorer
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.control_key import control_key, key_headers
+from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.install import TritonInstall
@@ -149,6 +149,7 @@ def test_a_server_in_trouble(repository: Repository, install: TritonInstall, por
         TritonServer(repository, install=install, log_file=log, **ports.as_arguments()) as server,
         TritonScorer(server.url) as scorer,
         triton.InferenceServerClient(server.url) as admin,
+        Control(server.url) as control,
     ):
         kill_stub(repository, EXTRACTOR_MODEL, signal.SIGSTOP)
         tensor = triton.InferInput("frames", frames.shape, "UINT8")
@@ -164,7 +165,7 @@ def test_a_server_in_trouble(repository: Repository, install: TritonInstall, por
         kill_stub(repository, EXTRACTOR_MODEL)
         with pytest.raises(ClientError, match=r"could not answer: .*is not healthy.*look at the server's log"):
             scorer.score(frames)
-        admin.unload_model(ENSEMBLE_MODEL, headers=key_headers(control_key(repository.root)))
+        control.unload(ENSEMBLE_MODEL)
         with pytest.raises(ClientError, match=f"does not serve the model {ENSEMBLE_MODEL}"):
             scorer.score(frames)
         with pytest.raises(ClientError, match=rf"does not serve the model {ENSEMBLE_MODEL}.*vdeploy serve BUNDLE"):

@@ -32,7 +32,6 @@ from vdeploy.core.errors import ClientError, RepositoryError, RolloutError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.control_key import VARIABLE, control_key
 from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.journal import Deployments
@@ -66,7 +65,6 @@ class Site:
             self.server.url,
             timeout_seconds=self.timeout,
             log_file=self.server.log_file,
-            key=control_key(self.root),
         )
 
     def deploy(self, seed: int, golden: GoldenClips | None = None, root: Path | None = None) -> Deployed:
@@ -389,8 +387,7 @@ class TestServersThatBreak:
         assert Deployments(site.root).versions() == [1]
         assert site.answers(0)
 
-    def test_an_empty_server(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(VARIABLE, str(control_key(site.root)))
+    def test_an_empty_server(self, site: Site) -> None:
         with site.control() as control:
             for model in reversed(MODELS):
                 control.unload(model)

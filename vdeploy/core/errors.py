@@ -8,6 +8,7 @@
     ├── RecipeError        a training recipe is wrong
     ├── RunError           a run folder is missing, foreign, unfinished or damaged
     ├── StudyError         an experiment or a distributed extraction cannot be made or continued
+    ├── LockedError        another process writes the same folder
     ├── MissingExtraError  an optional part of the package is not installed
     └── DeployError
         ├── BenchmarkError   a benchmark cannot be made, or its file cannot be read
@@ -45,6 +46,7 @@ __all__ = [
     "ExportError",
     "FeatureStoreError",
     "GatewayError",
+    "LockedError",
     "MissingExtraError",
     "ParityError",
     "RecipeError",
@@ -117,6 +119,10 @@ class RunError(UserError):
 
 class StudyError(UserError):
     """A comparison, a search or a distributed extraction cannot be made or continued."""
+
+
+class LockedError(UserError):
+    """Another process writes the same folder."""
 
 
 class MissingExtraError(UserError):

@@ -25,11 +25,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("served") / "bundle")
 
 
-def server_of(bundle: Bundle, install: TritonInstall, folder: Path) -> TritonServer:
-    http, grpc = free_ports(2)
+def server_of(bundle: Bundle, install: TritonInstall, folder: Path, *, shared_memory: bool = True) -> TritonServer:
+    (grpc,) = free_ports(1)
     repository = write_repository(bundle, folder / "triton_repo")
     log = folder / "server.log"
-    return TritonServer(repository, install=install, http_port=http, grpc_port=grpc, metrics_port=None, log_file=log)
+    return TritonServer(
+        repository,
+        install=install,
+        grpc_port=grpc,
+        metrics_port=None,
+        log_file=log,
+        shared_memory=shared_memory,
+    )
 
 
 @pytest.fixture(scope="session")

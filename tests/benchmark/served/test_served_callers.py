@@ -22,8 +22,6 @@ from vdeploy.benchmark.served.callers import open_callers
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import difference, server_times
 from vdeploy.core.errors import ClientError
-from vdeploy.triton.client.control_key import server_options
-from vdeploy.triton.server import launch
 from vdeploy.triton.server.process_group import new_region_prefix
 from vdeploy.triton.server.reaper import SHARED_MEMORY
 
@@ -128,11 +126,9 @@ def test_memory_that_is_not_there_is_told_before_it_is_used(server):
     assert not list(SHARED_MEMORY.glob(f"vdeploy-{os.getpid()}-*-client"))
 
 
-def test_a_server_that_takes_no_shared_memory_and_one_that_ends(install, bundle, tmp_path, monkeypatch):
-    """Its shared memory interface wants a key that no client of ours has."""
-    more = "--grpc-restricted-protocol=shared-memory:key=secret"
-    monkeypatch.setattr(launch, "server_options", lambda key, host: [*server_options(key, host), more])
-    with server_of(bundle, install, tmp_path) as server:
+def test_a_server_that_takes_no_shared_memory_and_one_that_ends(install, bundle, tmp_path):
+    """Its shared memory interface wants a key that no client has."""
+    with server_of(bundle, install, tmp_path, shared_memory=False) as server:
         with pytest.raises(Refused, match=r"takes no shared memory of clients \(.*--allow-client-shm=true"):
             RowProcess(job(bundle, server.url, transport="shared memory"))
         release_dead_regions(server.url)

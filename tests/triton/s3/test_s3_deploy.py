@@ -25,10 +25,9 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.control_key import VARIABLE, control_key
 from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.deployment.deploy import deploy
-from vdeploy.triton.deployment.location import look_at_place, open_place
+from vdeploy.triton.deployment.location import open_place
 from vdeploy.triton.names import ENSEMBLE_MODEL
 from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.repository.version_policy import pinned_version
@@ -123,15 +122,13 @@ def test_wrong_answers_never_serve(site: Site) -> None:
     with (
         pytest.raises(RolloutError, match=rf"a golden clip wrongly: .*; version {before} serves as before"),
         open_place(site.store.url) as place,
-        Control(site.url, key=control_key(place.root), before_load=place.publish) as control,
+        Control(site.url, before_load=place.publish) as control,
     ):
         deploy(plan_deployment(site.bundles[1], place.root), control, place.root, wrong, name=place.name)
     assert site.serving() == before
 
 
-def test_a_server_that_reads_another_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    with look_at_place(site.store.url) as root:
-        monkeypatch.setenv(VARIABLE, str(control_key(root)))
+def test_a_server_that_reads_another_place(site: Site) -> None:
     elsewhere = f"{site.store.url}/elsewhere"
     command = site.command("deploy", site.bundles[1].root, repository=elsewhere)
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -56,7 +56,8 @@ class ClientRegion:
         except triton.InferenceServerException as error:
             raise ClientError(
                 f"{url} takes no shared memory of clients ({_one_line(error)})",
-                "measure on the server's machine, and let it: newer ones want --allow-client-shm=true",
+                "measure on the server's machine, and allow it there: vdeploy serve --shared-memory, or "
+                "--allow-client-shm=true for a newer tritonserver",
             ) from error
         finally:
             file.unlink(missing_ok=True)

@@ -80,15 +80,15 @@ def start_server(bundle: Bundle, way: Way, install: TritonInstall, threads: int)
         repository = write_repository(
             bundle, root, backend="auto", install=install, extractor=way.format, classifier=way.format
         )
-        http, grpc = free_ports(2)
+        (grpc,) = free_ports(1)
         with TritonServer(
             repository,
             install=install,
-            http_port=http,
             grpc_port=grpc,
             metrics_port=None,
             log_file=log,
             threads=threads,
+            shared_memory=True,
         ) as server:
             yield Target(server.url, way)
 

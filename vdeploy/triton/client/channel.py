@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tritonclient.grpc as triton
 
+from vdeploy.triton.client.listeners import is_loopback
+
 __all__ = ["connect"]
 
 _CHANNEL = [
@@ -16,5 +18,6 @@ _CHANNEL = [
 
 
 def connect(url: str) -> triton.InferenceServerClient:
-    """A client of the server at `HOST:PORT`, whether or not one is there yet."""
-    return triton.InferenceServerClient(url, channel_args=_CHANNEL)
+    """A client of the server at `HOST:PORT`, whether or not one is there yet; no proxy leads to this machine itself."""
+    own = [("grpc.enable_http_proxy", 0)] if is_loopback(url.rpartition(":")[0]) else []
+    return triton.InferenceServerClient(url, channel_args=[*_CHANNEL, *own])

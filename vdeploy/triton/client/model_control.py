@@ -16,7 +16,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.core.errors import AccessError, ClientError, RolloutError
 from vdeploy.triton.client.channel import connect
-from vdeploy.triton.client.control_key import VARIABLE, key_headers
+from vdeploy.triton.client.control_routes import CONTROL_KEY_VARIABLE, ControlRoute, open_route
 from vdeploy.triton.client.server_log import reason_in
 from vdeploy.triton.client.stream import new_stream_id
 from vdeploy.triton.names import ENSEMBLE_MODEL, MISSING
@@ -50,11 +50,11 @@ class Control:
         url: `HOST:PORT`.
         timeout_seconds: How long a load may take.
         log_file: The server's log, where it can be read; it tells reasons that Triton's answers leave out.
-        key: The secret of its model control; see `vdeploy.triton.client.control_key`.
         before_load: Is called before Triton is asked to read a model's folder, to have it see what is there.
 
     Raises:
         ClientError: No Triton answers there.
+        AccessError: The environment holds a key, and the server has not proven that it may have it.
     """
 
     def __init__(
@@ -63,17 +63,18 @@ class Control:
         *,
         timeout_seconds: float = 120.0,
         log_file: Path | None = None,
-        key: str | None = None,
         before_load: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = url
-        self._headers = key_headers(key)
         self.timeout_seconds = timeout_seconds
         self._log_file = log_file
         self._before_load = before_load
         self._client = connect(url)
         try:
-            self._client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
+            self._route: ControlRoute = open_route(self._client, url, CALL_TIMEOUT_SECONDS)
+        except AccessError:
+            self.close()
+            raise
         except triton.InferenceServerException as error:
             self.close()
             raise ClientError(
@@ -137,7 +138,7 @@ class Control:
         """
         self._before_load()
         try:
-            self._client.load_model(model, headers=self._headers, client_timeout=self.timeout_seconds)
+            self._route.load(model, self.timeout_seconds)
         except triton.InferenceServerException as error:
             raise RolloutError(f"{model} cannot be loaded: {self._reason(error)}") from error
 
@@ -148,7 +149,7 @@ class Control:
             RolloutError: It fails, or takes too long.
         """
         try:
-            self._client.unload_model(model, headers=self._headers, client_timeout=CALL_TIMEOUT_SECONDS)
+            self._route.unload(model, CALL_TIMEOUT_SECONDS)
         except triton.InferenceServerException as error:
             raise RolloutError(f"{model} cannot be unloaded: {self._reason(error)}") from error
 
@@ -162,12 +163,12 @@ class Control:
             ClientError: The server does not answer.
         """
         try:
-            index = self._client.get_model_repository_index(headers=self._headers, client_timeout=CALL_TIMEOUT_SECONDS)
+            index = self._route.index(CALL_TIMEOUT_SECONDS)
         except triton.InferenceServerException as error:
             raise self._silence(error) from error
         return {
-            int(entry.version): "UNLOADED" if entry.reason == "unloaded" else str(entry.state)
-            for entry in index.models
+            int(entry.version): "UNLOADED" if entry.reason == "unloaded" else entry.state
+            for entry in index
             if entry.name == model and entry.version
         }
 
@@ -220,8 +221,8 @@ class Control:
     def _silence(self, error: Any) -> ClientError:
         if _RESTRICTED in str(error.message()):
             return AccessError(
-                f"{self.url} lets only those control its models who know its key",
-                f"give the repository that it serves with --repo, or set {VARIABLE}",
+                f"{self.url} lets only the user who runs it control its models, and only on its own machine",
+                f"run the command there as that user, or set {CONTROL_KEY_VARIABLE} where the server has a key",
             )
         return ClientError(f"{self.url} does not answer ({error.message()})", "look at the server's log")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.progress import say
 from vdeploy.inference.golden_clips import golden_clips_of
-from vdeploy.triton.client.control_key import control_key
 from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.location import Place, look_at_place, open_place
@@ -47,7 +46,6 @@ class RunningServer:
             self.url,
             timeout_seconds=self.timeout_seconds,
             log_file=self.log,
-            key=control_key(place.root),
             before_load=place.publish,
         )
 
@@ -105,6 +103,6 @@ def read_server_status(url: str, repository: str | None) -> Status:
     """
     with (
         look_at_place(repository) if repository else contextlib.nullcontext() as root,
-        Control(url, key=control_key(root)) as control,
+        Control(url) as control,
     ):
         return read_status(control, root)

@@ -9,7 +9,6 @@ from typing import Any
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.progress import say
-from vdeploy.triton.client.control_key import ensure_control_key
 from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.deployment.location import Place, open_place
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT
@@ -124,8 +123,6 @@ def prepare_serving(request: ServeRequest) -> Served:
     with open_place(request.repository) as place:
         repository, checks = _fill(bundle, place, request, surroundings)
         formats = Deployments(place.root).formats()
-        if request.launch:
-            ensure_control_key(place.root)
     repository = dataclasses.replace(repository, address=place.address)
     say(
         f"repository: {request.repository}, version {repository.version}, backend {', '.join(repository.backends)}, "

@@ -44,6 +44,8 @@ __all__ = ["Deployments", "Pending", "Record"]
 
 _RECORD = "record.json"
 _PENDING = "pending.json"
+_OLD_KEY = "control-key"
+"""The key of the model control, which 0.1 kept in the repository."""
 LOOK_SECONDS = 0.02
 _REMEDY = "make the folder writable and free some space"
 
@@ -115,6 +117,7 @@ class Deployments:
         """
         with one_line_errors(self.root, _REMEDY):
             self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / _OLD_KEY).unlink(missing_ok=True)
             lock = (self._folder / "lock").open("a")
         with lock, one_line_errors(self.root, _REMEDY):
             if not _take(lock):

@@ -16,7 +16,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.core.errors import ServerError
 from vdeploy.triton.client.channel import connect
-from vdeploy.triton.client.control_key import key_headers
+from vdeploy.triton.client.control_routes import ControlRoute
 from vdeploy.triton.client.server_log import reason_in
 from vdeploy.triton.client.stream import new_stream_id
 from vdeploy.triton.deployment.journal import Deployments
@@ -24,14 +24,20 @@ from vdeploy.triton.names import STREAM_MODELS
 from vdeploy.triton.repository.model_set import WITH_STREAMS, layout_of
 from vdeploy.triton.repository.repository import Repository
 
-__all__ = ["Health"]
+__all__ = ["Health", "UnresponsiveError"]
 
 CALL_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.05
 SECOND_LOOK_SECONDS = 0.5
 
+DEADLINE = "StatusCode.DEADLINE_EXCEEDED"
+
 FULL_BATCHES = 4
 """How many full batches may be in front of an inference before a stage that answers nobody counts as dead."""
+
+
+class UnresponsiveError(ServerError):
+    """A server that runs does not answer in time."""
 
 
 class _Counts(NamedTuple):
@@ -48,17 +54,17 @@ class Health:
         log_file: Its output, quoted in errors.
         timeout_seconds: How long an inference or a load may take; longer where the first inference shows that this
             machine is slow.
-        key: The secret of its model control.
+        control: Loads and unloads its models.
     """
 
     def __init__(
-        self, repository: Repository, url: str, log_file: Path, timeout_seconds: float, key: str | None = None
+        self, repository: Repository, url: str, log_file: Path, timeout_seconds: float, control: ControlRoute
     ) -> None:
         self._repository = repository
         self._url = url
         self._log_file = log_file
         self._timeout = timeout_seconds
-        self._headers = key_headers(key)
+        self._control = control
         self._counts: dict[str, _Counts] = {}
 
     def check_ensemble(self, timeout_seconds: float) -> None:
@@ -76,7 +82,7 @@ class Health:
                     patience = FULL_BATCHES * self._repository.max_batch_size() * (time.monotonic() - started)
                     self._timeout = max(self._timeout, patience)
             except triton.InferenceServerException as error:
-                if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+                if error.status() == DEADLINE:
                     raise TimeoutError from error
                 raise self._error(f"{model} fails: {error.message()}") from error
 
@@ -91,6 +97,7 @@ class Health:
             The stages that were dead and answer again.
 
         Raises:
+            UnresponsiveError: The server runs, but does not answer in time.
             ServerError: The server does not answer, or a stage stays dead.
         """
         deployments = Deployments(self._repository.root)
@@ -101,6 +108,14 @@ class Health:
                 return ()
             raise
 
+    def is_live(self, timeout_seconds: float) -> bool:
+        """Whether the server answers at all."""
+        with self._client() as client:
+            try:
+                return bool(client.is_server_live(client_timeout=timeout_seconds))
+            except triton.InferenceServerException:
+                return False
+
     def _heal(self) -> tuple[str, ...]:
         with self._client() as client:
             try:
@@ -110,9 +125,12 @@ class Health:
                     self._reload(client, model)
                 for model in self._watched(WITH_STREAMS.ensembles):
                     if not client.is_model_ready(model, client_timeout=CALL_TIMEOUT_SECONDS):
-                        self._load(client, model)
+                        self._load(model)
             except triton.InferenceServerException as error:
-                raise self._error(f"Triton does not answer any more: {error.message()}") from error
+                message = f"Triton does not answer any more: {error.message()}"
+                if error.status() == DEADLINE:
+                    raise UnresponsiveError(message, f"its log is {self._log_file}") from error
+                raise self._error(message) from error
             return dead
 
     def _watched(self, models: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,7 +166,7 @@ class Health:
             try:
                 self._infer(client, model, self._timeout)
             except triton.InferenceServerException as error:
-                if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+                if error.status() == DEADLINE:
                     return False
                 time.sleep(pause)
             else:
@@ -167,19 +185,19 @@ class Health:
 
     def _reload(self, client: Any, model: str) -> None:
         with contextlib.suppress(triton.InferenceServerException):
-            client.unload_model(model, headers=self._headers, client_timeout=CALL_TIMEOUT_SECONDS)
+            self._control.unload(model, CALL_TIMEOUT_SECONDS)
         deadline = time.monotonic() + CALL_TIMEOUT_SECONDS
         while client.is_model_ready(model, client_timeout=CALL_TIMEOUT_SECONDS) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        self._load(client, model)
+        self._load(model)
         try:
             self._infer(client, model, self._timeout)
         except triton.InferenceServerException as error:
             raise self._error(f"{model} has died, and loading it again did not help: {error.message()}") from error
 
-    def _load(self, client: Any, model: str) -> None:
+    def _load(self, model: str) -> None:
         try:
-            client.load_model(model, headers=self._headers, client_timeout=self._timeout)
+            self._control.load(model, self._timeout)
         except triton.InferenceServerException as error:
             reason = reason_in(self._log_file) or error.message()
             raise self._error(f"{model} has died and cannot be loaded again: {reason}") from error

@@ -1,22 +1,24 @@
-"""How `tritonserver` is called: its backends, its environment, its command line, and what a process of it leaves."""
+"""The command line, environment and backends of `tritonserver`, and the cleanup after its process."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from vdeploy.core.errors import ServerError
-from vdeploy.triton.client.control_key import server_options
+from vdeploy.triton.client.control_routes import CONTROL_KEY_VARIABLE, KEY_NAME
 from vdeploy.triton.names import THREADS_VARIABLE
 from vdeploy.triton.repository.model_set import layout_of
 from vdeploy.triton.repository.path_rules import refuse_unusable_path
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.ports import grpc_address, http_address
 from vdeploy.triton.server.process_group import end_group, new_region_prefix, spawn
 from vdeploy.triton.server.python_backend import assemble_python_backend
 from vdeploy.triton.server.reaper import remove_regions
@@ -27,6 +29,15 @@ EXIT_TIMEOUT_SECONDS = 2
 """How long Triton may wait for requests, and for idle connections, which it cannot tell apart from them."""
 STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 3
 
+VISIBLE_KEY_VARIABLE = "VDEPLOY_VISIBLE_KEY"
+"""Environment variable that, as `1`, allows the key to stand in the process list where it cannot be hidden."""
+
+_RESTRICTED = ("model-repository", "trace", "logging")
+"""Triton's interfaces that change the server; inference, health, metadata and statistics stay open."""
+
+_SHARED_MEMORY = "shared-memory"
+"""The interface by which a client has tensors read from, and written to, memory of this machine."""
+
 
 @dataclasses.dataclass
 class Launch:
@@ -34,11 +45,13 @@ class Launch:
 
     Attributes:
         repository: What it serves.
-        host: Address to listen on.
+        host: Address to listen on, a number.
         ports: By what they are for: `http`, `grpc`, `metrics`; 0 turns one off.
         log_file: Takes its output.
         threads: Cores for the extractor; `None` for all that this process may use.
-        key: The secret of its model control.
+        server_id: Name in its metadata.
+        shared_memory: Whether clients may register shared memory.
+        key: The key of its restricted interfaces, drawn for each process, unless the environment holds one.
         process: The running one; `None` before the first and after `end`.
     """
 
@@ -47,7 +60,9 @@ class Launch:
     ports: Mapping[str, int]
     log_file: Path
     threads: int | None
-    key: str
+    server_id: str
+    shared_memory: bool = False
+    key: str = dataclasses.field(default="", init=False)
     process: subprocess.Popen[bytes] | None = dataclasses.field(default=None, init=False)
     _regions: str = dataclasses.field(default_factory=new_region_prefix, init=False)
     _cleanup: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack, init=False)
@@ -66,8 +81,12 @@ class Launch:
         try:
             scratch = self._scratch_for(install)
             backends, environment = self._prepare(install, scratch)
+            self.key = os.environ.get(CONTROL_KEY_VARIABLE) or secrets.token_urlsafe(24)
+            command, restrictions = self._command(install, backends), self._restrictions()
+            is_visible = os.environ.get(VISIBLE_KEY_VARIABLE) == "1"
             self.process = spawn(
-                self._command(install, backends),
+                [*command, *restrictions] if is_visible else command,
+                hidden=() if is_visible else restrictions,
                 environment=environment,
                 log=self.log_file,
                 region_prefix=self._regions,
@@ -104,7 +123,7 @@ class Launch:
                     f"the Triton server of {install.origin} has no {backend} backend",
                     "choose another with --backend, or another server",
                 )
-        environment = dict(os.environ)
+        environment = {name: value for name, value in os.environ.items() if name != CONTROL_KEY_VARIABLE}
         if self.threads is not None:
             environment[THREADS_VARIABLE] = str(self.threads)
         if scratch is None:
@@ -124,13 +143,14 @@ class Launch:
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
-            *server_options(self.key, self.host),
+            f"--id={self.server_id}",
         ]
         if self.repository.takes_turns:
             command.append("--rate-limit=execution_count")
         for name, port in self.ports.items():
             if port:
-                command += [f"--{name}-address={self.host}", f"--{name}-port={port}"]
+                address = grpc_address(self.host) if name == "grpc" else http_address(self.host)
+                command += [f"--{name}-address={address}", f"--{name}-port={port}"]
             else:
                 command.append(f"--allow-{name}=false")
         if self.ports["metrics"]:
@@ -138,3 +158,11 @@ class Launch:
         if not Path("/dev/nvidiactl").exists():
             command.append("--allow-gpu-metrics=false")
         return command
+
+    def _restrictions(self) -> list[str]:
+        """Options that keep all who do not know the key away from what changes the server."""
+        interfaces = ",".join((*_RESTRICTED, *(() if self.shared_memory else (_SHARED_MEMORY,))))
+        options = [f"--grpc-restricted-protocol={interfaces}:{KEY_NAME}={self.key}"]
+        if self.ports["http"]:
+            options.append(f"--http-restricted-api={interfaces}:{KEY_NAME}={self.key}")
+        return options

@@ -1,17 +1,49 @@
-"""Where a server could listen."""
+"""Addresses and ports to listen on."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import ipaddress
 import random
 import socket
 from collections.abc import Mapping
 
 from vdeploy.core.errors import ServerError
 
-__all__ = ["check_ports", "free_ports"]
+__all__ = ["check_ports", "free_ports", "grpc_address", "http_address", "resolve_host"]
 
 _CANDIDATES = range(20_000, 32_768)
+
+
+def resolve_host(host: str) -> str:
+    """The numeric address of a host name, IPv4 where it has both; a numeric address as it is, without brackets.
+
+    Triton takes names for numbers, and binds to 255.255.255.255.
+
+    Raises:
+        ServerError: The name has no address.
+    """
+    bare = host.strip("[]")
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(bare))
+    try:
+        found = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ServerError(
+            f"--host {host!r} has no address ({error})", "give an address of this machine, such as 127.0.0.1"
+        ) from error
+    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+
+
+def grpc_address(host: str) -> str:
+    """A numeric address as Triton's `--grpc-address` takes it."""
+    return f"[{host}]" if ":" in host else host
+
+
+def http_address(host: str) -> str:
+    """A numeric address as Triton's `--http-address` and `--metrics-address` take it."""
+    return f"ipv6:{host}" if ":" in host else host
 
 
 def check_ports(host: str, ports: Mapping[str, int]) -> None:
@@ -33,6 +65,10 @@ def check_ports(host: str, ports: Mapping[str, int]) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise ServerError(
+                    f"{host} is no address of this machine", "choose another with --host, such as 127.0.0.1"
+                ) from error
             raise ServerError(
                 f"port {port} of {host} cannot be taken for {name} ({error.strerror or error})",
                 f"stop what listens there, or choose another with --{name}-port",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vdeploy.triton.server import reaper
-from vdeploy.triton.server.reaper import SHARED_MEMORY
+from vdeploy.triton.server.reaper import HIDDEN_ARGUMENT, SHARED_MEMORY
 
 __all__ = ["end_group", "is_stale_region", "new_region_prefix", "remove_stale_regions", "spawn"]
 
@@ -30,8 +30,9 @@ def spawn(
     log: Path,
     region_prefix: str,
     scratch: Path | None = None,
+    hidden: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts a server under a guardian, in a process group of its own that does not outlive this process.
+    """Starts a server under a reaper, in a dedicated process group that does not outlive this process.
 
     Args:
         command: The program's absolute path and its arguments.
@@ -39,18 +40,21 @@ def spawn(
         log: The file that takes its output, begun anew.
         region_prefix: With what the names of its shared memory regions begin.
         scratch: A folder that goes with the server when this process is killed; else it is the caller's to remove.
+        hidden: More arguments, which no other user may see in the list of processes.
 
     Returns:
-        The guardian, leader of the group; it ends when the server does, by the same signal where one ended that.
+        The reaper, leader of the group; it ends when the server does, by the same signal where one ended that.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    secrets = {f"{HIDDEN_ARGUMENT}{index}": argument for index, argument in enumerate(hidden)}
+    program = [*command, *secrets]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", reaper.__file__, str(os.getpid()), region_prefix, str(scratch or ""), *command],
+            [sys.executable, "-I", reaper.__file__, str(os.getpid()), region_prefix, str(scratch or ""), *program],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=dict(environment),
+            env=dict(environment) | secrets,
             start_new_session=True,
         )
 

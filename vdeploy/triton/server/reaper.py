@@ -1,13 +1,18 @@
-"""Stands between a supervisor and its server, and takes the server along when the supervisor dies.
+"""Run a server for its supervisor, hide its secret arguments, and end it when the supervisor dies.
 
     python reaper.py SUPERVISOR_PID REGION_PREFIX SCRATCH PROGRAM [ARGUMENT ...]
 
-A killed supervisor can clean nothing up, and a Triton stub may outlive a killed Triton. So this small program, the
-leader of the server's process group, waits for either end: it ends as the server ended, or it removes the server's
-shared memory and temporary files and kills the whole group. It imports the standard library alone.
+A killed supervisor cannot clean up, and a Triton stub may outlive a killed Triton. So this small program, the leader of
+the server's process group, waits for either end: it ends as the server ended, or it removes the server's shared memory
+and temporary files and kills the whole group. It imports the standard library alone.
+
+Every user of a machine may read the arguments of every process. An argument that is the name of an environment
+variable with the prefix `HIDDEN_ARGUMENT` therefore stays that name in the process list, while the program itself is
+given the variable's value: between the program's start and its first instruction, the pointer to the argument is
+changed to point at the environment, which the kernel shows to the same user alone.
 
 Triton prints its stack when it crashes, and then ends. Where another of its threads holds a lock that the printing
-needs, it goes on instead, with one thread less and deaf to SIGTERM; then the guardian ends it.
+needs, it goes on instead, with one thread less and deaf to SIGTERM; then the reaper ends it.
 """
 
 from __future__ import annotations
@@ -15,25 +20,52 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 import re
 import resource
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["main", "remove_regions"]
+__all__ = ["HIDDEN_ARGUMENT", "main", "remove_regions"]
+
+HIDDEN_ARGUMENT = "VDEPLOY_HIDDEN_ARGUMENT_"
+"""Prefix of the environment variables that hold hidden arguments."""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where the kernel keeps POSIX shared memory
 POLL_SECONDS = 0.2
 CRASH_SECONDS = 2.0
-"""How long a server may take to end, once it has told that it crashes."""
-PR_SET_PDEATHSIG = 1
+"""How long a server may take to end once it has printed that it crashes."""
 
+PR_SET_PDEATHSIG = 1
+PTRACE_TRACEME = 0
+PTRACE_DETACH = 17
+UNTRACEABLE = 117
+"""Exit code of a child that may not be traced."""
+
+PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
+SECCOMP_MODE_FILTER = 2
+SECCOMP_RET_SUCCESS = 0x0005_0000
+SECCOMP_RET_ALLOW = 0x7FFF_0000
+BPF_LOAD = 0x20
+BPF_JUMP_IF_EQUAL = 0x15
+BPF_RETURN = 0x06
+
+_FCHMOD = {"x86_64": (0xC000_003E, 91), "aarch64": (0xC000_00B7, 52)}
+"""Number of the architecture, and of fchmod(2) on it."""
+
+_BPF_STEP = struct.Struct("@HBBI")
 _CRASH = re.compile(rb"^Signal \((6|11)\) received", re.MULTILINE)
+_WORD = struct.Struct("@Q")
+_STACK_FIELD = 28
+"""Field of `/proc/PID/stat` with the address of the initial stack: argument count, arguments, environment."""
 
 
 def main(arguments: list[str]) -> None:
@@ -45,7 +77,7 @@ def main(arguments: list[str]) -> None:
     """
     supervisor, prefix, scratch, *command = arguments
     try:
-        server = subprocess.Popen(command, preexec_fn=_die_with_guardian)  # noqa: PLW1509  there are no threads here
+        server = _start(command)
     except OSError as error:
         sys.exit(f"error: {command[0]} cannot be run: {error.strerror}")
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
@@ -69,6 +101,82 @@ def remove_regions(prefix: str) -> None:
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             region.unlink()
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    """Starts the program, stopped before its first instruction while arguments are to be hidden."""
+    hides = any(argument.startswith(HIDDEN_ARGUMENT) for argument in command)
+    server = subprocess.Popen(command, preexec_fn=_trace_me if hides else _prepare)  # noqa: PLW1509  no threads here
+    if not hides:
+        return server
+    _, status = os.waitpid(server.pid, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        server.returncode = os.waitstatus_to_exitcode(status)
+        if server.returncode == UNTRACEABLE:
+            sys.exit(_cannot_hide())
+        return server
+    try:
+        _hide_arguments(server.pid)
+    except OSError:
+        server.kill()
+        server.wait()
+        sys.exit(_cannot_hide())
+    _libc().ptrace(PTRACE_DETACH, server.pid, None, None)
+    return server
+
+
+def _hide_arguments(process: int) -> None:
+    """Points the arguments of a stopped program that are names of environment variables at their values.
+
+    The program's own list of variables is made to lack them, so that what it starts does not inherit them.
+    """
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    stack = int(fields[_STACK_FIELD - 3])
+    with Path(f"/proc/{process}/mem").open("r+b", buffering=0) as memory:
+        count = _word(memory, stack)
+        arguments = range(stack + 8, stack + 8 * (1 + count), 8)
+        variable = stack + 8 * (count + 2)
+        first, values = _word(memory, variable), {}
+        while address := _word(memory, variable):
+            name, _, _ = _string(memory, address).partition(b"=")
+            if name.startswith(HIDDEN_ARGUMENT.encode()):
+                values[name] = address + len(name) + 1
+                _write_word(memory, variable, first)  # twice the first variable; the list keeps its length
+            variable += 8
+        for argument in arguments:
+            if address := values.get(_string(memory, _word(memory, argument)), 0):
+                _write_word(memory, argument, address)
+
+
+def _word(memory: BinaryIO, address: int) -> int:
+    memory.seek(address)
+    return int(_WORD.unpack(memory.read(_WORD.size))[0])
+
+
+def _write_word(memory: BinaryIO, address: int, value: int) -> None:
+    memory.seek(address)
+    memory.write(_WORD.pack(value))
+
+
+def _string(memory: BinaryIO, address: int) -> bytes:
+    text = b""
+    while b"\0" not in text:
+        memory.seek(address + len(text))
+        text += memory.read(64)
+    return text.partition(b"\0")[0]
+
+
+def _cannot_hide() -> str:
+    return (
+        "error: this system lets no process trace its own child, so the key of Triton's model control would stand in "
+        "the process list (set kernel.yama.ptrace_scope to 0 or 1, or allow it with VDEPLOY_VISIBLE_KEY=1)"
+    )
+
+
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("steps", ctypes.c_ushort), ("code", ctypes.c_void_p))
 
 
 class _Log:
@@ -111,8 +219,44 @@ def _end_by(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _die_with_guardian() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _prepare() -> None:
+    """Has the child die with this process, and keeps other users out of the shared memory that it makes.
+
+    Boost, by which Triton and its stubs share memory, makes each region readable to everybody by fchmod(2), whatever
+    the umask. So a filter answers that call with success and leaves the mode as it is.
+    """
+    libc = _libc()
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.umask(0o077)
+    architecture, fchmod = _FCHMOD.get(platform.machine(), (0, 0))
+    if not architecture:
+        return
+    steps = (
+        (BPF_LOAD, 0, 0, 4),
+        (BPF_JUMP_IF_EQUAL, 0, 3, architecture),
+        (BPF_LOAD, 0, 0, 0),
+        (BPF_JUMP_IF_EQUAL, 0, 1, fchmod),
+        (BPF_RETURN, 0, 0, SECCOMP_RET_SUCCESS),
+        (BPF_RETURN, 0, 0, SECCOMP_RET_ALLOW),
+    )
+    code = ctypes.create_string_buffer(b"".join(_BPF_STEP.pack(*step) for step in steps))
+    program = _Program(len(steps), ctypes.addressof(code))
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program), 0, 0)
+
+
+def _trace_me() -> None:
+    _prepare()
+    if _libc().ptrace(PTRACE_TRACEME, 0, None, None) != 0:
+        os._exit(UNTRACEABLE)
+
+
+def _libc() -> ctypes.CDLL:
+    library = ctypes.CDLL(None)
+    library.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    library.ptrace.restype = ctypes.c_long
+    library.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+    return library
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""A local Triton server under supervision: checked before, watched during, and cleaned up after."""
+"""A local Triton server under supervision: checked before the start, watched while it runs, cleaned up after."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import signal
 import socket
@@ -15,14 +14,15 @@ from types import TracebackType
 from vdeploy.core.errors import ServerError
 from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import say
-from vdeploy.triton.client.control_key import ensure_control_key
 from vdeploy.triton.client.server_log import reason_in
-from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.repository.repository import Repository
-from vdeploy.triton.server.health import Health
+from vdeploy.triton.server.backoff import Backoff
+from vdeploy.triton.server.control_service import ControlService, LocalRoute
+from vdeploy.triton.server.health import Health, UnresponsiveError
 from vdeploy.triton.server.install import TritonInstall, find_install
 from vdeploy.triton.server.launch import Launch
-from vdeploy.triton.server.ports import check_ports
+from vdeploy.triton.server.ports import check_ports, grpc_address, resolve_host
 from vdeploy.triton.server.process_group import remove_stale_regions
 from vdeploy.triton.server.reaper import CRASH_SECONDS
 
@@ -30,9 +30,8 @@ __all__ = ["TritonServer"]
 
 POLL_SECONDS = 0.05
 
-RESTARTS = 3
-RESTARTS_WITHIN_SECONDS = 600.0
-"""A server that crashes oftener than this is not started again: something is wrong that a restart does not mend."""
+PATIENCE_SECONDS = 30.0
+"""How long a server that runs may not answer before it is killed and started again; it may only be stopped."""
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
 
@@ -46,18 +45,23 @@ class TritonServer:
     Args:
         repository: What to serve.
         install: The server's program; `None` looks for one, and fetches it if need be.
-        host: Address to listen on.
-        http_port: Port of Triton's HTTP interface.
+        host: Address to listen on, or a name that has one.
+        http_port: Port of Triton's HTTP interface; `None` turns it off. Everything of vdeploy uses gRPC, and a request
+            over HTTP can end the Triton of the wheel (CVE-2025-23310).
         grpc_port: Port of its gRPC interface.
         metrics_port: Port of its Prometheus metrics; 0 or `None` turns them off.
-        log_file: Takes the server's output; `None` is a file in the cache, named for the HTTP port. That of a server
+        log_file: Takes the server's output; `None` is a file in the cache, named for the gRPC port. That of a server
             which crashed is kept beside it, as `LOG.crashed`.
         startup_timeout: Seconds until the first answer.
         threads: Cores for the extractor; `None` for all that this process may use.
+        shared_memory: Whether clients may register shared memory; every user of this machine is a client.
+
+    Raises:
+        ServerError: The host's name has no address.
 
     Attributes:
         url: `HOST:PORT` for gRPC clients on this machine.
-        http_port: Port of the HTTP interface.
+        http_port: Port of the HTTP interface, or `None`.
         log_file: The server's output.
         restarts: How often `watch` has started it again.
 
@@ -72,27 +76,32 @@ class TritonServer:
         *,
         install: TritonInstall | None = None,
         host: str = "127.0.0.1",
-        http_port: int = DEFAULT_HTTP_PORT,
+        http_port: int | None = None,
         grpc_port: int = DEFAULT_GRPC_PORT,
         metrics_port: int | None = DEFAULT_METRICS_PORT,
         log_file: Path | None = None,
         startup_timeout: float = 60.0,
         threads: int | None = None,
+        shared_memory: bool = False,
     ) -> None:
         self._repository = repository
         self._install = install
         self._startup_timeout = startup_timeout
-        self._near = _WILDCARDS.get(host, host)
+        address = resolve_host(host)
+        self._near = _WILDCARDS.get(address, address)
         self.http_port = http_port
-        self.url = f"[{self._near}]:{grpc_port}" if ":" in self._near else f"{self._near}:{grpc_port}"
-        self.log_file = log_file or cache_dir() / "triton" / "logs" / f"{http_port}.log"
-        key = ensure_control_key(repository.root)
-        self._health = Health(repository, self.url, self.log_file, startup_timeout, key)
-        ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port or 0}
-        self._launch = Launch(repository, host, ports, self.log_file, threads, key)
+        self.url = f"{grpc_address(self._near)}:{grpc_port}"
+        self.log_file = log_file or cache_dir() / "triton" / "logs" / f"{grpc_port}.log"
+        route = LocalRoute(self.url, lambda: self._launch.key)
+        self._control = ControlService(route)
+        self._health = Health(repository, self.url, self.log_file, startup_timeout, route)
+        ports = {"http": http_port or 0, "grpc": grpc_port, "metrics": metrics_port or 0}
+        self._launch = Launch(
+            repository, address, ports, self.log_file, threads, self._control.server_id, shared_memory
+        )
         self._changing = threading.Lock()
         self._stopping = threading.Event()
-        self._crashes: collections.deque[float] = collections.deque(maxlen=RESTARTS)
+        self._backoff = Backoff()
         self.restarts = 0
 
     @property
@@ -129,6 +138,7 @@ class TritonServer:
             self._stopping.clear()
             self._launch.begin(self._install)
             self._wait_until_ready()
+            self._control.start()
         except BaseException:
             self.stop()
             raise
@@ -136,26 +146,29 @@ class TritonServer:
     def stop(self) -> None:
         """Ends the server and removes whatever it left; does nothing when it is not running."""
         self._stopping.set()
+        self._control.stop()
         with self._changing:
             self._launch.end()
 
     def watch(self, *, interval_seconds: float = 10.0) -> None:
         """Keeps the server alive until `stop` is called from elsewhere.
 
-        A stage that has died is loaded again. A server that a signal has ended, such as a crash of its own or the
-        kernel's for want of memory, is started again, on what the repository says then.
+        A stage that has died is loaded again. A server that a signal has ended, such as a crash or the kernel for want
+        of memory, is started again on what the repository says then; one that runs but does not answer is killed
+        first. Where it crashes again and again, the pauses before the next start grow.
 
         Args:
             interval_seconds: Time between two checks.
 
         Raises:
-            ServerError: The server ended otherwise or crashes again and again, a stage is dead and loading it again
-                did not help, or the start after a crash failed.
+            ServerError: The server ended otherwise, or a stage is dead and loading it again did not help.
         """
         while not self._stopping.is_set():
             process = self._launch.process
             try:
                 self._watch_once(interval_seconds)
+            except UnresponsiveError as error:
+                self._wait_or_restart(error)
             except ServerError:
                 if self._stopping.is_set():
                     return
@@ -190,28 +203,45 @@ class TritonServer:
         else:
             raise self._ended(process)
 
+    def _wait_or_restart(self, silence: UnresponsiveError) -> None:
+        """Gives a server that does not answer some more time: it may only be stopped, or short of processors."""
+        started = time.monotonic()
+        while time.monotonic() - started < PATIENCE_SECONDS and not self._stopping.wait(POLL_SECONDS):
+            if self._health.is_live(1.0):
+                say(f"Triton answers again, after {time.monotonic() - started:.0f} s more")
+                return
+        if not self._stopping.is_set():
+            self._restart(silence)
+
     def _restart(self, crash: ServerError) -> None:
-        now = time.monotonic()
-        if len(self._crashes) == RESTARTS and now - self._crashes[0] < RESTARTS_WITHIN_SECONDS:
-            times = f"{RESTARTS} times within {RESTARTS_WITHIN_SECONDS / 60:g} minutes"
-            raise ServerError(f"{crash.message}, after it was started again {times}", crash.hint)
-        self._crashes.append(now)
-        say(f"{crash.message}; it is started again")
+        """Starts the server again, as often as it takes."""
+        while True:
+            pause = self._backoff.next_pause(time.monotonic())
+            say(f"{crash.message}; it is started again{f' in {pause:g} s' if pause else ''}")
+            self._stopping.wait(pause)
+            try:
+                if not self._start_again():
+                    return
+                self._wait_until_ready()
+            except ServerError as error:
+                if self._stopping.is_set():
+                    return
+                crash = error
+            else:
+                self.restarts += 1
+                say("Triton answers again")
+                return
+
+    def _start_again(self) -> bool:
+        """Replaces the process; `False` where `stop` was called meanwhile."""
         with self._changing:
             if self._stopping.is_set() or self._install is None:
-                return
+                return False
             self._launch.end()
             with contextlib.suppress(OSError):
                 self.log_file.replace(self.log_file.with_name(f"{self.log_file.name}.crashed"))
             self._launch.begin(self._install)
-        try:
-            self._wait_until_ready()
-        except ServerError:
-            if self._stopping.is_set():
-                return
-            raise
-        self.restarts += 1
-        say("Triton answers again")
+            return True
 
     def _running(self) -> subprocess.Popen[bytes]:
         process = self._launch.process
@@ -258,7 +288,7 @@ class TritonServer:
 
 
 def _was_killed(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a signal has ended the server, which its guardian may be about to find out."""
+    """Whether a signal has ended the server, which its reaper may be about to find out."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(2 * CRASH_SECONDS) < 0
     return False
