@@ -120,7 +120,8 @@ def _triton() -> Finding:
             find_libpython(install)
     except UserError as error:
         return Finding("Triton server", False, error.message, enables, error.hint or remedy)
-    return Finding("Triton server", True, f"{install.version or 'a server'}, {install.origin}", enables)
+    holes = "; it has known security holes: keep it on loopback, without --http" if install.has_known_holes else ""
+    return Finding("Triton server", True, f"{install.version or 'a server'}, {install.origin}{holes}", enables)
 
 
 def _weights(layer: Layer) -> Finding:

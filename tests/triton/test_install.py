@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from vdeploy.core.errors import MissingExtraError, ServerError
+from vdeploy.triton.server import install as install_module
 from vdeploy.triton.server import python_backend
 from vdeploy.triton.server.install import TritonInstall, find_install, from_wheel_tree
 from vdeploy.triton.server.python_backend import assemble_python_backend, find_libpython
-from vdeploy.triton.server.server import install as install_module
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -195,3 +195,10 @@ class TestPythonBackend:
         monkeypatch.delitem(sys.modules, module, raising=False)
         with pytest.raises(MissingExtraError, match=rf"{module}.*pip install 'vdeploy\[{extra}\]'"):
             assemble_python_backend(wheel, tmp_path / "run", (module,))
+
+
+@pytest.mark.parametrize(
+    ("version", "has_holes"), [("2.51.0", True), ("2.58.1", True), ("2.59.0", False), ("3.0", False), ("", False)]
+)
+def test_versions_with_known_holes(tmp_path: Path, version: str, has_holes: bool) -> None:
+    assert TritonInstall(tmp_path, tmp_path, {}, tmp_path, version, "a test").has_known_holes is has_holes

@@ -188,7 +188,10 @@ class TestAnotherUser:
             "server.start()\n"
             "time.sleep(4)\n"
         )
-        imports = "import concurrent.futures, time, grpc\nfrom tritonclient.grpc import service_pb2, service_pb2_grpc"
+        imports = (
+            "import concurrent.futures.thread, time, grpc\n"
+            "from tritonclient.grpc import service_pb2, service_pb2_grpc\n"
+        )
         monkeypatch.setenv(CONTROL_KEY_VARIABLE, "precious")
         with concurrent.futures.ThreadPoolExecutor() as pool:
             impostor = pool.submit(run_as_stranger, imports, code, port)

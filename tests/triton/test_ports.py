@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from vdeploy.core.errors import ServerError
-from vdeploy.triton.server.ports import check_ports, free_ports
+from vdeploy.triton.server.ports import check_ports, free_ports, resolve_host
 
 
 def test_free_ports_differ_and_can_be_taken() -> None:
@@ -29,3 +29,22 @@ def test_a_port_that_is_taken_is_refused_by_its_option() -> None:
         with pytest.raises(ServerError, match=f"port {port} of 127.0.0.1 cannot be taken for grpc") as caught:
             check_ports("127.0.0.1", {"http": 0, "grpc": port})
     assert caught.value.hint.endswith("--grpc-port")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("::1", "::1"), ("[::1]", "::1"), ("0.0.0.0", "0.0.0.0")],  # noqa: S104
+)
+def test_names_become_numbers(host: str, address: str) -> None:
+    assert resolve_host(host) == address
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "", "a b", "x" * 70])
+def test_a_name_without_an_address_is_refused_in_a_line(host: str) -> None:
+    with pytest.raises(ServerError, match=r"--host .* has no address .*give an address of this machine"):
+        resolve_host(host)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ServerError, match=r"192.0.2.7 is no address of this machine; choose another with --host"):
+        check_ports("192.0.2.7", {"grpc": 8001})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -125,6 +127,25 @@ class TestWhileItRuns:
         assert not list((tmp_path / "scratch").iterdir())
         with pytest.raises(ServerError, match="is not running"):
             server.heal()
+
+    def test_it_listens_where_it_is_told_to_and_no_proxy_leads_there(
+        self, repository: Repository, install: TritonInstall, ports: Ports, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        with (
+            a_server(repository, install, ports, host="::1", http_port=None) as server,
+            TritonScorer(server.url) as scorer,
+        ):
+            assert server.url == f"[::1]:{ports.grpc}"
+            assert scorer.score(FRAMES).shape == (3, 2)
+            with contextlib.closing(http.client.HTTPConnection("::1", ports.metrics, timeout=10)) as connection:
+                connection.request("GET", "/metrics")
+                assert connection.getresponse().status == 200
+            arguments = Path(f"/proc/{program_of(server, repository.root)}/cmdline").read_bytes()
+            assert b"--allow-http=false" in arguments
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", ports.grpc))
 
     @pytest.mark.parametrize("model", [EXTRACTOR_MODEL, pytest.param(CLASSIFIER_MODEL, marks=pytest.mark.slow)])
     def test_a_killed_stage_is_brought_back(

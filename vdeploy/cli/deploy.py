@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from vdeploy.cli.options import (
     TargetTrtOption,
     parse_target,
     print_json,
+    print_next,
     print_table,
 )
 
@@ -103,7 +105,7 @@ def deploy(
         from vdeploy.gateway.client import shift_canary  # noqa: PLC0415  keeps --help fast
 
         shift_canary(gateway, canary, gateway_key)
-    _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
+    _print(result, url, repo, json=json)
 
 
 def rollback(
@@ -117,7 +119,7 @@ def rollback(
     from vdeploy.triton.commands.deploy import RunningServer, roll_back  # noqa: PLC0415  keeps --help fast
 
     result = roll_back(RunningServer(url, repo, timeout, log))
-    _print(result, json=json, next_step=f"vdeploy status --url {url} --repo {repo}")
+    _print(result, url, repo, json=json)
 
 
 def status(
@@ -156,13 +158,13 @@ def status(
         if found.pending is not None:
             typer.echo(
                 f"the deployment of version {found.pending.target} by process {found.pending.process} is going on or "
-                f"was interrupted; vdeploy rollback --url {url} --repo {repo} undoes it"
+                f"was interrupted; vdeploy {shlex.join(('rollback', '--url', url, '--repo', repo))} undoes it"
             )
     if not found.healthy:
         raise typer.Exit(1)
 
 
-def _print(result: Deployed, *, json: bool, next_step: str) -> None:
+def _print(result: Deployed, url: str, repo: str, *, json: bool) -> None:
     if json:
         print_json(dataclasses.asdict(result))
         return
@@ -181,4 +183,4 @@ def _print(result: Deployed, *, json: bool, next_step: str) -> None:
         ("took", f"{result.seconds:.1f} s"),
     ]
     print_table(("deployment", ""), rows)
-    typer.echo(f"next: {next_step}")
+    print_next("status", "--url", url, "--repo", repo)

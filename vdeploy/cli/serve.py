@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from vdeploy.cli.options import (
     TargetTrtOption,
     parse_target,
     print_json,
+    print_next,
 )
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 _WITHOUT_BUNDLE = {
-    *("bundle", "repo", "launch", "triton", "host", "http_port", "grpc_port", "metrics_port"),
-    *("threads", "startup_timeout", "log", "json"),
+    *("bundle", "repo", "launch", "triton", "host", "http", "http_port", "grpc_port", "metrics_port"),
+    *("shared_memory", "threads", "startup_timeout", "log", "json"),
 }
 """Parameters that count for a server on a repository as it stands; all others are about what a bundle becomes."""
 
@@ -125,11 +125,29 @@ def serve(
         typer.Option(help="tritonserver to start. [default: from PATH, else NVIDIA's wheel]", show_default=False),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP.")] = 8000,
+    http: Annotated[
+        bool,
+        typer.Option(
+            "--http",
+            help="Listen for HTTP as well. Off unless asked for: clients of vdeploy use gRPC, and one request over "
+            "HTTP ends a Triton older than 2.59.",
+        ),
+    ] = False,
+    http_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of HTTP, which turns it on. [default: 8000]", show_default=False),
+    ] = None,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of gRPC.")] = 8001,
     metrics_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the Prometheus metrics; 0 for none.")
     ] = 8002,
+    shared_memory: Annotated[
+        bool,
+        typer.Option(
+            "--shared-memory",
+            help="Let clients pass tensors by shared memory of this machine. Every user of the machine is a client.",
+        ),
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="Cores for VGG19; all if left out.")] = None,
     startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
@@ -141,6 +159,7 @@ def serve(
     deployment has chosen is not replaced: vdeploy deploy brings another bundle.
     """
     from vdeploy.triton.commands.serve import ServeRequest, prepare_serving  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.names import DEFAULT_HTTP_PORT  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.repository.options import ServingOptions, StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
 
@@ -173,20 +192,22 @@ def serve(
         target=parse_target(target_sm, target_trt, target_ort),
         triton=triton,
         host=host,
-        http_port=http_port,
+        http_port=http_port or (DEFAULT_HTTP_PORT if http else None),
         grpc_port=grpc_port,
         metrics_port=metrics_port,
+        shared_memory=shared_memory,
         threads=threads,
         startup_timeout=startup_timeout,
         log=log,
     )
     served = prepare_serving(request)
     if served.server is not None:
-        _watch(served.server, served.to_dict() if json else None, f"{host}:{http_port}")
+        http_address = f"{host}:{request.http_port}" if request.http_port else None
+        _watch(served.server, served.to_dict() if json else None, http_address)
     elif json:
         print_json(served.to_dict())
     else:
-        typer.echo(f"next: {shlex.join(('vdeploy', *sys.argv[1:], '--launch'))}")
+        print_next(*sys.argv[1:], "--launch")
 
 
 def _refuse_bundle_options(context: typer.Context) -> None:
@@ -199,16 +220,18 @@ def _refuse_bundle_options(context: typer.Context) -> None:
         raise RepositoryError(f"{', '.join(ignored)} without a BUNDLE would change nothing", "name a BUNDLE")
 
 
-def _watch(server: TritonServer, summary: dict[str, Any] | None, http: str) -> None:
+def _watch(server: TritonServer, summary: dict[str, Any] | None, http: str | None) -> None:
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send is Ctrl-C to us
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what service managers and closed terminals send is Ctrl-C to us
+        signal.signal(number, signal.default_int_handler)
     with server:
         if summary is not None:
             print_json({**summary, "grpc": server.url, "http": http, "log": str(server.log_file)})
         else:
-            typer.echo(f"ready: gRPC {server.url}, HTTP {http}, log {server.log_file}")
-            typer.echo(f"next: vdeploy predict VIDEO --url {server.url}; Ctrl-C ends the server")
+            typer.echo(f"ready: gRPC {server.url}, {f'HTTP {http}, ' if http else ''}log {server.log_file}")
+            typer.echo("Ctrl-C ends the server")
+            print_next("predict", "VIDEO", "--url", server.url)
         try:
             server.watch()
         except KeyboardInterrupt:

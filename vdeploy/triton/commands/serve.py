@@ -9,16 +9,18 @@ from typing import Any
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.progress import say
+from vdeploy.triton.client.listeners import is_loopback
 from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.deployment.location import Place, open_place
-from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT
+from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
 from vdeploy.triton.planning.preflight import Surroundings
 from vdeploy.triton.planning.server_facts import Target, find_target
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_plan
-from vdeploy.triton.server.install import find_install
+from vdeploy.triton.server.install import TritonInstall, find_install
+from vdeploy.triton.server.ports import resolve_host
 from vdeploy.triton.server.server import TritonServer
 
 __all__ = ["ServeRequest", "Served", "prepare_serving"]
@@ -37,9 +39,10 @@ class ServeRequest:
         target: What the user says of the server; the rest is read from its installation.
         triton: The `tritonserver` program; `None` to look for one.
         host: Address to listen on.
-        http_port: Port of HTTP.
+        http_port: Port of HTTP; `None` for none.
         grpc_port: Port of gRPC.
         metrics_port: Port of the Prometheus metrics; 0 for none.
+        shared_memory: Whether clients may register shared memory.
         threads: Cores for the extractor; `None` for all.
         startup_timeout: Seconds to wait for the first answer.
         log: Log file of the server; `None` for one in the cache.
@@ -53,9 +56,10 @@ class ServeRequest:
     target: Target = dataclasses.field(default_factory=Target)
     triton: Path | None = None
     host: str = "127.0.0.1"
-    http_port: int = DEFAULT_HTTP_PORT
+    http_port: int | None = None
     grpc_port: int = DEFAULT_GRPC_PORT
     metrics_port: int = DEFAULT_METRICS_PORT
+    shared_memory: bool = False
     threads: int | None = None
     startup_timeout: float = 60.0
     log: Path | None = None
@@ -63,7 +67,7 @@ class ServeRequest:
     @property
     def ports(self) -> dict[str, int]:
         """Ports by name, none where no server is started."""
-        ports = {"http": self.http_port, "grpc": self.grpc_port, "metrics": self.metrics_port}
+        ports = {"http": self.http_port or 0, "grpc": self.grpc_port, "metrics": self.metrics_port}
         return ports if self.launch else {}
 
 
@@ -140,9 +144,25 @@ def prepare_serving(request: ServeRequest) -> Served:
             log_file=request.log,
             startup_timeout=request.startup_timeout,
             threads=request.threads,
+            shared_memory=request.shared_memory,
         )
+        _warn(request, install)
         say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
     return Served(repository, place.name, formats, checks, server)
+
+
+def _warn(request: ServeRequest, install: TritonInstall | None) -> None:
+    """Says what is open to whom, where that is more than this machine's gRPC."""
+    if install is None or not install.has_known_holes:
+        return
+    what = f"Triton {install.version} has known security holes; whoever reaches it can end it"
+    if request.http_port:
+        say(f"security: {what} with one request over HTTP; leave --http out, or start a newer server with --triton")
+    if not is_loopback(resolve_host(request.host)):
+        say(
+            f"security: {what}, and --host {request.host} opens it to other machines; put a gateway in front, or start "
+            "a newer server with --triton"
+        )
 
 
 def _fill(

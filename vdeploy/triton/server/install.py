@@ -25,6 +25,8 @@ WHEEL = "nvidia-pytriton"
 WHEEL_VERSION = "0.7.0"
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
 TRITON_OF_WHEEL = {"0.7.0": "2.51.0"}
+SAFE_VERSION = (2, 59)
+"""The first release with the repairs of CVE-2025-23310, -23311 and -23317 (25.07)."""
 MIN_GLIBC = (2, 35)
 FETCH_TIMEOUT_SECONDS = 600
 
@@ -51,6 +53,12 @@ class TritonInstall:
     libraries: Path
     version: str
     origin: str
+
+    @property
+    def has_known_holes(self) -> bool:
+        """Whether this is a version before the repairs of CVE-2025-23310 and its kind; `False` where unknown."""
+        found = re.match(r"(\d+)\.(\d+)", self.version)
+        return found is not None and (int(found[1]), int(found[2])) < SAFE_VERSION
 
     def has_backend(self, name: str) -> bool:
         """Whether the server has a backend, for example `"onnxruntime"`, `"tensorrt"` or `"python"`."""
