@@ -158,7 +158,7 @@ def status(
         if found.pending is not None:
             typer.echo(
                 f"the deployment of version {found.pending.target} by process {found.pending.process} is going on or "
-                f"was interrupted; vdeploy {shlex.join(('rollback', '--url', url, '--repo', repo))} undoes it"
+                f"was interrupted; vdeploy {shlex.join(('rollback', '--url', url, '--repo', str(repo)))} undoes it"
             )
     if not found.healthy:
         raise typer.Exit(1)
