@@ -65,7 +65,6 @@ DEBT = {
 MUTUAL_DEBT = {
     ("vdeploy.benchmark.measure.workloads", "vdeploy.benchmark.served.callers"),
     ("vdeploy.export.intermediates", "vdeploy.export.writer_api"),
-    ("vdeploy.gateway.service", "vdeploy.gateway.streams"),
 }
 """Pairs of modules that still import each other."""
 

@@ -16,7 +16,7 @@ from testing.videos import write_numbered
 from testing.waiting import eventually
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher
-from vdeploy.gateway.decoding import pool as pool_module
+from vdeploy.gateway.decoding import process as process_module
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
 from vdeploy.gateway.limits import DecodingLimits
@@ -98,7 +98,7 @@ def test_a_file_that_costs_too_much_is_given_up_and_the_next_one_decoded(
 
 
 def test_a_process_that_hangs_is_killed(video: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pool_module, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(process_module, "_GRACE_SECONDS", 0.5)
     decoders = DecoderPool(1)
     try:
         decoders.clip(job(video))

@@ -53,7 +53,14 @@ def gateway(
     max_per_key: Annotated[int, typer.Option(min=1, help="Of these, requests with one API key.")] = 16,
     max_queue: Annotated[int, typer.Option(min=1, help="Clips that may wait for the model.")] = 64,
     max_streams: Annotated[int, typer.Option(min=1, help="Videos watched in the background at a time.")] = 8,
-    decoders: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 2,
+    max_streams_per_key: Annotated[int, typer.Option(min=1, help="Of these, videos of one API key.")] = 4,
+    max_readers: Annotated[int, typer.Option(min=1, help="Requests that read events at a time.")] = 128,
+    max_readers_per_key: Annotated[int, typer.Option(min=1, help="Of these, requests with one API key.")] = 32,
+    stream_idle: Annotated[
+        float, typer.Option(min=1, help="Seconds without a reader after which a camera is no longer watched.")
+    ] = 600.0,
+    decoders: Annotated[int, typer.Option(min=1, help="Processes that decode the videos of requests.")] = 2,
+    stream_decoders: Annotated[int, typer.Option(min=1, help="Processes that decode videos in the background.")] = 2,
     decode_memory_mb: Annotated[int, typer.Option(min=64, help="Address space to decode one video in, in MiB.")] = 2048,
     decode_cpu: Annotated[int, typer.Option(min=1, help="Processor seconds to decode one video in.")] = 60,
     decode_timeout: Annotated[float, typer.Option(min=1, help="Seconds to decode one video in.")] = 120.0,
@@ -89,7 +96,12 @@ def gateway(
         requests_per_key=max_per_key,
         queue=max_queue,
         decoders=decoders,
+        stream_decoders=stream_decoders,
         streams=max_streams,
+        streams_per_key=max_streams_per_key,
+        stream_idle_s=stream_idle,
+        readers=max_readers,
+        readers_per_key=max_readers_per_key,
         drain_s=drain,
         decoding=DecodingLimits(
             duration_s=max_duration,

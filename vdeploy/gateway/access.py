@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vdeploy.gateway.problems import Problem, busy
+from vdeploy.gateway.problems import Problem, busy, too_many_requests
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -88,13 +88,7 @@ class Access:
         """
         name = key.name if key else _ANYONE
         if key and self._inside[name] >= self._limit_per_key:
-            raise Problem(
-                429,
-                "too_many_requests",
-                f"{self._limit_per_key} requests with this key are in work already",
-                "send fewer at a time",
-                headers={"Retry-After": "1", "Connection": "close"},
-            )
+            raise too_many_requests(f"{self._limit_per_key} requests with this key are in work already")
         if self._inside.total() >= self._limit:
             problem = busy(f"{self._limit} requests are in work already")
             problem.headers["Connection"] = "close"

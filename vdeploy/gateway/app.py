@@ -55,11 +55,13 @@ def create_app(service: Service) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    fresh = asyncio.create_task(app.state.service.router.keep_fresh())
+    service: Service = app.state.service
+    tasks = [asyncio.create_task(service.router.keep_fresh()), asyncio.create_task(service.streams.keep_swept())]
     try:
         yield
     finally:
-        fresh.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 def _answer(request: Request, error: Exception) -> Response:

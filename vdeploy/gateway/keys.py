@@ -96,8 +96,10 @@ class KeyFile:
             The key; it can never be read again.
 
         Raises:
-            GatewayError: The name is taken, or the file cannot be written.
+            GatewayError: The name is taken or not printable, or the file cannot be written.
         """
+        if not name.strip() or not name.isprintable():
+            raise GatewayError(f"{name!a} cannot name a key", "use letters, digits and punctuation")
         with self._changing() as keys:
             if any(key.name == name for key in keys):
                 raise GatewayError(f"{self.path} has a key named {name} already", "revoke it first, or choose a name")

@@ -53,8 +53,13 @@ class Limits:
         requests_per_key: Of these, requests with the same API key.
         queue: Clips that may wait for the scorer.
         batch: Clips that are scored together at most.
-        decoders: Processes that decode.
-        streams: Streams that may be open at a time.
+        decoders: Processes that decode the videos of requests.
+        stream_decoders: Further processes that decode the videos of streams.
+        streams: Streams that may run at a time; one that was deleted counts until its thread has ended.
+        streams_per_key: Of these, streams of the same API key.
+        stream_idle_s: Seconds without a reader after which the stream of a camera is cancelled.
+        readers: Requests that may read events at a time.
+        readers_per_key: Of these, requests with the same API key.
         drain_s: How long requests in work may go on after SIGTERM.
         decoding: What the decoding of one file may cost.
     """
@@ -66,6 +71,11 @@ class Limits:
     queue: int = 64
     batch: int = 8
     decoders: int = 2
+    stream_decoders: int = 2
     streams: int = 8
+    streams_per_key: int = 4
+    stream_idle_s: float = 600.0
+    readers: int = 128
+    readers_per_key: int = 32
     drain_s: float = 20.0
     decoding: DecodingLimits = DecodingLimits()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Problem", "busy", "too_large", "unavailable"]
+__all__ = ["Problem", "busy", "too_large", "too_many_requests", "unavailable"]
 
 
 class Problem(Exception):  # noqa: N818  an answer, not a failure
@@ -41,6 +41,12 @@ def busy(message: str, *, retry_after_s: int = 1) -> Problem:
     return Problem(
         503, "busy", message, f"send it again after {retry_after_s} s", headers={"Retry-After": str(retry_after_s)}
     )
+
+
+def too_many_requests(message: str, retry_after_s: int = 1) -> Problem:
+    """429: one key asks for more than its share; others are still served."""
+    headers = {"Retry-After": str(retry_after_s), "Connection": "close"}
+    return Problem(429, "too_many_requests", message, "send fewer at a time", headers=headers)
 
 
 def unavailable(code: str, message: str, *, retry_after_s: int = 5) -> Problem:

@@ -112,6 +112,6 @@ class GatewayServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
         """Notes the signal; see `uvicorn.Server.handle_exit`."""
-        self._service.draining = True
+        self._service.drain()
         log_event("draining", signal=sig, requests_in_work=self._service.access.inside)
         super().handle_exit(sig, frame)

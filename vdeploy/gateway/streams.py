@@ -1,204 +1,129 @@
-"""Videos and cameras that are watched in the background while their events are read."""
+"""The videos and cameras of a gateway that are watched in the background, and how many there may be."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
-import json
-import logging
-import secrets
+import concurrent.futures
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from vdeploy.gateway.logs import log_event
-from vdeploy.gateway.problems import Problem, busy, unavailable
+from vdeploy.gateway.problems import Problem, busy, too_many_requests
+from vdeploy.gateway.stream import Stream, Work
 
 if TYPE_CHECKING:
-    from vdeploy.gateway.models import ServedModel
-    from vdeploy.gateway.service import Service
-    from vdeploy.gateway.watching import Emit
+    from vdeploy.gateway.limits import Limits
+    from vdeploy.gateway.metrics import Metrics
+    from vdeploy.gateway.router import Router
 
-__all__ = ["Notice", "State", "Stream", "Streams", "Work"]
+__all__ = ["Admission", "Streams"]
 
-State = Literal["running", "finished", "failed", "cancelled"]
-
-Work = Callable[["ServedModel", "Emit"], None]
-"""What a stream does, in a thread."""
-
-_KEPT_NOTICES = 50_000
 _KEPT_SECONDS = 300.0
-_HEARTBEAT_SECONDS = 15.0
+_KEPT_STREAMS_PER_KEY = 32
+_SWEEP_SECONDS = 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Notice:
-    """Something that happened on a stream, as a server-sent event.
-
-    Attributes:
-        number: Its place; a reader that lost the connection goes on from there.
-        kind: ``window``, ``event``, ``timeline``, ``lost``, ``error`` or ``end``.
-        data: JSON-ready.
-    """
-
-    number: int
-    kind: str
-    data: dict[str, Any]
-
-    def encode(self) -> bytes:
-        """The notice in the format of server-sent events."""
-        data = json.dumps(self.data, separators=(",", ":"), ensure_ascii=False)
-        return f"id: {self.number}\nevent: {self.kind}\ndata: {data}\n\n".encode()
-
-
-class _Cancelled(Exception):  # noqa: N818  no error: nobody wants it any more
-    pass
-
-
-class Stream:
-    """One video or camera that is watched. Used by one event loop.
+class Admission:
+    """The right to begin one stream; counts until the stream's thread has ended, or until it is not used.
 
     Args:
-        owner: Name of the key that may see it; `None` where there are no keys.
-
-    Attributes:
-        id: What it is called, hard to guess.
-        owner: Name of the key that may see it.
-        state: How far it is.
-        ended: When it ended, on the monotonic clock.
+        streams: Where the stream is kept.
+        owner: Name of the key that may read it.
     """
 
-    def __init__(self, owner: str | None) -> None:
-        self.id = secrets.token_hex(12)
-        self.owner = owner
-        self.state: State = "running"
-        self.ended = float("inf")
-        self._notices: collections.deque[Notice] = collections.deque(maxlen=_KEPT_NOTICES)
-        self._number = 0
-        self._changed = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._cancelled = False
+    def __init__(self, streams: Streams, owner: str) -> None:
+        self._streams = streams
+        self._owner = owner
+        self.is_used = False
 
-    def cancel(self) -> None:
-        """Gives it up at its next frame or window."""
-        self._cancelled = True
-
-    async def watch(self, service: Service, work: Work, request_id: str) -> None:
-        """Runs what the stream is there for, in a thread, to its end.
+    def start(self, work: Work, *, request_id: str, idle_s: float | None = None) -> Stream:
+        """Begin the stream.
 
         Args:
-            service: What to work with.
-            work: Called with the model and with what tells readers something.
-            request_id: Of the request that began it.
+            work: What it does.
+            request_id: Of the request that begins it.
+            idle_s: Seconds without a reader after which it is cancelled; ``None`` for never.
         """
-
-        def emit(kind: str, data: dict[str, Any]) -> None:
-            if self._cancelled or service.draining:
-                raise _Cancelled
-            if kind:
-                self._loop.call_soon_threadsafe(self._add, kind, data)
-
-        state: State = "failed"
-        try:
-            with service.router.lease(request_id) as model:
-                await service.in_thread(work, model, emit)
-                service.metrics.verdicts.labels(model.version).inc()
-            state = "finished"
-        except _Cancelled:
-            state = "cancelled"
-        except Problem as problem:
-            self._add("error", problem.to_dict(request_id))
-        except Exception as error:
-            service.metrics.failures.inc()
-            log_event("unexpected_error", level=logging.ERROR, error=error, request_id=request_id)
-            answer = unavailable("internal_error", "something unexpected went wrong")
-            self._add("error", answer.to_dict(request_id))
-        finally:
-            self.state, self.ended = state, time.monotonic()
-            self._add("end", {"state": state})
-
-    async def read(self, after: int, service: Service) -> AsyncIterator[bytes]:
-        """Server-sent events from a place on, until the stream ends.
-
-        Args:
-            after: Number of the last notice that the reader has.
-            service: Ends the reading when it is draining.
-
-        Yields:
-            Encoded notices, and comments when there is nothing to tell.
-        """
-        beat = time.monotonic()
-        while True:
-            fresh = [notice for notice in self._notices if notice.number > after]
-            for notice in fresh:
-                yield notice.encode()
-                after = notice.number
-            if (self.state != "running" and after >= self._number) or service.draining:
-                return
-            if not fresh:
-                self._changed.clear()
-                try:
-                    await asyncio.wait_for(self._changed.wait(), 1.0)
-                except asyncio.TimeoutError:
-                    if time.monotonic() - beat > _HEARTBEAT_SECONDS:
-                        beat = time.monotonic()
-                        yield b": still there\n\n"
-
-    def _add(self, kind: str, data: dict[str, Any]) -> None:
-        self._number += 1
-        self._notices.append(Notice(self._number, kind, data))
-        self._changed.set()
+        self.is_used = True
+        return self._streams.run(Stream(self._owner, idle_s), work, request_id)
 
 
 class Streams:
-    """All streams of a gateway.
+    """All streams of a gateway. Used by one event loop.
+
+    A stream counts from before its upload until its thread has ended, also after it was deleted. The streams have their
+    own threads, so that requests never wait for them.
 
     Args:
-        limit: Streams that may run at a time.
+        limits: How many streams and readers there may be.
+        router: Chooses the model of each stream.
+        metrics: Counts verdicts and failures.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limits: Limits, router: Router, metrics: Metrics) -> None:
+        self._limits, self._router, self._metrics = limits, router, metrics
         self._streams: dict[str, Stream] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._readers: collections.Counter[str] = collections.Counter()
+        self._active: dict[asyncio.Task[None], Stream] = {}
+        self._is_draining = False
+        self._threads = concurrent.futures.ThreadPoolExecutor(limits.streams, thread_name_prefix="stream")
 
     @property
     def running(self) -> int:
-        """Streams that run."""
-        return sum(stream.state == "running" for stream in self._streams.values())
+        """Streams that are admitted and have not ended."""
+        return self._counts.total()
 
-    def check_place(self) -> None:
-        """Makes sure that another stream may begin.
+    @property
+    def readers(self) -> int:
+        """Requests that read events."""
+        return self._readers.total()
 
-        Raises:
-            Problem: Too many run.
-        """
-        if self.running >= self._limit:
-            raise busy(f"{self._limit} streams are open already", retry_after_s=10)
-
-    def start(self, service: Service, work: Work, *, owner: str | None, request_id: str) -> Stream:
-        """Begins a stream.
+    @contextlib.contextmanager
+    def admit(self, owner: str) -> Iterator[Admission]:
+        """Reserve a stream for the block, or for as long as it runs if the block begins it.
 
         Args:
-            service: What to work with.
-            work: What to do; see `Stream.watch`.
-            owner: Name of the key that may see the stream.
-            request_id: Of the request that begins it.
-        """
-        self._forget()
-        stream = Stream(owner)
-        self._streams[stream.id] = stream
-        task = asyncio.get_running_loop().create_task(stream.watch(service, work, request_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return stream
-
-    def find(self, stream_id: str, owner: str | None) -> Stream:
-        """A stream.
+            owner: Name of the key that may read it; empty where there are no keys.
 
         Raises:
-            Problem: There is none, or it is somebody else's.
+            Problem: Too many are running, of this key or of all.
+        """
+        limits = self._limits
+        if self._is_draining:
+            raise busy("the gateway is shutting down", retry_after_s=5)
+        if owner and self._counts[owner] >= limits.streams_per_key:
+            raise too_many_requests(f"{limits.streams_per_key} streams with this key are running already", 10)
+        if self.running >= limits.streams:
+            raise busy(f"{limits.streams} streams are running already", retry_after_s=10)
+        self._counts[owner] += 1
+        admission = Admission(self, owner)
+        try:
+            yield admission
+        finally:
+            if not admission.is_used:
+                self._release(owner)
+
+    def run(self, stream: Stream, work: Work, request_id: str) -> Stream:
+        """Run an admitted stream in the background; called by `Admission.start`."""
+        self._streams[stream.id] = stream
+        running = stream.run(
+            work, router=self._router, metrics=self._metrics, threads=self._threads, request_id=request_id
+        )
+        task = asyncio.get_running_loop().create_task(running)
+        self._active[task] = stream
+        task.add_done_callback(self._ended)
+        if self._is_draining:
+            stream.cancel("the gateway is shutting down")
+        return stream
+
+    def find(self, stream_id: str, owner: str) -> Stream:
+        """The stream with an identifier.
+
+        Raises:
+            Problem: There is none, or it has another owner.
         """
         stream = self._streams.get(stream_id)
         if stream is None or stream.owner != owner:
@@ -206,12 +131,66 @@ class Streams:
         return stream
 
     def end(self, stream: Stream) -> None:
-        """Cancels a stream and forgets it."""
+        """Cancel a stream and delete its notices."""
         stream.cancel()
         self._streams.pop(stream.id, None)
 
-    def _forget(self) -> None:
-        now = time.monotonic()
-        for stream in list(self._streams.values()):
-            if now - stream.ended > _KEPT_SECONDS:
+    @contextlib.contextmanager
+    def reading(self, stream: Stream) -> Iterator[None]:
+        """Count a reader of a stream for the duration of the block.
+
+        Raises:
+            Problem: There are too many readers, of this key or of all.
+        """
+        limits, owner = self._limits, stream.owner
+        if owner and self._readers[owner] >= limits.readers_per_key:
+            raise too_many_requests(f"{limits.readers_per_key} requests with this key are reading events already", 5)
+        if self.readers >= limits.readers:
+            raise busy(f"{limits.readers} requests are reading events already", retry_after_s=5)
+        self._readers[owner] += 1
+        stream.readers += 1
+        try:
+            yield
+        finally:
+            stream.readers -= 1
+            _decrement(self._readers, owner)
+
+    async def keep_swept(self) -> None:
+        """Cancel streams without readers and delete old ones, time and again; to be cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._sweep()
+
+    def drain(self) -> None:
+        """Cancel all streams, end their readers, and admit no more."""
+        self._is_draining = True
+        for stream in self._active.values():
+            stream.cancel("the gateway is shutting down")
+
+    def close(self) -> None:
+        """Wait for the threads of all streams; call `drain` first."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        stream = self._active.pop(task)
+        self._release(stream.owner)
+
+    def _release(self, owner: str) -> None:
+        _decrement(self._counts, owner)
+
+    def _sweep(self) -> None:
+        for stream in self._active.values():
+            stream.cancel_if_idle()
+        ended = [stream for stream in self._streams.values() if stream.state != "running"]
+        kept: collections.Counter[str] = collections.Counter()
+        for stream in sorted(ended, key=lambda stream: -stream.ended):
+            kept[stream.owner] += 1
+            is_old = time.monotonic() - stream.ended > _KEPT_SECONDS
+            if (is_old or kept[stream.owner] > _KEPT_STREAMS_PER_KEY) and not stream.readers:
                 del self._streams[stream.id]
+
+
+def _decrement(counts: collections.Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

@@ -1,4 +1,4 @@
-"""A video of any length into a timeline: decoded by a confined process, scored by the thread that owns the model."""
+"""Timelines of videos of any length: decoded in a confined process, scored by the model's thread."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SHORT_SHARE = 0.98
 
 
 def plan_windows(model: ServedModel, window_s: float | None, stride_s: float | None) -> WindowPlan:
-    """When frames are sampled.
+    """Plan the windows of a video.
 
     Args:
-        model: What judges.
+        model: Scores the windows.
         window_s: Length of a window in seconds; that of a training clip if left out.
-        stride_s: From window to window; half a window if left out.
+        stride_s: From the start of a window to that of the next, in seconds; half a window if left out.
 
     Raises:
         Problem: A length is not positive.
@@ -50,17 +50,21 @@ def make_timeline(
     limits: DecodingLimits,
     *,
     plan: WindowPlan,
-    notice: Callable[[Window], None] | None = None,
+    owner: str = "",
+    on_window: Callable[[Window], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Timeline:
-    """Scores windows that slide over a video; blocks until it is done.
+    """Score windows that slide over a video. Blocks until it is done.
 
     Args:
         path: The video.
-        model: What judges.
-        decoders: What decodes.
+        model: Scores the windows.
+        decoders: Decode the video.
         limits: Of the decoding.
         plan: When frames are sampled.
-        notice: Called with each window as soon as it is scored; what it raises ends the work.
+        owner: Name of the key that sent it.
+        on_window: Called with each window as soon as it is scored; what it raises ends the work.
+        check: Called at every frame and while none is there; what it raises ends the work.
 
     Raises:
         Problem: The video cannot be decoded within its limits, or the model does not answer.
@@ -75,8 +79,8 @@ def make_timeline(
             found = future.result()
         for scored in found:
             windows.append(scored.window)
-            if notice:
-                notice(scored.window)
+            if on_window:
+                on_window(scored.window)
 
     def flush() -> None:
         if batch:
@@ -84,7 +88,7 @@ def make_timeline(
             batch.clear()
             score(lambda: detector.feed(taken))
 
-    samples = decoders.samples(Job(str(path), model.scorer.spec, limits, plan))
+    samples = decoders.samples(Job(str(path), model.scorer.spec, limits, plan), owner=owner, check=check)
     with contextlib.closing(samples):
         while True:
             try:

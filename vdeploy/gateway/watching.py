@@ -1,4 +1,4 @@
-"""What goes on in a stream's thread: a video that is watched to its end, or a camera that is watched for ever."""
+"""The work of a stream's thread: score a video to its end, or a camera until it is cancelled."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
@@ -22,107 +21,128 @@ from vdeploy.timeline.timeline import EventRule, Window
 if TYPE_CHECKING:
     from vdeploy.gateway.limits import DecodingLimits
     from vdeploy.gateway.models import ServedModel
+    from vdeploy.gateway.reporter import Reporter
     from vdeploy.timeline.windows import WindowPlan
 
-__all__ = ["Emit", "watch_camera", "watch_video"]
-
-Emit = Callable[[str, dict[str, Any]], None]
-"""Tells the readers of a stream something; raises when the stream is to end."""
+__all__ = ["watch_camera", "watch_video"]
 
 _PATIENCE_S = 30.0
-_LOOK_S = 0.2
+_CHECK_S = 0.2
 
 
 def watch_video(
-    path: Path, plan: WindowPlan, decoders: DecoderPool, limits: DecodingLimits, model: ServedModel, emit: Emit
+    path: Path,
+    plan: WindowPlan,
+    decoders: DecoderPool,
+    limits: DecodingLimits,
+    owner: str,
+    model: ServedModel,
+    reporter: Reporter,
 ) -> None:
-    """Watches a video, tells its windows, events and timeline, and removes the file.
+    """Score a video, report its windows, events and timeline, and delete the file.
 
     Args:
         path: The video.
         plan: When frames are sampled.
-        decoders: What decodes.
+        decoders: Decode it.
         limits: Of the decoding.
-        model: What judges.
-        emit: Takes what was found.
+        owner: Name of the key that sent it.
+        model: Scores the windows.
+        reporter: Takes the results, and cancels.
 
     Raises:
+        Cancelled: The reporter was cancelled.
         Problem: As `vdeploy.gateway.timelines.make_timeline`.
     """
-    teller = _Teller(model, emit)
+    windows = _WindowReporter(model, reporter)
     try:
-        timeline = make_timeline(path, model, decoders, limits, plan=plan, notice=teller.tell)
+        timeline = make_timeline(
+            path,
+            model,
+            decoders,
+            limits,
+            plan=plan,
+            owner=owner,
+            on_window=windows.add,
+            check=reporter.check,
+        )
     finally:
         path.unlink(missing_ok=True)
-    teller.finish()
-    emit("timeline", timeline.to_dict())
+    windows.finish()
+    reporter.tell("timeline", timeline.to_dict())
 
 
-def watch_camera(address: str, plan: WindowPlan, limits: DecodingLimits, model: ServedModel, emit: Emit) -> None:
-    """Watches a camera until `emit` raises; one that is lost is tried again.
+def watch_camera(
+    address: str, plan: WindowPlan, limits: DecodingLimits, model: ServedModel, reporter: Reporter
+) -> None:
+    """Score what a camera sends until cancelled; a lost connection is opened again.
 
     Args:
-        address: What `vdeploy.live.source.parse_source` understands.
+        address: As for `vdeploy.live.source.parse_source`.
         plan: When frames are sampled.
         limits: Of the decoding.
-        model: What judges.
-        emit: Takes what was found.
+        model: Scores the windows.
+        reporter: Takes the results, and cancels.
+
+    Raises:
+        Cancelled: The reporter was cancelled.
     """
     decoder = DecoderPool(1, network=True)
     failures = 0
     try:
         while True:
-            teller = _Teller(model, emit)
+            windows = _WindowReporter(model, reporter)
             try:
-                seen = _watch_until_lost(
-                    Job(address, model.scorer.spec, limits.for_camera(), plan, live=True), decoder, model, teller
-                )
+                job = Job(address, model.scorer.spec, limits.for_camera(), plan, live=True)
+                seen = _watch_until_lost(job, plan, decoder, model, windows, reporter)
                 failures, reason = (0 if seen else failures), "it sends nothing any more"
             except Problem as problem:
                 reason = problem.message
-            teller.finish()
+            windows.finish()
             failures += 1
-            emit("lost", {"reason": reason})
+            reporter.tell("lost", {"reason": reason})
             until = time.monotonic() + backoff_s(failures)
             while time.monotonic() < until:
-                time.sleep(_LOOK_S)
-                emit("", {})
+                time.sleep(_CHECK_S)
+                reporter.check()
     finally:
         decoder.close()
 
 
-def _watch_until_lost(job: Job, decoder: DecoderPool, model: ServedModel, teller: _Teller) -> bool:
-    assert job.plan is not None  # noqa: S101  a camera's job has a plan
-    detector: SlidingDetector[str] = SlidingDetector(model.scorer, job.plan)
+def _watch_until_lost(
+    job: Job,
+    plan: WindowPlan,
+    decoder: DecoderPool,
+    model: ServedModel,
+    windows: _WindowReporter,
+    reporter: Reporter,
+) -> bool:
+    detector: SlidingDetector[str] = SlidingDetector(model.scorer, plan)
     seen = False
-    with contextlib.closing(decoder.samples(job)) as samples:
+    with contextlib.closing(decoder.samples(job, check=reporter.check)) as samples:
         for index, frame in samples:
             feed = functools.partial(detector.feed, [Sample("", index, frame)])
             future = model.batcher.call(feed, patience_s=_PATIENCE_S)
             with model.explaining():
                 found: list[ScoredWindow[str]] = future.result()
             seen = True
-            teller.check()
             for scored in found:
-                teller.tell(scored.window)
+                windows.add(scored.window)
     return seen
 
 
-class _Teller:
-    """Tells windows, and the events in them."""
+class _WindowReporter:
+    """Reports windows, and the events that they make."""
 
-    def __init__(self, model: ServedModel, emit: Emit) -> None:
+    def __init__(self, model: ServedModel, reporter: Reporter) -> None:
         self._tracker = EventTracker(EventRule.at(model.scorer.threshold))
-        self._emit = emit
+        self._reporter = reporter
 
-    def check(self) -> None:
-        self._emit("", {})
-
-    def tell(self, window: Window) -> None:
-        self._emit("window", dataclasses.asdict(window))
+    def add(self, window: Window) -> None:
+        self._reporter.tell("window", dataclasses.asdict(window))
         if (event := self._tracker.add(window)) is not None:
-            self._emit("event", dataclasses.asdict(event))
+            self._reporter.tell("event", dataclasses.asdict(event))
 
     def finish(self) -> None:
         if (event := self._tracker.finish()) is not None:
-            self._emit("event", dataclasses.asdict(event))
+            self._reporter.tell("event", dataclasses.asdict(event))

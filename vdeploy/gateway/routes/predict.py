@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
 from vdeploy.gateway.documents import ModelDocument, Prediction, TimelineDocument, Timings
 from vdeploy.gateway.models import ServedModel
-from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Served, StrideQuery, WindowQuery, refusals
+from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Served, StrideQuery, WindowQuery, name_of, refusals
 from vdeploy.gateway.service import Service
 from vdeploy.gateway.timelines import make_timeline, plan_windows
 from vdeploy.gateway.uploads import received_array, received_file
-from vdeploy.timeline.windows import WindowPlan
 
 __all__ = ["router"]
 
@@ -44,7 +42,7 @@ async def predict(
 
     The video is deleted as soon as it has been judged.
     """
-    limits = service.limits
+    limits, owner = service.limits, name_of(caller)
     with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
         answer = _Answer(request, service, model)
         plan = plan_windows(model, window_s, stride_s)
@@ -53,8 +51,16 @@ async def predict(
         ) as path:
             answer.lap("receive_ms")
             if timeline:
-                return await _judge_windows(answer, service, path, plan)
-            clip = await service.decode(path, model.scorer.spec)
+                found = await service.while_connected(
+                    request,
+                    lambda check: make_timeline(
+                        path, model, service.decoders, limits.decoding, plan=plan, owner=owner, check=check
+                    ),
+                )
+                answer.lap("score_ms")
+                document = TimelineDocument.model_validate(found.to_dict())
+                return answer.complete(found.peak_probability, found.warnings, document)
+            clip = await service.decode(request, path, model.scorer.spec, owner)
         answer.lap("decode_ms")
         scored = await model.score(clip.frames)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
@@ -74,15 +80,6 @@ async def predict_frames(request: Request, service: Served, caller: Caller) -> P
         scored = await model.score(clip)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     return answer.complete(scored.probability, [])
-
-
-async def _judge_windows(answer: _Answer, service: Service, path: Path, plan: WindowPlan) -> Prediction:
-    found = await service.in_thread(
-        make_timeline, path, answer.model, service.decoders, service.limits.decoding, plan=plan
-    )
-    answer.lap("score_ms")
-    document = TimelineDocument.model_validate(found.to_dict())
-    return answer.complete(found.peak_probability, found.warnings, document)
 
 
 class _Answer:

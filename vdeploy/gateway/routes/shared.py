@@ -12,7 +12,7 @@ from vdeploy.gateway.keys import Key
 from vdeploy.gateway.service import Service
 from vdeploy.gateway.uploads import FIELD
 
-__all__ = ["FILE_BODY", "Admin", "Caller", "Served", "StrideQuery", "WindowQuery", "refusals"]
+__all__ = ["FILE_BODY", "Admin", "Caller", "Served", "StrideQuery", "WindowQuery", "name_of", "refusals"]
 
 FILE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -72,6 +72,11 @@ WindowQuery = Annotated[
 StrideQuery = Annotated[
     float | None, Query(gt=0, le=600, description="seconds from window to window; half a window if left out")
 ]
+
+
+def name_of(caller: Key | None) -> str:
+    """The name of a caller's key; empty where there are no keys."""
+    return caller.name if caller else ""
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,0 +1,95 @@
+"""Fair waiting for a few shared things: owners take turns, and none holds more than its share."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+__all__ = ["Turns"]
+
+_T = TypeVar("_T")
+_CHECK_SECONDS = 0.2
+
+
+class Turns(Generic[_T]):
+    """Lends things to threads. Of the owners that wait, the one that holds the fewest is served first.
+
+    Args:
+        things: What is lent.
+        share: How many one owner may hold at a time; read at every decision.
+    """
+
+    def __init__(self, things: Iterable[_T], share: Callable[[], int]) -> None:
+        self._idle = list(things)
+        self._share = share
+        self._held: collections.Counter[str] = collections.Counter()
+        self._waiting: dict[str, collections.deque[object]] = {}
+        self._served: dict[str, int] = {}
+        self._numbers = itertools.count()
+        self._condition = threading.Condition()
+
+    @contextlib.contextmanager
+    def borrow(self, owner: str, patience_s: float | None, check: Callable[[], None]) -> Iterator[_T]:
+        """Hold one of the things for the duration of the block.
+
+        Args:
+            owner: Who asks.
+            patience_s: Seconds to wait; ``None`` waits as long as `check` allows.
+            check: Called while waiting; what it raises ends the wait.
+
+        Yields:
+            The thing.
+
+        Raises:
+            TimeoutError: None is free in time.
+        """
+        thing = self._take(owner, patience_s, check)
+        try:
+            yield thing
+        finally:
+            with self._condition:
+                self._idle.append(thing)
+                self._held[owner] -= 1
+                if not self._held[owner]:
+                    del self._held[owner]
+                self._condition.notify_all()
+
+    def try_borrow(self, owner: str) -> contextlib.AbstractContextManager[_T]:
+        """Hold one of the things if one is idle and nobody waits for it.
+
+        Raises:
+            TimeoutError: None is.
+        """
+        return self.borrow(owner, 0.0, lambda: None)
+
+    def _take(self, owner: str, patience_s: float | None, check: Callable[[], None]) -> _T:
+        deadline = None if patience_s is None else time.monotonic() + patience_s
+        ticket = object()
+        with self._condition:
+            queue = self._waiting.setdefault(owner, collections.deque())
+            queue.append(ticket)
+            try:
+                while not (self._idle and queue[0] is ticket and self._next_owner() == owner):
+                    check()
+                    left = _CHECK_SECONDS if deadline is None else deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError
+                    self._condition.wait(min(left, _CHECK_SECONDS))
+                self._held[owner] += 1
+                self._served[owner] = next(self._numbers)
+                return self._idle.pop()
+            finally:
+                queue.remove(ticket)
+                if not queue:
+                    del self._waiting[owner]
+                self._condition.notify_all()
+
+    def _next_owner(self) -> str | None:
+        share = self._share()
+        candidates = [owner for owner in self._waiting if self._held[owner] < share]
+        return min(candidates, key=lambda owner: (self._held[owner], self._served.get(owner, -1)), default=None)
