@@ -17,6 +17,8 @@ from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.backbones.efficientnet_lite.checkpoint import load_checkpoint
 from vdeploy.models.backbones.efficientnet_lite.network import build_network
 from vdeploy.models.backbones.efficientnet_lite.torch_archive import read_state_dict
+from vdeploy.models.backbones.efficientnet_lite.weights import FILES
+from vdeploy.models.weights.lookup import lookup_weights
 
 NORMALIZATIONS = {"_conv_stem": "_bn0", "_conv_head": "_bn1", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
 
@@ -206,3 +208,39 @@ def test_a_file_that_cannot_be_read(tmp_path):
 def test_weights_of_another_variant_are_refused(checkpoint):
     with pytest.raises(WeightsError, match=r"holds no weights for efficientnet_lite1 .*each variant, lite0 to lite2"):
         load_checkpoint(build_network("lite1", 1, 32), checkpoint)
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> Path:
+    path = lookup_weights("lite0", FILES).path
+    assert path is not None
+    return path
+
+
+@pytest.mark.slow
+def test_values_are_those_of_an_independent_implementation(imagenet):
+    """The expected values were computed in JAX with explicit padding and batch normalisation that is not folded."""
+    network, classifier = (build_network("lite0", 1, 64, classes=classes) for classes in (0, 1000))
+    load_checkpoint(network, imagenet)
+    load_checkpoint(classifier, imagenet)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)[None, None]
+    features, logits = network(image).numpy()[0, 0], classifier(image).numpy()[0, 0]
+    np.testing.assert_allclose(features[:4], [0.853286, 0, 2.088775, 0], atol=1e-4)
+    assert features.sum() == pytest.approx(188.5015, rel=1e-4)
+    np.testing.assert_allclose(logits[:4], [-1.599629, 0.132204, -0.030197, 0.306869], atol=1e-3)
+    assert list(logits.argsort()[::-1][:3]) == [111, 650, 490]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("picture", "label"), [("chelsea", 285), ("coffee", 967)])
+@pytest.mark.parametrize("variant", ["lite0", "lite1", "lite2"])
+def test_known_pictures_are_recognised(variant, picture, label):
+    """scikit-image's cat is an Egyptian cat, its cup an espresso."""
+    cv2 = pytest.importorskip("cv2")
+    data = pytest.importorskip("skimage.data")
+    network = build_network(variant, 1, 224, classes=1000)
+    path = lookup_weights(variant, FILES).path
+    assert path is not None
+    load_checkpoint(network, path)
+    image = cv2.resize(getattr(data, picture)(), (224, 224), interpolation=cv2.INTER_AREA)
+    assert int(network(image[None, None]).numpy().argmax()) == label

