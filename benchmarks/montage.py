@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +19,7 @@ from vdeploy.core.files import staging_folder
 from vdeploy.dataset import LabelledClip, scan
 from vdeploy.synthetic import synthesize
 from vdeploy.timeline.writing import FrameWriter, open_writer
+from vdeploy.video.reader import VideoReader
 
 __all__ = ["Montage", "labelled_clips", "make_montage", "montage_parser"]
 
@@ -72,14 +73,12 @@ def make_montage(clips: dict[int, list[Path]], minutes: float, seed: int, path: 
         path: An MP4 file to write.
     """
     chance = random.Random(seed)  # noqa: S311
-    first = cv2.VideoCapture(str(clips[0][0]))
-    fps, width, height = (
-        first.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-    )
+    with VideoReader(clips[0][0], threading.Event()) as first:
+        fps, width, height = first.fps, first.width, first.height
     frames, fights = 0, []
     with contextlib.ExitStack() as stack:
         staged = stack.enter_context(staging_folder(path)) / path.name
-        with open_writer(staged, fps, int(width), int(height)) as writer:
+        with open_writer(staged, fps, width, height) as writer:
             while frames < minutes * 60 * fps:
                 for label, (fewest, most) in ((0, CALM_CLIPS), (1, FIGHT_CLIPS)):
                     start = frames
@@ -100,12 +99,9 @@ def _append(clip: Path, writer: FrameWriter) -> int:
 
 
 def _pictures(clip: Path) -> Iterator[npt.NDArray[np.uint8]]:
-    capture = cv2.VideoCapture(str(clip))
-    while True:
-        done, picture = capture.read()
-        if not done:
-            return
-        yield np.asarray(picture, np.uint8)
+    with VideoReader(clip, threading.Event()) as reader:
+        while reader.grab():
+            yield reader.picture()
 
 
 def montage_parser(description: str | None) -> argparse.ArgumentParser:

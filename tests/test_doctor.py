@@ -16,6 +16,7 @@ from vdeploy.doctor import Finding, examine
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "Python",
+    "av",
     "opencv-python-headless",
     "tensorflow-cpu",
     "TensorFlow GPUs",

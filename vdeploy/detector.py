@@ -212,6 +212,7 @@ def detect_all(
 
 
 def _remarks(end: EndOfVideo, plan: WindowPlan, *, assumed: bool) -> Iterator[str]:
+    yield from end.warnings
     if assumed:
         yield f"the model's training clips are taken to last {plan.window_s:g} s"
     if end.duration_s < plan.window_s - 0.5 / plan.sampled_fps:

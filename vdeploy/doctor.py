@@ -42,7 +42,8 @@ def examine() -> list[Finding]:
     """Looks at everything that some verb needs; nothing is installed, downloaded or started."""
     checks: tuple[Callable[[], Finding], ...] = (
         _python,
-        lambda: _package("opencv-python-headless", "cv2", "decoding video", "pip install vdeploy"),
+        lambda: _package("av", "av", "decoding video", "pip install vdeploy"),
+        lambda: _package("opencv-python-headless", "cv2", "resizing frames", "pip install vdeploy"),
         lambda: _package(
             "tensorflow-cpu", "tensorflow", "training, features", "pip install 'vdeploy[train]'", "tensorflow"
         ),

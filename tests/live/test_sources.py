@@ -18,7 +18,7 @@ from vdeploy.live.source import Source, parse_source, parse_sources
 def test_kinds(tmp_path):
     video = write_numbered(tmp_path / "v.mp4", 5)
     assert parse_source(str(video)) == Source(str(video), str(video), "file")
-    assert parse_source("0") == Source("/dev/video0", 0, "device")
+    assert parse_source("0") == Source("/dev/video0", "/dev/video0", "device")
     assert parse_source("/dev/video12") == Source("/dev/video12", "/dev/video12", "device")
     assert parse_source("RTSP://host/x").kind == "stream"
 

@@ -11,7 +11,7 @@ from benchmarks.events import Counts, by_event, by_second, choose_rule
 from benchmarks.montage import make_montage
 from testing.videos import solid_frame, write_video
 from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
-from vdeploy.video.reader import Capture
+from vdeploy.video.reader import VideoReader
 
 
 def judged(scores: list[float], *fights: tuple[float, float]):
@@ -55,10 +55,10 @@ def test_a_montage_shows_fights_where_it_says(tmp_path):
     calm = write_video(tmp_path / "calm.mp4", [solid_frame((10, 10, 240))] * 20)
     fight = write_video(tmp_path / "fight.mp4", [solid_frame((240, 10, 10))] * 20)
     montage = make_montage({0: [calm], 1: [fight]}, 0.2, 3, tmp_path / "long.mp4")
-    with Capture(montage.path, threading.Event()) as capture:
+    with VideoReader(montage.path, threading.Event()) as capture:
         reds = []
         while capture.grab():
-            frame = capture.retrieve(0, 32)
+            frame = capture.retrieve(32)
             reds.append(frame[..., 0].mean() > frame[..., 2].mean())
     assert len(reds) == pytest.approx(montage.duration_s * 25)
     assert montage.duration_s >= 12

@@ -7,30 +7,35 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import cv2
-
 from vdeploy.core.errors import UserError
 from vdeploy.live.inbox import Arrival
 from vdeploy.live.report import Report
 from vdeploy.timeline.sliding import Sample
-from vdeploy.video.reader import resize
+from vdeploy.video.arrival_sampling import ArrivalSampler
+from vdeploy.video.reader import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vdeploy.live.inbox import Inbox
     from vdeploy.live.source import Source
+    from vdeploy.video.live_reader import LiveReader
+    from vdeploy.video.reader import VideoReader
 
 __all__ = ["Camera", "backoff_s"]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+
+_LONGEST_JUMP_S = 10.0
+"""A file whose time stamps jump by more is played on at once."""
 
 
 class Camera(threading.Thread):
     """Reads a source until it ends, is given up or is told to stop.
 
     A live source is read as fast as it sends, and the first frame in each part of a second that the sampling rate gives
-    is kept: time is the time of arrival. A file is played at its own speed.
+    is kept: time is the time of arrival. A file is played at its own speed; long gaps in its times are
+    skipped and told.
 
     Args:
         stream: Its place among the sources.
@@ -58,25 +63,27 @@ class Camera(threading.Thread):
         super().__init__(name=f"camera-{stream}", daemon=True)
         self.source = source
         self._stream, self._inbox, self._tell, self._stop_event = stream, inbox, tell, stop
-        self._fps, self._size, self._retries = sampled_fps, size, retries
-        self._origin: float | None = None
-        self._index = -1
+        self._sampler, self._size, self._retries = ArrivalSampler(sampled_fps), size, retries
 
     def run(self) -> None:
         """Reads; see the class."""
         failures = 0
         while not self._stop_event.is_set():
+            reason = ""
             try:
-                capture = self.source.open()
+                with self.source.open(self._stop_event) as reader:
+                    self._tell(Report("connected", self.source.name))
+                    if self._read(reader):
+                        failures = 0
+            except Stopped:
+                break
             except UserError as error:
                 reason = str(error)
-            else:
-                self._tell(Report("connected", self.source.name))
-                if self._read(capture):
-                    failures = 0
-                if self.source.kind == "file":
-                    break
-                reason = f"{self.source.name} sends nothing any more"
+            except Exception as error:
+                reason = f"{self.source.name} cannot be read ({type(error).__name__})"
+            if self.source.kind == "file" and not reason:
+                break
+            reason = reason or f"{self.source.name} sends nothing any more"
             if self._stop_event.is_set():
                 break
             failures += 1
@@ -88,35 +95,49 @@ class Camera(threading.Thread):
             self._stop_event.wait(wait_s)
         self._tell(Report("ended", self.source.name, dropped_frames=self._inbox.dropped(self._stream)))
 
-    def _read(self, capture: cv2.VideoCapture) -> bool:
+    def _read(self, reader: VideoReader | LiveReader) -> bool:
         """Reads until nothing comes any more; whether anything came."""
-        begun = time.monotonic()
         any_frame = False
-        try:
-            while not self._stop_event.is_set() and capture.grab():
-                any_frame = True
-                if self.source.kind == "file":
-                    ahead_s = begun + capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - time.monotonic()
-                    if ahead_s > 0 and self._stop_event.wait(ahead_s):
-                        break
-                self._sample(capture)
-        finally:
-            capture.release()
+        pace = _Pace()
+        while not self._stop_event.is_set() and reader.grab():
+            any_frame = True
+            if self.source.kind == "file":
+                wait_s, skipped_s = pace.wait_s(reader.time_us / 1e6, time.monotonic())
+                if skipped_s:
+                    message = f"its time stamps jump by {skipped_s:.0f} s; that is skipped"
+                    self._tell(Report("gap", self.source.name, message=message))
+                if wait_s > 0 and self._stop_event.wait(wait_s):
+                    break
+            self._sample(reader)
         return any_frame
 
-    def _sample(self, capture: cv2.VideoCapture) -> None:
+    def _sample(self, reader: VideoReader | LiveReader) -> None:
         arrived = time.monotonic()
-        if self._origin is None:
-            self._origin = arrived
-        index = int((arrived - self._origin) * self._fps)
-        if index <= self._index:
+        index = self._sampler.take(arrived)
+        if index is None:
             return
-        done, picture = capture.retrieve()
-        if not done:
-            return
-        frame = cv2.cvtColor(resize(picture, self._size), cv2.COLOR_BGR2RGB)
-        self._index = index
-        self._inbox.put(Arrival(Sample(self._stream, index, frame), arrived))
+        frame = reader.retrieve(self._size)
+        if frame is not None:
+            self._inbox.put(Arrival(Sample(self._stream, index, frame), arrived))
+
+
+class _Pace:
+    """Plays a file at its own speed, but for jumps of its time stamps."""
+
+    def __init__(self) -> None:
+        self._begun_s: float | None = None
+        self._last_s = 0.0
+
+    def wait_s(self, shown_s: float, now_s: float) -> tuple[float, float]:
+        """How long to wait before a frame, and how far its time jumped from the one before, if too far to wait."""
+        if self._begun_s is None:
+            self._begun_s, self._last_s = now_s - shown_s, shown_s
+        jump_s = shown_s - self._last_s
+        self._last_s = shown_s
+        if not -_LONGEST_JUMP_S <= jump_s <= _LONGEST_JUMP_S:
+            self._begun_s = now_s - shown_s
+            return 0.0, abs(jump_s)
+        return self._begun_s + shown_s - now_s, 0.0
 
 
 def backoff_s(failures: int) -> float:

@@ -152,6 +152,7 @@ _WORDS = {
     "connected": "connected",
     "lost": "lost,",
     "ended": "ended",
+    "gap": "has a gap,",
     "scorer_lost": "lost,",
     "scorer_back": "back",
 }

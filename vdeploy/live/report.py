@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "Report"]
 
-Kind = Literal["connected", "lost", "ended", "window", "event_began", "event_ended", "scorer_lost", "scorer_back"]
-"""What happened: a source was opened, failed (and is tried again) or has ended; a window was scored; an event began or
-was over; the server that scores failed (and is tried again) or is back."""
+Kind = Literal[
+    "connected", "lost", "gap", "ended", "window", "event_began", "event_ended", "scorer_lost", "scorer_back"
+]
+"""What happened: a source was opened, failed (and is tried again), has a gap in its time stamps or has ended; a window
+was scored; an event began or was over; the server that scores failed (and is tried again) or is back."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,6 +112,7 @@ class _Course:
             missing = sample.index - self._next
             if self._begin == self._next or missing > self._longest_gap:
                 self._send(waiting)
+                windows += self._last(self._next / self._plan.sampled_fps)
                 self._begin_anew(sample.index)
                 missing = 0
             waiting.append((sample, missing))
@@ -130,12 +131,16 @@ class _Course:
     def finish(self, end_s: float | None) -> Window | None:
         """Ends the stream; the window that ends with it, unless that has been scored already."""
         self.close()
-        score = self._score
-        return None if score is None else self._plan.window(self._next - score.held, score.probability, end_s)
+        return next(iter(self._last(end_s)), None)
 
     def close(self) -> None:
         """Has the server forget the stream."""
         self._stream.close()
+
+    def _last(self, end_s: float | None) -> list[Window]:
+        """The window that ends with the last frame, unless that has been scored already."""
+        score = self._score
+        return [] if score is None else [self._plan.window(self._next - score.held, score.probability, end_s)]
 
     def _begin_anew(self, index: int) -> None:
         if self._begin != self._next:

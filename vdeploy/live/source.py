@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import re
-import socket
-import urllib.parse
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-import cv2
-
 from vdeploy.core.errors import SourceError
-from vdeploy.video.reader import check_file, silence
+from vdeploy.live.addresses import shown_address, split_address
+from vdeploy.video.file_checks import check_file
+from vdeploy.video.live_reader import LiveReader
+from vdeploy.video.reader import VideoReader
 
-__all__ = ["Source", "parse_source", "parse_sources", "shown_address"]
+__all__ = ["CAPTURE_OPTIONS", "Source", "parse_source", "parse_sources"]
 
-_TIMEOUT_S = 8.0
-_REACH_S = 3.0
+CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+"""Environment variable with options of FFmpeg for addresses, such as ``rtsp_transport;udp|max_delay;500000``. Files and
+devices ignore it."""
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_PORTS = {"http": 80, "https": 443, "rtmp": 1935, "rtsp": 554, "rtsps": 322}
-_SCHEMES = (*_PORTS, "rtp", "srt", "tcp", "udp")
+_SCHEMES = ("http", "https", "rtmp", "rtsp", "rtsps", "rtp", "srt", "tcp", "udp")
+_USUAL_OPTIONS = {"rtsp_transport": "tcp"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,46 +34,29 @@ class Source:
 
     Attributes:
         name: How it is called everywhere; an address without its password and query.
-        target: What is opened: a path, an address or the number of a device.
+        target: What is opened: a path or an address.
         kind: A file ends and is played at its own speed; a stream or a device is live, and opened again when it ends.
     """
 
     name: str
-    target: str | int = dataclasses.field(repr=False)
+    target: str = dataclasses.field(repr=False)
     kind: Literal["file", "stream", "device"]
 
-    def open(self) -> cv2.VideoCapture:
-        """Opens it.
+    def open(self, stop: threading.Event | None = None) -> VideoReader | LiveReader:
+        """Opens it, by one connection.
+
+        Args:
+            stop: Set to give up reading a file.
 
         Raises:
             ClipError: The file is missing or no video.
             SourceError: Nothing that can be decoded comes from there.
         """
-        silence()
+        if self.kind == "file":
+            return VideoReader(Path(self.target), stop or threading.Event())
         if self.kind == "device":
-            capture = cv2.VideoCapture(self.target, cv2.CAP_V4L2)
-        else:
-            if self.kind == "stream":
-                self._reach()
-            timeout_ms = round(_TIMEOUT_S * 1000)
-            options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-            capture = cv2.VideoCapture(self.target, cv2.CAP_FFMPEG, [*options, cv2.CAP_PROP_N_THREADS, 1])
-        if not capture.isOpened():
-            raise SourceError(f"{self.name} cannot be opened", "see whether it is there and sends video")
-        return capture
-
-    def _reach(self) -> None:
-        """Makes sure that a host answers: OpenCV opens one source at a time, and a dead one would block the others."""
-        parts = urllib.parse.urlsplit(str(self.target))
-        port = parts.port or _PORTS.get(parts.scheme.lower())
-        if parts.scheme.lower() not in _PORTS or port is None:
-            return
-        try:
-            socket.create_connection((parts.hostname or "", port), _REACH_S).close()
-        except OSError as error:
-            raise SourceError(
-                f"{self.name} cannot be reached ({error.strerror or error})", "see whether it is there and sends video"
-            ) from error
+            return LiveReader(self.name, self.target, container="video4linux2,v4l2")
+        return LiveReader(self.name, self.target, options=_stream_options(self.target))
 
 
 def parse_source(text: str) -> Source:
@@ -78,14 +64,14 @@ def parse_source(text: str) -> Source:
 
     Raises:
         ClipError: A file does not exist or cannot be read.
-        SourceError: The scheme of an address is not one of a stream.
+        SourceError: An address is malformed, or its scheme is not one of a stream.
     """
     if text.isdecimal() and not Path(text).exists():
-        return Source(f"/dev/video{text}", int(text), "device")
+        return Source(f"/dev/video{text}", f"/dev/video{text}", "device")
     if re.fullmatch(r"/dev/video\d+", text):
         return Source(text, text, "device")
     if _SCHEME.match(text):
-        parts = urllib.parse.urlsplit(text)
+        parts = split_address(text)
         if parts.scheme.lower() not in _SCHEMES:
             raise SourceError(f"{parts.scheme}:// is no scheme of a stream", f"known are {', '.join(_SCHEMES)}")
         return Source(shown_address(text), text, "stream")
@@ -108,7 +94,9 @@ def parse_sources(texts: Iterable[str]) -> list[Source]:
     return list(found.values())
 
 
-def shown_address(address: str) -> str:
-    """An address as it may be shown: without user, password, query and fragment."""
-    parts = urllib.parse.urlsplit(address)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+def _stream_options(address: str) -> dict[str, str]:
+    options = dict(_USUAL_OPTIONS) if address.lower().startswith("rtsp") else {}
+    for pair in filter(None, os.environ.get(CAPTURE_OPTIONS, "").split("|")):
+        name, _, value = pair.partition(";")
+        options[name] = value
+    return options

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import SourceError
-from vdeploy.live.source import shown_address
+from vdeploy.live.addresses import shown_address, split_address
 
 if TYPE_CHECKING:
     from vdeploy.live.report import Report
@@ -45,7 +45,7 @@ class Webhook:
     """
 
     def __init__(self, address: str) -> None:
-        parts = urllib.parse.urlsplit(address)
+        parts = split_address(address) if "://" in address else urllib.parse.SplitResult("", "", "", "", "")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise SourceError(
                 f"{shown_address(address)} is no address of a web server", "give --webhook http://HOST/PATH"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from vdeploy.core.errors import TimelineError
 from vdeploy.core.files import staging_folder
 from vdeploy.timeline.writing import FrameWriter, open_writer
-from vdeploy.video.reader import Capture, check_file, silence
+from vdeploy.video.file_checks import check_file
+from vdeploy.video.reader import VideoReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ _ASSUMED_FPS = 25.0
 
 
 def cut_events(video: Path, timeline: Timeline, folder: Path, *, margin_s: float = 0.0) -> Iterator[Path]:
-    """Writes each event of a video as an MP4 file: H.264 where PyAV is installed, MPEG-4 otherwise; without sound.
+    """Writes each event of a video as an MP4 file: H.264, or MPEG-4 where FFmpeg lacks its encoder; without sound.
 
     Args:
         video: The video of the timeline.
@@ -41,55 +42,52 @@ def cut_events(video: Path, timeline: Timeline, folder: Path, *, margin_s: float
         TimelineError: A file cannot be written.
     """
     check_file(video)
-    silence()
-    with Capture(video, threading.Event()) as capture:
+    with VideoReader(video, threading.Event()) as reader:
         for number, event in enumerate(timeline.events, start=1):
             file = folder / f"{video.stem}-event{number:02d}-{_stamp(event.start_s)}.mp4"
             with staging_folder(file) as staged:
-                _cut(capture, event, margin_s, staged / file.name)
+                _cut(reader, event, margin_s, staged / file.name)
                 (staged / file.name).replace(file)
             yield file
 
 
-def _cut(capture: Capture, event: Event, margin_s: float, file: Path) -> None:
-    fps = capture.fps or _ASSUMED_FPS
+def _cut(reader: VideoReader, event: Event, margin_s: float, file: Path) -> None:
+    fps = reader.fps or _ASSUMED_FPS
     start_s, end_s = max(event.start_s - margin_s, 0.0), event.end_s + margin_s
     with contextlib.ExitStack() as stack:
         writer: FrameWriter | None = None
-        for index, shown_s in _frames_from(capture, start_s):
+        for shown_s in _frames_from(reader, start_s):
             if shown_s >= end_s:
                 break
-            picture = _even(capture.picture(index))
+            picture = _even(reader.picture())
             if writer is None:
                 writer = stack.enter_context(open_writer(file, fps, picture.shape[1], picture.shape[0]))
             writer.write(picture)
     if not file.is_file() or not file.stat().st_size:
         raise TimelineError(
-            f"no frame of {capture.path} lies between {start_s:.1f} and {end_s:.1f} s",
+            f"no frame of {reader.path} lies between {start_s:.1f} and {end_s:.1f} s",
             "give the timeline's own video",
         )
 
 
-def _frames_from(capture: Capture, start_s: float) -> Iterator[tuple[int, float]]:
+def _frames_from(reader: VideoReader, start_s: float) -> Iterator[float]:
     """Goes to the first frame that is shown at a time or after it, by a jump to a key frame where that comes before."""
-    fps = capture.fps or _ASSUMED_FPS
-    capture.restart()
-    if not capture.grab():
+    fps = reader.fps or _ASSUMED_FPS
+    reader.restart()
+    if not reader.grab():
         return
-    origin_s = capture.time_us / 1e6
-    capture.seek(round((start_s + origin_s) * 1e6))
-    if not capture.grab() or capture.time_us / 1e6 - origin_s > start_s:
-        capture.restart()
-        capture.grab()
+    origin_s = reader.time_us / 1e6
+    reader.seek(round((start_s + origin_s) * 1e6))
+    if not reader.grab() or reader.time_us / 1e6 - origin_s > start_s:
+        reader.restart()
+        reader.grab()
     last_s = -1 / fps
-    index = 0
     while True:
-        stated_s = capture.time_us / 1e6 - origin_s
+        stated_s = reader.time_us / 1e6 - origin_s
         last_s = stated_s if stated_s > last_s else last_s + 1 / fps
         if last_s >= start_s - 0.5 / fps:
-            yield index, last_s
-        index += 1
-        if not capture.grab():
+            yield last_s
+        if not reader.grab():
             return
 
 

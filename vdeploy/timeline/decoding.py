@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from vdeploy.core.errors import ClipError
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.sliding import Sample
-from vdeploy.video.reader import Stopped, one_opencv_thread
+from vdeploy.video.opencv_threads import one_opencv_thread
+from vdeploy.video.reader import Stopped
 
 if TYPE_CHECKING:
     from vdeploy.timeline.windows import WindowPlan
@@ -31,12 +32,14 @@ class EndOfVideo(NamedTuple):
         duration_s: How long it is, in seconds.
         expected_s: How long it is according to its container; 0 if that says nothing.
         error: Why decoding ended before the first frame, if it did.
+        warnings: What is odd about the video.
     """
 
     stream: int
     duration_s: float
     expected_s: float
     error: ClipError | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def sample_videos(
@@ -75,7 +78,7 @@ def sample_videos(
             except ClipError as error:
                 put(EndOfVideo(stream, 0.0, 0.0, error))
             else:
-                put(EndOfVideo(stream, sampler.duration_s, sampler.expected_s))
+                put(EndOfVideo(stream, sampler.duration_s, sampler.expected_s, warnings=sampler.warnings))
         except Stopped:
             pass
         except BaseException as error:

@@ -107,6 +107,9 @@ class SlidingDetector(Generic[Stream]):
             return []
         probabilities = self.scorer.classify(np.stack([window.features for _, window in due]))[:, 1]
         return [
-            ScoredWindow(stream, self.plan.window(window.first, float(probability), end_s))
+            ScoredWindow(stream, self.plan.window(window.first, float(probability), self._end_s(window, end_s)))
             for (stream, window), probability in zip(due, probabilities, strict=True)
         ]
+
+    def _end_s(self, window: DueWindow, end_s: float | None) -> float | None:
+        return end_s if window.end is None else window.end / self.plan.sampled_fps

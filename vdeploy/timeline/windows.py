@@ -116,10 +116,12 @@ class DueWindow:
     Attributes:
         first: Number of its first sampled frame.
         features: ``float32[T, F]``.
+        end: Number after its last sampled frame, where a gap ends it before a whole window is over.
     """
 
     first: int
     features: npt.NDArray[np.float32]
+    end: int | None = None
 
 
 class WindowSlider:
@@ -140,7 +142,8 @@ class WindowSlider:
         """Takes the features of the next sampled frame.
 
         Numbers that were left out stand for the features before them, as long as they are no more than the
-        longest gap; after one that is longer windows begin anew, so that none spans it.
+        longest gap. What comes before a longer gap ends there, as a stream does, and windows begin anew after it, so
+        that none spans it.
 
         Args:
             index: Number of the sampled frame, larger than the one before.
@@ -149,13 +152,15 @@ class WindowSlider:
         Returns:
             The windows that are complete now.
         """
-        due = []
+        due: list[DueWindow] = []
         missing = index - self._next
         if self._features and missing <= self._longest_gap:
             held = self._features[-1]
             for _ in range(missing):
                 due += self._append(held)
         else:
+            if last := self.finish():
+                due.append(dataclasses.replace(last, end=self._next))
             self._features.clear()
             self._begin = self._next = index
         return due + self._append(features)

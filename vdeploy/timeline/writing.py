@@ -1,16 +1,14 @@
-"""A video file out, frame by frame: H.264 where PyAV is installed, MPEG-4 by OpenCV otherwise."""
+"""A video file out, frame by frame: H.264, or MPEG-4 where FFmpeg was built without its encoder."""
 
 from __future__ import annotations
 
 import contextlib
 import fractions
-import importlib
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import cv2
+import av
 
 from vdeploy.core.errors import TimelineError
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["FrameWriter", "av_writer", "open_writer", "opencv_writer"]
+__all__ = ["FrameWriter", "open_writer"]
 
 
 class FrameWriter(Protocol):
@@ -28,8 +26,9 @@ class FrameWriter(Protocol):
         """Takes the next frame, ``uint8[H, W, 3]`` BGR."""
 
 
-def open_writer(file: Path, fps: float, width: int, height: int) -> contextlib.AbstractContextManager[FrameWriter]:
-    """Opens a video file for writing, in the best way that is installed.
+@contextlib.contextmanager
+def open_writer(file: Path, fps: float, width: int, height: int) -> Iterator[FrameWriter]:
+    """Opens a video file for writing.
 
     Args:
         file: An MP4 file.
@@ -40,15 +39,10 @@ def open_writer(file: Path, fps: float, width: int, height: int) -> contextlib.A
     Raises:
         TimelineError: It cannot be written.
     """
-    if importlib.util.find_spec("av"):
-        return av_writer(file, fps, width, height)
-    return opencv_writer(file, fps, width, height)
-
-
-@contextlib.contextmanager
-def av_writer(file: Path, fps: float, width: int, height: int) -> Iterator[FrameWriter]:
-    """Writes H.264, or MPEG-4 where PyAV lacks it; see `open_writer`."""
-    av: Any = importlib.import_module("av")
+    try:
+        file.touch()
+    except OSError as error:
+        raise TimelineError(f"{file.name} cannot be written ({error.strerror})", "check the folder") from error
     with av.open(str(file), "w", container_options={"movflags": "faststart"}) as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         stream = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1001))
@@ -60,15 +54,3 @@ def av_writer(file: Path, fps: float, width: int, height: int) -> Iterator[Frame
 
         yield Writer()
         container.mux(stream.encode())
-
-
-@contextlib.contextmanager
-def opencv_writer(file: Path, fps: float, width: int, height: int) -> Iterator[FrameWriter]:
-    """Writes MPEG-4; see `open_writer`."""
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    if not writer.isOpened():
-        raise TimelineError(f"{file.name} cannot be written by this OpenCV", "run: pip install av")
-    try:
-        yield writer
-    finally:
-        writer.release()

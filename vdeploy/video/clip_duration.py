@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vdeploy.core.errors import ClipError
-from vdeploy.video.reader import Capture
+from vdeploy.video.reader import VideoReader
 
 __all__ = ["median_seconds"]
 
@@ -34,8 +34,9 @@ def median_seconds(paths: Sequence[Path]) -> float | None:
 
 def _seconds(path: Path) -> Iterator[float]:
     try:
-        with Capture(path, threading.Event()) as capture:
-            if capture.fps > 0 and (seconds := capture.frame_count / capture.fps) >= _SHORTEST_S:
+        with VideoReader(path, threading.Event()) as reader:
+            seconds = reader.frame_count / reader.fps if reader.fps else reader.duration_s
+            if seconds >= _SHORTEST_S:
                 yield seconds
     except (ClipError, OSError):
         return

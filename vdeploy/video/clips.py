@@ -16,7 +16,6 @@ the visited stretches, frames that are lost there still count.
 
 from __future__ import annotations
 
-import bisect
 import collections
 import concurrent.futures
 import dataclasses
@@ -31,7 +30,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.core.errors import ClipError
-from vdeploy.video.reader import SEEK_LEAD_FRAMES, Capture, check_file, is_iso, one_opencv_thread, silence
+from vdeploy.video.file_checks import check_file, is_iso
+from vdeploy.video.opencv_threads import one_opencv_thread
+from vdeploy.video.reader import VideoReader
+from vdeploy.video.seeking import PacketList, visit_frames
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     _Frames = dict[int, npt.NDArray[np.uint8]]
 
 __all__ = ["Clip", "ClipSpec", "frame_indices", "read_clip", "read_clips"]
+
+DECODER_REVISION = 2
+"""Counts changes of the decoder that change frames. 2: interlaced video is deinterlaced, all eight orientations are
+applied, and frames of more than 8 bits or of 4:1:1 colour are converted as by FFmpeg's ``scale`` filter."""
 
 LONG_GAP_FRAMES = 64
 """From this mean distance between wanted frames on, seeking is considered."""
@@ -92,8 +98,9 @@ class ClipSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the spec in canonical JSON; it keys the feature store."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the spec and the decoder's revision in canonical JSON; it keys the feature store."""
+        values = {**self.to_dict(), "decoder": DECODER_REVISION}
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
@@ -221,22 +228,22 @@ def _cpus() -> int:
 
 def _read_clip(path: Path, spec: ClipSpec, stop: threading.Event) -> Clip:
     head = check_file(path)
-    silence()
-    with Capture(path, stop) as capture:
-        fps = capture.fps
-        header = capture.frame_count if _stores_count(head) else 0
+    with VideoReader(path, stop) as reader:
+        fps = reader.fps
+        header = reader.frame_count if _stores_count(head) else 0
         guess, found = header, None
         if header == 0 or _is_long(header, spec):
-            packets = _Packets.listed(path, stop)
+            packets = PacketList.read(reader)
             guess = packets.count
-            found = _read_by_seeking(capture, spec, packets)
-        kept, count = found or _read_through(capture, spec, guess)
+            found = _read_by_seeking(reader, spec, packets) if _is_long(guess, spec) else None
+        kept, count = found or _read_through(reader, spec, guess)
+        warnings = [*reader.warnings, *_warnings(count, header, spec.frames, reader.damage)]
     return Clip(
         frames=np.stack([kept[index] for index in frame_indices(count, spec.samples)]),
         decoded_frames=count,
         header_frames=header,
         fps=fps,
-        warnings=tuple(_warnings(count, header, spec.frames)),
+        warnings=tuple(warnings),
     )
 
 
@@ -244,11 +251,13 @@ def _is_long(count: int, spec: ClipSpec) -> bool:
     return count >= LONG_GAP_FRAMES * spec.samples
 
 
-def _warnings(count: int, header: int, wanted: int) -> Iterator[str]:
+def _warnings(count: int, header: int, wanted: int, damage: str) -> Iterator[str]:
     if count < header:
         yield f"only {count} of the {header} frames that its header promises can be decoded"
     elif 0 < header < count:
         yield f"its header promises {header} frames, but {count} can be decoded"
+    elif damage:
+        yield damage
     if count < wanted:
         held = "a single frame" if count == 1 else f"only {count} frames"
         yield f"it holds {held} for the {wanted} asked for, so frames are repeated"
@@ -260,109 +269,35 @@ def _stores_count(head: bytes) -> bool:
     return is_iso(head) or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
 
 
-def _read_through(capture: Capture, spec: ClipSpec, guess: int) -> tuple[_Frames, int]:
+def _read_through(reader: VideoReader, spec: ClipSpec, guess: int) -> tuple[_Frames, int]:
     """Decodes a video from the first frame to the last, and once more if there were not as many as guessed."""
     count = guess
     for _ in range(_PASSES):
-        kept, count = _pass(capture, frozenset(frame_indices(count, spec.samples)), spec.size)
+        kept, count = _pass(reader, frozenset(frame_indices(count, spec.samples)), spec.size)
         if count == 0:
-            raise ClipError(capture.path, "holds no frame that can be decoded")
+            raise ClipError(reader.path, "holds no frame that can be decoded")
         if kept.keys() >= set(frame_indices(count, spec.samples)):
             return kept, count
-    raise ClipError(capture.path, "changes while it is being read")
+    raise ClipError(reader.path, "changes while it is being read")
 
 
-def _pass(capture: Capture, wanted: Collection[int], size: int) -> tuple[_Frames, int]:
+def _pass(reader: VideoReader, wanted: Collection[int], size: int) -> tuple[_Frames, int]:
     kept: _Frames = {}
     count = 0
-    capture.restart()
-    while capture.grab():
+    reader.restart()
+    while reader.grab():
         if count in wanted:
-            kept[count] = capture.retrieve(count, size)
+            kept[count] = reader.retrieve(size)
         count += 1
     return kept, count
 
 
-@dataclasses.dataclass(frozen=True)
-class _Packets:
-    """The packets of a video in presentation order.
-
-    Attributes:
-        times_us: Presentation times in microseconds from the start of the stream, ascending.
-        keys: Numbers of the packets that hold key frames, ascending.
-    """
-
-    times_us: list[int]
-    keys: list[int]
-
-    @classmethod
-    def listed(cls, path: Path, stop: threading.Event) -> _Packets:
-        """Lists the packets of a video without decoding them."""
-        packets: list[tuple[int, bool]] = []
-        with Capture(path, stop, packets_only=True) as capture:
-            while capture.grab():
-                packets.append((capture.time_us, capture.is_key))
-        packets.sort()
-        return cls([time for time, _ in packets], [number for number, (_, is_key) in enumerate(packets) if is_key])
-
-    @property
-    def count(self) -> int:
-        return len(self.times_us)
-
-    def key_before(self, number: int) -> int:
-        """The last key frame at or before a frame, -1 if there is none."""
-        position = bisect.bisect_right(self.keys, number)
-        return self.keys[position - 1] if position else -1
-
-
-def _read_by_seeking(capture: Capture, spec: ClipSpec, packets: _Packets) -> tuple[_Frames, int] | None:
-    """Decodes only the stretches of a long video that lead to wanted frames.
-
-    Returns:
-        ``None`` if the video is short, has few key frames, or is not what its packets' times promise.
-    """
-    numbers = {time: number for number, time in enumerate(packets.times_us)}
-    if not _is_long(packets.count, spec) or len(numbers) < packets.count:
-        return None
-    wanted = frame_indices(packets.count, spec.samples)
-    stops = _plan(packets, sorted({0, *wanted, packets.count - 1}))
-    if stops is None:
-        return None
+def _read_by_seeking(reader: VideoReader, spec: ClipSpec, packets: PacketList) -> tuple[_Frames, int] | None:
+    """Decodes only the stretches that lead to wanted frames; ``None`` where the packets do not tell the frames."""
     kept: _Frames = {}
-    position = -1
-    for number, key in stops:
-        if key is not None:
-            capture.seek(packets.times_us[key])
-            position = _grab(capture, numbers)
-        while position < number:
-            following = position + 1
-            position = _grab(capture, numbers)
-            if position != following:
-                return None
-        if position != number:
-            return None
-        if number in wanted:
-            kept[number] = capture.retrieve(number, spec.size)
-    return None if capture.grab() else (kept, packets.count)
 
+    def keep(number: int) -> None:
+        kept[number] = reader.retrieve(spec.size)
 
-def _plan(packets: _Packets, numbers: list[int]) -> list[tuple[int, int | None]] | None:
-    """The frames to stop at, each with the key frame to jump to before it, or ``None`` to decode on from the last stop.
-
-    Returns:
-        ``None`` if that would not save half of the decoding.
-    """
-    stops: list[tuple[int, int | None]] = []
-    decoded, position = 0, -1
-    for number in numbers:
-        key = packets.key_before(number - SEEK_LEAD_FRAMES - 2)
-        jumps = key > position
-        stops.append((number, key if jumps else None))
-        decoded += number - (key if jumps else position)
-        position = number
-    return stops if 2 * decoded < packets.count else None
-
-
-def _grab(capture: Capture, numbers: dict[int, int]) -> int:
-    """Number of the next frame, told by its time; -1 if there is none or its time is not that of any packet."""
-    return numbers.get(capture.time_us, -1) if capture.grab() else -1
+    whole = visit_frames(reader, packets, frame_indices(packets.count, spec.samples), keep)
+    return (kept, packets.count) if whole else None

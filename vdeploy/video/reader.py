@@ -1,243 +1,191 @@
-"""An open video file, one frame or packet after the other, and why a file cannot be opened as one."""
+"""The one decoder of video files: an open file, one frame or packet after the other."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import math
 import os
-import stat
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
+import av
 
 from vdeploy.core.errors import ClipError
+from vdeploy.video.file_checks import unreadable_reason
+from vdeploy.video.frame_stream import FrameStream, NoVideoError
+from vdeploy.video.pictures import ConversionError, to_rgb
+from vdeploy.video.streams import other_streams, stated_duration_s, stated_frames
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
+    from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
-__all__ = ["SEEK_LEAD_FRAMES", "Capture", "Stopped", "check_file", "is_iso", "one_opencv_thread", "resize", "silence"]
+__all__ = ["Stopped", "VideoReader"]
 
-SEEK_LEAD_FRAMES = 16
-"""OpenCV seeks to the key frame at or before this many frames ahead of its target, then decodes up to the target."""
-
-_HEAD_BYTES = 4096
-_OPENCV_SILENT = 0
-
-_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-_AUDIO_MAGIC = (b"ID3", b"fLaC", b"OggS", b"\xff\xfb")
-_PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")
-
-
-class _OpenCVThreads:
-    """Counts who wants OpenCV on one thread; the setting belongs to the whole process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._before = 0
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._holders == 0:
-                self._before = cv2.getNumThreads()
-                cv2.setNumThreads(1)
-            self._holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._holders -= 1
-                if self._holders == 0:
-                    cv2.setNumThreads(self._before)
-
-
-one_opencv_thread = _OpenCVThreads()
+_OPTIONS = {"protocol_whitelist": "file"}
+"""No file makes FFmpeg open another address."""
 
 
 class Stopped(Exception):  # noqa: N818  no error: the consumer has gone
     """Decoding was given up because nobody waits for it."""
 
 
-class Capture:
-    """An open video with one decoder thread.
+class VideoReader:
+    """An open video file with one decoder thread.
+
+    The video is the stream that the ``ffmpeg`` program chooses. Frames come in presentation order, without those that
+    an edit list cuts off. Nothing in the environment changes that.
 
     Args:
         path: The file.
         stop: Set to give up.
-        packets_only: Step through packets in file order instead of decoded frames in presentation order.
 
     Raises:
-        ClipError: FFmpeg cannot open the file.
+        ClipError: FFmpeg cannot open the file, or it holds no video.
     """
 
-    def __init__(self, path: Path, stop: threading.Event, *, packets_only: bool = False) -> None:
+    def __init__(self, path: Path, stop: threading.Event) -> None:
         self.path = path
-        self._stop, self._packets_only = stop, packets_only
+        self._stop = stop
         self._open()
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._capture.release()
+        self._frames.close()
 
     def _open(self) -> None:
         name = os.path.abspath(self.path)  # noqa: PTH100  a name that FFmpeg cannot take for a URL
-        self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        if not self._capture.isOpened():
-            raise ClipError(self.path, _why_unreadable(self.path))
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        if self._packets_only:
-            self._capture.set(cv2.CAP_PROP_FORMAT, -1)
+        try:
+            container = av.open(name, options=dict(_OPTIONS), metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise ClipError(self.path, unreadable_reason(self.path)) from error
+        try:
+            self._frames = FrameStream(container)
+        except NoVideoError:
+            is_sound = any(stream.type == "audio" for stream in container.streams)
+            container.close()
+            raise ClipError(self.path, "holds no video stream" if is_sound else unreadable_reason(self.path)) from None
+        self._others = len(other_streams(container, self._frames.stream))
         self._is_fresh = True
+        self._number: int | None = -1
 
     def restart(self) -> None:
         """Goes back to before the first frame by opening the file anew, which is exact for every container."""
         if not self._is_fresh:
-            self._capture.release()
+            self._frames.close()
             self._open()
 
     @property
     def frame_count(self) -> int:
-        """Frames, as told or estimated by the container; 0 if it says nothing."""
-        return int(max(self._number(cv2.CAP_PROP_FRAME_COUNT), 0))
+        """Frames that the container promises to show, or that follow from its duration; 0 if it says nothing."""
+        return stated_frames(self._frames.stream) or round(self.duration_s * self.fps)
 
     @property
     def fps(self) -> float:
         """Mean frames per second; 0 if the container says nothing."""
-        return max(self._number(cv2.CAP_PROP_FPS), 0.0)
+        rate = self._frames.stream.guessed_rate or self._frames.stream.average_rate
+        return float(rate) if rate and rate > 0 else 0.0
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of video that the container states; 0 if it says nothing."""
+        return stated_duration_s(self._frames.container, self._frames.stream)
+
+    @property
+    def stream_index(self) -> int:
+        """Number of the video's stream in the container."""
+        return self._frames.stream.index
+
+    @property
+    def width(self) -> int:
+        """Pixels of a stored row, by the container."""
+        return self._frames.stream.width
+
+    @property
+    def height(self) -> int:
+        """Stored rows, by the container."""
+        return self._frames.stream.height
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the container holds beside the video that is read: short sentences without the file's name."""
+        if not self._others:
+            return ()
+        chosen = self._frames.stream
+        size = f"{chosen.width} x {chosen.height} pixels"
+        return (f"it holds {self._others + 1} video tracks; track {chosen.index} of {size} is used, as FFmpeg does",)
+
+    @property
+    def damage(self) -> str:
+        """How many packets could not be decoded so far, as a sentence; empty if none."""
+        count = self._frames.undecodable
+        return (
+            ""
+            if not count
+            else f"{count} packets of it cannot be decoded"
+            if count > 1
+            else "a packet of it cannot be decoded"
+        )
 
     @property
     def time_us(self) -> int:
-        """Presentation time of the frame or packet grabbed last, in microseconds from the start of the stream."""
-        return round(self._number(cv2.CAP_PROP_POS_MSEC) * 1000)
-
-    @property
-    def is_key(self) -> bool:
-        """Whether the packet grabbed last holds a key frame."""
-        return bool(self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME))
+        """Presentation time of the frame grabbed last, in microseconds from the start of the stream."""
+        return self._frames.time_us
 
     def grab(self) -> bool:
-        """Goes on to the next frame or packet; false at the end."""
+        """Goes on to the next frame; false at the end.
+
+        Raises:
+            Stopped: ``stop`` was set.
+        """
         if self._stop.is_set():
             raise Stopped
         self._is_fresh = False
-        return bool(self._capture.grab())
+        if self._number is not None:
+            self._number += 1
+        return self._frames.grab()
+
+    def packets(self) -> Iterator[tuple[int, bool]]:
+        """Steps through the packets in file order without decoding them, but for those that an edit list cuts off.
+
+        Yields:
+            The time of each as for `time_us`, and whether it holds a key frame.
+
+        Raises:
+            Stopped: ``stop`` was set.
+        """
+        self._is_fresh = False
+        for packet in self._frames.packets():
+            if self._stop.is_set():
+                raise Stopped
+            if not packet.is_discard:
+                yield self._frames.time_of(packet), packet.is_keyframe
 
     def seek(self, time_us: int) -> None:
-        """Goes to the key frame at or before a time and a few frames on; where exactly, the next frame's time tells."""
-        frame = math.ceil(time_us * 1e-6 * self.fps) + SEEK_LEAD_FRAMES
-        self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame)
+        """Goes to the key frame at or before a time, or to the start; where exactly, the next frame's time tells."""
+        self._is_fresh, self._number = False, None
+        if not self._frames.seek(time_us):
+            self.restart()
 
-    def picture(self, index: int) -> npt.NDArray[np.uint8]:
-        """The frame grabbed last as ``uint8[H, W, 3]`` BGR, upright and in its own size.
-
-        Args:
-            index: Its number, for the error.
+    def picture(self) -> npt.NDArray[np.uint8]:
+        """The frame grabbed last as ``uint8[H, W, 3]`` BGR, progressive, upright and in its own size.
 
         Raises:
             ClipError: It cannot be converted.
         """
-        done, frame = self._capture.retrieve()
-        if not done:
-            raise ClipError(self.path, f"frame {index} cannot be converted to RGB")
-        bgr: npt.NDArray[np.uint8] = frame
-        return bgr
+        try:
+            return self._frames.picture()
+        except ConversionError as error:
+            frame = f"the frame at {self.time_us / 1e6:.2f} s" if self._number is None else f"frame {self._number}"
+            raise ClipError(self.path, f"{frame} cannot be converted to RGB ({error})") from error
 
-    def retrieve(self, index: int, size: int) -> npt.NDArray[np.uint8]:
-        """The frame grabbed last as ``uint8[size, size, 3]`` RGB."""
-        rgb: npt.NDArray[np.uint8] = cv2.cvtColor(resize(self.picture(index), size), cv2.COLOR_BGR2RGB)
-        return rgb
+    def retrieve(self, size: int) -> npt.NDArray[np.uint8]:
+        """The frame grabbed last as ``uint8[size, size, 3]`` RGB.
 
-    def _number(self, property_id: int) -> float:
-        value = self._capture.get(property_id)
-        return value if math.isfinite(value) else 0.0
-
-
-def check_file(path: Path) -> bytes:
-    """Reads the first bytes of a file that may be a video, or says why it cannot be one."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ClipError(ascii(str(path)), "has a name that is not UTF-8, rename it") from None
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ClipError(path, "is a folder, not a video file")
-        if not stat.S_ISREG(mode):
-            raise ClipError(path, "is not a regular file")
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except FileNotFoundError:
-        raise ClipError(path, "does not exist") from None
-    except OSError as error:
-        raise ClipError(path, f"cannot be read ({error.strerror})") from error
-    if not head:
-        raise ClipError(path, "is empty")
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLIST_MAGIC):
-        raise ClipError(path, "is a playlist, not a video file")
-    return head
-
-
-def is_iso(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of an MP4 or MOV file."""
-    return head[4:8] in _ISO_BOXES
-
-
-def _why_unreadable(path: Path) -> str:
-    """Why FFmpeg finds no video in a file that can be read."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if is_iso(head):
-        index = _iso_index(path)
-        if index is None:
-            return "is incomplete: its index (the moov box) is missing"
-        return "is not a readable video" if b"vide" in index else "holds no video stream"
-    is_audio = head.startswith(_AUDIO_MAGIC) or (head.startswith(b"RIFF") and head[8:12] == b"WAVE")
-    return "holds no video stream" if is_audio else "is not a readable video"
-
-
-def _iso_index(path: Path) -> bytes | None:
-    """The complete moov box of an MP4 or MOV file."""
-    end = path.stat().st_size
-    with path.open("rb") as file:
-        start = 0
-        while start + 8 <= end:
-            file.seek(start)
-            size, kind = int.from_bytes(file.read(4), "big"), file.read(4)
-            if size == 1:
-                size = int.from_bytes(file.read(8), "big")
-            size = size or end - start
-            if size < 8 or start + size > end:
-                return None
-            if kind == b"moov":
-                file.seek(start)
-                return file.read(size)
-            start += size
-    return None
-
-
-@functools.cache
-def silence() -> None:
-    """Keeps FFmpeg's and OpenCV's complaints off stderr, unless the environment asks for them."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
-        set_level(_OPENCV_SILENT)
-
-
-def resize(frame: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Shrinks the axes that are too long by averaging areas, then enlarges those that are too short bilinearly."""
-    height, width = frame.shape[:2]
-    if height > size or width > size:
-        frame = cv2.resize(frame, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
-    if height < size or width < size:
-        frame = cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR)
-    return frame
+        Raises:
+            ClipError: It cannot be converted.
+        """
+        return to_rgb(self.picture(), size)

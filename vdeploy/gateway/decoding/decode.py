@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,6 +13,7 @@ from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.gateway.decoding.live import watch_live
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.video.clips import read_clip
+from vdeploy.video.reader import VideoReader
 
 if TYPE_CHECKING:
     from vdeploy.timeline.windows import WindowPlan
@@ -39,7 +40,6 @@ def decode(job: Job, out: BinaryIO) -> None:
         if job.live:
             found = watch_live(job, out)
         else:
-            os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file"
             _check_header(job)
             found = _clip(job, out) if job.plan is None else _samples(job, job.plan, out)
         write_message(out, {"end": True, **found})
@@ -75,14 +75,8 @@ def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
 
 def _check_header(job: Job) -> None:
     """Refuses early what the container itself says; what it hides, the limits of the process catch."""
-    capture = cv2.VideoCapture(job.source, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    try:
-        if not capture.isOpened():
-            return
-        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
-    finally:
-        capture.release()
+    with VideoReader(Path(job.source), threading.Event()) as reader:
+        width, height, count, fps = reader.width, reader.height, reader.frame_count, reader.fps
     if width * height > job.limits.pixels:
         raise _Refused(
             "resolution_too_high", f"has frames of {width:.0f} x {height:.0f} pixels; {job.limits.pixels} are allowed"

@@ -6,11 +6,9 @@ import select
 import time
 from typing import BinaryIO
 
-import cv2
-
 from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.live.source import parse_source
-from vdeploy.video.reader import resize
+from vdeploy.video.arrival_sampling import ArrivalSampler
 
 __all__ = ["watch_live"]
 
@@ -31,23 +29,18 @@ def watch_live(job: Job, out: BinaryIO) -> dict[str, object]:
     Raises:
         SourceError: It cannot be opened.
     """
-    fps = job.plan.sampled_fps if job.plan else 1.0
-    source = parse_source(job.source)
-    capture = source.open()
-    origin = time.monotonic()
-    last, dropped = -1, 0
-    while capture.grab():
-        index = int((time.monotonic() - origin) * fps)
-        if index <= last:
-            continue
-        last = index
-        if not select.select([], [out], [], 0)[1]:
-            dropped += 1
-            continue
-        done, picture = capture.retrieve()
-        if not done:
-            continue
-        frame = cv2.cvtColor(resize(picture, job.spec.size), cv2.COLOR_BGR2RGB)
-        write_message(out, {"index": index, "dropped": dropped}, frame.tobytes())
-    capture.release()
-    return {"duration_s": time.monotonic() - origin, "expected_s": 0.0}
+    sampler = ArrivalSampler(job.plan.sampled_fps if job.plan else 1.0)
+    origin_s = time.monotonic()
+    dropped = 0
+    with parse_source(job.source).open() as reader:
+        while reader.grab():
+            index = sampler.take(time.monotonic())
+            if index is None:
+                continue
+            if not select.select([], [out], [], 0)[1]:
+                dropped += 1
+                continue
+            frame = reader.retrieve(job.spec.size)
+            if frame is not None:
+                write_message(out, {"index": index, "dropped": dropped}, frame.tobytes())
+    return {"duration_s": time.monotonic() - origin_s, "expected_s": 0.0}

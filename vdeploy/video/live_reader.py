@@ -1,0 +1,99 @@
+"""The one decoder of live sources: an address or a device, one frame after the other as they arrive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import av
+
+from vdeploy.core.errors import SourceError
+from vdeploy.video.frame_stream import FrameStream, NoVideoError
+from vdeploy.video.pictures import ConversionError, to_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["LiveReader"]
+
+_HINT = "see whether it is there and sends video"
+
+
+class LiveReader:
+    """An open live source with one decoder thread.
+
+    Args:
+        name: What it is called in errors; without secrets.
+        target: An address, or the path of a device.
+        container: FFmpeg's name of the input format; found from what arrives if left out.
+        options: Of FFmpeg's protocol and format.
+        timeout_s: How long it may send nothing while it is opened and, later, before each frame.
+
+    Attributes:
+        unconverted: Frames so far that could not be converted to RGB.
+
+    Raises:
+        SourceError: Nothing that can be decoded comes from there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        *,
+        container: str | None = None,
+        options: Mapping[str, str] | None = None,
+        timeout_s: float = 8.0,
+    ) -> None:
+        self.name = name
+        self.unconverted = 0
+        try:
+            opened = av.open(
+                target,
+                format=container,
+                options=dict(options or {}),
+                timeout=(timeout_s, timeout_s),
+                metadata_errors="replace",
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"{name} {_failure(error)}", _HINT) from None
+        try:
+            self._frames = FrameStream(opened)
+        except NoVideoError:
+            opened.close()
+            raise SourceError(f"{name} sends no video", _HINT) from None
+
+    def __enter__(self) -> LiveReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._frames.close()
+
+    @property
+    def time_us(self) -> int:
+        """The sender's time of the frame grabbed last, in microseconds."""
+        return self._frames.time_us
+
+    def grab(self) -> bool:
+        """Waits for the next frame; false where none came in time or the connection has ended."""
+        return self._frames.grab()
+
+    def retrieve(self, size: int) -> npt.NDArray[np.uint8] | None:
+        """The frame grabbed last as ``uint8[size, size, 3]`` RGB; ``None`` if it cannot be converted."""
+        try:
+            return to_rgb(self._frames.picture(), size)
+        except ConversionError:
+            self.unconverted += 1
+            return None
+
+
+def _failure(error: Exception) -> str:
+    """What FFmpeg says, without the address, which may hold a password."""
+    reason = str(getattr(error, "strerror", "") or "").lower()
+    if isinstance(error, FileNotFoundError) or not reason:
+        return "cannot be opened"
+    if isinstance(error, av.error.ExitError):
+        return "cannot be reached (it sends nothing)"
+    return f"cannot be {'reached' if isinstance(error, OSError) else 'opened'} ({reason})"

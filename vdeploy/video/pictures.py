@@ -1,0 +1,146 @@
+"""Decoded frames as upright BGR pictures, and their resizing: the only place where pixels change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import av
+import cv2
+import numpy as np
+from av.filter import Graph
+from av.sidedata.sidedata import Type
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["ConversionError", "PictureConverter", "filter_graph", "resize", "to_rgb"]
+
+_SWAPPED = {f"{order}{depth}be": f"{order}{depth}le" for order in ("rgb", "bgr") for depth in (444, 555, 565)}
+"""Packed formats whose bytes FFmpeg 8.1 does not swap on the way to BGR; they are swapped first."""
+
+_TURNS = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1), -90: (0, 1, -1, 0)}
+"""Display matrix by its counterclockwise rotation in degrees."""
+
+_UPRIGHT = (1, 0, 0, 1)
+
+
+class ConversionError(Exception):
+    """FFmpeg cannot convert the pixels of a frame."""
+
+
+class PictureConverter:
+    """Converts frames to BGR as the ``ffmpeg`` program does, by the ``scale`` filter on one thread."""
+
+    def __init__(self) -> None:
+        self._graph: Graph | None = None
+        self._layout: tuple[object, ...] = ()
+
+    def bgr(self, frame: av.VideoFrame, shown: av.VideoFrame | None = None) -> npt.NDArray[np.uint8]:
+        """Converts a frame to an upright picture.
+
+        Args:
+            frame: A progressive frame.
+            shown: The frame whose display matrix holds; ``frame`` if left out.
+
+        Returns:
+            ``uint8[H, W, 3]`` BGR in the size in which the frame is shown. It may share the frame's memory.
+
+        Raises:
+            ConversionError: FFmpeg has no conversion for its pixel format.
+        """
+        layout = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
+        try:
+            if self._graph is None or layout != self._layout:
+                swapped = [("format", _SWAPPED[frame.format.name])] if frame.format.name in _SWAPPED else []
+                self._graph, self._layout = filter_graph(frame, [*swapped, ("format", "bgr24")]), layout
+            self._graph.vpush(frame)
+            converted = self._graph.vpull()
+        except (av.error.FFmpegError, ValueError, MemoryError) as error:
+            self._graph = None
+            raise ConversionError(f"pixel format {frame.format.name}") from error
+        return _turn(_pixels(converted), _display_matrix(frame if shown is None else shown))
+
+
+def filter_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
+    """Builds a chain of FFmpeg's filters that runs on one thread.
+
+    Args:
+        frame: A frame like those that it is for.
+        filters: Name and arguments of each.
+
+    Returns:
+        The chain, ready for frames.
+    """
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add(
+        "buffer",
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/90000:pixel_aspect=1/1"
+        f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
+    )
+    graph.link_nodes(source, *(graph.add(*one) for one in filters), graph.add("buffersink")).configure()
+    return graph
+
+
+def resize(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Shrinks the axes that are too long by averaging areas, then enlarges those that are too short bilinearly.
+
+    Args:
+        picture: ``uint8[H, W, 3]``.
+        size: Pixels of a side, S.
+
+    Returns:
+        ``uint8[S, S, 3]``.
+    """
+    height, width = picture.shape[:2]
+    if height > size or width > size:
+        picture = cast(
+            "npt.NDArray[np.uint8]",
+            cv2.resize(picture, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA),
+        )
+    if height < size or width < size:
+        picture = cast("npt.NDArray[np.uint8]", cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR))
+    return picture
+
+
+def to_rgb(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """A BGR picture of any size as ``uint8[size, size, 3]`` RGB, as networks see it."""
+    return cast("npt.NDArray[np.uint8]", cv2.cvtColor(resize(picture, size), cv2.COLOR_BGR2RGB))
+
+
+def _pixels(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """The memory of a BGR frame as ``uint8[H, W, 3]``; rows may be stored from the bottom up."""
+    plane = frame.planes[0]
+    stride = abs(plane.line_size)
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, stride)
+    pixels = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+    return pixels if plane.line_size > 0 else np.ascontiguousarray(pixels[::-1])
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """The 2 x 2 part (a, b, c, d) of the matrix that maps stored to shown coordinates: x' = ax + cy, y' = bx + dy."""
+    try:
+        data = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:  # side data of a kind that this PyAV has no name for
+        return _TURNS.get(round(frame.rotation / 90) * 90, _UPRIGHT)
+    if data is None:
+        return _UPRIGHT
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def _turn(picture: npt.NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+    """Shows a picture by a display matrix, rounded to the nearest of the eight that map the axes onto each other."""
+    a, b, c, d = matrix
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture = cast("npt.NDArray[np.uint8]", cv2.transpose(picture))
+        mirrored, upside_down = c < 0, b < 0
+    else:
+        mirrored, upside_down = a < 0, d < 0
+    if mirrored and upside_down:
+        return cast("npt.NDArray[np.uint8]", cv2.flip(picture, -1))
+    if mirrored or upside_down:
+        return cast("npt.NDArray[np.uint8]", cv2.flip(picture, 1 if mirrored else 0))
+    return picture
