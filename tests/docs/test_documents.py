@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import re
 import shlex
@@ -66,6 +67,15 @@ def test_every_link_leads_somewhere(name: str) -> None:
     """MkDocs checks the links of the site; these files are also read in the repository."""
     for link in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text(encoding="utf-8")):
         assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_modules_of_the_upgrade_guide_are_there() -> None:
+    rows = re.findall(
+        r"^\| `(?:training|vdeploy)\..* \| `([\w.]+)` \|$", (ROOT / "docs/project/upgrade.md").read_text(), re.M
+    )
+    assert len(rows) > 10
+    for module in rows:
+        assert importlib.util.find_spec(module), module
 
 
 def test_the_readme_fits_on_a_few_screens() -> None:
