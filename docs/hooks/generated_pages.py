@@ -40,6 +40,16 @@ RECIPES_INTRODUCTION = """# Recipes
 of `default`. `--set section.key=value` changes one key."""
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the pages in ``docs/models`` that the navigation does not list."""
+    (models,) = (section["Models"] for section in config.nav or [] if "Models" in section)
+    listed = {path for entry in models for path in (entry.values() if isinstance(entry, dict) else [entry])}
+    for page in sorted((ROOT / "docs" / "models").glob("*.md")):
+        if f"models/{page.name}" not in listed:
+            models.append(f"models/{page.name}")
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to the files of the site."""
     sys.path.insert(0, str(ROOT))

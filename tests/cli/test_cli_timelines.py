@@ -139,15 +139,17 @@ def test_ctrl_c_ends_a_watch_in_order(bundle: Path, video: Path) -> None:
             str(bundle),
         ]
         options = ["--window", "0.4", "--threshold", "0", "--leave", "0", "--json"]
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        kinds = []
-        for line in process.stdout:
-            kinds.append(json.loads(line)["kind"])
-            if kinds[-1] == "event_began":
-                process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
+        with subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            kinds = []
+            for line in process.stdout:
+                kinds.append(json.loads(line)["kind"])
+                if kinds[-1] == "event_began":
+                    process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
     assert kinds[0] == "connected"
     assert "event_ended" in kinds[-3:]

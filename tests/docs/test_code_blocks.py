@@ -34,7 +34,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.grpc_port, self.http_port = free_ports(2)
+        (self.grpc_port,) = free_ports(1)
         self.server: subprocess.Popen[bytes] | None = None
         self.ran = 0
 
@@ -60,7 +60,7 @@ class Reader:
         self.ran += 1
 
     def _start(self, command: list[str]) -> None:
-        ports = ("--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port), "--metrics-port", "0")
+        ports = ("--grpc-port", str(self.grpc_port), "--metrics-port", "0")
         log = self.folder / "serve.log"
         with log.open("wb") as file:
             self.server = subprocess.Popen([*command, *ports], cwd=self.folder, stdout=file, stderr=file)
