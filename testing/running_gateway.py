@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,22 @@ def descendants(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running_gateway(spool: Path, *options: str) -> Iterator[Running]:
-    """Starts `vdeploy gateway` on a free port, and ends it when the block does."""
+def running_gateway(
+    spool: Path, *options: str, command: Sequence[str] = (sys.executable, "-m", "vdeploy"), folder: Path = ROOT
+) -> Iterator[Running]:
+    """Starts `vdeploy gateway` on a free port, and ends it when the block does.
+
+    Args:
+        spool: Folder for its uploads.
+        options: Further arguments.
+        command: What starts `vdeploy`.
+        folder: Its working directory.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "vdeploy", "gateway", "--port", "0", "--spool", str(spool), *options],
+        [*command, "gateway", "--port", "0", "--spool", str(spool), *options],
         stderr=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     lines: list[str] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vdeploy.gateway.limits import MIN_STRIDE_S, MIN_WINDOW_S
+
 __all__ = [
     "About",
     "CameraDocument",
@@ -159,8 +161,8 @@ class CameraDocument(_Document):
     """A camera to watch."""
 
     source: str = Field(description="a name that the operator has given", examples=["door"])
-    window_s: float | None = Field(None, gt=0, le=600, description="as for POST /predict")
-    stride_s: float | None = Field(None, gt=0, le=600, description="as for POST /predict")
+    window_s: float | None = Field(None, ge=MIN_WINDOW_S, le=600, description="as for POST /predict")
+    stride_s: float | None = Field(None, ge=MIN_STRIDE_S, le=600, description="as for POST /predict")
 
 
 class StreamDocument(_Document):

@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-__all__ = ["DecodingLimits", "Limits"]
+__all__ = ["MIN_STRIDE_S", "MIN_WINDOW_S", "DecodingLimits", "Limits"]
+
+MIN_WINDOW_S = 0.2
+"""Shortest window of a timeline, in seconds."""
+
+MIN_STRIDE_S = 0.04
+"""Shortest distance from window to window, in seconds."""
 
 _FOR_EVER_S = 10**9
 _MEBIBYTE = 1 << 20

@@ -72,9 +72,7 @@ class ServedModel:
         """
         future = self.batcher.submit(clip)
         with self.explaining():
-            scored = await asyncio.wrap_future(future)
-        self._succeeded = time.monotonic()
-        return scored
+            return await asyncio.wrap_future(future)
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:
@@ -90,6 +88,7 @@ class ServedModel:
             log_event("model_failed", level=logging.ERROR, reason=str(error))
             raise unavailable("model_unavailable", "the model does not answer") from error
         self.failed = False
+        self._succeeded = time.monotonic()
 
     async def check(self) -> None:
         """Makes sure that the model answers; asks it only if it has not answered anything lately.
@@ -97,7 +96,7 @@ class ServedModel:
         Raises:
             Problem: It does not answer.
         """
-        if time.monotonic() - self._succeeded < PROBE_AFTER_SECONDS:
+        if not self.failed and time.monotonic() - self._succeeded < PROBE_AFTER_SECONDS:
             return
         spec = self.scorer.spec
         blank = np.zeros((spec.frames, spec.size, spec.size, 3), np.uint8)

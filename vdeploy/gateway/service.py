@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from vdeploy.gateway.decoding.pool import DecodedClip, DecoderPool
 from vdeploy.gateway.metrics import Metrics
 from vdeploy.gateway.models import open_model
 from vdeploy.gateway.problems import Problem, unavailable
+from vdeploy.gateway.readiness import SharedProbe, probe_video
 from vdeploy.gateway.router import Router
 from vdeploy.gateway.streams import Streams
 
@@ -81,6 +83,8 @@ class Service:
         self.cameras = dict(cameras)
         self.streams = Streams(limits, router, metrics)
         self.is_draining = False
+        self._probe = SharedProbe(self._probe_all)
+        self._probe_video = probe_video()
         self._threads = concurrent.futures.ThreadPoolExecutor(limits.requests, thread_name_prefix="request")
         metrics.gauge("requests_in_work", "Requests in work.", lambda: access.inside)
         metrics.gauge("streams", "Streams that run.", lambda: self.streams.running)
@@ -140,7 +144,7 @@ class Service:
         """
         if self.is_draining:
             raise unavailable("draining", "the gateway is shutting down")
-        await self.router.check()
+        await self._probe.check()
 
     def drain(self) -> None:
         """Finish the requests in work, and end the streams."""
@@ -155,6 +159,20 @@ class Service:
         self.streams.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.router.close()
+
+    async def _probe_all(self) -> None:
+        """Decode a video and score it, where requests have not just shown that this works."""
+        await asyncio.to_thread(self._probe_decoders)
+        await self.router.check()
+
+    def _probe_decoders(self) -> None:
+        with tempfile.NamedTemporaryFile(dir=self.folder) as file:
+            file.write(self._probe_video)
+            file.flush()
+            try:
+                self.decoders.probe(Job(file.name, self.router.primary.scorer.spec, self.limits.decoding))
+            except Problem as problem:
+                raise unavailable("decoder_failed", f"no video can be decoded: {problem.message}") from problem
 
     def _living_decoders(self) -> int:
         return len(self.decoders.processes) + len(self.stream_decoders.processes)

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,12 @@ from vdeploy.gateway.decoding.process import HINT, DecoderProcess, Message, deco
 from vdeploy.gateway.decoding.turns import Turns
 from vdeploy.gateway.problems import Problem, busy
 
+if TYPE_CHECKING:
+    from vdeploy.video.clips import ClipSpec
+
 __all__ = ["DecodedClip", "DecoderPool", "VideoEnd"]
+
+_FRESH_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,15 +101,24 @@ class DecoderPool:
         Raises:
             Problem: It cannot be decoded within its limits, or no process is free in time.
         """
-        spec = job.spec
-        frames: npt.NDArray[np.uint8] | None = None
-        with contextlib.closing(self._messages(job, owner, check)) as messages:
-            for values, payload in messages:
-                if values.get("end") and frames is not None:
-                    warnings = tuple(str(warning) for warning in values["warnings"])
-                    return DecodedClip(frames, int(values["frames"]), float(values["fps"]), warnings)
-                frames = _array(payload, (spec.frames, spec.size, spec.size, 3))
-        raise decoder_failure("ended without frames")
+        return _clip(self._messages(job, owner, check, self._patience), job.spec)
+
+    def probe(self, job: Job) -> None:
+        """Decode a clip, unless all processes are at work or have answered lately.
+
+        Args:
+            job: A clip that can be decoded.
+
+        Raises:
+            Problem: It was not decoded.
+        """
+        if time.monotonic() - self.answered < _FRESH_SECONDS:
+            return
+        try:
+            _clip(self._messages(job, "", lambda: None, 0.0), job.spec)
+        except Problem as problem:
+            if problem.code != "busy":
+                raise
 
     def samples(
         self, job: Job, *, owner: str = "", check: Callable[[], None] = lambda: None
@@ -126,7 +140,7 @@ class DecoderPool:
             Problem: As for `clip`.
         """
         size, before = job.spec.size, -1
-        with contextlib.closing(self._messages(job, owner, check)) as messages:
+        with contextlib.closing(self._messages(job, owner, check, self._patience)) as messages:
             for values, payload in messages:
                 check()
                 if values.get("end"):
@@ -138,13 +152,15 @@ class DecoderPool:
                 yield index, _array(payload, (size, size, 3))
         raise decoder_failure("ended without an end")
 
-    def _messages(self, job: Job, owner: str, check: Callable[[], None]) -> Generator[Message, None, None]:
+    def _messages(
+        self, job: Job, owner: str, check: Callable[[], None], patience_s: float | None
+    ) -> Generator[Message, None, None]:
         """Messages of a process about a file; closing the generator gives the file up."""
         if self._closed.is_set():
             raise busy("the gateway is shutting down", retry_after_s=5)
         with contextlib.ExitStack() as stack:
             try:
-                worker = stack.enter_context(self._turns.borrow(owner, self._patience, check))
+                worker = stack.enter_context(self._turns.borrow(owner, patience_s, check))
             except TimeoutError:
                 raise busy("all decoders are at work") from None
             finished = False
@@ -170,6 +186,17 @@ class DecoderPool:
         self._closed.set()
         for worker in self._workers:
             worker.kill()
+
+
+def _clip(answer: Generator[Message, None, None], spec: ClipSpec) -> DecodedClip:
+    frames: npt.NDArray[np.uint8] | None = None
+    with contextlib.closing(answer) as messages:
+        for values, payload in messages:
+            if values.get("end") and frames is not None:
+                warnings = tuple(str(warning) for warning in values["warnings"])
+                return DecodedClip(frames, int(values["frames"]), float(values["fps"]), warnings)
+            frames = _array(payload, (spec.frames, spec.size, spec.size, 3))
+    raise decoder_failure("ended without frames")
 
 
 def _array(payload: bytearray, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

@@ -59,14 +59,6 @@ class Turns(Generic[_T]):
                     del self._held[owner]
                 self._condition.notify_all()
 
-    def try_borrow(self, owner: str) -> contextlib.AbstractContextManager[_T]:
-        """Hold one of the things if one is idle and nobody waits for it.
-
-        Raises:
-            TimeoutError: None is.
-        """
-        return self.borrow(owner, 0.0, lambda: None)
-
     def _take(self, owner: str, patience_s: float | None, check: Callable[[], None]) -> _T:
         deadline = None if patience_s is None else time.monotonic() + patience_s
         ticket = object()

@@ -14,15 +14,17 @@ __all__ = ["router"]
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", summary="Is it alive?")
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="Is the process alive?")
 async def healthz() -> Health:
-    """Answers as long as the process works."""
+    """Answer 200 as long as the process works."""
     return Health(status="ok")
 
 
-@router.get("/readyz", summary="Would it judge a video?", responses=refusals(503))
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", summary="Would a video be answered?", responses=refusals(503))
 async def readyz(service: Served) -> Health:
-    """Answers 200 only if the model has just judged something, or does so now."""
+    """Answer 200 if a video was decoded and scored lately; the answer is a few seconds old at most."""
     await service.check_ready()
     return Health(status="ready")
 

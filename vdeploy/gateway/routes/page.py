@@ -16,6 +16,7 @@ __all__ = ["router"]
 router = APIRouter(include_in_schema=False)
 
 
+@router.head("/")
 @router.get("/")
 async def page() -> HTMLResponse:
     """One file with everything in it; the browser is told to load and run nothing else."""

@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer
 
 from vdeploy.gateway.documents import ErrorDocument
 from vdeploy.gateway.keys import Key
+from vdeploy.gateway.limits import MIN_STRIDE_S, MIN_WINDOW_S
 from vdeploy.gateway.service import Service
 from vdeploy.gateway.uploads import FIELD
 
@@ -67,10 +68,14 @@ Caller = Annotated[Key | None, Depends(_caller)]
 
 WindowQuery = Annotated[
     float | None,
-    Query(gt=0, le=600, description="length of a window in seconds; that of the model's training clips if left out"),
+    Query(
+        ge=MIN_WINDOW_S,
+        le=600,
+        description="length of a window in seconds; that of the model's training clips if left out",
+    ),
 ]
 StrideQuery = Annotated[
-    float | None, Query(gt=0, le=600, description="seconds from window to window; half a window if left out")
+    float | None, Query(ge=MIN_STRIDE_S, le=600, description="seconds from window to window; half a window if left out")
 ]
 
 
