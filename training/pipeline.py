@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,6 +20,7 @@ from training.report.run_report import ReportData, write_report
 from training.run import CLASSIFIER, CLIPS, Run, RunInfo, toolchain, write_run
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import publish_folder, sha256_of, write_text
+from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say, track
 from vdeploy.core.timestamps import now
 from vdeploy.dataset import Dataset, scan
@@ -89,8 +91,14 @@ def train(source: Path, out: Path, recipe: Recipe, *, store_root: Path, strict: 
         The finished run.
 
     Raises:
+        LockedError: Another training writes there.
         UserError: The data, the weights, the recipe or the disk do not allow it.
     """
+    with folder_lock(out, "choose another --out") if is_chief() else contextlib.nullcontext():
+        return _train(source, out, recipe, store_root, strict=strict)
+
+
+def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict: bool) -> Run:
     if out.exists() and not (out / CLIPS).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
     strategy, chief = open_strategy(recipe.training.devices), is_chief()

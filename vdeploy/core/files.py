@@ -11,9 +11,11 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from vdeploy.core.locks import hold, is_held
 
 __all__ = [
     "atomic_write",
@@ -64,8 +66,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         A binary file object.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=_TEMPORARY, dir=path.parent)
-    temporary = Path(name)
+    temporary, descriptor, mark = _held(path, _new_file)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -76,6 +77,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(mark)
     _fsync_folder(path.parent)
 
 
@@ -115,12 +118,13 @@ def staging_folder(final: Path) -> Iterator[Path]:
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(final.parent)
-    folder = Path(tempfile.mkdtemp(prefix=_temporary_prefix(final), suffix=_TEMPORARY, dir=final.parent))
+    folder, _, mark = _held(final, _new_folder)
     folder.chmod(0o777 & ~_umask())
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(mark)
 
 
 def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) -> None:
@@ -131,9 +135,11 @@ def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) ->
         final: Its place.
         keep_as: Where the folder that stood in that place goes; ``None`` deletes it.
     """
-    for file in staged.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
+    for path in (staged, *staged.rglob("*")):
+        if path.is_dir():
+            _fsync_folder(path)
+        elif path.is_file():
+            with path.open("rb") as handle:
                 os.fsync(handle.fileno())
     if final.exists():
         _exchange(staged, final)
@@ -161,14 +167,45 @@ def _exchange(one: Path, other: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes temporary files and folders of processes of this machine that were killed."""
+    """Removes temporary files and folders of processes of this machine that were killed.
+
+    A process that works on one holds a lock on it, which the kernel ends with the process; its id means nothing in
+    another container, and may have been given to another process since.
+    """
     for path in folder.glob(f".*{_TEMPORARY}"):
         owner = re.search(r"\.(\d+)@([^@]*)@[^@]*$", path.name.removesuffix(_TEMPORARY))
-        if owner and owner[2] == _machine() and not Path("/proc", owner[1]).exists():
+        if owner and owner[2] == _machine() and _is_abandoned(path, owner[1]):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, process: str) -> bool:
+    held = is_held(path)
+    return not Path("/proc", process).exists() if held is None else not held
+
+
+def _held(path: Path, make: Callable[[Path], tuple[Path, int]]) -> tuple[Path, int, int]:
+    """Makes something temporary and holds it; again, where another process has removed it before it was held."""
+    while True:
+        temporary, descriptor = make(path)
+        with contextlib.suppress(FileNotFoundError):
+            mark = hold(temporary)
+            if temporary.exists():
+                return temporary, descriptor, mark
+            os.close(mark)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=_TEMPORARY, dir=path.parent)
+    return Path(name), descriptor
+
+
+def _new_folder(path: Path) -> tuple[Path, int]:
+    return Path(tempfile.mkdtemp(prefix=_temporary_prefix(path), suffix=_TEMPORARY, dir=path.parent)), -1
 
 
 def _temporary_prefix(path: Path) -> str:

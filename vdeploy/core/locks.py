@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vdeploy.core.errors import LockedError
 
-__all__ = ["folder_lock"]
+__all__ = ["folder_lock", "hold", "is_held"]
 
 
 @contextlib.contextmanager
@@ -43,6 +43,34 @@ def folder_lock(folder: Path, remedy: str = "choose another folder") -> Iterator
     finally:
         file.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def hold(path: Path) -> int:
+    """A descriptor of a file or folder that shows to `is_held` that this process still works on it.
+
+    The caller closes it; the kernel does where the process is killed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # a file system without locks on folders, such as NFS
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def is_held(path: Path) -> bool | None:
+    """Whether a process, in whatever container, works on a file or folder; `None` where that cannot be known."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _take(file: Path) -> int | None:

@@ -12,6 +12,7 @@ from vdeploy.artifacts.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, 
 from vdeploy.artifacts.bundle.golden import GOLDEN
 from vdeploy.core.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.core.files import publish_folder, staging_folder, write_json
+from vdeploy.core.locks import folder_lock
 from vdeploy.core.timestamps import now
 from vdeploy.export.format_exporter import Maker, Proven
 from vdeploy.export.model_card import write_documents
@@ -68,16 +69,18 @@ def export_run(
         BundleError: Something else than a bundle stands in the way.
         ParityError: Every format failed, the first because it does not compute what the run computes.
         ExportError: Every format failed, or the bundle cannot be written.
+        LockedError: Another export writes there.
     """
     options = options or ExportOptions()
-    earlier = open_earlier(out, run, keep=options.keep)
     weights = weights or run.weights()
     try:
         with (
+            folder_lock(out, "choose another --out"),
             staging_folder(out) as staged,
             staging_folder(out.with_name(f"{out.name}.work")) as scratch,
             RejectedFolder(out) as rejected,
         ):
+            earlier = open_earlier(out, run, keep=options.keep)
             maker = Maker(run, weights, formats, options, staged, scratch)
             proven: dict[str, Proven] = {}
             for kind in formats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import subprocess
 import sys
@@ -12,10 +13,13 @@ import pytest
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
+from vdeploy.core.files import sha256_of
 from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.triton.commands.serve import ServeRequest, prepare_serving
 from vdeploy.triton.deployment.journal import Deployments, Record
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES
 from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
+from vdeploy.triton.planning.plans import StageRequest
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.writer import write_repository
 
@@ -133,3 +137,42 @@ def test_a_damaged_configuration(deployed: Path) -> None:
     (deployed / ENSEMBLE_MODEL / "config.pbtxt").write_text("what {")
     with pytest.raises(RepositoryError, match="a configuration of the model repository cannot be read"):
         standing_repository(deployed, "r")
+
+
+def test_several_serve_at_once_and_the_stages_are_of_one_bundle(
+    bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path
+) -> None:
+    root = tmp_path / "r"
+    command = [sys.executable, "-m", "vdeploy", "serve"]
+    arguments = ["--repo", root, "--backend", "python", "--json"]
+    started = [
+        subprocess.Popen([*command, bundle.root, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for bundle in bundles
+    ]
+    versions = set()
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        versions.add(json.loads(out)["version"])
+    assert versions == {1, 2, 3}
+    held = {tuple(sha256_of(root / stage / str(version) / "model.onnx") for stage in STAGES) for version in versions}
+    assert held == {
+        tuple(bundle.artifact(stage, "onnx-fp32").sha256 for stage in ("extractor", "classifier")) for bundle in bundles
+    }
+
+
+def test_serve_waits_for_a_deployment(
+    bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ServeRequest(bundles[0].root, str(tmp_path / "r"), StageRequest("python"))
+    told = r"r is being deployed to; wait until that is done, then try again"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with Deployments(tmp_path / "r").exclusive():
+            monkeypatch.setattr("vdeploy.triton.commands.serve.LOCK_SECONDS", 0.2)
+            with pytest.raises(RepositoryError, match=told):
+                prepare_serving(request)
+            monkeypatch.undo()
+            waiting = pool.submit(prepare_serving, request)
+            assert not concurrent.futures.wait([waiting], 1.0).done
+            assert not (tmp_path / "r" / EXTRACTOR_MODEL).exists()
+        assert waiting.result(60).repository.version == 1

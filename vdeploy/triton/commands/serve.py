@@ -26,6 +26,10 @@ from vdeploy.triton.server.server import TritonServer
 __all__ = ["ServeRequest", "Served", "prepare_serving"]
 
 
+LOCK_SECONDS = 30.0
+"""How long to wait while another process writes the repository."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ServeRequest:
     """What `vdeploy serve` is asked for.
@@ -168,9 +172,14 @@ def _warn(request: ServeRequest, install: TritonInstall | None) -> None:
 def _fill(
     bundle: Bundle | None, place: Place, request: ServeRequest, surroundings: Surroundings
 ) -> tuple[Repository, tuple[str, ...]]:
-    if bundle is None or keeps_deployed(place.root, place.name, bundle, allowed=request.keep_deployed):
-        say(f"repository: {place.name} is served as it stands")
-        return standing_repository(place.root, place.name), ()
-    plan = plan_serving(bundle, place.root, request.stages, surroundings)
-    checks = check_plan(plan, place.root, surroundings, lambda check: say(f"preflight: {check}"))
-    return write_plan(plan, place.root), tuple(map(str, checks))
+    def stays() -> bool:
+        return bundle is None or keeps_deployed(place.root, place.name, bundle, allowed=request.keep_deployed)
+
+    if bundle is not None and not stays():
+        plan = plan_serving(bundle, place.root, request.stages, surroundings)
+        checks = check_plan(plan, place.root, surroundings, lambda check: say(f"preflight: {check}"))
+        with Deployments(place.root, place.name).exclusive(LOCK_SECONDS):
+            if not stays():  # a deployment may have ended meanwhile
+                return write_plan(plan, place.root), tuple(map(str, checks))
+    say(f"repository: {place.name} is served as it stands")
+    return standing_repository(place.root, place.name), ()

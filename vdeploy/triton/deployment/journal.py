@@ -109,18 +109,21 @@ class Deployments:
         return layout_of(self.root)
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keeps every other deployment out; a killed process holds nothing.
+    def exclusive(self, wait_seconds: float = 0.0) -> Iterator[None]:
+        """Keeps every other process from writing the repository; a killed process holds nothing.
+
+        Args:
+            wait_seconds: How long to wait for one that does.
 
         Raises:
-            RepositoryError: Another one is going on, or the repository cannot be written.
+            RepositoryError: Another one still does, or the repository cannot be written.
         """
         with one_line_errors(self.root, _REMEDY):
             self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / _OLD_KEY).unlink(missing_ok=True)
             lock = (self._folder / "lock").open("a")
         with lock, one_line_errors(self.root, _REMEDY):
-            if not _take(lock):
+            if not _take(lock, wait_seconds):
                 pending = self.pending()
                 by = f" by process {pending.process}" if pending else ""
                 raise RepositoryError(
@@ -265,16 +268,18 @@ class Deployments:
         return staging_folder(self._folder / "incoming")
 
 
-def _take(lock: TextIO) -> bool:
-    """Takes a lock that somebody may only be looking at, which is over at once."""
-    for pause in (*[LOOK_SECONDS] * 4, 0.0):
+def _take(lock: TextIO, wait_seconds: float) -> bool:
+    """Takes a lock; also without waiting, a few times, as somebody may only be looking at it, which is over at once."""
+    deadline = time.monotonic() + max(wait_seconds, 4 * LOOK_SECONDS)
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(pause)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
         else:
             return True
-    return False
 
 
 def _parse(kind: type[Kind], file: Path) -> Kind:
