@@ -51,7 +51,6 @@ DEBT = {
     "vdeploy.export.calibration",
     "vdeploy.export.exporter",
     "vdeploy.export.format_exporter",
-    "vdeploy.export.model_card",
     "vdeploy.export.previous_bundle",
     "vdeploy.export.verification.held_out",
     "vdeploy.export.verification.reference",

@@ -130,7 +130,7 @@ class DataSection(_Section):
 class DecisionSection(_Section):
     """From which probability on a clip counts as violent: a number, or a rule for the validation clips.
 
-    The rules are those of `vdeploy.evaluation.metrics.choose_threshold`: ``"f1"``, the highest F1; ``"recall"``, the
+    The rules are those of `vdeploy.evaluation.thresholds.choose_threshold`: ``"f1"``, the highest F1; ``"recall"``, the
     highest threshold that reaches ``recall_floor``; ``"cost"``, the lowest total cost of false alarms and misses.
     """
 

@@ -12,10 +12,10 @@ import pytest
 from sklearn import metrics
 
 from vdeploy.core.errors import DatasetError, MissingExtraError
-from vdeploy.evaluation import calibration
-from vdeploy.evaluation import metrics as evaluation
+from vdeploy.evaluation import calibration, intervals
 from vdeploy.evaluation.calibration import Calibration, fit_calibration, log_loss, reliability
-from vdeploy.evaluation.metrics import choose_threshold, evaluate, precision_recall_curve, roc_curve
+from vdeploy.evaluation.metrics import evaluate
+from vdeploy.evaluation.thresholds import choose_threshold
 
 
 def _clips(count: int, seed: int = 0, *, coarse: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -121,6 +121,14 @@ class TestEvaluate:
         with pytest.raises(ValueError, match=message):
             evaluate(labels, probabilities)
 
+    @pytest.mark.parametrize(("module", "bootstrap"), [("sklearn.metrics", 0), ("scipy.stats", 10)])
+    def test_without_the_report_extra_it_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, module: str, bootstrap: int
+    ) -> None:
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingExtraError, match=rf"needs the Python package {module}; run: .*\[report\]"):
+            evaluate([0, 1], [0.1, 0.9], bootstrap=bootstrap)
+
     def test_groups_of_another_length_are_refused(self) -> None:
         with pytest.raises(ValueError, match="1 groups for 2 clips"):
             evaluate([0, 1], [0.1, 0.9], groups=["a"])
@@ -159,38 +167,20 @@ class TestIntervals:
         assert evaluate(labels, p, seed=1) == evaluate(labels, p, seed=1)
         assert evaluate(labels, p, seed=1).intervals != evaluate(labels, p, seed=2).intervals
 
-    def test_resampling_in_chunks_gives_as_many_resamples(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(evaluation, "_CHUNK", 64)
-        chunks = list(evaluation._resamples(7, 5, 23, seed=0))
-        assert len(chunks) == 5
-        assert np.concatenate([violent for violent, _ in chunks]).sum(axis=1).tolist() == [7] * 23
-        assert np.concatenate([other for _, other in chunks]).sum(axis=1).tolist() == [5] * 23
+    def test_resampling_in_small_batches_gives_the_same_intervals(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        labels, p = _clips(60)
+        whole = evaluate(labels, p, bootstrap=4000).intervals
+        monkeypatch.setattr(intervals, "_BATCH_VALUES", 64)
+        for name, interval in evaluate(labels, p, bootstrap=4000).intervals.items():
+            assert interval == pytest.approx(whole[name], abs=0.03)
 
-
-class TestCurves:
-    @pytest.mark.parametrize("coarse", [False, True])
-    def test_roc_agrees_with_scikit_learn(self, coarse: bool) -> None:
-        labels, p = _clips(150, coarse=coarse)
-        fpr, tpr, thresholds = metrics.roc_curve(labels, p, drop_intermediate=False)
-        curve = roc_curve(labels, p)
-        np.testing.assert_allclose(curve.false_positive_rate, fpr)
-        np.testing.assert_allclose(curve.true_positive_rate, tpr)
-        np.testing.assert_allclose(curve.thresholds, thresholds)
-
-    @pytest.mark.parametrize("coarse", [False, True])
-    def test_precision_recall_agrees_with_scikit_learn(self, coarse: bool) -> None:
-        labels, p = _clips(150, coarse=coarse)
-        precision, recall, thresholds = metrics.precision_recall_curve(labels, p)
-        curve = precision_recall_curve(labels, p)
-        np.testing.assert_allclose(curve.precision, precision[-2::-1])
-        np.testing.assert_allclose(curve.recall, recall[-2::-1])
-        np.testing.assert_allclose(curve.thresholds, thresholds[::-1])
-
-    def test_a_missing_class_gives_nan_without_a_warning(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert np.isnan(roc_curve([1, 1], [0.2, 0.7]).false_positive_rate[1:]).all()
-            assert np.isnan(precision_recall_curve([0, 0], [0.2, 0.7]).recall).all()
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_a_class_of_one_clip_is_always_drawn(self, label: int) -> None:
+        found = evaluate([label, *[1 - label] * 5], [0.6, 0.2, 0.7, 0.4, 0.8, 0.3])
+        name = "accuracy_violent" if label else "accuracy_non_violent"
+        assert found.intervals[name] == (float(label), float(label))
+        low, high = found.intervals["accuracy"]
+        assert low < found.accuracy < high
 
 
 class TestChooseThreshold:

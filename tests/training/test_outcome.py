@@ -9,7 +9,7 @@ import pytest
 
 from training.recipe import Recipe, load_recipe
 from training.report.evaluate_run import Outcome, judge
-from vdeploy.evaluation.metrics import choose_threshold
+from vdeploy.evaluation.thresholds import choose_threshold
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
-from training.report.run_report import ReportData, plots, write_report
+from training.report.contact_sheet import contact_sheet
+from training.report.run_report import ReportData, write_report
 from vdeploy.core.errors import MissingExtraError
+from vdeploy.evaluation import charts
 from vdeploy.evaluation.calibration import Calibration, reliability
 from vdeploy.evaluation.metrics import evaluate
 
@@ -296,7 +298,7 @@ def test_charts_leave_matplotlibs_settings_alone() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    svg = plots.roc_chart([0, 1], [0.2, 0.8], 0.5)
+    svg = charts.roc_chart([0, 1], [0.2, 0.8], 0.5)
     assert dict(matplotlib.rcParams) == before
     assert "100% of violent clips are found, with 0% false alarms" in svg
     assert "var(--calm)" in svg
@@ -306,14 +308,14 @@ def test_charts_leave_matplotlibs_settings_alone() -> None:
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
 def test_charts_stand_any_threshold_and_score(threshold: float) -> None:
     labels, p = [0, 1, 0, 1], [0.0, 0.0, 0.9, 0.9]
-    for chart in (plots.roc_chart, plots.precision_recall_chart, plots.score_histogram):
+    for chart in (charts.roc_chart, charts.precision_recall_chart, charts.score_histogram):
         assert chart(labels, p, threshold).endswith("</svg>")
 
 
 def test_a_contact_sheet_is_a_row_of_eight_frames_in_time() -> None:
     frames = np.zeros((16, 90, 160, 3), np.uint8)
     frames[..., 0] = np.linspace(0, 240, 16).astype(np.uint8)[:, None, None]
-    encoded = base64.b64decode(plots.contact_sheet(frames).removeprefix("data:image/jpeg;base64,"))
+    encoded = base64.b64decode(contact_sheet(frames).removeprefix("data:image/jpeg;base64,"))
     strip = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     assert strip.shape == (128, 8 * 228, 3)
     middles = strip[64, 114::228].astype(int)
@@ -322,5 +324,5 @@ def test_a_contact_sheet_is_a_row_of_eight_frames_in_time() -> None:
 
 
 def test_a_short_clip_has_as_many_frames_as_it_has() -> None:
-    encoded = base64.b64decode(plots.contact_sheet(_frames(0, count=3)).removeprefix("data:image/jpeg;base64,"))
+    encoded = base64.b64decode(contact_sheet(_frames(0, count=3)).removeprefix("data:image/jpeg;base64,"))
     assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == (128, 3 * 128, 3)

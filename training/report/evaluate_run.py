@@ -14,7 +14,8 @@ from training.report.run_report import Mistake
 from vdeploy.core.errors import ClipError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.evaluation.calibration import Calibration, fit_calibration
-from vdeploy.evaluation.metrics import Evaluation, choose_threshold, evaluate
+from vdeploy.evaluation.metrics import Evaluation, evaluate
+from vdeploy.evaluation.thresholds import choose_threshold
 from vdeploy.features.extraction import Extraction
 from vdeploy.video.clips import read_clip
 

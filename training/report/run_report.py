@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from training.report import plots
+from training.report import history_charts
+from training.report.contact_sheet import contact_sheet
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
 from vdeploy.core.templates import template_environment
+from vdeploy.evaluation import charts as figure_charts
 from vdeploy.evaluation.calibration import Calibration, reliability
 
 if TYPE_CHECKING:
@@ -114,10 +116,10 @@ def _page(data: ReportData) -> str:
         tiles=_tiles(data),
         notes=_notes(data),
         error_before=None if before is None else before.error,
-        charts=_charts(data, plots.reliability_chart(after, before)),
+        charts=_charts(data, figure_charts.reliability_chart(after, before)),
         groups=_groups(data.evaluation),
         further_groups=max(0, len(data.evaluation.groups) - _MAX_GROUPS),
-        mistakes=[(*mistake[:3], plots.contact_sheet(mistake[3])) for mistake in shown],
+        mistakes=[(*mistake[:3], contact_sheet(mistake[3])) for mistake in shown],
         further_mistakes=max(0, errors - len(shown)),
         problems=data.problems[:_MAX_PROBLEMS],
         further_problems=max(0, len(data.problems) - _MAX_PROBLEMS),
@@ -193,15 +195,15 @@ def _charts(data: ReportData, reliability_chart: str) -> dict[str, str]:
     labels, probabilities, threshold = data.labels, data.probabilities, data.evaluation.threshold
     charts = {
         "reliability": reliability_chart,
-        "histogram": plots.score_histogram(labels, probabilities, threshold),
+        "histogram": figure_charts.score_histogram(labels, probabilities, threshold),
     }
     if data.evaluation.roc_auc is not None:
-        charts["roc"] = plots.roc_chart(labels, probabilities, threshold)
-        charts["precision_recall"] = plots.precision_recall_chart(labels, probabilities, threshold)
+        charts["roc"] = figure_charts.roc_chart(labels, probabilities, threshold)
+        charts["precision_recall"] = figure_charts.precision_recall_chart(labels, probabilities, threshold)
     if data.history:
-        charts["loss"] = plots.loss_chart(data.history, data.best_epoch)
-        charts["score"] = plots.score_chart(data.history, data.best_epoch)
-        charts["learning_rate"] = plots.learning_rate_chart(data.history, data.best_epoch)
+        charts["loss"] = history_charts.loss_chart(data.history, data.best_epoch)
+        charts["score"] = history_charts.score_chart(data.history, data.best_epoch)
+        charts["learning_rate"] = history_charts.learning_rate_chart(data.history, data.best_epoch)
     return charts
 
 

@@ -14,7 +14,19 @@ from typing import Any
 
 from vdeploy.core.lazy_imports import require
 
-__all__ = ["ALARM", "CALM", "DASHES", "INK", "MUTED", "PAPER", "RULE", "SERIES", "printable", "render_svg"]
+__all__ = [
+    "ALARM",
+    "CALM",
+    "DASHES",
+    "INK",
+    "MUTED",
+    "PAPER",
+    "RULE",
+    "SERIES",
+    "mark_point",
+    "printable",
+    "render_svg",
+]
 
 INK = "#010101"
 MUTED = "#020202"
@@ -66,6 +78,11 @@ _STYLE = {
     "ytick.major.size": 0,
     "ytick.major.pad": 6,
 }
+
+
+def mark_point(axes: Any, x: float, y: float) -> None:
+    """Draws the one point of a chart that is in use, such as the best epoch or the threshold."""
+    axes.plot([x], [y], marker="o", markersize=8, color=ALARM, markeredgecolor=PAPER, clip_on=False, zorder=5)
 
 
 def printable(text: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from training.report import plots
 from vdeploy.artifacts.bundle.folder import MANIFEST
 from vdeploy.artifacts.bundle.manifest import Manifest
 from vdeploy.core.files import sha256_of, write_text
 from vdeploy.core.templates import template_environment
+from vdeploy.evaluation.charts import drift_chart
 from vdeploy.formats import FORMATS
 
 __all__ = ["MODEL_CARD", "REPORT", "render_model_card", "render_report", "write_documents"]
@@ -63,7 +63,7 @@ def render_model_card(manifest: Manifest) -> str:
 def render_report(manifest: Manifest) -> str:
     """A row for each artifact and a chart of drift for each format: one HTML page without scripts or outside assets."""
     charts = {
-        name: plots.drift_chart(name, held_out.reference, held_out.probabilities, held_out.threshold)
+        name: drift_chart(name, held_out.reference, held_out.probabilities, held_out.threshold)
         for name, held_out in manifest.end_to_end.items()
     }
     reasons: dict[str, list[str]] = {}
