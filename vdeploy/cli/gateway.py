@@ -41,7 +41,12 @@ def gateway(
         typer.Option(metavar="NAME=URL", help="A camera that clients may have watched. May be repeated."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name under which clients may reach the gateway. May be repeated."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let other machines in without API keys.")] = False,
     api_keys: Annotated[Path | None, typer.Option(help="File of API keys, of which every request needs one.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
@@ -88,6 +93,7 @@ def gateway(
     from vdeploy.gateway.limits import DecodingLimits, Limits  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.server import Address, GatewayServer  # noqa: PLC0415  needs the extra
     from vdeploy.gateway.service import open_service  # noqa: PLC0415  needs the extra
+    from vdeploy.gateway.sites import check_exposure  # noqa: PLC0415  needs the extra
 
     mebibyte = 1 << 20
     limits = Limits(
@@ -116,6 +122,7 @@ def gateway(
         raise GatewayError("there can be one canary only", "give --canary-bundle or --canary-url")
     if canary and canary_bundle is None and canary_url is None:
         raise GatewayError("--canary has no canary to give requests to", "add --canary-bundle or --canary-url")
+    check_exposure(host, has_keys=api_keys is not None, insecure=insecure)
     if api_keys is not None and not api_keys.is_file():
         raise GatewayError(f"there is no file {api_keys}", f"vdeploy gateway keys add NAME --file {api_keys}")
     with open_service(
@@ -133,7 +140,7 @@ def gateway(
         served = f"model {service.router.primary.version} of run {service.router.primary.run}"
         GatewayServer(
             service,
-            Address(host, port, tls_cert, tls_key),
+            Address(host, port, tls_cert, tls_key, tuple(allowed_host or ())),
             lambda address: say(f"gateway: {address} serves {served}; Ctrl-C ends it"),
         ).serve_until_stopped()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -15,6 +15,7 @@ from vdeploy import __version__
 from vdeploy.gateway.middleware import Envelope, problem_response
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.routes import canary, operations, page, predict, streams
+from vdeploy.gateway.sites import SiteGuard
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,11 +30,16 @@ _DESCRIPTION = """Judges whether videos show violence.
 A probability directs a person's attention; it never decides about a person by itself."""
 
 
-def create_app(service: Service) -> FastAPI:
-    """Makes the application around a service.
+def create_app(
+    service: Service, names: Collection[str] = (), *, listens_on: str = "localhost", any_host: bool = False
+) -> FastAPI:
+    """Create the application around a service.
 
     Args:
         service: What the routes work with.
+        names: Names under which the gateway may be reached, also behind a proxy.
+        listens_on: The address or name that it listens on.
+        any_host: Whether it may be reached under other names too.
     """
     app = FastAPI(
         title="vdeploy gateway",
@@ -44,6 +50,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.service = service
+    app.add_middleware(SiteGuard, names=names, listens_on=listens_on, any_host=any_host)
     app.add_middleware(Envelope, metrics=service.metrics)
     app.add_exception_handler(Problem, _answer)
     app.add_exception_handler(HTTPException, _answer)

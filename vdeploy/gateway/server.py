@@ -15,14 +15,18 @@ import uvicorn
 
 from vdeploy.core.errors import GatewayError
 from vdeploy.gateway.app import create_app
+from vdeploy.gateway.connection import BoundedConnection
 from vdeploy.gateway.logs import log_config, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vdeploy.gateway.service import Service
 
 __all__ = ["Address", "GatewayServer"]
+
+_UNREAD_MS = 30_000
+"""A client that takes nothing for so long loses its connection."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +38,14 @@ class Address:
         port: 0 takes a free one.
         tls_cert: Certificate chain, PEM; ``None`` is plain HTTP.
         tls_key: Its private key, PEM.
+        names: Names under which it may be reached, also behind a proxy; with API keys and no names, under any.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    names: tuple[str, ...] = ()
 
 
 class GatewayServer(uvicorn.Server):
@@ -57,7 +63,14 @@ class GatewayServer(uvicorn.Server):
     def __init__(self, service: Service, address: Address, on_ready: Callable[[str], None]) -> None:
         log_config()
         config = uvicorn.Config(
-            create_app(service),
+            create_app(
+                service,
+                address.names,
+                listens_on=address.host,
+                any_host=service.access.asks_for_keys and not address.names,
+            ),
+            http=BoundedConnection,
+            ws="none",
             host=address.host,
             port=address.port,
             ssl_certfile=address.tls_cert,
@@ -99,19 +112,39 @@ class GatewayServer(uvicorn.Server):
                 "stop what listens there, or choose another with --port",
             ) from error
         with listening:
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections have it from here
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
             scheme = "https" if self._address.tls_cert else "http"
             host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
             self._on_ready(f"{scheme}://{host}:{listening.getsockname()[1]}")
-            before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-            try:
-                with contextlib.suppress(KeyboardInterrupt, SystemExit):
-                    self.run(sockets=[listening])  # raises the signal that ended it once more, when all is done
-            finally:
-                signal.signal(signal.SIGTERM, before)
+            with (
+                contextlib.suppress(KeyboardInterrupt, SystemExit),
+                _on_signal(signal.SIGTERM, lambda *_: sys.exit()),
+                self._draining_on_hangup(),
+            ):
+                self.run(sockets=[listening])  # raises the signal that ended it once more, when all is done
+
+    @contextlib.contextmanager
+    def _draining_on_hangup(self) -> Iterator[None]:
+        """Treat SIGHUP as SIGTERM, unless it is ignored, as under ``nohup``."""
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            yield
+            return
+        with _on_signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM)):
+            yield
 
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
         """Notes the signal; see `uvicorn.Server.handle_exit`."""
         self._service.drain()
         log_event("draining", signal=sig, requests_in_work=self._service.access.inside)
         super().handle_exit(sig, frame)
+
+
+@contextlib.contextmanager
+def _on_signal(number: signal.Signals, handler: Callable[[int, types.FrameType | None], object]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

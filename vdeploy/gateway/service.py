@@ -22,6 +22,7 @@ from vdeploy.gateway.models import open_model
 from vdeploy.gateway.problems import Problem, unavailable
 from vdeploy.gateway.readiness import SharedProbe, probe_video
 from vdeploy.gateway.router import Router
+from vdeploy.gateway.spool import writing_to_spool
 from vdeploy.gateway.streams import Streams
 
 if TYPE_CHECKING:
@@ -166,9 +167,11 @@ class Service:
         await self.router.check()
 
     def _probe_decoders(self) -> None:
-        with tempfile.NamedTemporaryFile(dir=self.folder) as file:
-            file.write(self._probe_video)
-            file.flush()
+        with contextlib.ExitStack() as stack:
+            with writing_to_spool():
+                file = stack.enter_context(tempfile.NamedTemporaryFile(dir=self.folder))
+                file.write(self._probe_video)
+                file.flush()
             try:
                 self.decoders.probe(Job(file.name, self.router.primary.scorer.spec, self.limits.decoding))
             except Problem as problem:

@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from vdeploy.gateway.problems import Problem, too_large
+from vdeploy.gateway.spool import writing_to_spool
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,6 +32,8 @@ FIELD = "video"
 
 _HEADER_BYTES = 4096
 _FRAMING_BYTES = 16_384
+_PARTS = 16
+_PART_HEADER_BYTES = 8192
 _ARRAY_HINT = "send the array as numpy.save writes it: Content-Type application/octet-stream"
 
 
@@ -57,10 +60,11 @@ async def received_file(request: Request, folder: Path, *, limit_bytes: int, lim
             415, "not_multipart", "the body is no multipart/form-data", f"send the file as the field {FIELD!r}"
         )
     _check_length(request, limit_bytes + _FRAMING_BYTES)
-    descriptor, name = tempfile.mkstemp(dir=folder)
+    with writing_to_spool():
+        descriptor, name = tempfile.mkstemp(dir=folder)
     path = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with writing_to_spool(), os.fdopen(descriptor, "wb") as file:
             form = _Form(boundary, file, limit_bytes)
             async with _in_time(limit_s):
                 await _feed(request, form, limit_bytes + _FRAMING_BYTES)
@@ -163,14 +167,15 @@ class _Form:
         self._file = file
         self._limit = limit_bytes
         self._size = 0
-        self._files = 0
+        self._files = self._parts = 0
         self._ended = False
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self._header_bytes = 0
         self._is_video = False
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_field": lambda data, start, end: self._extend_header(0, data[start:end]),
+            "on_header_value": lambda data, start, end: self._extend_header(1, data[start:end]),
             "on_header_end": self._end_header,
             "on_part_data": self._data,
             "on_end": self._end,
@@ -191,7 +196,17 @@ class _Form:
 
     def _begin(self) -> None:
         self._header = (bytearray(), bytearray())
+        self._header_bytes = 0
         self._is_video = False
+        self._parts += 1
+        if self._parts > _PARTS:
+            raise Problem(400, "broken_form", f"the multipart form has more than {_PARTS} parts")
+
+    def _extend_header(self, index: int, data: bytes) -> None:
+        self._header_bytes += len(data)
+        if self._header_bytes > _PART_HEADER_BYTES:
+            raise Problem(400, "broken_form", f"a part has headers of more than {_PART_HEADER_BYTES} bytes")
+        self._header[index].extend(data)
 
     def _end_header(self) -> None:
         name, value = self._header
