@@ -91,13 +91,15 @@ def running_gateway(
 
     def read() -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.match(r"gateway: (\S+) serves", line):
-                started.put(found[1])
+        with process.stderr:
+            for line in process.stderr:
+                lines.append(line)
+                if found := re.match(r"gateway: (\S+) serves", line):
+                    started.put(found[1])
         started.put("")
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     try:
         url = started.get(timeout=120)
         assert url, "".join(lines)
@@ -111,3 +113,4 @@ def running_gateway(
                 process.kill()
                 process.wait()
                 raise
+        reader.join(60)

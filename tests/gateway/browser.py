@@ -126,3 +126,5 @@ def open_browser(folder: Path) -> Iterator[Browser]:
     finally:
         driver.terminate()
         driver.wait()
+        if driver.stdout:
+            driver.stdout.close()
