@@ -296,7 +296,7 @@ def test_no_test_split_on_request(tmp_path):
     ("names", "message"),
     [
         ([], "{root} is empty; put a folder of videos"),
-        (["fight/a.jpg"], "{root} holds no videos; videos are files with one of these suffixes: 3gp, avi, flv"),
+        (["fight/a.jpg"], "{root} holds no videos; videos are files with one of these suffixes: 264, 265, 3g2, 3gp,"),
         (["a.avi"], "{root} holds videos, but no class folders; put the clips"),
         (["train/a.avi"], "{root} holds videos, but no class folders inside its split folders; put the clips"),
         (["fight/a.avi"], "{root} holds one class only: fight; it needs violent"),
@@ -379,6 +379,89 @@ def test_csv_with_clips_elsewhere_and_numeric_labels(tmp_path):
     assert data.problems == (Problem("gone.avi", "does not exist"),)
     assert {clip.path: clip.label for clip in data.clips} == {"../far/a.avi": 1, f"{tmp_path}/far/b.avi": 0}
     assert sorted(data.absolute(clip).read_bytes() for clip in data.clips) == [b"a.avi", b"b.avi"]
+
+
+def test_a_sign_is_part_of_a_label(tmp_path):
+    put(tmp_path, *(f"{name}.avi" for name in "abcdef"))
+    lines = ["a.avi,1", "b.avi,0", "c.avi,-1", "d.avi,1", "e.avi,0", "f.avi,\u22121"]
+    data = scan(write(tmp_path / "clips.csv", "\n".join(["path,label", *lines])))
+    assert data.classes == ("0", "1")
+    assert {clip.path: clip.label for clip in data.clips} == {"a.avi": 1, "b.avi": 0, "d.avi": 1, "e.avi": 0}
+    assert data.problems == (
+        Problem("c.avi", "is unlabelled: its class is -1"),
+        Problem("f.avi", "is unlabelled: its class is \u22121"),
+    )
+
+
+def test_minus_one_without_zero_is_refused_by_name(tmp_path):
+    put(tmp_path, "a.avi", "b.avi")
+    file = write(tmp_path / "clips.csv", "path,label\na.avi,1\nb.avi,-1\n")
+    assert "holds classes whose meaning is not clear: -1, 1; say which" in refusal(file)
+    assert scan(file, positive=["1"]).classes == ("-1", "1")
+
+
+@pytest.mark.parametrize("word", ["violence", "Fight", "assault "])
+def test_classes_that_differ_in_their_last_sign(tmp_path, word):
+    put(tmp_path, f"{word}+/a.avi", f"{word}-/b.avi")
+    data = scan(tmp_path)
+    assert {clip.path: clip.label for clip in data.clips} == {f"{word}+/a.avi": 1, f"{word}-/b.avi": 0}
+
+
+@pytest.mark.parametrize("word", ["unknown", "Unlabelled", "NaN", "N/A", "?"])
+def test_values_that_mean_unlabelled_are_left_out_and_counted(tmp_path, word):
+    put(tmp_path, "a.avi", "b.avi", "c.avi", "d.avi")
+    file = write(tmp_path / "clips.csv", f"path,label\na.avi,fight\nb.avi,normal\nc.avi,{word}\nd.avi,{word}\n")
+    data = scan(file)
+    assert [clip.path for clip in data.clips] == ["a.avi", "b.avi"]
+    assert [problem.path for problem in data.problems] == ["c.avi", "d.avi"]
+    assert data.problems[0].reason == f"is unlabelled: its class is {word}"
+    assert scan(file, positive=["fight", word]).problems == ()
+
+
+@pytest.mark.parametrize("suffix", ["mts", "M2TS", "vob", "gif", "asf", "dav", "h264", "264", "dv", "hevc", "f4v"])
+def test_suffixes_that_cameras_and_discs_give(tmp_path, suffix):
+    put(tmp_path, f"fight/a.{suffix}", f"normal/b.{suffix}")
+    assert [clip.path for clip in scan(tmp_path).clips] == [f"fight/a.{suffix}", f"normal/b.{suffix}"]
+
+
+def test_files_of_unknown_suffixes_are_named(tmp_path):
+    put(
+        tmp_path,
+        "fight/a.avi",
+        "fight/b.braw",
+        "normal/c.avi",
+        "normal/d.mp4.part",
+        "normal/thumb.jpg",
+        "normal/README",
+    )
+    assert scan(tmp_path).problems == (
+        Problem("fight/b.braw", "has the suffix .braw, not one of a video"),
+        Problem("normal/d.mp4.part", "has the suffix .part, not one of a video"),
+    )
+
+
+@pytest.mark.parametrize("outer", ["rwf", "rwf/RWF-2000", "a/b/c"])
+@pytest.mark.parametrize("inner", ["", "train/"])
+def test_folders_around_the_classes_are_looked_through(tmp_path, outer, inner):
+    put(tmp_path, *(f"{outer}/{inner}{c}/cam1/{i}.avi" for c in ("fight", "normal") for i in range(3)))
+    data = scan(tmp_path)
+    assert data.classes == ("normal", "fight")
+    assert len(data.clips) == 6
+    assert data.root == tmp_path
+
+
+def test_a_class_alone_is_not_looked_through(tmp_path):
+    put(tmp_path, "fight/cam1/a.avi", "fight/cam2/b.avi")
+    assert "holds one class only: fight;" in refusal(tmp_path)
+
+
+def test_paths_with_backslashes(tmp_path):
+    put(tmp_path, "fight/a.avi", "normal/b.avi")
+    data = scan(write(tmp_path / "clips.csv", "path,label\nfight\\a.avi,fight\nnormal\\b.avi,normal\n"))
+    assert [clip.path for clip in data.clips] == ["fight/a.avi", "normal/b.avi"]
+    put(tmp_path, "odd\\name.avi")
+    data = scan(write(tmp_path / "clips.csv", "path,label\nodd\\name.avi,fight\nnormal/b.avi,normal\n"))
+    assert [clip.path for clip in data.clips] == ["normal/b.avi", "odd\\name.avi"]
 
 
 def test_csv_groups_stay_together(tmp_path):

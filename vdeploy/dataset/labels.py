@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from vdeploy.core.errors import DatasetError
 
-__all__ = ["SPLIT_NAMES", "assign_labels", "listing", "split_of"]
+__all__ = ["SPLIT_NAMES", "assign_labels", "is_usual_class", "listing", "split_of", "unlabelled_names"]
 
 SPLIT_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -25,11 +25,14 @@ SPLIT_NAMES: Mapping[str, str] = MappingProxyType(
 """The split that each recognised name means."""
 
 _VIOLENT = {"violence", "violent", "fight", "fights", "fighting", "assault", "assaults", "attack", "attacks", "brawl"}
-_POSITIVE = frozenset({"1", *_VIOLENT})
+_POSITIVE = frozenset({"1", *_VIOLENT, *(f"{word}+" for word in _VIOLENT)})
 _NEGATIVE = frozenset(
     {"0", "normal", "neutral", "peace", "peaceful"}
     | {prefix + word for prefix in ("no", "non", "not") for word in _VIOLENT}
+    | {f"{word}-" for word in _VIOLENT}
 )
+_UNLABELLED = frozenset({"?", "ignore", "nan", "na", "none", "null", "unknown", "unlabeled", "unlabelled", "unsure"})
+_MINUS = str.maketrans({"\u2212": "-", "\u2010": "-", "\u2013": "-"})
 _CLIPS = re.compile("(clip|video)s?$")
 _LISTED = 8
 
@@ -46,12 +49,31 @@ def listing(names: Collection[str]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
+def is_usual_class(name: str) -> bool:
+    """Whether a name is one of those that are recognised as a class, violent or not."""
+    return _CLIPS.sub("", _key(name)) in _POSITIVE | _NEGATIVE
+
+
+def unlabelled_names(names: Collection[str], positive: Sequence[str]) -> frozenset[str]:
+    """The names that say that nobody has labelled a clip: ``unknown``, ``nan`` and the like, and -1 beside 0 and 1.
+
+    Args:
+        names: The names found in the data.
+        positive: The names that the user gives a meaning; they are never unlabelled.
+    """
+    keys = {name: _key(name) for name in names}
+    meant = {_key(name) for name in positive}
+    unlabelled = _UNLABELLED | ({"-1"} if {"0", "1"} <= set(keys.values()) else set())
+    return frozenset(name for name, key in keys.items() if key in unlabelled and key not in meant)
+
+
 def assign_labels(
     names: Collection[str], positive: Sequence[str], where: str
 ) -> tuple[dict[str, int], tuple[str, str]]:
     """Decides which class names mean violence.
 
-    Names that differ only in case, punctuation or Unicode form are the same class.
+    Names that differ only in case, punctuation or Unicode form are the same class; a sign before a number or at the end
+    of a name is no punctuation: ``-1`` is not ``1``, and ``violence-`` is not ``violence+``.
 
     Args:
         names: The names found in the data.
@@ -84,7 +106,13 @@ def assign_labels(
 
 
 def _key(name: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum()) or name
+    text = unicodedata.normalize("NFKC", name).casefold().translate(_MINUS).strip()
+    letters = "".join(character for character in text if character.isalnum())
+    if not letters:
+        return text or name
+    before = "-" if text.startswith("-") and letters.isdigit() else ""
+    after = text[-1] if text[-1] in "+-" else ""
+    return before + letters + after
 
 
 def _chosen(found: Mapping[str, str], positive: Sequence[str], where: str) -> set[str]:

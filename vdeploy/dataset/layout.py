@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vdeploy.core.errors import DatasetError
-from vdeploy.dataset.labels import listing, split_of
+from vdeploy.dataset.labels import is_usual_class, listing, split_of
 from vdeploy.dataset.records import Problem
 from vdeploy.dataset.table import read_table
 
 __all__ = ["VIDEO_SUFFIXES", "Entry", "Listing", "list_csv", "list_folder"]
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
+_VIDEOS = (
+    ".264 .265 .3g2 .3gp .amv .apng .asf .avi .dav .divx .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2t .m2ts .m2v"
+    " .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf .nut .ogg .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv"
+    " .wtv .y4m"
 )
+VIDEO_SUFFIXES = frozenset(_VIDEOS.split())
 """Suffixes of the files that are taken for videos, in lower case."""
+
+_OTHERS = (
+    ".aac .bak .bib .bmp .cfg .conf .csv .db .doc .docx .flac .gz .html .ini .ipynb .jpeg .jpg .json .jsonl .lnk .log"
+    " .lock .m3u .mat .md .md5 .mp3 .npy .npz .odt .opus .pdf .pickle .pkl .png .ppt .pptx .py .rar .rst .sh .sha1"
+    " .sha256 .srt .sub .sup .svg .tar .tfrecord .tgz .thm .tif .tiff .toml .tsv .txt .url .vtt .wav .webp .xls .xlsx"
+    " .xml .yaml .yml .zip .7z"
+)
+_OTHER_SUFFIXES = frozenset(_OTHERS.split())
+"""Suffixes of the files that often lie beside videos; they are left out without a word."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +61,8 @@ class Listing:
 def list_folder(root: Path) -> Listing:
     """Lists the videos below a folder that holds a folder for each class, or for each split with classes inside.
 
+    Folders around these, as archives have them, are looked through.
+
     Raises:
         DatasetError: The folder holds no video, or none in a class folder, or mixes splits with other folders.
     """
@@ -56,20 +70,21 @@ def list_folder(root: Path) -> Listing:
     videos = sorted(_videos(root, problems))
     if not videos:
         _refuse_without_videos(root, problems)
-    tops = {path.parts[0] for path in videos if len(path.parts) > 1}
+    outer = _outer_folders(videos)
+    tops = {path.parts[outer] for path in videos if len(path.parts) > outer + 1}
     splits = {top: split for top in tops if (split := split_of(top))}
     if splits and len(splits) < len(tops):
         raise DatasetError(
             f"{root} mixes split folders ({listing(splits)}) with others ({listing(tops - splits.keys())})",
             "keep either split folders with class folders inside, or class folders only",
         )
-    depth = 2 if splits else 1
+    depth = outer + (2 if splits else 1)
     entries = []
     for path in videos:
         if len(path.parts) <= depth:
             problems.append(Problem(str(path), "lies outside the class folders"))
         else:
-            entries.append(Entry(str(path), path.parts[depth - 1], splits.get(path.parts[0], ""), ""))
+            entries.append(Entry(str(path), path.parts[depth - 1], splits.get(path.parts[outer], ""), ""))
     if not entries:
         raise DatasetError(
             f"{root} holds videos, but no class folders" + (" inside its split folders" if splits else ""),
@@ -100,7 +115,22 @@ def list_csv(file: Path) -> Listing:
     return Listing(root, tuple(sorted(entries, key=lambda entry: entry.path)), ())
 
 
+def _outer_folders(videos: Sequence[PurePosixPath]) -> int:
+    """How many folders lie around those of splits or classes: single ones whose names mean nothing."""
+    outer = 0
+    while True:
+        tops = {path.parts[outer] for path in videos if len(path.parts) > outer + 1}
+        within = {path.parts[outer + 1] for path in videos if len(path.parts) > outer + 2}
+        if len(tops) != 1 or not within or any(split_of(top) or is_usual_class(top) for top in tops):
+            return outer
+        if len(within) == 1 and not any(len(path.parts) > outer + 3 for path in videos):
+            return outer
+        outer += 1
+
+
 def _relative(written: str, root: Path) -> str:
+    if "\\" in written and not (root / written).exists():
+        written = written.replace("\\", "/")
     path = Path(os.path.normpath(written))
     if path.is_absolute() and path.is_relative_to(root.absolute()):
         path = path.relative_to(root.absolute())
@@ -125,9 +155,15 @@ def _videos(root: Path, problems: list[Problem]) -> Iterator[PurePosixPath]:
         ancestors.update({os.path.join(folder, name): above | {identity} for name in folders})  # noqa: PTH118  os.walk's form
         below = PurePosixPath(Path(folder).relative_to(root).as_posix())
         for name in files:
-            if name.startswith(".") or Path(name).suffix.lower() not in VIDEO_SUFFIXES:
+            suffix = Path(name).suffix.lower()
+            if name.startswith(".") or not suffix or suffix in _OTHER_SUFFIXES:
                 continue
             path = below / name
+            if suffix not in VIDEO_SUFFIXES:
+                problems.append(
+                    Problem(_printable(str(path)), f"has the suffix {_printable(suffix)}, not one of a video")
+                )
+                continue
             if _printable(str(path)) != str(path):
                 problems.append(Problem(_printable(str(path)), "has a name that is not UTF-8"))
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import sha256_of
-from vdeploy.dataset.labels import assign_labels
+from vdeploy.dataset.labels import assign_labels, unlabelled_names
 from vdeploy.dataset.layout import Entry, Listing, list_csv, list_folder
 from vdeploy.dataset.records import SPLITS, Dataset, LabelledClip, Problem
 from vdeploy.dataset.splits import draw_splits
@@ -29,11 +30,11 @@ def scan(
 ) -> Dataset:
     """Reads a folder or a CSV of labelled clips.
 
-    A folder holds a folder for each class, or a folder for each split (train, valid, test) with class folders inside. A
-    CSV has the columns path and label, and optionally split and group. Splits that come with the data are kept; if only
-    the validation split is missing, it is drawn from the training split; without any, all three are drawn. Files that
-    cannot be used, and byte-identical ones that contradict each other or would leak from one split into another, become
-    the data set's problems.
+    A folder holds a folder for each class, or a folder for each split (train, valid, test) with class folders
+    inside. A CSV has the columns path and label, and optionally split and group. Splits that come with the data are
+    kept; if only the validation split is missing, it is drawn from the training split; without any, all three are
+    drawn. Files that cannot be used or are said to be unlabelled, and byte-identical ones that contradict each
+    other or would leak from one split into another, become the data set's problems.
 
     Args:
         source: The folder or the CSV.
@@ -49,7 +50,7 @@ def scan(
         DatasetError: It holds no usable clips of both classes; the message says why.
     """
     _check_fractions(split)
-    listing = _list(source)
+    listing = _without_unlabelled(_list(source), positive)
     labels, classes = assign_labels({entry.class_name for entry in listing.entries}, positive, str(source))
     hashes, unreadable = _hash(listing, on_file)
     clips = [
@@ -90,6 +91,18 @@ def _list(source: Path) -> Listing:
         return list_csv(source)
     reason = "is neither a folder nor a .csv file" if source.exists() else "does not exist"
     raise DatasetError(f"{source} {reason}", "give a folder of clips or a CSV that lists them")
+
+
+def _without_unlabelled(listing: Listing, positive: Sequence[str]) -> Listing:
+    """Leaves out the clips whose class name says that nobody has labelled them."""
+    unlabelled = unlabelled_names({entry.class_name for entry in listing.entries}, positive)
+    problems = [
+        Problem(entry.path, f"is unlabelled: its class is {entry.class_name}")
+        for entry in listing.entries
+        if entry.class_name in unlabelled
+    ]
+    kept = tuple(entry for entry in listing.entries if entry.class_name not in unlabelled)
+    return dataclasses.replace(listing, entries=kept, problems=(*listing.problems, *problems))
 
 
 def _hash(listing: Listing, on_file: Callable[[int, int], None] | None) -> tuple[dict[str, str], list[Problem]]:
