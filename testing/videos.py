@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
+from vdeploy.video.pictures import filter_graph
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -19,6 +21,7 @@ __all__ = [
     "promise_frames",
     "read_number",
     "rotate_mp4",
+    "show_mp4",
     "solid_frame",
     "write_audio",
     "write_numbered",
@@ -30,7 +33,7 @@ _BITS = _GRID * _GRID
 _AVI_LENGTH_OFFSET = 40
 _TKHD_MATRIX_OFFSET = 44
 _ONE = 1 << 16
-_MATRICES = {90: (0, _ONE, -_ONE, 0), 180: (-_ONE, 0, 0, -_ONE), 270: (0, -_ONE, _ONE, 0)}
+_MATRICES = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 
 
 def numbered_frame(number: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -67,6 +70,7 @@ def write_video(
     times_ms: Sequence[int] | None = None,
     container: str | None = None,
     fast_start: bool = False,
+    field: str | None = None,
     **options: object,
 ) -> Path:
     """Writes a video.
@@ -80,6 +84,7 @@ def write_video(
         times_ms: Presentation time of each frame; makes the frame rate variable.
         container: FFmpeg's name of a container.
         fast_start: Put the index of an MP4 file in front of its content.
+        field: ``"tff"`` or ``"bff"`` marks the frames as interlaced, with the top or the bottom field first.
         options: Options of the encoder, for example ``g=250`` (frames between key frames) and ``bf=2`` (B-frames).
 
     Returns:
@@ -96,6 +101,10 @@ def write_video(
             if number == 0:
                 stream.height, stream.width = pixels.shape[:2]
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if field:
+                graph = filter_graph(frame, [("format", pixel_format), ("setfield", field)])
+                graph.vpush(frame)
+                frame = graph.vpull()
             frame.pts = number if times_ms is None else times_ms[number]
             frame.time_base = time_base
             output.mux(stream.encode(frame))
@@ -139,8 +148,13 @@ def drop_tail(path: Path, keep: float) -> Path:
 
 def rotate_mp4(path: Path, degrees: int) -> Path:
     """Marks an MP4 file to be shown turned clockwise by 90, 180 or 270 degrees; the stored pictures stay."""
+    return show_mp4(path, _MATRICES[degrees])
+
+
+def show_mp4(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Marks an MP4 file to be shown by a display matrix: a, b, c, d of x' = ax + cy, y' = bx + dy."""
     content = bytearray(path.read_bytes())
-    a, b, c, d = _MATRICES[degrees]
+    a, b, c, d = (value * _ONE for value in matrix)
     start = content.index(b"tkhd") + _TKHD_MATRIX_OFFSET
     struct.pack_into(">9i", content, start, a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(content)

@@ -44,7 +44,7 @@ class FrameStream:
     Attributes:
         stream: The video stream.
         undecodable: Packets that could not be decoded so far.
-        corrupt: Frames so far of which the decoder says that parts are missing.
+        end_us: Presentation time of the last frame, as for `time_us`, once the end has been reached.
 
     Raises:
         NoVideoError: There is no video stream that can be decoded.
@@ -62,7 +62,7 @@ class FrameStream:
         self._converter = PictureConverter()
         self._base = stream.time_base or Fraction(1, av.time_base)
         self._marks_faults = container.format.name in _FAULT_MARKERS
-        self.undecodable = self.corrupt = 0
+        self.undecodable = self.end_us = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -84,6 +84,8 @@ class FrameStream:
             TimeoutError: A live source sends nothing.
         """
         following = self._after or next(self._frames, None)
+        if following is None and self._current is not None:
+            self.end_us = self.time_us
         self._before, self._current, self._after = self._current, following, None
         return following is not None
 
@@ -142,11 +144,9 @@ class FrameStream:
 
     def _decoded(self, packet: Packet[VideoStream] | None) -> list[av.VideoFrame]:
         try:
-            frames = self.stream.codec_context.decode(packet)
+            return self.stream.codec_context.decode(packet)
         except EOFError:
             return []
         except av.error.FFmpegError:
             self.undecodable += 1
             return []
-        self.corrupt += sum(frame.is_corrupt for frame in frames)
-        return frames

@@ -27,6 +27,10 @@ _OPTIONS = {"protocol_whitelist": "file"}
 """No file makes FFmpeg open another address."""
 
 
+_WHOLE_SHARE = 0.98
+"""A video that ends before this share of what its header promises is incomplete."""
+
+
 class Stopped(Exception):  # noqa: N818  no error: the consumer has gone
     """Decoding was given up because nobody waits for it."""
 
@@ -120,15 +124,15 @@ class VideoReader:
 
     @property
     def damage(self) -> str:
-        """How many packets could not be decoded so far, as a sentence; empty if none."""
+        """What of the video cannot be decoded, as a sentence, once the end has been reached; empty if nothing."""
+        interval_s = 1 / (self.fps or 25.0)
+        end_s, stated_s = self._frames.end_us / 1e6 + interval_s, self.duration_s
+        if end_s < _WHOLE_SHARE * stated_s - 2 * interval_s:
+            return f"only {end_s:.1f} s of the {stated_s:.1f} s that its header promises can be decoded"
         count = self._frames.undecodable
-        return (
-            ""
-            if not count
-            else f"{count} packets of it cannot be decoded"
-            if count > 1
-            else "a packet of it cannot be decoded"
-        )
+        if count > 1:
+            return f"{count} packets of it cannot be decoded"
+        return "a packet of it cannot be decoded" if count else ""
 
     @property
     def time_us(self) -> int:

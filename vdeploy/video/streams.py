@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["choose_stream", "other_streams", "stated_duration_s", "stated_frames"]
 
 _DEFAULT_SCORE = 5_000_000
+_HEADER_SLACK_FRAMES = 2
+"""AVI headers count up to so many frames more than their index lists, where there is sound or a packed bitstream."""
+
 _STAMP = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
@@ -41,7 +44,9 @@ def stated_frames(stream: VideoStream) -> int:
     """Frames that the container promises to show, without those that an edit list cuts off; 0 if it says nothing."""
     if stream.frames <= 0:
         return 0
-    return max(stream.frames - sum(entry.is_discard for entry in stream.index_entries), 0)
+    entries = list(stream.index_entries)
+    stated = len(entries) if 0 < stream.frames - len(entries) <= _HEADER_SLACK_FRAMES else stream.frames
+    return max(stated - sum(entry.is_discard for entry in entries), 0)
 
 
 def stated_duration_s(container: InputContainer, stream: VideoStream) -> float:
