@@ -108,6 +108,22 @@ def test_the_rule_decides_over_events(scorer, long_video):
         assert event.peak_probability == max(window.probability for window in inside) >= 0.93
 
 
+def test_stretches_between_gaps_are_scored_though_shorter_than_a_window(scorer, tmp_path):
+    stretch = range(0, 1200, 40)
+    times = [60_000 * number + time for number in range(3) for time in stretch]
+    path = write_numbered(tmp_path / "v.mkv", len(times), times_ms=times, g=10)
+    timeline = detect(path, scorer, window_s=1.6, rule=EventRule(0.0, 0.0, merge_gap_s=0.0))
+    assert [(window.start_s, window.end_s) for window in timeline.windows] == [
+        (pytest.approx(60 * number, abs=0.5), pytest.approx(60 * number + 1.2, abs=0.5)) for number in range(3)
+    ]
+    assert len(timeline.events) == 3
+    alone = write_numbered(tmp_path / "alone.mkv", len(stretch), times_ms=stretch, g=10)
+    (window,) = detect(alone, scorer, window_s=1.6).windows
+    assert timeline.windows[0].probability == pytest.approx(window.probability)
+    (warning, *_) = timeline.warnings
+    assert warning == "it has 2 gaps in its times, 117.7 s in all; what comes before a long one is scored as an end is"
+
+
 def test_several_videos_share_batches(scorer, tmp_path):
     videos = [write_video(tmp_path / f"{n}.mp4", [solid_frame((n * 60, 90, 200))] * (60 + 25 * n)) for n in range(4)]
     broken = drop_tail(write_numbered(tmp_path / "broken.mp4", 20), 0.5)

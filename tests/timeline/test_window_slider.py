@@ -52,6 +52,16 @@ def test_no_window_spans_a_long_gap():
     assert end(slider) == (11, [11, 12, 13, 14])
 
 
+def test_what_comes_before_a_long_gap_is_scored_as_an_end_is():
+    slider = WindowSlider(WindowPlan(4, 2.0, 2))
+    assert run(slider, [0, 1, 10, 11, 12, 13, 14, 20]) == [
+        (0, [0, 0, 1, 1]),
+        (10, [10, 11, 12, 13]),
+        (11, [11, 12, 13, 14]),
+    ]
+    assert end(slider) == (20, [20, 20, 20, 20])
+
+
 def test_the_longest_gap_can_be_chosen():
     slider = WindowSlider(WindowPlan(4, 2.0, 2), longest_gap=4)
     assert run(slider, [0, 5]) == [(0, [0, 0, 0, 0]), (2, [0, 0, 0, 5])]

@@ -1,0 +1,153 @@
+"""Live sources are decoded as files are, by one connection, and fail in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from testing.streams import mjpeg_server
+from testing.videos import numbered_frame, read_number, write_audio, write_numbered, write_video
+from vdeploy.core.errors import SourceError
+from vdeploy.live import source as source_module
+from vdeploy.live.camera import Camera
+from vdeploy.live.inbox import Inbox
+from vdeploy.live.report import Report
+from vdeploy.live.source import CAPTURE_OPTIONS, parse_source
+from vdeploy.video.arrival_sampling import ArrivalSampler
+from vdeploy.video.live_reader import LiveReader
+from vdeploy.video.reader import VideoReader
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_interlaced_and_turned_streams_are_decoded_as_files_are(tmp_path: Path) -> None:
+    frames = [numbered_frame(number, 96, 64) for number in range(20)]
+    path = write_video(
+        tmp_path / "i.ts", frames, codec="libx264", flags="+ilme+ildct", field="tff", **{"x264-params": "tff=1"}
+    )
+    with VideoReader(path, threading.Event()) as reader:
+        expected = [reader.retrieve(32) for _ in iter(reader.grab, False)]
+    with served(tmp_path) as address, parse_source(f"{address}/i.ts").open() as live:
+        found = [live.retrieve(32) for _ in iter(live.grab, False)]
+    assert [read_number(frame) for frame in found] == list(range(20))
+    assert np.array_equal(found, expected)
+
+
+def test_a_camera_that_takes_one_connection(tmp_path: Path) -> None:
+    video = write_numbered(tmp_path / "v.mp4", 50)
+    with mjpeg_server(video) as server:
+        seen: list[object] = []
+        server.verify_request = lambda _, address: not seen and not seen.append(address)  # type: ignore[method-assign]
+        with parse_source(f"http://127.0.0.1:{server.port}/").open() as reader:
+            assert all(reader.grab() for _ in range(5))
+            assert reader.retrieve(32) is not None
+        assert len(seen) == 1
+
+
+def test_a_host_that_accepts_and_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}/x"
+        begun = time.monotonic()
+        with pytest.raises(
+            SourceError, match=r"the door cannot be reached \(it sends nothing\); see whether"
+        ) as caught:
+            LiveReader("the door", address, timeout_s=0.5)
+        assert time.monotonic() - begun < 5
+    assert "secret" not in str(caught.value)
+
+
+def test_a_stream_of_sound_alone(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", codec="pcm_s16le")
+    with served(tmp_path) as address, pytest.raises(SourceError, match=r"/a\.wav sends no video; see whether"):
+        parse_source(f"{address}/a.wav").open()
+
+
+def test_a_frame_that_cannot_be_converted_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_numbered(tmp_path / "v.ts", 10, codec="mpeg2video")
+
+    def stubborn(*_: object) -> object:
+        raise ValueError("no such conversion")
+
+    with served(tmp_path) as address, parse_source(f"{address}/v.ts").open() as live:
+        assert isinstance(live, LiveReader)
+        assert live.grab()
+        monkeypatch.setattr("vdeploy.video.pictures.filter_graph", stubborn)
+        assert live.retrieve(32) is None
+        assert live.unconverted == 1
+
+
+def test_options_for_cameras_reach_addresses_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, object]] = []
+
+    class Recorder:
+        def __init__(self, _: str, target: str, **keywords: object) -> None:
+            opened.append((target, keywords.get("options")))
+
+    monkeypatch.setattr(source_module, "LiveReader", Recorder)
+    monkeypatch.setenv(CAPTURE_OPTIONS, "rtsp_transport;udp|max_delay;500000")
+    parse_source("rtsp://camera/x").open()
+    parse_source("7").open()
+    monkeypatch.delenv(CAPTURE_OPTIONS)
+    parse_source("rtsp://camera/x").open()
+    assert opened == [
+        ("rtsp://camera/x", {"rtsp_transport": "udp", "max_delay": "500000"}),
+        ("/dev/video7", None),
+        ("rtsp://camera/x", {"rtsp_transport": "tcp"}),
+    ]
+
+
+def run_camera(target: str, seconds: float = 20.0) -> tuple[list[Report], Inbox]:
+    told: list[Report] = []
+    inbox, stop = Inbox(100), threading.Event()
+    camera = Camera(0, parse_source(target), inbox, sampled_fps=1000.0, size=32, tell=told.append, stop=stop, retries=0)
+    camera.start()
+    camera.join(seconds)
+    stop.set()
+    camera.join(seconds)
+    assert not camera.is_alive()
+    return told, inbox
+
+
+def test_time_stamps_that_jump_by_an_hour_are_skipped_and_told(tmp_path: Path) -> None:
+    times = [*range(0, 400, 40), *range(3_600_000, 3_600_400, 40)]
+    path = write_numbered(tmp_path / "v.mkv", len(times), times_ms=times)
+    told, inbox = run_camera(str(path))
+    assert [report.kind for report in told] == ["connected", "gap", "ended"]
+    assert told[1].message == "its time stamps jump by 3600 s; that is skipped"
+    assert read_number(inbox.take(0)[-1].sample.frame) == 19
+
+
+def test_a_source_that_breaks_in_an_unknown_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_numbered(tmp_path / "v.mp4", 10)
+    monkeypatch.setattr(Camera, "_sample", lambda *_: 1 / 0)
+    told, _ = run_camera(str(path))
+    assert [report.kind for report in told] == ["connected", "lost", "ended"]
+    assert told[1].message == f"{path} cannot be read (ZeroDivisionError)"
+
+
+def test_the_first_frame_in_each_part_of_a_second_is_due() -> None:
+    sampler = ArrivalSampler(10.0)
+    times = [100.0, 100.01, 100.11, 100.19, 100.2, 101.0, 100.95]
+    assert [sampler.take(time) for time in times] == [0, None, 1, None, 2, 10, None]
