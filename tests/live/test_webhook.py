@@ -23,6 +23,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.received: list[dict] = []
         self.answers: list[int] = []
+        self.location = ""
         self.gate = threading.Event()
         self.gate.set()
 
@@ -43,6 +44,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.received.append(body)
         with contextlib.suppress(OSError):
             self.send_response(code)
+            if self.server.location:
+                self.send_header("Location", self.server.location)
             self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -93,6 +96,43 @@ def test_a_report_that_is_not_taken_is_counted(receiver, answers, reason):
     assert (hook.delivered, hook.failed) == (1, 1)
     assert hook.last_error.endswith(f"/hook: {reason}")
     assert "secret" not in hook.last_error
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirection_is_not_followed(receiver, code):
+    with Receiver() as other:
+        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        connections = []
+        other.verify_request = lambda *_: connections.append(1) or True
+        receiver.answers, receiver.location = [code], f"http://127.0.0.1:{other.server_address[1]}/stolen"
+        with Webhook(receiver.address) as hook:
+            hook.send(report())
+        other.shutdown()
+        thread.join()
+    assert not connections
+    assert (hook.delivered, hook.failed) == (0, 1)
+    assert hook.last_error.endswith(f"it answers {code}")
+
+
+def test_a_server_on_this_machine_is_reached_without_a_proxy(receiver, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Webhook(receiver.address) as hook:
+        hook.send(report())
+    assert (hook.delivered, hook.failed) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://user:pa/ss@host/x", "http://user:pa#ss@host", "http://user:pa?ss@host", "http://user:pass@host:99999/x"],
+)
+def test_a_malformed_address_is_refused_without_its_password(address):
+    with pytest.raises(SourceError) as caught:
+        Webhook(address)
+    assert "pa" not in str(caught.value).partition(";")[0].replace("path", "")
+    assert "\n" not in str(caught.value)
 
 
 def test_nobody_listens(monkeypatch):

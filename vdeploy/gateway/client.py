@@ -1,13 +1,15 @@
-"""What the command line asks a running gateway; needs the standard library alone."""
+"""Requests of the command line to a running gateway; needs the standard library alone."""
 
 from __future__ import annotations
 
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any, cast
 
 from vdeploy.core.errors import GatewayError
+from vdeploy.core.web_client import direct_opener
 
 __all__ = ["shift_canary"]
 
@@ -15,20 +17,25 @@ _TIMEOUT_S = 30.0
 
 
 def shift_canary(gateway: str, percent: float, key: str) -> dict[str, Any]:
-    """Gives the canary of a gateway another share of the requests.
+    """Change the share of the requests that the canary of a gateway gets.
 
     Args:
-        gateway: Its address.
+        gateway: Address of the gateway.
         percent: 0 to 100.
         key: An administrator's API key.
 
     Returns:
-        What the gateway answers: the share and both versions.
+        The gateway's answer: the share and both versions.
 
     Raises:
-        GatewayError: It does not answer, or refuses.
+        GatewayError: The gateway does not answer, or refuses.
     """
-    if not gateway.startswith(("http://", "https://")):
+    try:
+        parts = urllib.parse.urlsplit(gateway)
+        is_valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
         raise GatewayError(f"{gateway} is no address of a gateway", "give http://HOST:PORT or https://HOST:PORT")
     request = urllib.request.Request(  # noqa: S310  checked above
         f"{gateway.rstrip('/')}/admin/canary",
@@ -37,7 +44,7 @@ def shift_canary(gateway: str, percent: float, key: str) -> dict[str, Any]:
         method="PUT",
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310  checked above
+        with direct_opener(gateway).open(request, timeout=_TIMEOUT_S) as answer:
             return cast("dict[str, Any]", json.load(answer))
     except urllib.error.HTTPError as error:
         message, hint = _explanation(error)

@@ -1,4 +1,4 @@
-"""Reports to a web server, from a thread of their own: watching never waits for it."""
+"""Deliver reports to a web server from a separate thread, so that watching never waits for it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import SourceError
+from vdeploy.core.web_client import direct_opener
 from vdeploy.live.addresses import shown_address, split_address
 
 if TYPE_CHECKING:
@@ -28,20 +29,21 @@ _FLUSH_S = 5.0
 
 
 class Webhook:
-    """Posts reports as JSON, one after the other, each tried four times. Too many at a time, and they are dropped.
+    """Posts reports as JSON, one after the other, each up to four times; reports beyond 1000 waiting ones are dropped.
 
-    Use it in a ``with`` block; at its end, what waits is given a few seconds.
+    Use it in a ``with`` block; at its end, waiting reports get a few seconds. A redirection counts as a failure, so
+    that credentials and reports reach no other server. A server on this machine is reached without a proxy.
 
     Args:
         address: An ``http://`` or ``https://`` address; user and password in it are sent as basic authentication.
 
     Attributes:
-        delivered: Reports that the server has taken.
+        delivered: Reports that the server has accepted.
         failed: Reports that it has not.
         last_error: Why the last of these failed.
 
     Raises:
-        SourceError: The address is none of a web server.
+        SourceError: The address is not that of a web server.
     """
 
     def __init__(self, address: str) -> None:
@@ -55,6 +57,7 @@ class Webhook:
         if parts.username:
             pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        self._opener = direct_opener(self._address)
         self._waiting: queue.Queue[Report | None] = queue.Queue(_WAITING)
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
@@ -76,7 +79,7 @@ class Webhook:
         self._hurry.set()
 
     def send(self, report: Report) -> None:
-        """Takes a report; never waits."""
+        """Queue a report; never waits."""
         try:
             self._waiting.put_nowait(report)
         except queue.Full:
@@ -95,13 +98,13 @@ class Webhook:
                 self._address, data=report.to_json().encode(), headers=self._headers
             )
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
+                with self._opener.open(request, timeout=_TIMEOUT_S):
                     self.delivered += 1
                     return
             except urllib.error.HTTPError as error:
                 reason = f"it answers {error.code}"
                 error.close()
-                if 400 <= error.code < 500 and error.code not in {408, 429}:
+                if 300 <= error.code < 500 and error.code not in {408, 429}:
                     break
             except (OSError, http.client.HTTPException) as error:
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
