@@ -30,6 +30,7 @@ from vdeploy.cli import (
     watch,
 )
 from vdeploy.core.errors import UserError
+from vdeploy.core.process_arguments import mask_secrets
 
 __all__ = ["app", "main"]
 
@@ -91,6 +92,7 @@ def main() -> None:
 
     Exit codes: 1 for what the user can mend, 2 for a wrong call, 70 for a defect of ours, 130 after Ctrl-C.
     """
+    mask_secrets()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("VDEPLOY_DEBUG"))
     try:

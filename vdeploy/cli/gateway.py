@@ -40,6 +40,9 @@ def gateway(
         list[str] | None,
         typer.Option(metavar="NAME=URL", help="A camera that clients may have watched. May be repeated."),
     ] = None,
+    cameras: Annotated[
+        Path | None, typer.Option(help="File with one NAME=URL per line, for addresses with passwords.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     allowed_host: Annotated[
@@ -89,6 +92,7 @@ def gateway(
         raise GatewayError("TLS needs a certificate and its key", "give both --tls-cert and --tls-key")
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         require(module, extra="gateway", purpose="the gateway")
+    from vdeploy.gateway.cameras import read_cameras  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.limits import DecodingLimits, Limits  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.server import Address, GatewayServer  # noqa: PLC0415  needs the extra
@@ -134,7 +138,7 @@ def gateway(
         canary_bundle=canary_bundle,
         canary_url=canary_url,
         canary_percent=canary,
-        cameras=_named(camera or []),
+        cameras=read_cameras(camera or [], cameras),
         keys=KeyFile(api_keys) if api_keys else None,
     ) as service:
         served = f"model {service.router.primary.version} of run {service.router.primary.run}"
@@ -143,20 +147,6 @@ def gateway(
             Address(host, port, tls_cert, tls_key, tuple(allowed_host or ())),
             lambda address: say(f"gateway: {address} serves {served}; Ctrl-C ends it"),
         ).serve_until_stopped()
-
-
-def _named(cameras: list[str]) -> dict[str, str]:
-    from vdeploy.core.errors import GatewayError  # noqa: PLC0415  keeps --help fast
-    from vdeploy.live.source import parse_source  # noqa: PLC0415  keeps --help fast
-
-    named = {}
-    for camera in cameras:
-        name, _, address = camera.partition("=")
-        if not name or not address:
-            raise GatewayError(f"--camera {camera} is no NAME=URL", "for example: --camera door=rtsp://10.0.0.7/main")
-        parse_source(address)
-        named[name] = address
-    return named
 
 
 @app.command("canary")
