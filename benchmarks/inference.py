@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the benchmark to this file")
     options = parser.parse_args(arguments)
     plan = Plan(
-        whats=("pipeline",),
+        workloads=("pipeline",),
         formats=tuple(options.format.split(",")) if options.format else None,
         seconds=options.seconds,
         threads=options.threads,

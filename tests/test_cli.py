@@ -176,7 +176,7 @@ def test_a_missing_bundle_is_one_line_and_code_1():
         (("predict", "pyproject.toml", "--url", "127.0.0.1:9"), "127.0.0.1:9"),
         (("benchmark", "nowhere"), "nowhere is no bundle"),
         (("benchmark", "nowhere", "--batch", "1,0"), "'0' is no batch size"),
-        (("benchmark", "nowhere", "--what", "network"), "there is no row of 'network'"),
+        (("benchmark", "nowhere", "--what", "network"), "there is no workload 'network'"),
         (("benchmark", "nowhere", "--format", "onxx-fp32"), "did you mean onnx-fp32?"),
         (("serve", "nowhere"), "nowhere is no bundle"),
         (("bundle", "show", "nowhere"), "nowhere is no bundle"),

@@ -62,7 +62,6 @@ DEBT = {
 """Modules that still import what lies above them."""
 
 MUTUAL_DEBT = {
-    ("vdeploy.benchmark.measure.workloads", "vdeploy.benchmark.served.callers"),
     ("vdeploy.export.intermediates", "vdeploy.export.writer_api"),
 }
 """Pairs of modules that still import each other."""

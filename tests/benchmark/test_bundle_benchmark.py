@@ -12,9 +12,9 @@ from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.planning.conftest import with_engines
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.measure.accuracy import HeldOutVideos
-from vdeploy.benchmark.measure.candidates import find_ways
+from vdeploy.benchmark.measure.candidates import find_candidates
 from vdeploy.benchmark.measure.machine import cpu_name
-from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_whats
+from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_workloads
 from vdeploy.core.errors import BenchmarkError, BundleError, ClientError, DatasetError
 
 
@@ -104,7 +104,7 @@ def test_openvino_is_measured_once(tmp_path):
         ("openvino-fp32", "openvino", False, "ok"),
         ("OpenVINO, onnx-int8", "openvino", True, "absent"),
     ]
-    chosen = find_ways(bundle, ("onnx-fp32",), peers=("openvino",))
+    chosen = find_candidates(bundle, ("onnx-fp32",), peers=("openvino",))
     assert [way.name for way in chosen] == ["onnx-fp32", "OpenVINO, onnx-fp32"]
 
 
@@ -160,11 +160,11 @@ def test_a_server_that_does_not_answer_is_refused(bundle):
 
 
 def test_lists_are_read_and_put_in_order():
-    assert parse_whats("video, extractor") == ("extractor", "video")
+    assert parse_workloads("video, extractor") == ("extractor", "video")
     assert parse_batches("8,1, 1") == (1, 8)
     assert len(PEERS) == 3
-    with pytest.raises(BenchmarkError, match="there is no row of 'network'; choose from extractor, "):
-        parse_whats("extractor,network")
+    with pytest.raises(BenchmarkError, match="there is no workload 'network'; choose from extractor, "):
+        parse_workloads("extractor,network")
     for wrong in ("0", "many", "", "1.5"):
         with pytest.raises(BenchmarkError, match="is no batch size"):
             parse_batches(wrong)

@@ -13,8 +13,9 @@ from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.planning.conftest import with_engines
 from vdeploy.benchmark.measure.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.measure.row_job import Job
-from vdeploy.benchmark.measure.worker import Performer, main
-from vdeploy.benchmark.measure.workloads import DISTINCT_INPUTS, Subject, open_subject
+from vdeploy.benchmark.measure.subjects import DISTINCT_INPUTS, Subject
+from vdeploy.benchmark.measure.worker import Worker, main
+from vdeploy.benchmark.measure.workloads import open_subject
 from vdeploy.video.clips import ClipSpec, read_clip
 
 
@@ -39,10 +40,10 @@ def test_a_job_travels_as_a_line(root):
 
 
 @pytest.mark.parametrize("what", ["extractor", "classifier", "pipeline"])
-def test_orders_are_answered_line_by_line(root, what):
+def test_commands_are_answered_line_by_line(root, what):
     answers = io.StringIO()
-    orders = f'{job(root, what).to_json()}\n{{"warm": 0}}\n{{"window": 0.01}}\n{{"window": 0}}\n'
-    main(io.StringIO(orders), answers)
+    commands = f'{job(root, what).to_json()}\n{{"warm": 0}}\n{{"window": 0.01}}\n{{"window": 0}}\n'
+    main(io.StringIO(commands), answers)
     ready, warm, window, single = map(json.loads, answers.getvalue().splitlines())
     assert ready == {"device": "cpu"}
     assert warm == {"calls": 1}
@@ -70,38 +71,38 @@ def test_calls_see_different_inputs_in_turn(root):
     assert seen[:DISTINCT_INPUTS] == seen[DISTINCT_INPUTS:]
 
 
-def test_a_video_call_tells_its_parts(root, clips_dir):
+def test_a_video_call_gives_its_parts(root, clips_dir):
     with open_subject(job(root, "video", batch=1, videos=(clip(clips_dir),))) as subject:
         parts = subject.call(0)
     assert list(parts) == ["decode", "extract", "classify"]
     assert all(seconds > 0 for seconds in parts.values())
 
 
-def test_a_clip_is_judged_as_by_the_bundle(root, clips_dir, broken_clips_dir):
+def test_a_clip_is_scored_as_by_the_bundle(root, clips_dir, broken_clips_dir):
     frames = read_clip(clip(clips_dir), ClipSpec(frames=4, size=32)).frames
     with open_subject(job(root)) as subject:
-        performer = Performer(subject)
-        answer = performer.obey({"judge": clip(clips_dir)})
-        broken = performer.obey({"judge": str(broken_clips_dir / "violent" / "text.mp4")})
+        worker = Worker(subject)
+        answer = worker.execute({"score": clip(clips_dir)})
+        broken = worker.execute({"score": str(broken_clips_dir / "violent" / "text.mp4")})
     assert answer["probability"] == pytest.approx(tiny_probabilities(frames[None])[0, 1], abs=1e-5)
     assert broken == {"unreadable": "is not a readable video"}
 
 
-def test_a_stage_judges_nothing():
-    with pytest.raises(ValueError, match="judges no clips"):
-        Performer(Subject(lambda _: {})).obey({"judge": "a.mp4"})
+def test_a_stage_scores_nothing():
+    with pytest.raises(ValueError, match="scores no clips"):
+        Worker(Subject(lambda _: {})).execute({"score": "a.mp4"})
 
 
 def test_a_quick_call_is_done_once_before_a_window():
     calls = []
-    performer = Performer(Subject(lambda index: calls.append(index) or {}))
-    performer.obey({"warm": 0})
-    answer = performer.obey({"window": 0.005})
+    worker = Worker(Subject(lambda index: calls.append(index) or {}))
+    worker.execute({"warm": 0})
+    answer = worker.execute({"window": 0.005})
     assert answer["untimed"] == 1
     assert calls == list(range(len(answer["durations"]) + 2))
 
 
-def test_a_process_does_what_it_is_told_and_ends(root):
+def test_a_process_executes_commands_and_ends(root):
     with RowProcess(job(root)) as process:
         assert process.device == "cpu"
         assert process.ask("warm", 0)["calls"] == 1
@@ -117,13 +118,13 @@ def test_an_engine_without_its_gpu_is_refused(tmp_path):
         pass
 
 
-def test_a_process_that_dies_is_told_with_its_signal(root):
+def test_a_process_that_dies_is_reported_with_its_signal(root):
     with RowProcess(job(root)) as process:
         os.kill(process._process.pid, signal.SIGKILL)
         with pytest.raises(Crashed, match="ended with signal 9"):
             process.ask("warm", 0)
 
 
-def test_a_defect_is_told_with_its_last_words(root):
-    with RowProcess(job(root)) as process, pytest.raises(Crashed, match="ended with exit code 1: KeyError: 'judge'"):
+def test_a_defect_is_reported_with_its_last_line(root):
+    with RowProcess(job(root)) as process, pytest.raises(Crashed, match="ended with exit code 1: KeyError: 'score'"):
         process.ask("fly", 1)

@@ -1,4 +1,4 @@
-"""The benchmark of a bundle, from its folder to the record."""
+"""Benchmark of a bundle, from its folder to the record."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from vdeploy import __version__
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.measure.accuracy import HeldOutVideos
-from vdeploy.benchmark.measure.candidates import find_ways, missing_peers, rejected_rows
+from vdeploy.benchmark.measure.candidates import find_candidates
 from vdeploy.benchmark.measure.machine import describe_machine
 from vdeploy.benchmark.measure.peak_flops import measure_peaks
-from vdeploy.benchmark.measure.side_by_side import Heats
+from vdeploy.benchmark.measure.side_by_side import SideBySide
+from vdeploy.benchmark.measure.unmeasured import missing_peers, rejected_formats
 from vdeploy.benchmark.plan import Plan
 from vdeploy.benchmark.record import Benchmark, Environment, Peak, Row
 from vdeploy.benchmark.served.rows import ServedRows
@@ -28,33 +29,38 @@ _PEAK_SECONDS = 1.0
 def benchmark_bundle(root: Path, plan: Plan | None = None) -> Benchmark:
     """Measures a bundle.
 
-    Rows of the same stage and batch run side by side, in turns, each in a process of its own.
+    Rows of the same workload and batch run side by side: in turns, each in a separate process.
 
     Args:
         root: Folder of the bundle.
-        plan: What to measure; left out, every stage and format for a few seconds.
+        plan: What to measure; left out, every workload and format for a few seconds each.
+
+    Returns:
+        The benchmark, with a row for everything that was measured and for what was not, with the reason.
 
     Raises:
-        BundleError: It is no bundle, or does not hold a format.
-        ClientError: The server does not answer, or serves something else.
-        DatasetError: The data hold no clips that can be used.
-        ServerError: No Triton can be had to start, or ``perf_analyzer`` cannot be run.
+        BenchmarkError: ``perf_analyzer`` cannot be run.
+        BundleError: The folder is no bundle, or does not hold a format.
+        ClientError: The server does not answer, or serves another model.
+        DatasetError: The data set holds no usable clips.
+        ServerError: No Triton is available to start.
     """
     plan = plan or Plan()
     bundle = Bundle(root)
     threads = plan.threads or available_cores()
-    ways = find_ways(bundle, plan.formats, peers=plan.peers)
-    rows = rejected_rows(bundle, threads) + missing_peers(bundle, plan.peers, threads)
-    served = ServedRows(bundle, plan, ways, threads)
+    candidates = find_candidates(bundle, plan.formats, peers=plan.peers)
+    unmeasured = rejected_formats(bundle, threads) + missing_peers(bundle, plan.peers, threads)
+    served = ServedRows(bundle, plan, candidates, threads)
     held_out = None
     if plan.data is not None:
         held_out = HeldOutVideos(plan.data, plan.positive, bundle.manifest.threshold, plan.clips)
     environment = describe_machine(threads)
-    say("benchmark: the machine's peak")
+    say("benchmark: measure the peak rate of the machine")
     peaks = measure_peaks(threads, min(plan.seconds, _PEAK_SECONDS))
-    with Heats(bundle, plan, ways, threads, peaks, held_out) as heats:
-        rows = [row for what in plan.whats for row in heats.run(what)] + list(served.run(heats)) + rows
-    return _record(bundle, environment, peaks, rows)
+    with SideBySide(bundle, plan, candidates, threads, peaks, held_out) as side_by_side:
+        measured = [row for what in plan.workloads for row in side_by_side.run(what)]
+        measured += served.run(side_by_side)
+    return _record(bundle, environment, peaks, [*measured, *unmeasured])
 
 
 def _record(bundle: Bundle, environment: Environment, peaks: tuple[Peak, ...], rows: list[Row]) -> Benchmark:

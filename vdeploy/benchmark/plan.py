@@ -1,20 +1,20 @@
-"""What a benchmark is to measure."""
+"""The plan of a benchmark: workloads, formats, batches, servers and data."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-from vdeploy.benchmark.record import What
+from vdeploy.benchmark.record import Workload
 from vdeploy.core.errors import BenchmarkError
 
-__all__ = ["PEERS", "WHATS", "Plan", "parse_batches", "parse_concurrency", "parse_whats"]
+__all__ = ["PEERS", "WORKLOADS", "Plan", "parse_batches", "parse_concurrency", "parse_workloads"]
 
-WHATS: tuple[What, ...] = ("extractor", "classifier", "pipeline", "video")
-"""Everything that can be measured, in the order of the rows."""
+WORKLOADS: tuple[Workload, ...] = ("extractor", "classifier", "pipeline", "video")
+"""All workloads, in the order of the rows."""
 
 PEERS = ("openvino", "tensorflow-predict", "tensorflow-xla")
-"""Runtimes that read files which are made for another one."""
+"""Runtimes that also read files made for another runtime."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,25 +22,25 @@ class Plan:
     """What to measure.
 
     Attributes:
-        whats: Stages and wholes.
-        formats: Names of formats; ``None`` for all that the bundle holds.
-        batches: Clips a call; a video is called alone.
-        seconds: How long to measure each row.
-        threads: Threads of a call; ``None`` for all cores.
+        workloads: Single stages, the pipeline, or whole videos.
+        formats: Names of formats; ``None`` for all formats of the bundle.
+        batches: Clips per call; videos are always measured one by one.
+        seconds: Time for each row.
+        threads: Threads per call; ``None`` for all cores.
         peers: Other runtimes that run the same files; see `PEERS`.
         url: ``HOST:PORT`` of a server that serves the bundle.
-        serve: Whether to start servers of one's own, one for each format, and measure them.
-        concurrency: Callers of a server at once, one number after the other.
-        perf_analyzer: NVIDIA's program, to measure the same servers with.
-        data: Labelled clips, to judge those that were held out; ``None`` for the export's figures.
-        clips: How many of them; ``None`` for all.
-        positive: Names of the class that means violence, where they are not recognised.
+        serve: Whether to start a server for each format and measure it.
+        concurrency: Numbers of concurrent callers of a server.
+        perf_analyzer: Path of NVIDIA's ``perf_analyzer``, to measure the same servers with.
+        data: Labelled clips, of which the held-out ones are scored; ``None`` for the figures of the export.
+        clips: Number of clips to score; ``None`` for all.
+        positive: Names of the violent class, where they are not recognised.
 
     Raises:
-        BenchmarkError: Parts of it do not go together.
+        BenchmarkError: Options contradict each other.
     """
 
-    whats: tuple[What, ...] = WHATS
+    workloads: tuple[Workload, ...] = WORKLOADS
     formats: tuple[str, ...] | None = None
     batches: tuple[int, ...] = (1,)
     seconds: float = 5.0
@@ -56,39 +56,45 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.url is not None and self.serve:
-            raise BenchmarkError("a server is there, and another is to be started", "give either --url or --serve")
+            raise BenchmarkError("--url and --serve exclude each other", "give either --url or --serve")
         if self.url is None and not self.serve:
             for given, option in ((self.concurrency != (1,), "--concurrency"), (self.perf_analyzer, "--perf-analyzer")):
                 if given:
-                    raise BenchmarkError(f"{option} is about a server", "add --serve, or --url HOST:PORT")
+                    raise BenchmarkError(f"{option} needs a server", "add --serve, or --url HOST:PORT")
 
 
-def parse_whats(text: str) -> tuple[What, ...]:
-    """Reads a comma-separated list of what to measure, and puts it in order.
+def parse_workloads(text: str) -> tuple[Workload, ...]:
+    """Parses a comma-separated list of workloads.
+
+    Args:
+        text: The list.
+
+    Returns:
+        The workloads in the order of `WORKLOADS`.
 
     Raises:
-        BenchmarkError: There is no such thing.
+        BenchmarkError: A workload is unknown.
     """
     names = {part.strip() for part in text.split(",")}
-    for name in sorted(names - set(WHATS)):
-        raise BenchmarkError(f"there is no row of {name!r}", f"choose from {', '.join(WHATS)}")
-    return tuple(what for what in WHATS if what in names)
+    for name in sorted(names - set(WORKLOADS)):
+        raise BenchmarkError(f"there is no workload {name!r}", f"choose from {', '.join(WORKLOADS)}")
+    return tuple(what for what in WORKLOADS if what in names)
 
 
 def parse_batches(text: str) -> tuple[int, ...]:
-    """Reads a comma-separated list of batch sizes, and puts it in order.
+    """Parses a comma-separated list of batch sizes, and sorts it.
 
     Raises:
-        BenchmarkError: One is no number above zero.
+        BenchmarkError: One is not a positive number.
     """
     return _parse_counts(text, "batch size", "--batch 1,8")
 
 
 def parse_concurrency(text: str) -> tuple[int, ...]:
-    """Reads a comma-separated list of numbers of callers, and puts it in order.
+    """Parses a comma-separated list of numbers of concurrent callers, and sorts it.
 
     Raises:
-        BenchmarkError: One is no number above zero.
+        BenchmarkError: One is not a positive number.
     """
     return _parse_counts(text, "number of callers", "--concurrency 1,2,4,8")
 

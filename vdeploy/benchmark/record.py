@@ -27,7 +27,7 @@ __all__ = [
     "Shares",
     "Status",
     "Transport",
-    "What",
+    "Workload",
     "load_benchmark",
     "save_benchmark",
 ]
@@ -39,7 +39,7 @@ SCHEMA_VERSION = "1.1"
 IN_PROCESS = "in process"
 """Where a row ran that no server was asked for."""
 
-What = Literal["extractor", "classifier", "pipeline", "video"]
+Workload = Literal["extractor", "classifier", "pipeline", "video"]
 """Frames to features, features to probabilities, frames to probabilities, and a video file to probabilities."""
 
 Status = Literal["ok", "failed parity", "absent", "error"]
@@ -107,7 +107,7 @@ class ServerTime(_Model):
 class Row(_Model):
     """One thing in one setting, measured, or the reason why it was not."""
 
-    what: What
+    what: Workload
     where: str = Field(description="'in process', or HOST:PORT of the server")
     name: str = Field(description="the format, or what a peer is called")
     format: str = Field(description="format of the bundle's file that runs")

@@ -66,7 +66,7 @@ def benchmark(
         Plan,
         parse_batches,
         parse_concurrency,
-        parse_whats,
+        parse_workloads,
     )
     from vdeploy.benchmark.record import save_benchmark  # noqa: PLC0415
     from vdeploy.benchmark.report.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
@@ -74,7 +74,7 @@ def benchmark(
     from vdeploy.formats import ALL, parse_formats  # noqa: PLC0415
 
     plan = Plan(
-        whats=parse_whats(what),
+        workloads=parse_workloads(what),
         formats=None if formats in (None, ALL) else tuple(entry.name for entry in parse_formats(str(formats))),
         batches=parse_batches(batch),
         seconds=seconds,

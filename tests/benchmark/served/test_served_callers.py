@@ -17,7 +17,8 @@ from testing.tiny_bundle import tiny_probabilities
 from tests.benchmark.served.conftest import server_of
 from vdeploy.benchmark.measure.process import Crashed, Refused, RowProcess
 from vdeploy.benchmark.measure.row_job import Job
-from vdeploy.benchmark.measure.workloads import DISTINCT_INPUTS, distinct_inputs, open_subject
+from vdeploy.benchmark.measure.subjects import DISTINCT_INPUTS, distinct_inputs
+from vdeploy.benchmark.measure.workloads import open_subject
 from vdeploy.benchmark.served.callers import open_callers
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import difference, server_times
@@ -116,12 +117,12 @@ def test_the_region_of_a_killed_client_is_let_go_by_the_next_one(server):
     assert not left.exists()
 
 
-def test_memory_that_is_not_there_is_told_before_it_is_used(server):
+def test_memory_that_is_not_there_is_reported_before_it_is_used(server):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with triton.InferenceServerClient(server.url) as client, contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, before)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
-        with pytest.raises(ClientError, match="1 MB of shared memory cannot be had in /dev/shm"):
+        with pytest.raises(ClientError, match="1 MB of shared memory cannot be allocated in /dev/shm"):
             ClientRegion(client, server.url, 1 << 20)
     assert not list(SHARED_MEMORY.glob(f"vdeploy-{os.getpid()}-*-client"))
 

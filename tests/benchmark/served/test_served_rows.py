@@ -155,9 +155,9 @@ def test_a_server_of_other_clips_is_refused(server, tmp_path):
 def test_options_about_a_server_want_one():
     with pytest.raises(BenchmarkError, match="give either --url or --serve"):
         Plan(url="h:1", serve=True)
-    with pytest.raises(BenchmarkError, match="--concurrency is about a server; add --serve, or --url HOST:PORT"):
+    with pytest.raises(BenchmarkError, match="--concurrency needs a server; add --serve, or --url HOST:PORT"):
         Plan(concurrency=(1, 2))
-    with pytest.raises(BenchmarkError, match="--perf-analyzer is about a server"):
+    with pytest.raises(BenchmarkError, match="--perf-analyzer needs a server"):
         Plan(perf_analyzer="perf_analyzer")
     assert parse_concurrency("8,1, 2") == (1, 2, 8)
     with pytest.raises(BenchmarkError, match="'0' is no number of callers"):
@@ -187,7 +187,7 @@ def test_the_table_says_how_a_server_was_called_and_what_it_cost():
         "133.3% of perf_analyzer's, they disagree",
     ]
     busy = row(where="h:1", queue_ms=1.0, compute_ms=2.0, other_requests=7)
-    assert served_remarks(busy) == ["queue 1.0 ms, compute 2.0 ms", "served 7 requests of others meanwhile"]
+    assert served_remarks(busy) == ["queue 1.0 ms, compute 2.0 ms", "served 7 requests of others at the same time"]
     assert served_name(row(name="Triton", where="h:1", transport="grpc")) == "Triton at h:1"
     assert served_remarks(row()) == []
 

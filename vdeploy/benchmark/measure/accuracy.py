@@ -1,4 +1,4 @@
-"""How good the verdicts are that come so fast: measured on held-out clips, or what the export found."""
+"""Accuracy of a row: measured on held-out clips, or taken from the bundle's manifest."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from vdeploy.artifacts.bundle import HeldOut, Manifest
-from vdeploy.benchmark.measure.candidates import Way
-from vdeploy.benchmark.measure.interleaving import Contender
+from vdeploy.benchmark.measure.candidates import Candidate
+from vdeploy.benchmark.measure.interleaving import Measurement
 from vdeploy.benchmark.measure.process import RowProcess
-from vdeploy.benchmark.record import What
+from vdeploy.benchmark.record import Workload
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, scan
@@ -23,13 +23,13 @@ __all__ = ["HeldOutVideos", "figures_of_manifest"]
 
 
 class HeldOutVideos:
-    """Clips that the run did not learn from, as video files.
+    """Labelled video files that the run was not trained on.
 
     Args:
         source: Labelled clips. The clips of the split ``test`` are used where there are any, else those of ``valid``.
-        positive: Names of the class that means violence, where they are not recognised.
+        positive: Names of the violent class, where they are not recognised.
         threshold: Probability from which a clip counts as violent.
-        limit: How many clips, the classes alternating; ``None`` for all.
+        limit: Number of clips, the classes alternating; ``None`` for all.
 
     Attributes:
         paths: The files.
@@ -47,23 +47,28 @@ class HeldOutVideos:
         self._labels = dict(zip(self.paths, (clip.label for clip in chosen), strict=True))
         self._threshold = threshold
 
-    def judge(self, contender: Contender, process: RowProcess) -> None:
-        """Has a row score all clips; one that cannot be read is left out."""
-        with track(f"judge {contender.label}", len(self.paths), "clips") as step:
+    def score(self, measurement: Measurement, process: RowProcess) -> None:
+        """Scores all clips in the process of a row; clips that cannot be read are left out.
+
+        Args:
+            measurement: The row; the probabilities are written into it.
+            process: Its process.
+        """
+        with track(f"score {measurement.label}", len(self.paths), "clips") as step:
             for path in self.paths:
-                answer = process.ask("judge", path)
+                answer = process.ask("score", path)
                 if "unreadable" in answer:
                     say(f"left out: {path}: {answer['unreadable']}")
                 else:
-                    contender.probabilities[path] = float(answer["probability"])
+                    measurement.probabilities[path] = float(answer["probability"])
                 step.advance()
 
     def figures(self, found: Mapping[str, float], reference: Mapping[str, float] | None) -> dict[str, Any]:
-        """The fields of a row that speak of verdicts.
+        """Computes the accuracy fields of a row.
 
         Args:
             found: Probabilities by path.
-            reference: Those that they are compared with; ``None`` without one.
+            reference: Probabilities to compare with; ``None`` where there are none.
         """
         if not found:
             return {}
@@ -81,12 +86,20 @@ class HeldOutVideos:
         }
 
 
-def figures_of_manifest(manifest: Manifest, way: Way, what: What) -> dict[str, Any]:
-    """The fields of a row that speak of verdicts, as the export found them; those of a peer are not known."""
-    if way.peer:
+def figures_of_manifest(manifest: Manifest, candidate: Candidate, what: Workload) -> dict[str, Any]:
+    """Reads the accuracy fields of a row from the manifest; they are not known for a peer.
+
+    Args:
+        manifest: Manifest of the bundle.
+        candidate: The candidate.
+        what: The workload.
+    """
+    if candidate.peer:
         return {}
     stage = what if what in ("extractor", "classifier") else None
-    held_out: HeldOut | None = way.artifacts[stage].held_out if stage else manifest.end_to_end.get(way.format)
+    held_out: HeldOut | None = (
+        candidate.artifacts[stage].held_out if stage else manifest.end_to_end.get(candidate.format)
+    )
     if held_out is None:
         return {}
     return {

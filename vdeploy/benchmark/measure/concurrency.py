@@ -1,4 +1,4 @@
-"""Several callers at once, each in a thread that calls again as soon as it has its answer."""
+"""Concurrent callers: each in a thread that sends its next call as soon as it has an answer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from vdeploy.benchmark.measure.workloads import Call
+from vdeploy.benchmark.measure.subjects import Call
 
-__all__ = ["Flight", "call_together"]
+__all__ = ["ConcurrentRun", "run_concurrently"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Flight:
-    """Calls of several callers.
+class ConcurrentRun:
+    """The calls of several callers.
 
     Attributes:
-        durations: Seconds of each call, in the order in which they began.
-        seconds: From the begin of the first to the end of the last.
+        durations: Seconds of each call, ordered by their start.
+        seconds: Time from the start of the first call to the end of the last.
     """
 
     durations: list[float]
@@ -27,24 +27,24 @@ class Flight:
 
     @property
     def calls(self) -> int:
-        """How many."""
+        """Number of calls."""
         return len(self.durations)
 
 
-def call_together(callers: Sequence[Call], first: int, seconds: float, rounds: int) -> Flight:
-    """Has all callers call until the time is over.
+def run_concurrently(callers: Sequence[Call], first: int, seconds: float, rounds: int) -> ConcurrentRun:
+    """Runs all callers until the time is over.
 
-    The number of calls is a multiple of that of the callers, for a server that computes theirs in one batch answers
-    all of them at once: a count that ended within such a batch would be too high or too low.
+    The number of calls is a multiple of the number of callers: a server that computes their requests in one batch
+    answers all of them at once, and a count that ended within such a batch would be too high or too low.
 
     Args:
-        callers: What each of them does.
-        first: How many calls there were before.
-        seconds: How long no caller stops.
-        rounds: Calls of each caller at least, on average.
+        callers: The call of each caller.
+        first: Number of earlier calls.
+        seconds: Time before which no caller stops.
+        rounds: Least number of calls per caller, on average.
 
     Raises:
-        UserError: A call has failed; no new one begins then.
+        UserError: A call has failed; no further call is started.
     """
     tickets = _Tickets(len(callers), seconds, rounds)
     start = threading.Barrier(len(callers), action=tickets.open)
@@ -66,11 +66,11 @@ def call_together(callers: Sequence[Call], first: int, seconds: float, rounds: i
     for future in futures:
         future.result()
     began, ended = zip(*(times[ticket] for ticket in sorted(times)), strict=True)
-    return Flight([end - begin for begin, end in zip(began, ended, strict=True)], max(ended) - min(began))
+    return ConcurrentRun([end - begin for begin, end in zip(began, ended, strict=True)], max(ended) - min(began))
 
 
 class _Tickets:
-    """Numbers of calls, given out until the time is over and all callers have had as many."""
+    """Hands out numbers of calls until the time is over and every caller has had the same share."""
 
     def __init__(self, callers: int, seconds: float, rounds: int) -> None:
         self._callers, self._seconds, self._least = callers, seconds, rounds * callers
@@ -78,11 +78,11 @@ class _Tickets:
         self._open = False
 
     def open(self) -> None:
-        """Begins the time."""
+        """Starts the clock."""
         self._open, self._end = True, time.perf_counter() + self._seconds
 
     def close(self) -> None:
-        """Gives out no more."""
+        """Stops handing out numbers."""
         self._open = False
 
     def take(self) -> int | None:

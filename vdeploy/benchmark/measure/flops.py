@@ -1,77 +1,56 @@
-"""How much arithmetic a clip is: floating-point operations of both stages, counted from their sizes.
-
-A multiply-add counts as two, of integers as well. Convolutions and matrix products are counted; biases, activations,
-pooling, normalisation and gates are not: together they are under one percent. The counts are of the mathematics, the
-same for every format: a Winograd convolution does fewer operations for the same result, and rates as faster.
-
-- convolution, k x k over an H x W map, C_in to C_out channels: ``2 H W k² C_in C_out`` (VGG19: Simonyan and Zisserman
-  2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition", table 1, configuration E);
-- dense layer, N to M: ``2 N M``;
-- LSTM, F inputs, U units, T steps (Hochreiter and Schmidhuber 1997, with forget gate): four gates, each a product with
-  the input and, from the second step on, with the hidden state: ``2 · 4 U (T F + (T - 1) U)``. The hidden state of the
-  first step is zero.
-"""
+"""Floating-point operations of a clip, from the ONNX graphs of a bundle; see `vdeploy.export.onnx.flops`."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
-from vdeploy.models.backbones.vgg19.feature_layers import Layer
+from vdeploy.core.errors import ExportError, MissingExtraError
+from vdeploy.export.onnx.flops import count_flops
 
 if TYPE_CHECKING:
-    from vdeploy.artifacts.bundle import Manifest
-    from vdeploy.benchmark.record import What
+    from vdeploy.artifacts.bundle import Artifact, Bundle, Stage
+    from vdeploy.benchmark.record import Workload
 
-__all__ = ["classifier_flop", "extractor_flop", "flop_per_clip"]
-
-_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-"""Channels and convolutions of each block; a pooling that halves the map follows each."""
-
-_KERNEL = 3
-_FULLY_CONNECTED = 4096
-_GATES = 4
-_CLASSES = 2
+__all__ = ["BundleFlops"]
 
 
-def extractor_flop(frames: int, size: int, layer: Layer) -> int:
-    """Operations of VGG19 on a clip.
+class BundleFlops:
+    """Counts the operations of a bundle's stages.
 
     Args:
-        frames: Frames of the clip, T.
-        size: Height and width of a frame in pixels.
-        layer: Where the features are taken from; all five blocks are computed for each of them.
+        bundle: The bundle.
     """
-    total, channels, side = 0, 3, size
-    for width, convolutions in _BLOCKS:
-        for _ in range(convolutions):
-            total += 2 * side * side * _KERNEL * _KERNEL * channels * width
-            channels = width
-        side //= 2
-    if layer == "fc2":
-        total += 2 * _FULLY_CONNECTED * (channels * side * side + _FULLY_CONNECTED)
-    return frames * total
 
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._of_stage = functools.cache(self._count)
 
-def classifier_flop(frames: int, dim: int, units: int, dense: int) -> int:
-    """Operations of the classifier on a clip.
+    def per_clip(self, what: Workload) -> int | None:
+        """Operations of a stage, or of both, on one clip; ``None`` where they cannot be counted.
 
-    Args:
-        frames: Frames of the clip, T.
-        dim: Features of a frame, F.
-        units: Units of the LSTM, U.
-        dense: Units of the dense layer.
-    """
-    lstm = 2 * _GATES * units * (frames * dim + (frames - 1) * units)
-    return lstm + 2 * (units * dense + dense * _CLASSES)
+        Args:
+            what: The workload.
+        """
+        stages: tuple[Stage, ...] = (what,) if what in ("extractor", "classifier") else ("extractor", "classifier")
+        counts = [self._of_stage(stage) for stage in stages]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
-
-def flop_per_clip(manifest: Manifest, what: What) -> float | None:
-    """Operations of a stage of a bundle, or of both, on one clip; ``None`` where the manifest lacks the sizes."""
-    spec, extractor, classifier = manifest.clip_spec, manifest.extractor, manifest.classifier
-    features = extractor_flop(spec.frames, spec.size, extractor.layer)
-    if what == "extractor":
-        return features
-    if classifier is None:
+    def _count(self, stage: Stage) -> int | None:
+        """Counts a stage in its first ONNX file; every format computes the same."""
+        for artifact in self._bundle.manifest.artifacts:
+            if artifact.stage == stage and artifact.format.startswith("onnx"):
+                try:
+                    return count_flops(self._bundle.path(artifact), self._shapes(artifact))
+                except (ExportError, MissingExtraError):
+                    return None
         return None
-    verdict = classifier_flop(spec.frames, extractor.dim, classifier.units, classifier.dense)
-    return verdict if what == "classifier" else features + verdict
+
+    def _shapes(self, artifact: Artifact) -> dict[str, tuple[int, ...]]:
+        """Shapes of the inputs for one clip: the first axis is the batch, a further open one the frames."""
+        frames = self._bundle.manifest.clip_spec.frames
+        return {
+            tensor.name: (1, *(axis if isinstance(axis, int) else frames for axis in tensor.shape[1:]))
+            for tensor in artifact.inputs
+        }

@@ -1,7 +1,7 @@
-"""Measuring rows side by side: each in its own process, a window at a time, in turns.
+"""Interleaved measurement: each row in a process of its own, one window at a time, in turns.
 
-A machine drifts: it warms up, its neighbours come and go. Rows that are measured one after the other get different
-weather; in turns, all of them get the same. Each round begins with another row, so that none always follows the same.
+A machine drifts as it warms up and as its background load changes. Rows that take turns share the drift; rows that are
+measured one after the other do not. Each round begins with another row, so that no row always follows the same one.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from vdeploy.benchmark.measure.windows import LEAST_WINDOWS, Series
 from vdeploy.benchmark.record import Status
 from vdeploy.core.progress import Step, track
 
-__all__ = ["Contender", "Judge", "measure_side_by_side"]
+__all__ = ["Measurement", "ScoreClips", "measure_interleaved"]
 
 _WINDOWS = 2 * LEAST_WINDOWS
-"""Windows that the time of a row is cut into."""
+"""Number of windows that the time of a row is divided into."""
 
-_PATIENCE = 2
-"""A row that does not settle is given so many times its time."""
+_EXTENSION = 2
+"""A row that does not settle is measured for this many times its time."""
 
 
 @dataclasses.dataclass
-class Contender:
-    """A row on its way.
+class Measurement:
+    """A row while it is measured.
 
     Attributes:
-        label: What to call it.
+        label: Name in messages.
         job: What is measured.
-        status: How it ended.
+        status: The outcome.
         reason: Why it was not measured.
         device: Where it computes.
         series: Its windows.
         parts: Seconds of each part, over all timed calls.
-        peak_memory_bytes: Of its process, all calls included.
+        peak_memory_bytes: Peak memory of its process, over all calls.
         sent: Calls since the first window began, timed or not.
-        server: What the server counted meanwhile, by stage; see `vdeploy.benchmark.served.statistics`.
-        probabilities: Of violence, by path of the clips that it judged.
+        server: The server's counters over the same time, by stage; see `vdeploy.benchmark.served.statistics`.
+        probabilities: Probability of violence by path of the scored clips.
     """
 
     label: str
@@ -57,8 +57,8 @@ class Contender:
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @contextlib.contextmanager
-    def trying(self) -> Iterator[None]:
-        """Notes what goes wrong in the block, and why."""
+    def recording_failure(self) -> Iterator[None]:
+        """Records a failure inside the block as the outcome."""
         try:
             yield
         except Refused as refusal:
@@ -67,7 +67,7 @@ class Contender:
             self.status, self.reason = "error", str(crash)
 
     def warm_up(self, process: RowProcess, seconds: float) -> None:
-        """Calls it untimed."""
+        """Runs untimed calls."""
         self.device = process.device
         self.series.warmup_calls += process.ask("warm", seconds)["calls"]
 
@@ -85,47 +85,49 @@ class Contender:
             self.server.setdefault(stage, Counter()).update(counts)
 
     def finished(self, seconds: float) -> bool:
-        """Whether it was measured for long enough, or does not settle."""
+        """Whether it was measured for long enough, or has failed, or does not settle."""
         series = self.series
         if self.status != "ok":
             return True
         if series.settled and series.seconds >= seconds:
             return True
-        return series.seconds >= _PATIENCE * seconds and len(series.windows) >= _WINDOWS
+        return series.seconds >= _EXTENSION * seconds and len(series.windows) >= _WINDOWS
 
 
-Judge = Callable[[Contender, RowProcess], None]
-"""Has a contender judge clips, after all were timed."""
+ScoreClips = Callable[[Measurement, RowProcess], None]
+"""Scores clips in a row's process, after all rows were timed."""
 
 
-def measure_side_by_side(contenders: Sequence[Contender], seconds: float, judge: Judge | None = None) -> None:
-    """Measures rows in turns and writes what was found into them.
+def measure_interleaved(measurements: Sequence[Measurement], seconds: float, score: ScoreClips | None = None) -> None:
+    """Measures rows in turns and writes the results into them.
 
     Args:
-        contenders: The rows.
-        seconds: How long to measure each; at least `LEAST_WINDOWS` calls, longer where it does not settle.
-        judge: What else to do with each while its process is there.
+        measurements: The rows.
+        seconds: Time for each; at least `LEAST_WINDOWS` calls, longer where it does not settle.
+        score: Called with each row while its process runs.
     """
-    with contextlib.ExitStack() as stack, track("benchmark", len(contenders) * LEAST_WINDOWS, "windows") as step:
+    with contextlib.ExitStack() as stack, track("benchmark", len(measurements) * LEAST_WINDOWS, "windows") as step:
         processes: dict[int, RowProcess] = {}
-        for index, contender in enumerate(contenders):
-            step.advance(0, note=f"warm up {contender.label}")
-            with contender.trying():
-                processes[index] = stack.enter_context(RowProcess(contender.job))
-                contender.warm_up(processes[index], seconds / _WINDOWS)
-        _in_turns(contenders, processes, seconds, step)
+        for index, measurement in enumerate(measurements):
+            step.advance(0, note=f"warm up {measurement.label}")
+            with measurement.recording_failure():
+                processes[index] = stack.enter_context(RowProcess(measurement.job))
+                measurement.warm_up(processes[index], seconds / _WINDOWS)
+        _take_turns(measurements, processes, seconds, step)
         for index, process in processes.items():
-            if judge is not None and contenders[index].status == "ok":
-                with contenders[index].trying():
-                    judge(contenders[index], process)
+            if score is not None and measurements[index].status == "ok":
+                with measurements[index].recording_failure():
+                    score(measurements[index], process)
 
 
-def _in_turns(contenders: Sequence[Contender], processes: dict[int, RowProcess], seconds: float, step: Step) -> None:
+def _take_turns(
+    measurements: Sequence[Measurement], processes: dict[int, RowProcess], seconds: float, step: Step
+) -> None:
     turn = 0
-    while running := [index for index, contender in enumerate(contenders) if not contender.finished(seconds)]:
+    while running := [index for index, measurement in enumerate(measurements) if not measurement.finished(seconds)]:
         for place in range(len(running)):
-            contender = contenders[index := running[(place + turn) % len(running)]]
-            step.advance(turn < LEAST_WINDOWS, note=contender.label)
-            with contender.trying():
-                contender.measure(processes[index], seconds / _WINDOWS)
+            measurement = measurements[index := running[(place + turn) % len(running)]]
+            step.advance(turn < LEAST_WINDOWS, note=measurement.label)
+            with measurement.recording_failure():
+                measurement.measure(processes[index], seconds / _WINDOWS)
         turn += 1

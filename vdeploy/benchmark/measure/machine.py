@@ -1,4 +1,4 @@
-"""What the machine is, and what is installed on it: the part of a benchmark that says how far its figures carry."""
+"""Describes the machine of a benchmark: processor, memory, GPU, system and versions of packages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _GPU_QUERY_SECONDS = 20
 
 
 def describe_machine(threads: int) -> Environment:
-    """Looks at this machine as it is now.
+    """Describes this machine in its present state.
 
     Args:
-        threads: Threads that each call is given.
+        threads: Threads per call.
     """
     gpu, driver = gpu_and_driver()
     return Environment(
@@ -44,13 +44,13 @@ def describe_machine(threads: int) -> Environment:
 
 
 def cpu_name() -> str:
-    """Model of this machine's processor."""
+    """Model name of the processor."""
     names = re.findall(r"^model name\s*: *(.+)$", _cpu_info(), re.MULTILINE)
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def gpu_and_driver() -> tuple[str | None, str | None]:
-    """Name of the first NVIDIA GPU and the version of its driver, as ``nvidia-smi`` says; ``None`` without one."""
+    """Name of the first NVIDIA GPU and version of its driver, from ``nvidia-smi``; ``None`` without one."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=_GPU_QUERY_SECONDS).stdout

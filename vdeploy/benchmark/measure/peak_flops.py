@@ -1,9 +1,9 @@
-"""The fastest arithmetic of this machine, measured: what a row's GFLOP/s are a share of.
+"""The machine's peak floating-point rate, measured.
 
-Dense products and convolutions that fit the caches are run for a moment in each library that is at hand, and the best
-single call counts. That is a rate which was reached, not the data sheet's: a row with kernels that are better than all
-of these comes out above one. Run as a script, ``python -m vdeploy.benchmark.measure.peak_flops THREADS SECONDS``, it
-prints JSON; `measure_peaks` starts it in a process of its own, so that no library's threads are left behind.
+Dense products and convolutions that fit the caches are run briefly in each installed library; the fastest single call
+counts. This is a rate that was reached, not that of the data sheet: a row with better kernels exceeds it. Run as a
+script, ``python -m vdeploy.benchmark.measure.peak_flops THREADS SECONDS``, the module prints JSON; `measure_peaks` runs
+it in a separate process, so that no library leaves threads behind.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _SIDE = 1024
 """Rows and columns of the matrices."""
 
 _CHANNELS, _MAP, _IMAGES = 512, 14, 4
-"""The convolution is that of VGG19's last block, on a few frames."""
+"""Shape of the convolution: that of VGG19's last block, on a few frames."""
 
 _LEAST_CALLS = 2
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_Candidate = tuple[str, str, Callable[[], Any], float]
-"""Data type, what is computed and in what, the call, and its operations."""
+_Kernel = tuple[str, str, Callable[[], Any], float]
+"""Data type, description, call, and operations per call."""
 
 
 def measure_peaks(threads: int, seconds: float) -> tuple[Peak, ...]:
-    """Measures the peak of each data type in a process of its own.
+    """Measures the peak of each data type in a separate process.
 
     Args:
-        threads: Threads of a call.
-        seconds: How long to try each candidate; each runs at least a few times.
+        threads: Threads per call.
+        seconds: Time for each kernel; each runs at least a few times.
 
     Raises:
         BenchmarkError: The process failed.
@@ -57,9 +57,9 @@ def measure_peaks(threads: int, seconds: float) -> tuple[Peak, ...]:
 
 
 def find_peaks(threads: int, seconds: float) -> list[Peak]:
-    """Measures in this process; see `measure_peaks`."""
+    """Measures the peaks in this process; arguments as of `measure_peaks`."""
     best: dict[str, Peak] = {}
-    for data_type, how, call, flop in _candidates(threads):
+    for data_type, how, call, flop in _kernels(threads):
         gflops = flop / _fastest(call, seconds) / 1e9
         if data_type not in best or gflops > best[data_type].gflops:
             best[data_type] = Peak(data_type=data_type, gflops=gflops, how=how)
@@ -77,7 +77,7 @@ def _fastest(call: Callable[[], Any], seconds: float) -> float:
     return fastest
 
 
-def _candidates(threads: int) -> Iterator[_Candidate]:
+def _kernels(threads: int) -> Iterator[_Kernel]:
     random = np.random.default_rng(0)
     matrix = random.normal(size=(_SIDE, _SIDE)).astype(np.float32)
     product, product_flop = f"product of {_SIDE} x {_SIDE} matrices", 2.0 * _SIDE**3
@@ -104,7 +104,7 @@ def _quantized(kernel: Any) -> dict[str, Any]:
 
 
 def _run(operator: str, value: Any, constants: dict[str, Any], threads: int) -> Callable[[], Any]:
-    import onnxruntime  # noqa: PLC0415  asked for above
+    import onnxruntime  # noqa: PLC0415  checked above
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
     types = {"MatMulInteger": TensorProto.INT32, "QLinearConv": TensorProto.UINT8}

@@ -1,4 +1,4 @@
-"""A row's process, seen from the benchmark."""
+"""Starts the process of a row and talks to it; the other side is `vdeploy.benchmark.measure.worker`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["Crashed", "Refused", "RowProcess"]
 
 _ENDING_SECONDS = 10
 _ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
-"""How the last line of a traceback begins."""
+"""Beginning of the last line of a traceback."""
 
 
-class Refused(Exception):  # noqa: N818  no error: a row that cannot be
-    """A row cannot run here; the message says why and what to do."""
+class Refused(Exception):  # noqa: N818  an expected outcome, not an error
+    """A row cannot run on this machine; the message says why and what to do."""
 
 
 class Crashed(Exception):  # noqa: N818
-    """A row's process has ended by itself, or could not go on; the message is the last that it said."""
+    """The process of a row has died or failed; the message is its last line of output."""
 
 
 class RowProcess:
     """A process that measures one row; a context manager.
 
-    A crash in a runtime ends this process and nothing else, its memory is its own, and two versions of the same
-    library do not meet.
+    A crash of a runtime ends this process alone, its memory can be measured by itself, and libraries that bring
+    different versions of a dependency are never loaded together.
 
     Args:
         job: What it measures.
@@ -42,8 +42,8 @@ class RowProcess:
         device: Where the row computes: ``"cpu"``, ``"gpu"`` or ``"server"``.
 
     Raises:
-        Refused: It cannot run here.
-        Crashed: It died on the way.
+        Refused: The job cannot run on this machine.
+        Crashed: The process has died.
     """
 
     def __init__(self, job: Job) -> None:
@@ -85,11 +85,15 @@ class RowProcess:
         self._stderr.close()
 
     def ask(self, verb: str, value: float | str) -> dict[str, Any]:
-        """Gives an order and waits for the answer; see `vdeploy.benchmark.measure.worker`.
+        """Sends a command and waits for the answer; see `vdeploy.benchmark.measure.worker`.
+
+        Args:
+            verb: The command.
+            value: Its argument.
 
         Raises:
-            Refused: It cannot be done here.
-            Crashed: The process died.
+            Refused: The command cannot be executed on this machine.
+            Crashed: The process has died.
         """
         return self._ask(json.dumps({verb: value}))
 
@@ -104,7 +108,7 @@ class RowProcess:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise Crashed(self._last_words())
+            raise Crashed(self._exit_message())
         values: dict[str, Any] = json.loads(answer)
         if "refused" in values:
             raise Refused(values["refused"])
@@ -112,7 +116,7 @@ class RowProcess:
             raise Crashed(values["failed"])
         return values
 
-    def _last_words(self) -> str:
+    def _exit_message(self) -> str:
         code = self._process.wait()
         self._stderr.seek(0)
         lines = [line.strip() for line in self._stderr if line.strip()]

@@ -1,33 +1,33 @@
-"""What one process of a benchmark measures."""
+"""The job of a row's process, as it is sent to it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
-from vdeploy.benchmark.record import Transport, What
+from vdeploy.benchmark.record import Transport, Workload
 
 __all__ = ["Job"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One row's work.
+    """What one row measures.
 
     Attributes:
-        what: What a call does.
+        what: The workload.
         bundle: Folder of the bundle.
-        format: Format of the files that run; of no meaning where a server runs.
+        format: Format of the files that run; not used where a server runs.
         runtime: The runtime; ``None`` for the format's own.
-        batch: Clips a call.
-        threads: Threads of a call.
-        url: ``HOST:PORT`` of the server that is called instead.
-        videos: Files that are called in turn, for ``what == "video"``.
-        concurrency: Callers at once, of a server.
-        transport: How frames and answers travel; ``None`` in process.
+        batch: Clips per call.
+        threads: Threads per call.
+        url: ``HOST:PORT`` of the server to call; ``None`` in process.
+        videos: Input files, used in turn, for ``what == "video"``.
+        concurrency: Number of concurrent callers of a server.
+        transport: Transport of frames and answers; ``None`` in process.
     """
 
-    what: What
+    what: Workload
     bundle: str
     format: str
     runtime: str | None
@@ -39,11 +39,11 @@ class Job:
     transport: Transport | None = None
 
     def to_json(self) -> str:
-        """One line."""
+        """Writes the job as one line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, line: str) -> Job:
-        """Reads what `to_json` wrote."""
+        """Reads a job that `to_json` wrote."""
         values = json.loads(line)
         return cls(**{**values, "videos": tuple(values["videos"])})

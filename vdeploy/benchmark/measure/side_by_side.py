@@ -1,4 +1,4 @@
-"""Heats: all ways to do the same on the same batch, measured against each other, and the rows that come of it."""
+"""Side-by-side runs: all candidates of one workload and batch measured against each other, and their rows."""
 
 from __future__ import annotations
 
@@ -11,52 +11,55 @@ from typing import Any
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.measure.accuracy import HeldOutVideos, figures_of_manifest
-from vdeploy.benchmark.measure.candidates import Way
-from vdeploy.benchmark.measure.flops import flop_per_clip
-from vdeploy.benchmark.measure.interleaving import Contender, Judge, measure_side_by_side
+from vdeploy.benchmark.measure.candidates import Candidate
+from vdeploy.benchmark.measure.flops import BundleFlops
+from vdeploy.benchmark.measure.interleaving import Measurement, ScoreClips, measure_interleaved
 from vdeploy.benchmark.measure.process import RowProcess
 from vdeploy.benchmark.measure.row_job import Job
-from vdeploy.benchmark.measure.workloads import DISTINCT_INPUTS
+from vdeploy.benchmark.measure.subjects import DISTINCT_INPUTS
 from vdeploy.benchmark.plan import Plan
-from vdeploy.benchmark.record import IN_PROCESS, Peak, Row, Shares, What
+from vdeploy.benchmark.record import IN_PROCESS, Peak, Row, Shares, Workload
 from vdeploy.synthetic import synthesize
 
-__all__ = ["Heats"]
+__all__ = ["SideBySide"]
 
-_JUDGING: tuple[What, ...] = ("pipeline", "video")
-"""What turns frames into verdicts."""
+_SCORING: tuple[Workload, ...] = ("pipeline", "video")
+"""Workloads that give probabilities of clips."""
 
 _REFERENCES = ("savedmodel", "onnx-fp32", "tflite-fp32")
-"""Whose verdicts the others are compared with: the first of these that was judged."""
+"""The first of these that has scored the clips is what the others are compared with."""
 
 
-class Heats:
-    """Runs heats; a context manager, for it draws videos where none were given.
+class SideBySide:
+    """Measures the candidates of a bundle side by side.
+
+    A context manager: where no clips were given, it keeps generated videos until it is closed.
 
     Args:
         bundle: The bundle.
         plan: What to measure.
-        ways: The ways that take part.
-        threads: Threads of a call.
-        peaks: What the machine can do.
-        held_out: Clips to judge; ``None`` for the export's figures.
+        candidates: Formats in their runtimes.
+        threads: Threads per call.
+        peaks: The machine's measured peaks.
+        held_out: Clips to score; ``None`` for the figures of the export.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         plan: Plan,
-        ways: Sequence[Way],
+        candidates: Sequence[Candidate],
         threads: int,
         peaks: Sequence[Peak],
         held_out: HeldOutVideos | None,
     ) -> None:
-        self._bundle, self._plan, self._ways = bundle, plan, list(ways)
+        self._bundle, self._plan, self._candidates = bundle, plan, list(candidates)
         self._threads, self._held_out = threads, held_out
+        self._flops = BundleFlops(bundle)
         self._peaks = {peak.data_type: peak.gflops for peak in peaks}
-        self._verdicts: dict[str, dict[str, float]] = {}
+        self._scores: dict[str, dict[str, float]] = {}
 
-    def __enter__(self) -> Heats:
+    def __enter__(self) -> SideBySide:
         self._folder = tempfile.TemporaryDirectory(prefix="vdeploy-benchmark-")
         return self
 
@@ -65,83 +68,85 @@ class Heats:
     ) -> None:
         self._folder.cleanup()
 
-    def run(self, what: What) -> Iterator[Row]:
-        """Measures one thing at every batch size.
+    def run(self, what: Workload) -> Iterator[Row]:
+        """Measures a workload at every batch size.
 
         Args:
-            what: The stage or whole.
+            what: The workload.
 
         Yields:
             The rows.
         """
         for batch in (1,) if what == "video" else self._plan.batches:
-            entries = [(way, self.contender(way, what, batch)) for way in self._ways if way.runs(what)]
-            contenders = [contender for _, contender in entries]
-            self.measure(contenders, [contender.label for contender in contenders] if what in _JUDGING else ())
-            yield from [self.complete(way, contender, _local_row(way, contender)) for way, contender in entries]
+            able = [candidate for candidate in self._candidates if candidate.runs(what)]
+            measurements = [self.measurement(candidate, what, batch) for candidate in able]
+            self.measure(measurements, [candidate.name for candidate in able] if what in _SCORING else ())
+            for candidate, measurement in zip(able, measurements, strict=True):
+                yield self.complete(candidate, measurement, _local_row(candidate, measurement))
 
-    def contender(self, way: Way, what: What, batch: int) -> Contender:
-        """A way in process, to be measured."""
+    def measurement(self, candidate: Candidate, what: Workload, batch: int) -> Measurement:
+        """Describes the measurement of a candidate in process."""
         videos = self.videos if what == "video" else ()
-        job = Job(what, str(self._bundle.root), way.format, way.runtime, batch, self._threads, videos=videos)
-        return Contender(way.name, job)
+        root, threads = str(self._bundle.root), self._threads
+        job = Job(what, root, candidate.format, candidate.runtime, batch, threads, videos=videos)
+        return Measurement(candidate.name, job)
 
     @functools.cached_property
     def videos(self) -> tuple[str, ...]:
-        """Files to call with: held-out ones, or drawn ones."""
+        """Input files: held-out clips where there are any, else generated ones."""
         if self._held_out is not None:
             return tuple(self._held_out.paths[:DISTINCT_INPUTS])
         return tuple(map(str, synthesize(Path(self._folder.name) / "videos", clips=DISTINCT_INPUTS)))
 
-    def measure(self, contenders: Sequence[Contender], judging: Collection[str]) -> None:
-        """Measures contenders side by side.
+    def measure(self, measurements: Sequence[Measurement], scoring: Collection[str]) -> None:
+        """Runs measurements side by side.
 
         Args:
-            contenders: Rows on their way.
-            judging: Labels of those that judge clips, if there are any to judge and they have not yet.
+            measurements: What to measure; the results are written into them.
+            scoring: Labels of those that score the held-out clips, once per label.
         """
-        measure_side_by_side(contenders, self._plan.seconds, self._judge(judging))
-        for contender in contenders:
-            if contender.probabilities:
-                self._verdicts[contender.label] = contender.probabilities
+        measure_interleaved(measurements, self._plan.seconds, self._scorer(scoring))
+        for measurement in measurements:
+            if measurement.probabilities:
+                self._scores[measurement.label] = measurement.probabilities
 
-    def _judge(self, labels: Collection[str]) -> Judge | None:
+    def _scorer(self, labels: Collection[str]) -> ScoreClips | None:
         held_out = self._held_out
-        wanted = set(labels) - self._verdicts.keys()
+        wanted = set(labels) - self._scores.keys()
         if held_out is None or not wanted:
             return None
 
-        def judge(contender: Contender, process: RowProcess) -> None:
-            if contender.label in wanted:
-                held_out.judge(contender, process)
+        def score(measurement: Measurement, process: RowProcess) -> None:
+            if measurement.label in wanted:
+                held_out.score(measurement, process)
 
-        return judge
+        return score
 
-    def complete(self, way: Way | None, contender: Contender, row: Row) -> Row:
-        """Puts figures into a row.
+    def complete(self, candidate: Candidate | None, measurement: Measurement, row: Row) -> Row:
+        """Completes a row with the figures of its measurement.
 
         Args:
-            way: What runs; ``None`` where a server does not tell.
-            contender: What was measured.
-            row: All but the figures.
+            candidate: The candidate; ``None`` where a server does not report its format.
+            measurement: The finished measurement.
+            row: The row without figures.
         """
-        job = contender.job
-        row = row.model_copy(update=self._goodness(way, row))
-        if contender.status != "ok":
+        job = measurement.job
+        row = row.model_copy(update=self._accuracy(candidate, row))
+        if measurement.status != "ok":
             return row
-        figures = contender.series.figures(job.batch, self._bundle.manifest.clip_spec.frames)
+        figures = measurement.series.figures(job.batch, self._bundle.manifest.clip_spec.frames)
         figures |= self._speed(row, figures["clips_per_s"])
-        return row.model_copy(update={**figures, "shares": _shares(contender)})
+        return row.model_copy(update={**figures, "shares": _shares(measurement)})
 
-    def _goodness(self, way: Way | None, row: Row) -> dict[str, Any]:
-        found = self._verdicts.get(row.name)
-        if self._held_out is not None and found is not None and row.what in _JUDGING:
-            reference = next((self._verdicts[name] for name in _REFERENCES if name in self._verdicts), None)
+    def _accuracy(self, candidate: Candidate | None, row: Row) -> dict[str, Any]:
+        found = self._scores.get(row.name)
+        if self._held_out is not None and found is not None and row.what in _SCORING:
+            reference = next((self._scores[name] for name in _REFERENCES if name in self._scores), None)
             return self._held_out.figures(found, reference)
-        return {} if way is None else figures_of_manifest(self._bundle.manifest, way, row.what)
+        return {} if candidate is None else figures_of_manifest(self._bundle.manifest, candidate, row.what)
 
     def _speed(self, row: Row, clips_per_s: float) -> dict[str, float | None]:
-        flop = flop_per_clip(self._bundle.manifest, row.what)
+        flop = self._flops.per_clip(row.what)
         if flop is None:
             return {}
         gflops = flop * clips_per_s / 1e9
@@ -149,26 +154,26 @@ class Heats:
         return {"flop_per_clip": flop, "gflops": gflops, "peak_share": gflops / peak if peak else None}
 
 
-def _local_row(way: Way, contender: Contender) -> Row:
-    job = contender.job
+def _local_row(candidate: Candidate, measurement: Measurement) -> Row:
+    job = measurement.job
     return Row(
         what=job.what,
         where=IN_PROCESS,
-        name=way.name,
-        format=way.format,
-        peer=way.peer,
-        precision=way.precision(job.what),
-        runtime=way.runtime,
-        device=contender.device,
+        name=candidate.name,
+        format=candidate.format,
+        peer=candidate.peer,
+        precision=candidate.precision(job.what),
+        runtime=candidate.runtime,
+        device=measurement.device,
         batch=job.batch,
         threads=job.threads,
-        status=contender.status,
-        reason=contender.reason,
-        size_bytes=way.size_bytes(job.what),
-        peak_memory_bytes=contender.peak_memory_bytes,
+        status=measurement.status,
+        reason=measurement.reason,
+        size_bytes=candidate.size_bytes(job.what),
+        peak_memory_bytes=measurement.peak_memory_bytes,
     )
 
 
-def _shares(contender: Contender) -> Shares | None:
-    total = sum(contender.parts.values())
-    return Shares(**{part: seconds / total for part, seconds in contender.parts.items()}) if total else None
+def _shares(measurement: Measurement) -> Shares | None:
+    total = sum(measurement.parts.values())
+    return Shares(**{part: seconds / total for part, seconds in measurement.parts.items()}) if total else None

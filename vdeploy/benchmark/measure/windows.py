@@ -1,8 +1,7 @@
-"""Windows of calls: when a measurement has settled, and what its figures are.
+"""Windows of calls: when a measurement has settled, and its figures.
 
-A row is measured in windows. It has settled when the medians of its last windows lie close together; whatever came
-before those was the machine warming up. The default limit, 10 %, is that of NVIDIA's ``perf_analyzer``
-(``--stability-percentage``).
+A row is measured in windows. It has settled when the medians of its last windows lie close together; the windows before
+them count as warm-up. The default limit, 10 %, is that of NVIDIA's ``perf_analyzer`` (``--stability-percentage``).
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import numpy as np
 __all__ = ["LEAST_WINDOWS", "SPREAD_LIMIT", "Series", "spread_of"]
 
 LEAST_WINDOWS = 5
-"""So many windows in a row must agree."""
+"""Number of consecutive windows that must agree."""
 
 SPREAD_LIMIT = 0.10
-"""How far apart their medians may lie, over the median of them."""
+"""Largest distance between their medians, relative to the median of the medians."""
 
 
 def spread_of(medians: Sequence[float]) -> float:
-    """(Largest - smallest) / median."""
+    """Computes (largest - smallest) / median."""
     return (max(medians) - min(medians)) / float(np.median(medians))
 
 
@@ -34,7 +33,7 @@ class Series:
     Attributes:
         windows: Durations of the calls of each window, in seconds.
         warmup_calls: Calls that were not timed.
-        rates: Calls a second of each window, where several callers were at it; empty where there was one.
+        rates: Calls per second of each window with several callers; empty with one caller.
     """
 
     windows: list[list[float]] = dataclasses.field(default_factory=list)
@@ -43,7 +42,7 @@ class Series:
 
     @property
     def seconds(self) -> float:
-        """Time in all calls that were timed; of several callers, the time that all of them took together."""
+        """Time of all timed calls; with several callers, the time in which all of them ran."""
         if self.rates:
             return sum(len(window) / rate for window, rate in zip(self.windows, self.rates, strict=True))
         return sum(sum(window) for window in self.windows)
@@ -59,13 +58,14 @@ class Series:
         return len(self.windows) >= LEAST_WINDOWS and spread_of(self.medians[-LEAST_WINDOWS:]) <= SPREAD_LIMIT
 
     def figures(self, batch: int, frames: int) -> dict[str, Any]:
-        """The fields of a `vdeploy.benchmark.record.Row` that speak of time.
+        """Computes the timing fields of a `vdeploy.benchmark.record.Row`.
 
-        The longest run of last windows that agree counts; of a series that has not settled, the last `LEAST_WINDOWS`.
+        They cover the longest run of last windows that agree; of a series that has not settled, the last
+        `LEAST_WINDOWS`.
 
         Args:
-            batch: Clips a call.
-            frames: Frames of a clip.
+            batch: Clips per call.
+            frames: Frames per clip.
         """
         count = self._steady()
         counted, medians = self.windows[-count:], self.medians[-count:]
@@ -87,7 +87,7 @@ class Series:
         }
 
     def _steady(self) -> int:
-        """How many of the last windows agree; at least `LEAST_WINDOWS`, or all if there are fewer."""
+        """Number of last windows that agree; at least `LEAST_WINDOWS`, or all if there are fewer."""
         medians, count = self.medians, min(LEAST_WINDOWS, len(self.windows))
         while count < len(medians) and spread_of(medians[-count - 1 :]) <= SPREAD_LIMIT:
             count += 1

@@ -1,16 +1,17 @@
-"""The process of one row: loads what the row needs, then does what it is told, line by line.
+"""The process of one row: loads the job, then executes commands from stdin.
 
-Run as a script. The first line on stdin is a `Job`, each further one an order; a line of JSON on stdout answers each:
+Run as a script. The first line on stdin is a `Job`, each further line a command; each is answered by a line of JSON on
+stdout:
 
-- the job: ``{"device": ...}``, or ``{"refused": REASON}`` where it cannot run here;
-- ``{"warm": SECONDS}``: calls untimed, at least once, and answers ``{"calls"}``;
+- the job: ``{"device": ...}``, or ``{"refused": REASON}`` where it cannot run on this machine;
+- ``{"warm": SECONDS}``: runs untimed calls, at least one, and answers ``{"calls"}``;
 - ``{"window": SECONDS}``: times calls, at least one, and answers ``{"durations", "untimed", "parts"}``, in seconds,
-  ``"peak_memory_bytes"`` of the process until then, ``"calls_per_s"`` where several callers are at it (else ``null``),
-  and ``"server"``, what a server has counted meanwhile;
-- ``{"judge": PATH}``: answers ``{"probability"}`` of a video, or ``{"unreadable": REASON}``.
+  ``"peak_memory_bytes"`` of the process so far, ``"calls_per_s"`` with several callers (else ``null``), and
+  ``"server"``, the counters of a server over the same time;
+- ``{"score": PATH}``: answers ``{"probability"}`` of a video, or ``{"unreadable": REASON}``.
 
-An order that cannot be carried out is answered by ``{"failed": REASON}`` and ends the process. What libraries print
-goes to stderr. The process ends with its stdin.
+A command that fails is answered by ``{"failed": REASON}`` and ends the process. Output of libraries goes to stderr. The
+process ends when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -26,24 +27,25 @@ from typing import IO, Any
 
 import numpy as np
 
-from vdeploy.benchmark.measure.concurrency import Flight, call_together
+from vdeploy.benchmark.measure.concurrency import ConcurrentRun, run_concurrently
 from vdeploy.benchmark.measure.row_job import Job
-from vdeploy.benchmark.measure.workloads import Subject, open_subject
+from vdeploy.benchmark.measure.subjects import Subject
+from vdeploy.benchmark.measure.workloads import open_subject
 from vdeploy.benchmark.served.statistics import difference
 from vdeploy.core.errors import ClipError, UserError
 from vdeploy.video.clips import read_clip
 
-__all__ = ["Performer", "main", "peak_memory_bytes"]
+__all__ = ["Worker", "main", "peak_memory_bytes"]
 
 _QUICK = 20
-"""A call of which so many fit into a window is done once more in front of it, to fill the caches again."""
+"""Where at least this many calls fit into a window, an untimed call precedes it, to fill the caches again."""
 
 _ROUNDS = 2
-"""Calls of each of several callers in a window, at least; the first of each meets a queue that is not full yet."""
+"""Least number of calls per caller in a window; the first of each meets a shorter queue and is not timed."""
 
 
-class Performer:
-    """Carries out orders.
+class Worker:
+    """Executes commands on a subject.
 
     Args:
         subject: What is timed.
@@ -55,17 +57,24 @@ class Performer:
         self._index = 0
         self._last_seconds = float("inf")
 
-    def obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Carries out one order; see the module."""
-        if "warm" in order:
-            return self._warm(float(order["warm"]))
-        if "window" in order:
-            return self._window(float(order["window"]))
-        return self._judge(str(order["judge"]))
+    def execute(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Executes one command.
+
+        Args:
+            command: As the module describes it.
+
+        Returns:
+            The answer, JSON-ready.
+        """
+        if "warm" in command:
+            return self._warm(float(command["warm"]))
+        if "window" in command:
+            return self._window(float(command["window"]))
+        return self._score(str(command["score"]))
 
     def _warm(self, seconds: float) -> dict[str, Any]:
         if self._subject.others:
-            return {"calls": self._together(seconds, 1).calls}
+            return {"calls": self._run_concurrently(seconds, 1).calls}
         end, calls = time.perf_counter() + seconds, 0
         while not calls or time.perf_counter() < end:
             self._call()
@@ -74,22 +83,22 @@ class Performer:
 
     def _window(self, seconds: float) -> dict[str, Any]:
         before = self._subject.counts()
-        timed = self._timed_together(seconds) if self._subject.others else self._timed_alone(seconds)
+        timed = self._time_concurrently(seconds) if self._subject.others else self._time_alone(seconds)
         counted = difference(before, self._subject.counts())
         return {**timed, "server": counted, "peak_memory_bytes": peak_memory_bytes()}
 
-    def _timed_together(self, seconds: float) -> dict[str, Any]:
-        flight = self._together(seconds, _ROUNDS)
-        durations = flight.durations[len(self._callers) :]
-        untimed, rate = flight.calls - len(durations), flight.calls / flight.seconds
+    def _time_concurrently(self, seconds: float) -> dict[str, Any]:
+        run = self._run_concurrently(seconds, _ROUNDS)
+        durations = run.durations[len(self._callers) :]
+        untimed, rate = run.calls - len(durations), run.calls / run.seconds
         return {"durations": durations, "untimed": untimed, "parts": {}, "calls_per_s": rate}
 
-    def _together(self, seconds: float, rounds: int) -> Flight:
-        flight = call_together(self._callers, self._index, seconds, rounds)
-        self._index += flight.calls
-        return flight
+    def _run_concurrently(self, seconds: float, rounds: int) -> ConcurrentRun:
+        run = run_concurrently(self._callers, self._index, seconds, rounds)
+        self._index += run.calls
+        return run
 
-    def _timed_alone(self, seconds: float) -> dict[str, Any]:
+    def _time_alone(self, seconds: float) -> dict[str, Any]:
         untimed = int(self._last_seconds * _QUICK < seconds)
         if untimed:
             self._call()
@@ -101,10 +110,10 @@ class Performer:
             durations.append(self._last_seconds)
         return {"durations": durations, "untimed": untimed, "parts": dict(parts), "calls_per_s": None}
 
-    def _judge(self, path: str) -> dict[str, Any]:
+    def _score(self, path: str) -> dict[str, Any]:
         scorer = self._subject.scorer
         if scorer is None:
-            raise ValueError("a stage by itself judges no clips")
+            raise ValueError("a single stage scores no clips")
         try:
             frames = read_clip(Path(path), scorer.spec).frames
         except ClipError as error:
@@ -120,7 +129,7 @@ class Performer:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process had at once; ``None`` where the kernel does not say."""
+    """Peak resident memory of this process; ``None`` where the kernel does not report it."""
     try:
         found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
     except OSError:
@@ -128,21 +137,21 @@ def peak_memory_bytes() -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def main(orders: IO[str], answers: IO[str]) -> None:
+def main(commands: IO[str], answers: IO[str]) -> None:
     """Answers the lines of a stream until it ends.
 
     Args:
-        orders: A job, then orders.
-        answers: Where the answers go.
+        commands: A job, then commands.
+        answers: Stream for the answers.
     """
-    job, verb = Job.from_json(orders.readline()), "refused"
+    job, verb = Job.from_json(commands.readline()), "refused"
     try:
         with open_subject(job) as subject:
-            performer = Performer(subject)
+            worker = Worker(subject)
             _answer(answers, {"device": _device(job)})
             verb = "failed"
-            for line in orders:
-                _answer(answers, performer.obey(json.loads(line)))
+            for line in commands:
+                _answer(answers, worker.execute(json.loads(line)))
     except UserError as error:
         _answer(answers, {verb: str(error)})
 

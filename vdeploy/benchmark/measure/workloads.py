@@ -1,63 +1,37 @@
-"""What is timed: a call of a stage, of both on frames, or of the whole on a video file. Runs in the row's process."""
+"""Opens the workload of a row in the row's process: a stage, both stages on frames, or the whole on a video file."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
 from vdeploy.benchmark.measure.row_job import Job
-from vdeploy.benchmark.record import What
-from vdeploy.benchmark.served.statistics import Counts
-from vdeploy.export.verification.parity import synthetic_frames
+from vdeploy.benchmark.measure.subjects import DISTINCT_INPUTS, Call, Subject, distinct_inputs
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.runtimes.registry import open_artifact
 from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from vdeploy.inference.scorer import Scorer
 
-__all__ = ["DISTINCT_INPUTS", "Call", "Subject", "distinct_inputs", "open_subject"]
-
-DISTINCT_INPUTS = 4
-"""Calls go through so many different inputs, so that no cache of answers is measured."""
-
-Call = Callable[[int], dict[str, float]]
-"""Takes how many calls there were before, which chooses the input. Returns the seconds of each part, as the fields of
-`vdeploy.benchmark.record.Shares`; nothing where there are no parts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """Something to time.
-
-    Attributes:
-        call: Does it once.
-        scorer: What judges clips, where frames go in and probabilities come out.
-        others: What further callers do at the same time.
-        counts: What the server has counted until now, by stage.
-    """
-
-    call: Call
-    scorer: Scorer | None = None
-    others: tuple[Call, ...] = ()
-    counts: Callable[[], Counts] = dict
+__all__ = ["open_subject"]
 
 
 @contextlib.contextmanager
 def open_subject(job: Job) -> Iterator[Subject]:
-    """Loads what a job needs and makes its inputs.
+    """Loads the artifacts of a job, or connects to its server, and makes its inputs.
+
+    Args:
+        job: What to measure.
 
     Raises:
-        UserError: The bundle does not hold it, or it cannot run here.
+        UserError: The bundle lacks an artifact, or it cannot run on this machine.
     """
     bundle = Bundle(Path(job.bundle))
     if job.url is not None and job.what != "video":
@@ -124,25 +98,3 @@ def _served_video_call(scorer: Scorer, job: Job) -> Call:
         return {"decode": decoded - started, "transport": time.perf_counter() - decoded}
 
     return call
-
-
-def distinct_inputs(manifest: Manifest, what: What, batch: int) -> npt.NDArray[Any]:
-    """As many different batches as calls go through, each beginning with another clip.
-
-    Args:
-        manifest: Says what clips and features look like.
-        what: The classifier takes features, all others frames.
-        batch: Clips a call.
-
-    Returns:
-        ``[DISTINCT_INPUTS, batch, ...]``: ``uint8`` frames, or ``float32`` features.
-    """
-    spec, clips = manifest.clip_spec, np.arange(DISTINCT_INPUTS)
-    inputs: npt.NDArray[Any]
-    if what == "classifier":
-        shape = (DISTINCT_INPUTS, spec.frames, manifest.extractor.dim)
-        inputs = np.maximum(np.random.default_rng(0).standard_normal(shape, np.float32), 0)
-    else:
-        inputs = synthetic_frames(DISTINCT_INPUTS, spec.frames, spec.size)
-    chosen: npt.NDArray[Any] = inputs[(clips[:, np.newaxis] + np.arange(batch)) % DISTINCT_INPUTS]
-    return chosen

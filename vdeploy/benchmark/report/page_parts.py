@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row, What
+from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row, Workload
 from vdeploy.benchmark.report.charts import COLOURED, FAMILIES, pareto_chart, throughput_chart
 from vdeploy.benchmark.report.ranking import (
-    WHATS,
+    WORKLOADS,
     best_by_precision,
     fastest,
     precision_family,
@@ -66,7 +66,7 @@ class Table:
         shown: Fields that at least one of them has.
     """
 
-    what: What
+    what: Workload
     rows: Sequence[Row]
     shown: frozenset[str]
 
@@ -86,7 +86,7 @@ class Speed:
     peak: float | None
 
 
-def tiles(rows: Sequence[Row], what: What, reference: str | None) -> list[Tile]:
+def tiles(rows: Sequence[Row], what: Workload, reference: str | None) -> list[Tile]:
     """The fastest row of each precision.
 
     Args:
@@ -98,7 +98,7 @@ def tiles(rows: Sequence[Row], what: What, reference: str | None) -> list[Tile]:
     return [Tile(precision, row, times_reference(row, rows, reference)) for precision, row in best.items()]
 
 
-def charts(rows: Sequence[Row], what: What) -> list[Chart]:
+def charts(rows: Sequence[Row], what: Workload) -> list[Chart]:
     """The charts for which there are enough rows that were measured and have settled.
 
     Args:
@@ -124,7 +124,7 @@ def tables(rows: Sequence[Row], reference: str | None) -> list[tuple[Table, dict
         reference: Name of the rows that the ratios refer to.
     """
     found = []
-    for what in WHATS:
+    for what in WORKLOADS:
         members = [row for row in rows if row.what == what and row.status == "ok"]
         if members:
             members.sort(key=lambda row: (row.batch, not row.settled, -(row.clips_per_s or 0.0)))
@@ -137,14 +137,14 @@ def tables(rows: Sequence[Row], reference: str | None) -> list[tuple[Table, dict
 def speeds(benchmark: Benchmark) -> list[Speed]:
     """Achieved arithmetic against the measured peak, for the fastest row of each name that has settled.
 
-    They are rows of the first kind of work, in the order of `WHATS`, whose arithmetic is known.
+    They are rows of the first kind of work, in the order of `WORKLOADS`, whose arithmetic is known.
 
     Args:
         benchmark: The benchmark.
     """
     counted = [row for row in benchmark.rows if row.ranked and row.gflops]
     kinds = {row.what for row in counted}
-    what = next((what for what in WHATS if what in kinds), None)
+    what = next((what for what in WORKLOADS if what in kinds), None)
     by_name: dict[str, list[Row]] = {}
     for row in counted:
         if row.what == what:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vdeploy.benchmark.record import Benchmark, Row, What
+from vdeploy.benchmark.record import Benchmark, Row, Workload
 from vdeploy.core.errors import BenchmarkError
 
 __all__ = [
-    "WHATS",
+    "WORKLOADS",
     "best_by_precision",
     "fastest",
     "latency_front",
@@ -19,7 +19,7 @@ __all__ = [
     "times_reference",
 ]
 
-WHATS: tuple[What, ...] = ("pipeline", "video", "extractor", "classifier")
+WORKLOADS: tuple[Workload, ...] = ("pipeline", "video", "extractor", "classifier")
 """What is measured, what says most of the whole first."""
 
 _REFERENCES = ("TensorFlow, model.predict", "savedmodel", "onnx-fp32", "tflite-fp32")
@@ -49,10 +49,10 @@ def reference_name(benchmark: Benchmark, wanted: str | None = None) -> str | Non
     return next((name for name in (*_REFERENCES, *full) if name in full), None)
 
 
-def most_telling(rows: Iterable[Row]) -> What | None:
-    """The first of `WHATS` that was measured and settled; ``None`` where nothing was."""
+def most_telling(rows: Iterable[Row]) -> Workload | None:
+    """The first of `WORKLOADS` that was measured and settled; ``None`` where nothing was."""
     measured = {row.what for row in rows if row.ranked}
-    return next((what for what in WHATS if what in measured), None)
+    return next((what for what in WORKLOADS if what in measured), None)
 
 
 def fastest(rows: Iterable[Row]) -> Row | None:
@@ -61,7 +61,7 @@ def fastest(rows: Iterable[Row]) -> Row | None:
     return max(timed, key=lambda row: row.clips_per_s or 0.0, default=None)
 
 
-def best_by_precision(rows: Sequence[Row], what: What) -> dict[str, Row]:
+def best_by_precision(rows: Sequence[Row], what: Workload) -> dict[str, Row]:
     """The fastest row of each precision, from the widest type to the narrowest.
 
     Args:

@@ -43,9 +43,9 @@ def ranked_rows(rows: Sequence[Row]) -> list[tuple[int | None, Row]]:
         Pairs of a rank, from 1, and a row. Rows that did not settle or were not measured have none and come last.
     """
     result: list[tuple[int | None, Row]] = []
-    order = list(dict.fromkeys(_heat(row) for row in rows))
+    order = list(dict.fromkeys(_side_by_side(row) for row in rows))
     for heat in order:
-        members = sorted((row for row in rows if _heat(row) == heat), key=_place)
+        members = sorted((row for row in rows if _side_by_side(row) == heat), key=_place)
         places = itertools.count(1)
         result += [(next(places) if row.ranked else None, row) for row in members]
     return result
@@ -58,8 +58,8 @@ def table_rows(benchmark: Benchmark, reference: str) -> list[list[object]]:
         benchmark: The benchmark.
         reference: As `choose_reference` gives it.
     """
-    base = {_heat(row): row.clips_per_s for row in benchmark.rows if row.name == reference and row.clips_per_s}
-    return [_cells(rank, row, base.get(_heat(row))) for rank, row in ranked_rows(benchmark.rows)]
+    base = {_side_by_side(row): row.clips_per_s for row in benchmark.rows if row.name == reference and row.clips_per_s}
+    return [_cells(rank, row, base.get(_side_by_side(row))) for rank, row in ranked_rows(benchmark.rows)]
 
 
 def title_of(benchmark: Benchmark, reference: str) -> str:
@@ -109,7 +109,7 @@ def _number(value: float | None, form: str, factor: float = 1.0) -> str | None:
     return None if value is None else form.format(value * factor)
 
 
-def _heat(row: Row) -> tuple[str, int]:
+def _side_by_side(row: Row) -> tuple[str, int]:
     return row.what, row.batch
 
 

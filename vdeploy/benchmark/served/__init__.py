@@ -1,1 +1,1 @@
-"""A Triton server in a benchmark: its callers, what it counts itself, servers of one's own, NVIDIA's perf_analyzer."""
+"""Benchmark of a Triton server: concurrent callers, the server's statistics, and a comparison with perf_analyzer."""

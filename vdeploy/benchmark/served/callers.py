@@ -1,7 +1,7 @@
-"""Callers of a server, over gRPC or through shared memory. Runs in the row's process.
+"""Callers of a Triton server, over gRPC or shared memory; they run in the process of the row.
 
-Each caller has a connection of its own. The inputs lie ready before the time begins, as they do for rows in process:
-as tensors to be sent, or in memory that the server has mapped. ``perf_analyzer`` does the same.
+Each caller has its own connection. Inputs are prepared before the clock starts, as they are for rows in process: as
+tensors to send, or in memory that the server has mapped. ``perf_analyzer`` does the same.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.measure.row_job import Job
-from vdeploy.benchmark.measure.workloads import Call, Subject, distinct_inputs
+from vdeploy.benchmark.measure.subjects import Call, Subject, distinct_inputs
 from vdeploy.benchmark.served.models import ServedModel, served_model
 from vdeploy.benchmark.served.regions import ClientRegion, release_dead_regions
 from vdeploy.benchmark.served.statistics import Counts, read_counts
 from vdeploy.core.errors import ClientError
 from vdeploy.triton.client.client import TritonScorer
 
-__all__ = ["Answerer", "open_callers", "open_served"]
+__all__ = ["Caller", "open_callers", "open_served"]
 
-Answerer = Callable[[int], npt.NDArray[np.float32]]
-"""Takes how many calls there were before, which chooses the input, and gives the answer to it."""
+Caller = Callable[[int], npt.NDArray[np.float32]]
+"""Takes the number of earlier calls, which chooses the input, and returns the server's answer."""
 
 _TIMEOUT_SECONDS = 120.0
 
@@ -37,14 +37,14 @@ _ANSWER_BYTES = np.dtype(np.float32).itemsize
 
 @contextlib.contextmanager
 def open_served(job: Job, bundle: Bundle) -> Iterator[Subject]:
-    """What a row of a server times.
+    """Opens the subject of a served row.
 
     Args:
-        job: What to call, and how; its `url` is the server's.
-        bundle: What the server serves.
+        job: What to call, and how; its `url` is that of the server.
+        bundle: The bundle that the server serves.
 
     Raises:
-        ClientError: The server does not answer, takes smaller batches, or no shared memory.
+        ClientError: The server does not answer, does not accept the batch, or does not accept shared memory.
     """
     url, model = str(job.url), served_model(job.what, bundle.manifest)
     with TritonScorer(url) as scorer, triton.InferenceServerClient(url) as client:
@@ -54,21 +54,20 @@ def open_served(job: Job, bundle: Bundle) -> Iterator[Subject]:
                 f"serve with --max-batch {job.batch}",
             )
         with open_callers(job, bundle) as callers:
-            first, *others = map(_untold, callers)
-            judge = scorer if job.what == "pipeline" else None
-            yield Subject(first, judge, tuple(others), _counter(client, model))
+            first, *others = map(_as_call, callers)
+            yield Subject(first, scorer if job.what == "pipeline" else None, tuple(others), _counter(client, model))
 
 
 @contextlib.contextmanager
-def open_callers(job: Job, bundle: Bundle) -> Iterator[list[Answerer]]:
-    """Connects as many callers as a job wants.
+def open_callers(job: Job, bundle: Bundle) -> Iterator[list[Caller]]:
+    """Connects the callers of a job.
 
     Args:
-        job: What to call, and how; its `url` is the server's.
-        bundle: What the server serves.
+        job: What to call, and how; its `url` is that of the server.
+        bundle: The bundle that the server serves.
 
     Raises:
-        ClientError: The server does not answer, or takes no shared memory.
+        ClientError: The server does not answer, or does not accept shared memory.
     """
     url, model = str(job.url), served_model(job.what, bundle.manifest)
     with contextlib.ExitStack() as stack:
@@ -82,27 +81,25 @@ def open_callers(job: Job, bundle: Bundle) -> Iterator[list[Answerer]]:
             yield [_over_grpc(url, model, client, batches) for client in clients]
 
 
-def _untold(answerer: Answerer) -> Call:
+def _as_call(caller: Caller) -> Call:
     def call(index: int) -> dict[str, float]:
-        answerer(index)
+        caller(index)
         return {}
 
     return call
 
 
-def _over_grpc(
-    url: str, model: ServedModel, client: triton.InferenceServerClient, batches: npt.NDArray[Any]
-) -> Answerer:
+def _over_grpc(url: str, model: ServedModel, client: triton.InferenceServerClient, batches: npt.NDArray[Any]) -> Caller:
     inputs = []
     for batch in batches:
         tensor = _input(model, batch)
         tensor.set_data_from_numpy(batch)
         inputs.append(tensor)
-    expected = (batches.shape[1], *model.answer)
-    output = triton.InferRequestedOutput(model.given)
+    expected = (batches.shape[1], *model.output_shape)
+    output = triton.InferRequestedOutput(model.output_name)
 
     def answer(index: int) -> npt.NDArray[np.float32]:
-        found = _infer(url, model, client, inputs[index % len(inputs)], output).as_numpy(model.given)
+        found = _infer(url, model, client, inputs[index % len(inputs)], output).as_numpy(model.output_name)
         _check(url, model, None if found is None else found.shape, expected)
         return np.asarray(found, np.float32)
 
@@ -115,24 +112,24 @@ def _through_memory(
     clients: list[triton.InferenceServerClient],
     batches: npt.NDArray[Any],
     region: ClientRegion,
-) -> list[Answerer]:
-    """The inputs lie at the beginning of the region, for all callers; behind them, each caller's answer."""
+) -> list[Caller]:
+    """The region begins with the inputs, which all callers share; the answer of each caller follows."""
     region.array(batches.shape, batches.dtype)[:] = batches
     inputs, size = [], batches[0].nbytes
     for index, batch in enumerate(batches):
         tensor = _input(model, batch)
         tensor.set_shared_memory(region.name, size, index * size)
         inputs.append(tensor)
-    expected = (batches.shape[1], *model.answer)
+    expected = (batches.shape[1], *model.output_shape)
     answer_bytes = _ANSWER_BYTES * math.prod(expected)
 
-    def caller(client: triton.InferenceServerClient, offset: int) -> Answerer:
-        output = triton.InferRequestedOutput(model.given)
+    def caller(client: triton.InferenceServerClient, offset: int) -> Caller:
+        output = triton.InferRequestedOutput(model.output_name)
         output.set_shared_memory(region.name, answer_bytes, offset)
 
         def answer(index: int) -> npt.NDArray[np.float32]:
-            told = _infer(url, model, client, inputs[index % len(inputs)], output).get_output(model.given)
-            _check(url, model, None if told is None else tuple(told.shape), expected)
+            reported = _infer(url, model, client, inputs[index % len(inputs)], output).get_output(model.output_name)
+            _check(url, model, None if reported is None else tuple(reported.shape), expected)
             return np.array(region.array(expected, np.float32, offset))
 
         return answer
@@ -141,12 +138,12 @@ def _through_memory(
 
 
 def _region_bytes(batches: npt.NDArray[Any], model: ServedModel, callers: int) -> int:
-    answers: int = callers * _ANSWER_BYTES * batches.shape[1] * math.prod(model.answer)
+    answers: int = callers * _ANSWER_BYTES * batches.shape[1] * math.prod(model.output_shape)
     return answers + batches.nbytes
 
 
 def _input(model: ServedModel, batch: npt.NDArray[Any]) -> triton.InferInput:
-    return triton.InferInput(model.taken, batch.shape, np_to_triton_dtype(batch.dtype))
+    return triton.InferInput(model.input_name, batch.shape, np_to_triton_dtype(batch.dtype))
 
 
 def _infer(url: str, model: ServedModel, client: triton.InferenceServerClient, tensor: Any, output: Any) -> Any:
@@ -166,7 +163,7 @@ def _check(url: str, model: ServedModel, found: tuple[int, ...] | None, expected
 
 
 def _counter(client: triton.InferenceServerClient, model: ServedModel) -> Any:
-    """Reads the server's counters; one that keeps them to itself counts nothing."""
+    """Returns a function that reads the server's counters; they are empty where the server does not publish them."""
     try:
         read_counts(client, model.stages)
     except triton.InferenceServerException:

@@ -1,4 +1,4 @@
-"""The same server, model, inputs and number of callers, measured by ``perf_analyzer``: a row beside each of ours."""
+"""Measures served rows again with ``perf_analyzer``: same server, model, inputs and number of callers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import Manifest
-from vdeploy.benchmark.measure.workloads import distinct_inputs
+from vdeploy.benchmark.measure.subjects import distinct_inputs
 from vdeploy.benchmark.record import Row
 from vdeploy.benchmark.served.models import served_model
 from vdeploy.benchmark.served.perf_analyzer import Figures, PerfAnalyzer, PerfError, Setting
@@ -16,33 +16,36 @@ __all__ = ["CrossCheck"]
 
 
 class CrossCheck:
-    """Measures again what was measured.
+    """Compares served rows with ``perf_analyzer``.
 
     Args:
         binary: Path of ``perf_analyzer``.
-        seconds: How long to measure each row.
+        seconds: Time for each row.
         stability_percent: See `PerfAnalyzer`.
 
     Raises:
-        BenchmarkError: It cannot be run.
+        BenchmarkError: The program cannot be run.
     """
 
     def __init__(self, binary: Path, seconds: float, *, stability_percent: float = 10.0) -> None:
         self._program, self._seconds = PerfAnalyzer(binary, stability_percent=stability_percent), seconds
 
     def rows(self, row: Row, manifest: Manifest) -> Iterator[Row]:
-        """A row, with what ``perf_analyzer`` says of it, and a row of its own.
+        """Measures a row again.
 
         Args:
             row: A measured row of a server.
-            manifest: Of the bundle that is served.
+            manifest: Manifest of the served bundle.
+
+        Yields:
+            The row with the throughput that ``perf_analyzer`` found, then a row with its figures.
         """
         model = served_model(row.what, manifest)
         setting = Setting(
             url=row.where,
             model=model.name,
-            tensor=model.taken,
-            answer=model.given,
+            tensor=model.input_name,
+            answer=model.output_name,
             batch=row.batch,
             concurrency=row.concurrency,
             transport=row.transport or "grpc",
@@ -70,7 +73,7 @@ def _fields(figures: Figures, frames: int) -> dict[str, float | int | bool]:
 
 
 def _other(row: Row, values: dict[str, float | int | bool] | dict[str, str]) -> Row:
-    """Its row in the same setting."""
+    """Makes the row of ``perf_analyzer`` in the same setting."""
     kept = ("what", "where", "format", "precision", "runtime", "device", "batch", "threads", "concurrency", "transport")
     common = {name: getattr(row, name) for name in kept}
     name = row.name.replace("Triton", "perf_analyzer", 1)

@@ -1,4 +1,4 @@
-"""The models of a server, by what a row measures."""
+"""The models of a server that a row calls."""
 
 from __future__ import annotations
 
@@ -9,35 +9,40 @@ from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MOD
 
 if TYPE_CHECKING:
     from vdeploy.artifacts.bundle import Manifest
-    from vdeploy.benchmark.record import What
+    from vdeploy.benchmark.record import Workload
 
 __all__ = ["STAGE_MODELS", "ServedModel", "served_model"]
 
 STAGE_MODELS = {"extractor": EXTRACTOR_MODEL, "classifier": CLASSIFIER_MODEL}
-"""Names of the models that compute, by stage; the ensemble itself only passes on."""
+"""Names of the models that compute, by stage; the ensemble only connects them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ServedModel:
-    """A model as it is called.
+    """A model of a server.
 
     Attributes:
         name: Its name.
-        taken: Name of its input.
-        given: Name of its output.
-        answer: Shape of the output for one clip.
-        stages: What it is made of, as in `STAGE_MODELS`.
+        input_name: Name of its input.
+        output_name: Name of its output.
+        output_shape: Shape of the output for one clip.
+        stages: The stages that it runs, as in `STAGE_MODELS`.
     """
 
     name: str
-    taken: str
-    given: str
-    answer: tuple[int, ...]
+    input_name: str
+    output_name: str
+    output_shape: tuple[int, ...]
     stages: tuple[str, ...]
 
 
-def served_model(what: What, manifest: Manifest) -> ServedModel:
-    """The model that a row calls; a video is sent to the ensemble."""
+def served_model(what: Workload, manifest: Manifest) -> ServedModel:
+    """Chooses the model that a row calls; a video is sent to the ensemble.
+
+    Args:
+        what: The workload.
+        manifest: Manifest of the served bundle.
+    """
     classes = (len(manifest.classes),)
     if what == "extractor":
         features = (manifest.clip_spec.frames, manifest.extractor.dim)

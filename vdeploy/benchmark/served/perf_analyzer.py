@@ -1,7 +1,7 @@
 """NVIDIA's ``perf_analyzer``, run on a server: https://github.com/triton-inference-server/perf_analyzer.
 
-The program is in the wheel of tritonclient 2.51.0. It resends a single input unless it is given several, and it does
-not run without two libraries that a machine without CUDA lacks; a Triton out of the nvidia-pytriton wheel brings them.
+The wheel of tritonclient 2.51.0 contains the program. It resends a single input unless it is given several. It needs
+two libraries that a machine without CUDA lacks; a Triton from the nvidia-pytriton wheel brings them.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from vdeploy.triton.server.reaper import SHARED_MEMORY
 __all__ = ["Figures", "PerfAnalyzer", "PerfError", "Setting"]
 
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d*", "libcudart.so.12": "libcudart-*.so.12*"}
-"""What it is linked with, and what the wheel of nvidia-pytriton calls that."""
+"""Libraries that the program is linked with, and their names in the wheel of nvidia-pytriton."""
 
 _TRIALS = 10
 _LEAST_INTERVAL_MS = 500
 _CALLS_A_WINDOW = 20
-"""It counts whole requests: with fewer in a window, one more or less would look like another throughput."""
+"""The program counts whole requests: with fewer in a window, one more or less would change the throughput."""
 _SPARE_SECONDS = 60
 _UNSTABLE = 2
 _PERCENTILES = (50, 90, 95, 99)
 
 
 class PerfError(Exception):
-    """It could not measure; the message says why."""
+    """The program could not measure; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is measured.
+    """What to measure.
 
     Attributes:
         url: ``HOST:PORT`` of the server's gRPC interface.
         model: Name of the model.
         tensor: Name of its input.
         answer: Name of its output.
-        batch: Clips a request.
-        concurrency: Callers at once.
-        transport: How the input travels.
-        call_seconds: What a request takes, roughly; its windows are several times as long.
+        batch: Clips per request.
+        concurrency: Number of concurrent callers.
+        transport: Transport of the input.
+        call_seconds: Approximate time of a request; windows are several times as long.
     """
 
     url: str
@@ -71,12 +71,12 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What it found.
+    """Results of the program.
 
     Attributes:
         clips_per_s: Throughput.
         percentiles_ms: Latency of a request by percentile: 50, 90, 95 and 99.
-        requests: How many were counted.
+        requests: Number of requests that were counted.
     """
 
     clips_per_s: float
@@ -85,14 +85,14 @@ class Figures:
 
 
 class PerfAnalyzer:
-    """The program.
+    """Runs ``perf_analyzer``.
 
     Args:
-        binary: Its path.
-        stability_percent: How far apart the throughput of its last three windows may lie.
+        binary: Path of the program.
+        stability_percent: Largest difference of throughput within its last three windows.
 
     Raises:
-        BenchmarkError: It cannot be run.
+        BenchmarkError: The program cannot be run.
     """
 
     def __init__(self, binary: Path, *, stability_percent: float = 10.0) -> None:
@@ -116,10 +116,10 @@ class PerfAnalyzer:
         Args:
             setting: What to measure.
             inputs: Clips that are sent in turn, each without a batch axis.
-            seconds: How long its three windows should take together, at least.
+            seconds: Least time of its three windows together.
 
         Raises:
-            PerfError: It did not become stable, or failed.
+            PerfError: The measurement did not become stable, or failed.
         """
         interval = max(_LEAST_INTERVAL_MS, seconds * 1000 / 3, 1000 * _CALLS_A_WINDOW * setting.call_seconds)
         with tempfile.TemporaryDirectory(prefix="vdeploy-perf-") as folder, _removing_regions(setting):
@@ -156,7 +156,7 @@ class PerfAnalyzer:
 
 @contextlib.contextmanager
 def _environment() -> Iterator[dict[str, str]]:
-    """With the libraries of a Triton that is here, under the names that the program wants."""
+    """Environment with the libraries of an installed Triton, under the names that the program expects."""
     install = local_install()
     with tempfile.TemporaryDirectory(prefix="vdeploy-perf-lib-") as folder:
         links = Path(folder)
@@ -169,7 +169,7 @@ def _environment() -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def _removing_regions(setting: Setting) -> Iterator[None]:
-    """Removes the shared memory that the program made and left, as it does when it is killed."""
+    """Removes shared memory that the program leaves behind when it is killed."""
     names = re.compile(rf"{re.escape(setting.tensor)}_\d+_\d+|{re.escape(setting.answer)}")
     before = set(SHARED_MEMORY.glob("*"))
     try:
@@ -189,10 +189,10 @@ def _steps(tensor: str, inputs: Sequence[npt.NDArray[Any]]) -> dict[str, Any]:
     }
 
 
-def _read(table: Path, told: str) -> Figures:
+def _read(table: Path, output: str) -> Figures:
     with table.open(newline="", encoding="utf-8") as lines:
         line = next(iter(csv.DictReader(lines)), None)
-    requests = re.search(r"Request count: (\d+)", told)
+    requests = re.search(r"Request count: (\d+)", output)
     try:
         return Figures(
             clips_per_s=float(line["Inferences/Second"]) if line else 0.0,

@@ -1,8 +1,8 @@
 """Shared memory of a client and a Triton server on the same machine.
 
-A region is a file in ``/dev/shm`` that both map. Its file is removed as soon as the server has it, so that none is left
-however this process ends. The server keeps the memory until it is told to let go, or has ended: regions of clients that
-died are let go by the next one.
+A region is a file in ``/dev/shm`` that both map. The file is removed as soon as the server has mapped it, so that none
+remains however this process ends. The server keeps the memory until it is unregistered; regions of clients that have
+died are unregistered by the next client.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class ClientRegion:
-    """A region that a server has mapped, for as long as a ``with`` block lasts.
+    """A region that a server has mapped; a context manager.
 
     Args:
         client: The connection to the server.
-        url: What the server is called in errors.
-        size: Bytes.
+        url: Address of the server, for errors.
+        size: Size in bytes.
 
     Attributes:
-        name: What the server calls it; says whose it is.
+        name: Name on the server, which contains the process of the owner.
 
     Raises:
-        ClientError: There is no room for it, or the server does not take it.
+        ClientError: There is not enough shared memory, or the server does not accept it.
     """
 
     def __init__(self, client: triton.InferenceServerClient, url: str, size: int) -> None:
@@ -50,8 +50,8 @@ class ClientRegion:
             client.register_system_shared_memory(self.name, f"/{self.name}", size, client_timeout=_TIMEOUT_SECONDS)
         except OSError as error:
             raise ClientError(
-                f"{size / 1e6:.0f} MB of shared memory cannot be had in {SHARED_MEMORY} ({error.strerror})",
-                "make it larger; containers take --shm-size",
+                f"{size / 1e6:.0f} MB of shared memory cannot be allocated in {SHARED_MEMORY} ({error.strerror})",
+                "make it larger; for a container: --shm-size",
             ) from error
         except triton.InferenceServerException as error:
             raise ClientError(
@@ -72,13 +72,23 @@ class ClientRegion:
             self._client.unregister_system_shared_memory(self.name, client_timeout=_TIMEOUT_SECONDS)
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike, offset: int = 0) -> npt.NDArray[Any]:
-        """A view of its memory from a byte on."""
+        """Returns a view of the memory.
+
+        Args:
+            shape: Shape of the view.
+            dtype: Its element type.
+            offset: Its first byte.
+        """
         view: npt.NDArray[Any] = np.ndarray(shape, dtype, self._map, offset)
         return view
 
 
 def release_dead_regions(url: str) -> None:
-    """Removes regions of dead processes, and has a server let go of them; one that does not want to is left alone."""
+    """Removes regions of dead processes and unregisters them from a server; a server that refuses is left alone.
+
+    Args:
+        url: ``HOST:PORT`` of the server.
+    """
     remove_stale_regions()
     with contextlib.suppress(triton.InferenceServerException), triton.InferenceServerClient(url) as client:
         for name in client.get_system_shared_memory_status(client_timeout=_TIMEOUT_SECONDS).regions:
@@ -87,7 +97,7 @@ def release_dead_regions(url: str) -> None:
 
 
 def _reserve(path: str, size: int) -> mmap.mmap:
-    """New memory that really is there: writing to what is only promised would kill the process."""
+    """Reserves memory: a write to shared memory that is not reserved would kill the process."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size)

@@ -1,4 +1,4 @@
-"""What the table says of a served row: how it was called, and where its time went."""
+"""Name and remarks of a served row in the table: transport, callers, and where its time goes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from vdeploy.benchmark.record import Row
 __all__ = ["AGREEMENT_LIMIT", "SHARE_GOAL", "served_name", "served_remarks"]
 
 AGREEMENT_LIMIT = 0.10
-"""How far throughput may be from what perf_analyzer found, over that."""
+"""Largest accepted difference from the throughput of perf_analyzer, relative to it."""
 
 SHARE_GOAL = 0.95
-"""What a server should reach of the throughput in process; of one that does not, the table says where it is lost."""
+"""Share of the in-process throughput that a server should reach; below it, the table names the largest loss."""
 
 
 def served_name(row: Row) -> str:
-    """The row with where it was served, over what, and to how many callers."""
+    """Name of a served row with address, transport and number of callers."""
     parts = [f"{row.name} at {row.where}"]
     if row.transport == "shared memory":
         parts.append(row.transport)
@@ -24,7 +24,7 @@ def served_name(row: Row) -> str:
 
 
 def served_remarks(row: Row) -> list[str]:
-    """Throughput beside the same in process, where a request's time goes, what perf_analyzer found, other callers."""
+    """Lists throughput relative to in process and to perf_analyzer, the time of a request, and requests of others."""
     remarks = []
     if row.clips_per_s and row.in_process_clips_per_s:
         remarks.append(f"{row.clips_per_s / row.in_process_clips_per_s:.1%} of in process{_loss(row)}")
@@ -35,7 +35,7 @@ def served_remarks(row: Row) -> list[str]:
         verdict = "" if abs(ratio - 1) <= AGREEMENT_LIMIT else ", they disagree"
         remarks.append(f"{ratio:.1%} of perf_analyzer's{verdict}")
     if row.other_requests:
-        remarks.append(f"served {row.other_requests} requests of others meanwhile")
+        remarks.append(f"served {row.other_requests} requests of others at the same time")
     return remarks
 
 
@@ -44,13 +44,13 @@ def _rest(row: Row) -> str:
 
 
 def _rest_ms(row: Row) -> float:
-    """What a caller waits beside the models' time: its request travels, and Triton passes it on."""
+    """Time of a request outside the models: transport, and Triton's own work."""
     mean = row.concurrency * row.batch / (row.clips_per_s or 1.0) * 1000
     return max(mean - (row.queue_ms or 0.0) - (row.compute_ms or 0.0), 0.0)
 
 
 def _loss(row: Row) -> str:
-    """Where most is lost; only where one caller waits for each answer do the times add up to what in process takes."""
+    """Names the largest loss; only with one caller do the times add up to the difference from in process."""
     own, served = row.in_process_clips_per_s or 0.0, row.clips_per_s or 0.0
     if not row.settled or row.concurrency > 1 or served >= SHARE_GOAL * own:
         return ""

@@ -1,4 +1,4 @@
-"""Rows of servers: each thing that a server does, over each transport, with each number of callers."""
+"""Rows of servers: each workload, over each transport, with each number of concurrent callers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.measure.candidates import Way
-from vdeploy.benchmark.measure.interleaving import Contender
+from vdeploy.benchmark.measure.candidates import Candidate
+from vdeploy.benchmark.measure.interleaving import Measurement
 from vdeploy.benchmark.measure.row_job import Job
-from vdeploy.benchmark.measure.side_by_side import Heats
+from vdeploy.benchmark.measure.side_by_side import SideBySide
+from vdeploy.benchmark.measure.unmeasured import unmeasured_row
 from vdeploy.benchmark.plan import Plan
-from vdeploy.benchmark.record import Row, Transport, What
+from vdeploy.benchmark.record import Row, Transport, Workload
 from vdeploy.benchmark.served.cross_check import CrossCheck
 from vdeploy.benchmark.served.models import STAGE_MODELS
 from vdeploy.benchmark.served.regions import release_dead_regions
@@ -28,64 +29,64 @@ _TRANSPORTS: tuple[Transport, ...] = ("grpc", "shared memory")
 
 
 class ServedRows:
-    """Measures the servers of a plan; none if it names none.
+    """Measures the servers of a plan, if it has any.
 
     Args:
         bundle: The bundle.
         plan: What to measure.
-        ways: The ways that take part; those in their own runtime are served.
-        threads: Threads of a call in process, and of a server that is started.
+        candidates: The candidates; those in their format's own runtime are served.
+        threads: Threads per call in process, and of a server that is started.
 
     Raises:
         BenchmarkError: ``perf_analyzer`` cannot be run.
-        ClientError: The server does not answer, or serves something else.
-        ServerError: No Triton can be had to start.
+        ClientError: The server does not answer, or serves another model.
+        ServerError: No Triton is available to start.
     """
 
-    def __init__(self, bundle: Bundle, plan: Plan, ways: Sequence[Way], threads: int) -> None:
+    def __init__(self, bundle: Bundle, plan: Plan, candidates: Sequence[Candidate], threads: int) -> None:
         self._bundle, self._plan, self._threads = bundle, plan, threads
-        self._ways = [way for way in ways if not way.peer and way.runs("pipeline")]
+        self._candidates = [candidate for candidate in candidates if not candidate.peer and candidate.runs("pipeline")]
         if plan.url is not None:
             check_server(plan.url, bundle)
         self._install = find_install() if plan.serve else None
         self._cross_check = CrossCheck(plan.perf_analyzer, plan.seconds) if plan.perf_analyzer else None
 
-    def run(self, heats: Heats) -> Iterator[Row]:
-        """Measures.
+    def run(self, side_by_side: SideBySide) -> Iterator[Row]:
+        """Measures the servers, each side by side with the same format in process.
 
         Args:
-            heats: What measures side by side and knows the machine's peak and the held-out clips.
+            side_by_side: Runs the measurements.
 
         Yields:
-            The rows; one with the reason for a format that cannot be served here.
+            The rows; for a format that cannot be served on this machine, one with the reason.
         """
         if self._plan.url is not None:
-            yield from self._of(Target(self._plan.url), heats)
+            yield from self._rows(Target(self._plan.url), side_by_side)
         if self._install is None:
             return
-        for way in self._ways:
+        for candidate in self._candidates:
             try:
-                if reason := refusal(way.format):
+                if reason := refusal(candidate.format):
                     raise RepositoryError(*reason)
-                say(f"benchmark: start Triton on {way.format}")
-                with start_server(self._bundle, way, self._install, self._threads) as target:
-                    yield from self._of(target, heats)
+                say(f"benchmark: start Triton on {candidate.format}")
+                with start_server(self._bundle, candidate, self._install, self._threads) as target:
+                    yield from self._rows(target, side_by_side)
             except (RepositoryError, ServerError) as error:
-                yield self._absent(way, error)
+                yield self._absent(candidate, str(error))
 
-    def _of(self, target: Target, heats: Heats) -> Iterator[Row]:
-        for what in self._plan.whats:
+    def _rows(self, target: Target, side_by_side: SideBySide) -> Iterator[Row]:
+        for what in self._plan.workloads:
             for batch in (1,) if what == "video" else self._plan.batches:
-                yield from self._heat(target, heats, what, batch)
+                yield from self._workload(target, side_by_side, what, batch)
         release_dead_regions(target.url)
 
-    def _heat(self, target: Target, heats: Heats, what: What, batch: int) -> Iterator[Row]:
-        videos = heats.videos if what == "video" else ()
+    def _workload(self, target: Target, side_by_side: SideBySide, what: Workload, batch: int) -> Iterator[Row]:
+        videos = side_by_side.videos if what == "video" else ()
         settings: Iterable[tuple[int, Transport]] = [(1, "grpc")]
         if what == "pipeline":
             settings = itertools.product(self._plan.concurrency, _TRANSPORTS)
-        contenders = [
-            Contender(
+        measurements = [
+            Measurement(
                 f"{target.name}, {transport}, {concurrency}",
                 Job(
                     *(what, str(self._bundle.root), target.format, None, batch, self._threads, target.url),
@@ -96,60 +97,58 @@ class ServedRows:
             )
             for concurrency, transport in settings
         ]
-        contenders[0].label = target.name
-        partner = heats.contender(target.way, what, batch) if target.way else None
-        judging = () if what in STAGE_MODELS else (target.name,)
-        heats.measure([*contenders, *([partner] if partner else [])], judging)
-        for contender in contenders:
-            row = heats.complete(target.way, contender, self._row(target, contender, partner))
+        measurements[0].label = target.name
+        partner = side_by_side.measurement(target.candidate, what, batch) if target.candidate else None
+        scoring = () if what in STAGE_MODELS else (target.name,)
+        side_by_side.measure([*measurements, *([partner] if partner else [])], scoring)
+        for measurement in measurements:
+            row = side_by_side.complete(target.candidate, measurement, self._row(target, measurement, partner))
             if self._cross_check is None or what != "pipeline" or row.status != "ok":
                 yield row
             else:
                 yield from self._cross_check.rows(row, self._bundle.manifest)
 
-    def _row(self, target: Target, contender: Contender, partner: Contender | None) -> Row:
-        job, times = contender.job, server_times(contender.server)
+    def _row(self, target: Target, measurement: Measurement, partner: Measurement | None) -> Row:
+        job, times = measurement.job, server_times(measurement.server)
         return Row(
             what=job.what,
             where=target.url,
             name=target.name,
             format=target.format,
-            precision=target.way.precision(job.what) if target.way else "served",
+            precision=target.candidate.precision(job.what) if target.candidate else "served",
             runtime="triton",
             device="server",
             batch=job.batch,
             threads=job.threads,
             concurrency=job.concurrency,
             transport=job.transport,
-            status=contender.status,
-            reason=contender.reason,
-            size_bytes=target.way.size_bytes(job.what) if target.way else None,
+            status=measurement.status,
+            reason=measurement.reason,
+            size_bytes=target.candidate.size_bytes(job.what) if target.candidate else None,
             queue_ms=sum(time.queue_ms for time in times.values()) if times else None,
             compute_ms=sum(time.compute_ms for time in times.values()) if times else None,
             server=times,
-            other_requests=other_requests(contender.server, contender.sent, job.concurrency),
+            other_requests=other_requests(measurement.server, measurement.sent, job.concurrency),
             in_process_clips_per_s=_settled_rate(partner),
         )
 
-    def _absent(self, way: Way, error: RepositoryError | ServerError) -> Row:
-        return Row(
-            what="pipeline",
+    def _absent(self, candidate: Candidate, reason: str) -> Row:
+        return unmeasured_row(
+            f"Triton, {candidate.format}",
+            candidate.format,
+            "absent",
+            reason,
+            self._threads,
             where="a server of its own",
-            name=f"Triton, {way.format}",
-            format=way.format,
-            precision=way.precision("pipeline"),
+            precision=candidate.precision("pipeline"),
             runtime="triton",
             device="server",
-            batch=1,
-            threads=self._threads,
-            status="absent",
-            reason=str(error),
-            size_bytes=way.size_bytes("pipeline"),
+            size_bytes=candidate.size_bytes("pipeline"),
         )
 
 
-def _settled_rate(partner: Contender | None) -> float | None:
-    """Clips a second in process; nothing where that was not measured, or did not settle."""
+def _settled_rate(partner: Measurement | None) -> float | None:
+    """Clips per second in process; ``None`` where that was not measured, or did not settle."""
     if partner is None or partner.status != "ok" or not partner.series.settled:
         return None
     return float(partner.series.figures(partner.job.batch, 1)["clips_per_s"])

@@ -1,7 +1,7 @@
-"""What a Triton server counts itself: requests and batches of a model, and where their time went.
+"""Triton's inference statistics: requests and batches of each model, and their times.
 
-Triton's counters rise from its start on, over all versions of a model; what a measurement cost is a difference of two
-readings. Of an ensemble it counts the waiting for its stages nowhere, so the stages are asked.
+The counters rise from the start of the server, over all versions of a model; a measurement is the difference of two
+readings. An ensemble's statistics omit the time that its stages wait, so the stages are read.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def read_counts(client: Any, stages: Iterable[str]) -> Counts:
 
     Args:
         client: A `tritonclient.grpc.InferenceServerClient`.
-        stages: Which ones.
+        stages: The stages to read.
 
     Raises:
-        InferenceServerException: The server does not tell.
+        InferenceServerException: The server does not publish its statistics.
     """
     counts: Counts = {}
     for stage in stages:
@@ -42,14 +42,14 @@ def read_counts(client: Any, stages: Iterable[str]) -> Counts:
 
 
 def difference(before: Counts, after: Counts) -> Counts:
-    """What was counted between two readings."""
+    """Computes the difference of two readings."""
     return {
         stage: {name: value - before[stage][name] for name, value in counts.items()} for stage, counts in after.items()
     }
 
 
 def server_times(counts: Mapping[str, Mapping[str, int]]) -> dict[str, ServerTime]:
-    """Means of the requests, by stage; nothing of a stage that was not called."""
+    """Computes the mean times of a request, by stage; stages that were not called are left out."""
     return {
         stage: ServerTime(
             requests=values["requests"],
@@ -62,13 +62,13 @@ def server_times(counts: Mapping[str, Mapping[str, int]]) -> dict[str, ServerTim
 
 
 def other_requests(counts: Mapping[str, Mapping[str, int]], sent: int, callers: int) -> int:
-    """How many requests came from elsewhere.
+    """Counts the requests of other clients.
 
     Args:
-        counts: What the server counted.
-        sent: What was sent to it.
-        callers: By how many. Triton counts a request shortly after it is answered, so that so many may be counted that
-            were sent before.
+        counts: The server's counters over the measurement.
+        sent: Number of requests that were sent.
+        callers: Number of callers. Triton counts a request shortly after it is answered, so up to this many requests
+            that were sent before are included.
     """
     most = max((values["requests"] for values in counts.values()), default=0)
     return max(0, most - sent - callers)

@@ -1,4 +1,4 @@
-"""The servers that a benchmark measures: one that runs already, or one of one's own for each format."""
+"""The servers that a benchmark measures: a running one, or one that is started for a format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.benchmark.measure.candidates import Way
+from vdeploy.benchmark.measure.candidates import Candidate
 from vdeploy.core.errors import ClientError
 from vdeploy.core.files import cache_dir
 from vdeploy.triton.client.client import TritonScorer
@@ -29,28 +29,32 @@ class Target:
 
     Attributes:
         url: ``HOST:PORT`` of its gRPC interface.
-        way: What it runs; ``None`` where it does not tell.
+        candidate: The format that it serves; ``None`` where that is not known.
     """
 
     url: str
-    way: Way | None = None
+    candidate: Candidate | None = None
 
     @property
     def format(self) -> str:
-        """The format that it runs."""
-        return self.way.format if self.way else "served"
+        """Name of the format that it serves."""
+        return self.candidate.format if self.candidate else "served"
 
     @property
     def name(self) -> str:
-        """What its rows are called."""
-        return f"Triton, {self.way.format}" if self.way else "Triton"
+        """Name of its rows."""
+        return f"Triton, {self.candidate.format}" if self.candidate else "Triton"
 
 
 def check_server(url: str, bundle: Bundle) -> None:
-    """Looks whether a server serves clips such as a bundle takes.
+    """Checks that a server takes the clips of a bundle.
+
+    Args:
+        url: ``HOST:PORT`` of the server.
+        bundle: The bundle.
 
     Raises:
-        ClientError: It does not answer, or serves something else.
+        ClientError: The server does not answer, or takes other clips.
     """
     with TritonScorer(url) as served:
         if served.spec != bundle.manifest.clip_spec:
@@ -61,13 +65,13 @@ def check_server(url: str, bundle: Bundle) -> None:
 
 
 @contextlib.contextmanager
-def start_server(bundle: Bundle, way: Way, install: TritonInstall, threads: int) -> Iterator[Target]:
+def start_server(bundle: Bundle, candidate: Candidate, install: TritonInstall, threads: int) -> Iterator[Target]:
     """Serves a format on this machine while a ``with`` block lasts.
 
     Args:
         bundle: The bundle.
-        way: Says which format.
-        install: The server's program.
+        candidate: The format.
+        install: The Triton to start.
         threads: Threads of the extractor, as in process.
 
     Raises:
@@ -76,9 +80,9 @@ def start_server(bundle: Bundle, way: Way, install: TritonInstall, threads: int)
     """
     _remove_stale_folders()
     with tempfile.TemporaryDirectory(prefix=f"{new_region_prefix()}served-") as folder:
-        root, log = Path(folder) / "triton_repo", cache_dir() / "triton" / "logs" / f"benchmark-{way.format}.log"
+        root, log = Path(folder) / "triton_repo", cache_dir() / "triton" / "logs" / f"benchmark-{candidate.format}.log"
         repository = write_repository(
-            bundle, root, backend="auto", install=install, extractor=way.format, classifier=way.format
+            bundle, root, backend="auto", install=install, extractor=candidate.format, classifier=candidate.format
         )
         (grpc,) = free_ports(1)
         with TritonServer(
@@ -90,7 +94,7 @@ def start_server(bundle: Bundle, way: Way, install: TritonInstall, threads: int)
             threads=threads,
             shared_memory=True,
         ) as server:
-            yield Target(server.url, way)
+            yield Target(server.url, candidate)
 
 
 def _remove_stale_folders() -> None:

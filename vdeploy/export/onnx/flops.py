@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.core.errors import ExportError
+from vdeploy.core.errors import ExportError, MissingExtraError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.graph import infer_values, without_weights
@@ -63,10 +63,10 @@ def count_flops(model: onnx.ModelProto | Path, inputs: Mapping[str, Shape] | Non
         Operations, a multiply-add counted as two.
 
     Raises:
-        ExportError: The shape of an input is not known, or the graph does not run on it.
+        ExportError: The file is no ONNX model, the shape of an input is not known, or the graph does not run on it.
         MissingExtraError: The package onnx is not installed, or onnxruntime where the graph has to be run.
     """
-    graph = _with_shapes(open_onnx(model) if isinstance(model, Path) else model, inputs or {})
+    graph = _with_shapes(_loaded(model), inputs or {})
     known = _known_shapes(graph)
     total = 0
     for node in graph.graph.node:
@@ -92,10 +92,11 @@ def count_parameters(model: onnx.ModelProto | Path) -> int:
         model: The graph, or its file.
 
     Raises:
+        ExportError: The file is no ONNX model.
         MissingExtraError: The package onnx is not installed.
     """
     types = require("onnx", extra="export", purpose=_PURPOSE).TensorProto
-    graph = (open_onnx(model) if isinstance(model, Path) else model).graph
+    graph = _loaded(model).graph
     scales = {name for node in graph.node if node.op_type in _SCALED for name in node.input[1:]}
     quantized = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     floats = {types.FLOAT, types.FLOAT16, types.BFLOAT16, types.DOUBLE}
@@ -147,6 +148,18 @@ def _einsum(equation: str, inputs: Sequence[Shape]) -> int:
         sizes |= zip(before, shape[: len(before)], strict=True)
         sizes |= zip(after, shape[last:], strict=True)
     return len(inputs) * math.prod(sizes.values())
+
+
+def _loaded(model: onnx.ModelProto | Path) -> onnx.ModelProto:
+    if not isinstance(model, Path):
+        return model
+    try:
+        return open_onnx(model)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # protobuf's and onnx's exceptions share no base class
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"{model} is no ONNX model ({reason})", "export the run again") from error
 
 
 def _with_shapes(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> onnx.ModelProto:

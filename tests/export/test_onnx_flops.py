@@ -189,3 +189,14 @@ def test_a_shape_that_the_graph_does_not_take_is_refused_in_one_line():
     with pytest.raises(ExportError, match="cannot be counted") as caught:
         count_flops(model_of(nodes, {"w": (8, 5)}), {"x": (2, 16, 8)})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [count_flops, count_parameters])
+@pytest.mark.parametrize("content", [None, b"", b"no model"], ids=["missing", "empty", "text"])
+def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path, count, content):
+    file = tmp_path / "model.onnx"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ExportError, match=r"model\.onnx is no ONNX model") as caught:
+        count(file)
+    assert "\n" not in str(caught.value)

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from vdeploy.benchmark.measure import interleaving as rounds
-from vdeploy.benchmark.measure.interleaving import Contender, measure_side_by_side
+from vdeploy.benchmark.measure import interleaving
+from vdeploy.benchmark.measure.interleaving import Measurement, measure_interleaved
 from vdeploy.benchmark.measure.process import Crashed, Refused
 from vdeploy.benchmark.measure.row_job import Job
 from vdeploy.benchmark.measure.windows import LEAST_WINDOWS
@@ -51,21 +51,21 @@ class Script:
 
 @pytest.fixture
 def run(monkeypatch):
-    def measure(durations, seconds, judge=None):
+    def measure(durations, seconds, score=None):
         script = Script(durations)
-        monkeypatch.setattr(rounds, "RowProcess", script)
-        contenders = [Contender(name, Job("pipeline", "b", name, None, 1, 1)) for name in durations]
-        measure_side_by_side(contenders, seconds, judge)
+        monkeypatch.setattr(interleaving, "RowProcess", script)
+        measurements = [Measurement(name, Job("pipeline", "b", name, None, 1, 1)) for name in durations]
+        measure_interleaved(measurements, seconds, score)
         assert not +script.open
-        return contenders, script.order
+        return measurements, script.order
 
     return measure
 
 
 def test_rows_take_turns_and_each_round_begins_with_another(run):
     _, order = run({"a": 1.0, "b": 1.0, "c": 1.0}, 0)
-    rounds_of_three = ["".join(order[index : index + 3]) for index in range(0, len(order), 3)]
-    assert rounds_of_three == ["abc", "bca", "cab", "abc", "bca"]
+    turns = ["".join(order[index : index + 3]) for index in range(0, len(order), 3)]
+    assert turns == ["abc", "bca", "cab", "abc", "bca"]
 
 
 def test_a_quick_row_is_measured_for_its_time(run):
@@ -89,23 +89,23 @@ def test_a_row_that_settles_late_is_waited_for(run):
 
 
 def test_what_cannot_run_or_dies_does_not_stop_the_others(run):
-    judged = []
-    contenders, _ = run(
+    scored = []
+    measurements, _ = run(
         {"absent": Refused("no GPU; get one"), "dies": iter([1.0, Crashed("signal 11")]), "good": 1.0},
         0,
-        judge=lambda contender, _: judged.append(contender.label),
+        score=lambda measurement, _: scored.append(measurement.label),
     )
-    assert [(one.status, one.reason) for one in contenders] == [
+    assert [(one.status, one.reason) for one in measurements] == [
         ("absent", "no GPU; get one"),
         ("error", "signal 11"),
         ("ok", None),
     ]
-    assert judged == ["good"]
+    assert scored == ["good"]
 
 
-def test_a_row_that_dies_while_it_judges_is_an_error(run):
-    def judge(*_):
+def test_a_row_that_dies_while_it_scores_is_an_error(run):
+    def score(*_):
         raise Crashed("signal 9")
 
-    (only,), _ = run({"a": 1.0}, 0, judge=judge)
+    (only,), _ = run({"a": 1.0}, 0, score=score)
     assert (only.status, only.reason) == ("error", "signal 9")
