@@ -73,7 +73,7 @@ class GoldenClips:
             BundleError: The file cannot be read as such.
         """
         try:
-            with np.load(file, allow_pickle=False) as held:
+            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as held:
                 return cls(
                     np.asarray(held["frames"], np.uint8),
                     np.asarray(held["probabilities"], np.float32),
