@@ -29,10 +29,12 @@ from typing import Any
 
 from benchmarks.output import add_output_options, give
 from training.recipe import load_recipe
-from vdeploy.models.backbones.vgg19.model import weight_count
 
 TIMES = 4
 """The limit, as a multiple of the FP32 weights."""
+
+PARAMETERS = {"avg": 20_024_384, "avg45": 20_024_384, "fc2": 139_570_240}
+"""Weights of VGG19 up to a layer, as Keras counts them."""
 
 _SAMPLE_SECONDS = 0.02
 _LOOKS_PER_SAMPLE = 5
@@ -87,7 +89,7 @@ def main() -> None:
         command = ["export", str(run), "--format", arguments.format, "--out", str(out), *options]
         watched = watch([sys.executable, "-m", "vdeploy", *command])
         files = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    weights = 4 * weight_count(layer)
+    weights = 4 * PARAMETERS[layer]
     limit = TIMES * weights if arguments.limit_gb is None else round(arguments.limit_gb * 1e9)
     found = {
         "layer": layer,

@@ -7,7 +7,7 @@ to 256 levels at most; it is FP16 if its weights are stored so, also where they 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,9 @@ def _layers(model: Any) -> Iterator[LayerPrecision]:
         weights = [node.input(index).get_source_output() for index in _WEIGHT_INPUTS.get(operator, ())]
         if weights and not any(map(_is_computed, weights)):
             stored = {_origin(weight).get_element_type().get_type_name() for weight in weights}
-            elements = sum(math.prod(weight.get_partial_shape().to_shape()) for weight in weights)
+            sizes = [math.prod(weight.get_partial_shape().to_shape()) for weight in weights]
             name = node.get_friendly_name().removesuffix(_BESIDE_BIAS)
-            yield LayerPrecision(name, operator, _precision(node, stored), 2.0 * elements * _positions(node))
+            yield LayerPrecision(name, operator, _precision(node, stored), _flops(node, sizes))
 
 
 def _inputs_of(node: Any) -> list[Any]:
@@ -125,12 +125,21 @@ def _precision(node: Any, stored: set[str]) -> str:
     return "/".join(sorted(_NAMES.get(kind, kind) for kind in kinds))
 
 
-def _positions(node: Any) -> int:
-    """How often each weight is used for one row of the batch: at every position of the output."""
+def _flops(node: Any, sizes: Sequence[int]) -> float:
+    """Operations of one row of the batch, counted as `vdeploy.export.onnx.flops.flops_of_node` counts them.
+
+    Args:
+        node: A layer with weights.
+        sizes: Elements of each of its weights; each is used once at every position of the output.
+    """
     shape = list(node.get_output_partial_shape(0))
     operator = node.get_type_name()
     if operator == "LSTMSequence":
-        axes = list(node.input(0).get_source_output().get_partial_shape())[1:2]
-    else:
-        axes = shape[2:] if operator.endswith("Convolution") else shape[1:-1]
+        steps = _product(list(node.input(0).get_source_output().get_partial_shape())[1:2])
+        return 2.0 * (steps * sizes[0] + (steps - 1) * sizes[1])
+    return 2.0 * sum(sizes) * _product(shape[2:] if operator.endswith("Convolution") else shape[1:-1])
+
+
+def _product(axes: Iterable[Any]) -> int:
+    """Product of the axes; an open one counts as 1."""
     return math.prod(axis.get_length() if axis.is_static else 1 for axis in axes)

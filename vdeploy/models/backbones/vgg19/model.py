@@ -18,45 +18,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import tensorflow as tf
 
-__all__ = ["DIMENSIONS", "FeatureExtractor", "Layer", "flops_per_frame", "weight_count"]
+__all__ = ["DIMENSIONS", "FeatureExtractor", "Layer"]
 
 IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 """Mean of the ImageNet training images per channel, as VGG was trained with (Simonyan and Zisserman 2015, sec. 2.1)."""
-
-_CONVOLUTIONS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
-
-
-def flops_per_frame(layer: Layer, size: int = 224) -> int:
-    """Floating-point operations of VGG19 for one frame, a multiply-add counted as two.
-
-    Args:
-        layer: Which layer the features come from.
-        size: Height and width of the frame in pixels.
-
-    Returns:
-        39.0e9 for ``avg`` and ``avg45`` at 224 pixels; what averaging costs is left out.
-    """
-    total, side, channels = 0, size, 3
-    for count, width in _CONVOLUTIONS:
-        for _ in range(count):
-            total += 2 * side * side * 9 * channels * width
-            channels = width
-        side //= 2
-    if layer not in POOLED_BLOCKS:
-        total += 2 * (side * side * channels * 4096 + 4096 * 4096)
-    return total
-
-
-def weight_count(layer: Layer) -> int:
-    """How many numbers the weights of VGG19 up to a layer are, biases included."""
-    total, channels = 0, 3
-    for count, width in _CONVOLUTIONS:
-        for _ in range(count):
-            total += (9 * channels + 1) * width
-            channels = width
-    if layer not in POOLED_BLOCKS:
-        total += (7 * 7 * channels + 1) * 4096 + (4096 + 1) * 4096
-    return total
 
 
 class FeatureExtractor:
