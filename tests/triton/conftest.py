@@ -12,6 +12,8 @@ import pytest
 from testing.tiny_bundle import make_tiny_bundle
 from testing.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.triton.names import DEPLOYMENTS
+from vdeploy.triton.repository.file_hashes import HASHES
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
@@ -73,6 +75,11 @@ def program_of(server: TritonServer, root: Path) -> int:
     """Id of the process of `tritonserver` itself, not of its guardian."""
     (program,) = {*processes_with(f"--model-repository={root}")} - {server.pid}
     return program
+
+
+def forget_hashes(repository: Repository) -> None:
+    """Makes the repository one of vdeploy 0.1, which noted no hashes."""
+    (repository.root / DEPLOYMENTS / str(repository.version) / HASHES).unlink()
 
 
 def kill_stub(repository: Repository, model: str, number: signal.Signals = signal.SIGKILL) -> int:

@@ -55,11 +55,13 @@ class TestWriting:
             *(f"{name}/config.pbtxt" for name in MODELS),
             f"{CLASSIFIER}/labels.txt",
             f"{ENSEMBLE}/labels.txt",
+            f"{ENSEMBLE}/deployments/1/files.sha256",
             *(f"{name}/1/{file}" for name in (EXTRACTOR, CLASSIFIER) for file in ("model.onnx", "model.py")),
         }
         for stage, name in (("extractor", EXTRACTOR), ("classifier", CLASSIFIER)):
             source = bundle.root / stage / "onnx-fp32" / "model.onnx"
-            assert (root / name / "1" / "model.onnx").samefile(source)
+            assert (root / name / "1" / "model.onnx").read_bytes() == source.read_bytes()
+            assert not (root / name / "1" / "model.onnx").samefile(source)
         assert (root / ENSEMBLE / "1").is_dir()
         assert (root / CLASSIFIER / "labels.txt").read_text() == "non-violent\nviolent\n"
         repository.check()
@@ -98,7 +100,8 @@ class TestWriting:
         assert repository.python_runtimes == ("onnxruntime", "openvino")
         assert {file.name for file in (root / EXTRACTOR / "1").iterdir()} == {"model.py", "model.xml", "model.bin"}
         source = bundle.path(bundle.artifact("extractor", "openvino-fp32"))
-        assert all((root / EXTRACTOR / "1" / file.name).samefile(file) for file in source.iterdir())
+        assert all((root / EXTRACTOR / "1" / file.name).read_bytes() == file.read_bytes() for file in source.iterdir())
+        assert not any((root / EXTRACTOR / "1" / file.name).samefile(file) for file in source.iterdir())
         assert write_repository(bundle, root, extractor="openvino-fp32").version == 1
         repository.check()
         (root / EXTRACTOR / "1" / "model.bin").unlink()

@@ -19,7 +19,7 @@ import tritonclient.grpc as triton
 
 from testing.tiny_bundle import tiny_probabilities
 from testing.waiting import eventually
-from tests.triton.conftest import Ports, kill_stub, processes_with, program_of
+from tests.triton.conftest import Ports, forget_hashes, kill_stub, processes_with, program_of
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client.client import TritonScorer
@@ -376,6 +376,7 @@ class TestStartsThatFail:
     def test_the_reason_is_told(
         self, repository: Repository, install: TritonInstall, ports: Ports, file: str, old: str, new: str, told: str
     ) -> None:
+        forget_hashes(repository)
         broken = repository.root / CLASSIFIER_MODEL / file
         broken.write_text(broken.read_text().replace(old, new, 1))
         with pytest.raises(ServerError, match=rf"{told}[^.]*; its log is .*/log") as caught:
@@ -384,6 +385,7 @@ class TestStartsThatFail:
         assert not processes_with(str(repository.root))
 
     def test_it_may_not_take_for_ever(self, repository: Repository, install: TritonInstall, ports: Ports) -> None:
+        forget_hashes(repository)
         code = repository.root / CLASSIFIER_MODEL / "1" / "model.py"
         code.write_text("import time\ntime.sleep(1000)\n")
         before = regions_of(os.getpid())

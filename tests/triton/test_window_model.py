@@ -210,3 +210,11 @@ def test_what_does_not_fit_is_refused_alone(
 def test_a_negative_count_is_refused(keeper: Keeper) -> None:
     with pytest.raises(Refused, match="missing is not a count"):
         keeper.ask(7, 1, flags=START, missing=[-1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_no_numbers_do_not_get_into_a_window(keeper: Keeper, value: float) -> None:
+    keeper.ask(7, 1, flags=START)
+    with pytest.raises(Refused, match="NaN or infinite"):
+        keeper.ask(7, value)
+    assert keeper.ask(7, 2) == [1, 1, 2, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from vdeploy.core.locks import hold, is_held
 __all__ = [
     "atomic_write",
     "cache_dir",
+    "clone_or_copy",
     "link_or_copy",
     "publish_folder",
     "remove_stale",
@@ -33,6 +35,8 @@ _CHUNK = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _TEMPORARY = ".tmp"
+_FICLONE = 0x4004_9409
+"""Request of ioctl(2) that shares the blocks of a file."""
 
 
 def cache_dir() -> Path:
@@ -91,6 +95,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON atomically; NaN and infinities are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def clone_or_copy(source: Path, target: Path) -> None:
+    """Copies a file, as a reflink where the file system has them: a later change of one does not reach the other.
+
+    Args:
+        source: The file.
+        target: The copy, which does not exist yet.
+    """
+    with source.open("rb") as original, target.open("xb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), _FICLONE, original.fileno())
+        except OSError:
+            shutil.copyfileobj(original, copy, _CHUNK)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.inference.runtimes.registry import choose_format, open_artifact
-from vdeploy.inference.scorer import padded
+from vdeploy.inference.scorer import check_features, padded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,7 +74,11 @@ class LocalScorer:
 
         Returns:
             ``float32[B, 2]``.
+
+        Raises:
+            DeployError: Some features are NaN or infinite.
         """
+        check_features(features)
         return self._classifier.infer({"features": features})["probabilities"]
 
     def score(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -9,9 +9,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from vdeploy.core.errors import DeployError
 from vdeploy.video.clips import ClipSpec
 
-__all__ = ["KeptStream", "Scorer", "StagedScorer", "StreamScore", "StreamScorer", "padded"]
+__all__ = ["KeptStream", "Scorer", "StagedScorer", "StreamScore", "StreamScorer", "check_features", "padded"]
 
 
 class Scorer(Protocol):
@@ -135,6 +136,16 @@ class StreamScorer(StagedScorer, Protocol):
 
     def open(self) -> KeptStream:
         """A new stream."""
+
+
+def check_features(features: npt.NDArray[np.float32]) -> None:
+    """Refuses features that are no numbers: some runtimes answer them with a probability like any other.
+
+    Raises:
+        DeployError: Some are NaN or infinite.
+    """
+    if not np.isfinite(features).all():
+        raise DeployError("the features hold values that are NaN or infinite", "extract them again")
 
 
 def padded(frames: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:

@@ -43,6 +43,10 @@ class GoldenClips:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def first(self, count: int) -> GoldenClips:
+        """At most `count` of the clips."""
+        return dataclasses.replace(self, frames=self.frames[:count], probabilities=self.probabilities[:count])
+
     def deviation(self, answer: npt.NDArray[np.float32]) -> float:
         """The largest difference of an answer, `float32[N, 2]`, from what is expected; infinite where it is no number.
 

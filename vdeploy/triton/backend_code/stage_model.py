@@ -158,6 +158,8 @@ class TritonPythonModel:
         if array.dtype != dtype or not fits:
             wanted = ", ".join(str(size) if isinstance(size, int) else "any" for size in shape)
             raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, the model takes {dtype}[{wanted}]")
+        if dtype == np.float32 and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are NaN or infinite")
         return array
 
     def _answer(self, members: list[tuple[int, Array]]) -> list[tuple[int, Any]]:

@@ -113,6 +113,8 @@ class TritonPythonModel:
         )
         if features.ndim != 3 or len(features) != 1 or features.shape[2] != self._dim or not features.size:
             raise Refusal("INVALID_ARG", f"features are {list(features.shape)}, a stream sends [1, t, {self._dim}]")
+        if not np.isfinite(features).all():
+            raise Refusal("INVALID_ARG", "features hold values that are NaN or infinite")
         if missing.shape != features.shape[:2] or missing.min() < 0:
             raise Refusal("INVALID_ARG", "missing is not a count from 0 up for each frame")
         return features[0], missing[0]

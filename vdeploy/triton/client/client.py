@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from vdeploy.core.errors import ClientError
-from vdeploy.inference.scorer import padded
+from vdeploy.inference.scorer import check_features, padded
 from vdeploy.triton.client.channel import connect
 from vdeploy.triton.names import (
     CLASSIFIER_MODEL,
@@ -125,7 +125,9 @@ class TritonScorer:
 
         Raises:
             ClientError: The server does not answer as it should, or has replaced the version.
+            DeployError: Some features are NaN or infinite.
         """
+        check_features(features)
         return self._in_batches(CLASSIFIER_MODEL, FEATURES, features, PROBABILITIES, (len(self.classes),))
 
     def _in_batches(

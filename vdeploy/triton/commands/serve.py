@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle.golden import GOLDEN
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.progress import say
+from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.listeners import is_loopback
 from vdeploy.triton.deployment.journal import Deployments
 from vdeploy.triton.deployment.location import Place, open_place
@@ -18,6 +20,7 @@ from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
 from vdeploy.triton.planning.preflight import Surroundings
 from vdeploy.triton.planning.server_facts import Target, find_target
 from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.writer import write_plan
 from vdeploy.triton.server.install import TritonInstall, find_install
 from vdeploy.triton.server.ports import resolve_host
@@ -155,6 +158,13 @@ def prepare_serving(request: ServeRequest) -> Served:
     return Served(repository, place.name, formats, checks, server)
 
 
+def _note_golden(plan: ServingPlan, deployments: Deployments, version: int) -> None:
+    """Keeps the bundle's golden clips beside the version, for the check when a server starts."""
+    if GOLDEN in plan.bundle.manifest.documents:
+        golden = golden_clips_of(plan.bundle, plan.extractor.format, plan.classifier.format)
+        deployments.note_golden(version, golden)
+
+
 def _warn(request: ServeRequest, install: TritonInstall | None) -> None:
     """Says what is open to whom, where that is more than this machine's gRPC."""
     if install is None or not install.has_known_holes:
@@ -180,6 +190,8 @@ def _fill(
         checks = check_plan(plan, place.root, surroundings, lambda check: say(f"preflight: {check}"))
         with Deployments(place.root, place.name).exclusive(LOCK_SECONDS):
             if not stays():  # a deployment may have ended meanwhile
-                return write_plan(plan, place.root), tuple(map(str, checks))
+                repository = write_plan(plan, place.root)
+                _note_golden(plan, Deployments(place.root), repository.version)
+                return repository, tuple(map(str, checks))
     say(f"repository: {place.name} is served as it stands")
     return standing_repository(place.root, place.name), ()

@@ -17,6 +17,7 @@ from vdeploy.triton.deployment.journal import Deployments, Pending, Record
 from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS, Rollout
 from vdeploy.triton.deployment.verification import Proof, ask_ensemble
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
+from vdeploy.triton.repository.file_hashes import read_hashes
 from vdeploy.triton.repository.model_set import Layout
 from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.version_policy import inherit_settings, interface_of, parameters_of
@@ -88,7 +89,7 @@ def deploy(plan: ServingPlan, control: Control, root: Path, golden: GoldenClips,
             with _Undo(rollout, pending):
                 if previous is not None:
                     rollout.secure(previous)
-                deployments.add(record, golden, configs)
+                deployments.add(record, golden, configs, read_hashes(repository.root, repository.version))
                 deployments.take_in(repository.root, repository.version, record.version)
                 say(f"rollout: version {record.version} is on disk")
                 proof = rollout.activate(pending)

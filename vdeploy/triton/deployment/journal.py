@@ -29,6 +29,7 @@ from vdeploy.core.files import publish_folder, remove_stale, staging_folder, wri
 from vdeploy.core.timestamps import now
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository.backends import Backend, known_backend
+from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
 from vdeploy.triton.repository.model_set import Layout, layout_of
 from vdeploy.triton.repository.repository import versions_of
 from vdeploy.triton.repository.version_policy import (
@@ -202,6 +203,14 @@ class Deployments:
         """The clips that a recorded version is proven with."""
         return GoldenClips.load(self._folder / str(version) / GOLDEN)
 
+    def served_golden(self, version: int) -> GoldenClips | None:
+        """The clips that a version is checked with when a server starts; `None` where there are none."""
+        return self.golden(version) if (self._folder / str(version) / GOLDEN).is_file() else None
+
+    def note_golden(self, version: int, golden: GoldenClips) -> None:
+        """Keeps the clips of a version that is served without a deployment."""
+        golden.save(self._folder / str(version) / GOLDEN)
+
     def current_configs(self) -> dict[str, str]:
         """The configuration of each model as Triton would read it now."""
         return {model: _read(self.root / model / CONFIG) for model in self.layout.models}
@@ -210,11 +219,27 @@ class Deployments:
         """The configuration of each model that belongs to a recorded version, nothing pinned."""
         return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in self.layout.models}
 
-    def add(self, record: Record, golden: GoldenClips, configs: Mapping[str, str]) -> None:
-        """Records a version, in one step."""
+    def add(
+        self,
+        record: Record,
+        golden: GoldenClips,
+        configs: Mapping[str, str],
+        hashes: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Records a version, in one step.
+
+        Args:
+            record: The record.
+            golden: Clips that the version must answer rightly.
+            configs: The configuration of each model.
+            hashes: SHA-256 of its files by model and name; `None` for what is noted already.
+        """
         final = self._folder / str(record.version)
+        noted = hashes or read_hashes(self.root, record.version)
         with staging_folder(final) as staged:
             golden.save(staged / GOLDEN)
+            if noted is not None:
+                write_text(staged / HASHES, render_hashes(record.version, noted))
             for model, text in configs.items():
                 write_text(staged / f"{model}.pbtxt", text)
             write_json(staged / _RECORD, record.model_dump())

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.core.files import link_or_copy, publish_folder, sha256_of, staging_folder, write_text
+from vdeploy.core.errors import RepositoryError
+from vdeploy.core.files import clone_or_copy, publish_folder, sha256_of, staging_folder, write_text
 from vdeploy.triton.names import CONFIG, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
 from vdeploy.triton.repository.backends import CODE_FILE, BackendChoice, ServedStage
+from vdeploy.triton.repository.file_hashes import write_hashes
 from vdeploy.triton.repository.model_configs import LABELS, WITHOUT_LABELS
 from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, layout_of, streams_of
 from vdeploy.triton.repository.options import ServingOptions
@@ -66,6 +68,7 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
         version = _version_for(root, contents)
         for model, files in contents.items():
             _publish(root / model / str(version), files)
+        write_hashes(root, version, _hashes_of(contents))
         for model, text in configs.items():
             if model not in WITHOUT_LABELS:
                 _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in plan.bundle.manifest.classes))
@@ -113,10 +116,14 @@ def _version_for(root: Path, contents: dict[str, dict[str, _File]]) -> int:
     """The newest version if what it holds is wanted (a killed writer may have left some models out), else the next."""
     newest = max((number for model in contents for number in versions_of(root / model)), default=0)
     held = {model: folder for model in contents if (folder := root / model / str(newest)).is_dir()}
-    wanted = {model: {name: file.sha256 for name, file in files.items()} for model, files in contents.items()}
+    wanted = _hashes_of(contents)
     if newest and all(_digests_of(folder) == wanted[model] for model, folder in held.items()):
         return newest
     return newest + 1
+
+
+def _hashes_of(contents: dict[str, dict[str, _File]]) -> dict[str, dict[str, str]]:
+    return {model: {name: file.sha256 for name, file in files.items()} for model, files in contents.items()}
 
 
 def _digests_of(folder: Path) -> dict[str, str]:
@@ -128,10 +135,9 @@ def _publish(final: Path, content: dict[str, _File]) -> None:
         return
     with staging_folder(final) as staged:
         for name, file in content.items():
-            if name == CODE_FILE:
-                shutil.copyfile(file.source, staged / name)
-            else:
-                link_or_copy(file.source, staged / name)
+            clone_or_copy(file.source, staged / name)
+            if sha256_of(staged / name) != file.sha256:
+                raise RepositoryError(f"{file.source} has changed while it was copied", "export the run again")
         publish_folder(staged, final)
 
 

@@ -124,6 +124,7 @@ class Launch:
                     "choose another with --backend, or another server",
                 )
         environment = {name: value for name, value in os.environ.items() if name != CONTROL_KEY_VARIABLE}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a version holds what was written there, and nothing else
         if self.threads is not None:
             environment[THREADS_VARIABLE] = str(self.threads)
         if scratch is None:

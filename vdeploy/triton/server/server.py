@@ -11,11 +11,15 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from vdeploy.core.errors import ServerError
+from vdeploy.core.errors import RolloutError, ServerError
 from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import say
+from vdeploy.triton.client.model_control import Control
 from vdeploy.triton.client.server_log import reason_in
+from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.verification import prove_ensembles
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
+from vdeploy.triton.repository.file_hashes import check_hashes
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.backoff import Backoff
 from vdeploy.triton.server.control_service import ControlService, LocalRoute
@@ -32,6 +36,9 @@ POLL_SECONDS = 0.05
 
 PATIENCE_SECONDS = 30.0
 """How long a server that runs may not answer before it is killed and started again; it may only be stopped."""
+
+GOLDEN_CLIPS = 2
+"""How many golden clips a server must answer rightly when it starts."""
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
 
@@ -131,6 +138,7 @@ class TritonServer:
             MissingExtraError: The Python backend's packages are not installed.
         """
         self._repository.check()
+        self._check_files()
         self._install = self._install or find_install()
         check_ports(self._launch.host, self._launch.ports)
         remove_stale_regions()
@@ -264,6 +272,26 @@ class TritonServer:
             self._health.check_ensemble(max(1.0, deadline - time.monotonic()))
         except TimeoutError as error:
             raise self._late() from error
+        self._check_answers(max(1.0, deadline - time.monotonic()))
+
+    def _check_files(self) -> None:
+        """Refuses a version whose files are not those that were written."""
+        deployments = Deployments(self._repository.root)
+        version = deployments.active() or self._repository.version
+        check_hashes(self._repository.root, version, deployments.layout.models)
+
+    def _check_answers(self, timeout_seconds: float) -> None:
+        """Refuses a version that answers a golden clip wrongly, where there are any."""
+        deployments = Deployments(self._repository.root)
+        version = deployments.active() or self._repository.version
+        golden = deployments.served_golden(version)
+        if golden is None or deployments.goes_on():
+            return
+        try:
+            with Control(self.url, timeout_seconds=timeout_seconds) as control:
+                prove_ensembles(control, version, golden.first(GOLDEN_CLIPS), timeout_seconds, deployments.layout)
+        except RolloutError as error:
+            raise ServerError(error.message, "put another bundle into service, or export the run again") from error
 
     def _listens(self) -> bool:
         """Whether all of its ports answer; gRPC's is the first of them."""
