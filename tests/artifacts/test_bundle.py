@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def test_an_absent_format_is_answered_with_those_held_and_how_to_make_it(folder)
 
 def test_an_absent_stage_is_named(folder):
     edit(folder, lambda values: values["artifacts"].pop())
+    shutil.rmtree(folder / "classifier")
     with pytest.raises(BundleError, match="holds no classifier in onnx-fp32, only in no format"):
         Bundle(folder).artifact("classifier", "onnx-fp32")
 

@@ -171,7 +171,7 @@ class TestOneServer:
 
     def test_a_model_that_cannot_be_loaded(self, site: Site, tmp_path: Path) -> None:
         before = site.serving()
-        bundle = damaged(site.bundles[1], tmp_path / "bundle", b"junk")
+        bundle = damaged(site.bundles[1], tmp_path / "bundle", b"\x72\x04junk")
         golden = golden_clips_of(site.bundles[1], "onnx-fp32", "onnx-fp32")
         with (
             site.control() as control,

@@ -18,6 +18,7 @@ from vdeploy.cli.options import (
     TargetOrtOption,
     TargetSmOption,
     TargetTrtOption,
+    VerifyKeyOption,
     parse_target,
     print_json,
     print_next,
@@ -66,6 +67,7 @@ def deploy(
         BackendName | None,
         typer.Option(help="What runs the stages. [default: what runs them now]", show_default=False),
     ] = None,
+    verify_key: VerifyKeyOption = None,
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
     target_ort: TargetOrtOption = None,
@@ -99,6 +101,7 @@ def deploy(
             classifier=classifier_format,
         ),
         target=parse_target(target_sm, target_trt, target_ort),
+        verify_key=verify_key,
     )
     result = deploy_bundle(request)
     if canary is not None:

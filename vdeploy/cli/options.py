@@ -34,6 +34,7 @@ __all__ = [
     "TargetOrtOption",
     "TargetSmOption",
     "TargetTrtOption",
+    "VerifyKeyOption",
     "parse_target",
     "print_json",
     "print_next",
@@ -78,6 +79,12 @@ TargetTrtOption = Annotated[
 ]
 TargetOrtOption = Annotated[
     str | None, typer.Option(help="ONNX Runtime of the server, such as 1.20.1, where it cannot be read here.")
+]
+
+
+VerifyKeyOption = Annotated[
+    Path | None,
+    typer.Option(help="PEM file of an Ed25519 public key; a bundle that it has not signed is refused."),
 ]
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vdeploy.artifacts.bundle.manifest import SCHEMA_VERSION, Artifact, Manifest, Stage
+from vdeploy.artifacts.file_headers.onnx_external import has_external_data
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import sha256_of
 
-__all__ = ["MANIFEST", "Bundle", "digest_of", "size_of"]
+__all__ = ["MANIFEST", "SIGNATURE", "Bundle", "digest_of", "size_of"]
 
 MANIFEST = "bundle.json"
+SIGNATURE = f"{MANIFEST}.sig"
 
 
 class Bundle:
@@ -79,8 +81,29 @@ class Bundle:
     def _verify(self) -> None:
         for artifact in self.manifest.artifacts:
             self._check(artifact.path, artifact.sha256)
+            if artifact.path.endswith(".onnx") and has_external_data(self.root / artifact.path):
+                raise BundleError(
+                    f"{self.root / artifact.path} takes weights from another file, which no hash covers",
+                    "do not trust this bundle",
+                )
         for path, sha256 in self.manifest.documents.items():
             self._check(path, sha256)
+        self._refuse_unlisted()
+
+    def _refuse_unlisted(self) -> None:
+        """Refuses files that the manifest does not list, and links, whose targets may change: no hash covers them."""
+        listed = {MANIFEST, SIGNATURE, *self.manifest.documents}
+        artifacts = {artifact.path for artifact in self.manifest.artifacts}
+        for path in sorted(self.root.rglob("*")):
+            name = path.relative_to(self.root)
+            if path.is_symlink():
+                raise BundleError(f"{path} is a link, not a file of the bundle", "copy the file that it leads to")
+            folders = {parent.as_posix() for parent in (name, *name.parents)}
+            if path.is_file() and name.as_posix() not in listed and not folders & artifacts:
+                raise BundleError(
+                    f"{path} is not a file of the bundle: {MANIFEST} does not list it",
+                    "remove it, or do not trust this bundle",
+                )
 
     def _check(self, path: str, sha256: str) -> None:
         file = self.root / path

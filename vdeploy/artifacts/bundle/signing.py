@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.artifacts.bundle.folder import MANIFEST, Bundle
+from vdeploy.artifacts.bundle.folder import MANIFEST, SIGNATURE, Bundle
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import write_json
 from vdeploy.core.lazy_imports import require
@@ -22,9 +22,7 @@ from vdeploy.core.lazy_imports import require
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["SIGNATURE", "check_signature", "sign_bundle"]
-
-SIGNATURE = f"{MANIFEST}.sig"
+__all__ = ["SIGNATURE", "check_signature", "open_signed", "sign_bundle"]
 
 _MAKE_KEY = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
 _MAKE_PUBLIC = "make it with: openssl pkey -in key.pem -pubout -out public.pem"
@@ -59,6 +57,23 @@ def sign_bundle(bundle: Bundle, key: Path) -> Path:
             f"cannot write {file} ({error.strerror or error})", "make the bundle's folder writable"
         ) from error
     return file
+
+
+def open_signed(folder: Path, key: Path | None) -> Bundle:
+    """Opens a bundle and, where a key is given, checks that its owner has signed it.
+
+    Args:
+        folder: The bundle's folder.
+        key: PEM file of the Ed25519 public key; `None` takes unsigned bundles.
+
+    Raises:
+        BundleError: The bundle is damaged, or the key has not signed it.
+        MissingExtraError: The library for signatures is not installed.
+    """
+    bundle = Bundle(folder)
+    if key is not None:
+        check_signature(bundle, key)
+    return bundle
 
 
 def check_signature(bundle: Bundle, key: Path) -> str:

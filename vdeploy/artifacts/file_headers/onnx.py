@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from vdeploy.core.errors import BundleError
 
-__all__ = ["OnnxHead", "read_onnx_head"]
+__all__ = ["OnnxHead", "read_onnx_head", "read_varint"]
 
 _IR_VERSION, _OPSET_IMPORT = 1, 8
 _DOMAIN, _VERSION = 1, 2
@@ -75,12 +75,12 @@ def _default_opset(message: bytes) -> int:
 
 def _field(file: BinaryIO, size: int, wanted: set[int]) -> tuple[int, int | bytes | None]:
     """The next field's number and value; a value in bytes is only read where it is wanted."""
-    number, kind = divmod(_varint(file), 8)
+    number, kind = divmod(read_varint(file), 8)
     if kind == _VARINT:
-        return number, _varint(file)
+        return number, read_varint(file)
     if kind != _BYTES and kind not in _FIXED_LENGTHS:
         raise ValueError(f"a field of kind {kind}")
-    length = _varint(file) if kind == _BYTES else _FIXED_LENGTHS[kind]
+    length = read_varint(file) if kind == _BYTES else _FIXED_LENGTHS[kind]
     if file.tell() + length > size:
         raise ValueError("it is cut off")
     if kind == _BYTES and number in wanted:
@@ -89,7 +89,12 @@ def _field(file: BinaryIO, size: int, wanted: set[int]) -> tuple[int, int | byte
     return number, None
 
 
-def _varint(file: BinaryIO) -> int:
+def read_varint(file: BinaryIO) -> int:
+    """Reads a number of protobuf, of seven bits a byte.
+
+    Raises:
+        ValueError: There is none.
+    """
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle.signing import open_signed
 from vdeploy.core.progress import say
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.model_control import Control
@@ -59,24 +59,26 @@ class DeployRequest:
         server: The server.
         stages: How the stages are served.
         target: What the user says of the server.
+        verify_key: PEM file of the key that must have signed the bundle; `None` takes unsigned ones.
     """
 
     bundle: Path
     server: RunningServer
     stages: StageRequest = dataclasses.field(default_factory=lambda: StageRequest(backend=None))
     target: Target = dataclasses.field(default_factory=Target)
+    verify_key: Path | None = None
 
 
 def deploy_bundle(request: DeployRequest) -> Deployed:
     """Puts a bundle into service beside the version that serves; that one stays where the bundle fails its proof.
 
     Raises:
-        BundleError: The bundle is damaged, or does not hold a format.
+        BundleError: The bundle is damaged, not signed by the key, or does not hold a format.
         RepositoryError: Something would go wrong, or the repository cannot be written; nothing has changed then.
         RolloutError: The new version does not serve.
         ClientError: The server does not answer, or may not be controlled.
     """
-    bundle = Bundle(request.bundle)
+    bundle = open_signed(request.bundle, request.verify_key)
     told = request.target
     target = find_target(None, capabilities=told.capabilities, tensorrt=told.tensorrt, onnxruntime=told.onnxruntime)
     with open_place(request.server.repository) as place:

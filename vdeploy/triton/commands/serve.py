@@ -8,6 +8,7 @@ from typing import Any
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.golden import GOLDEN
+from vdeploy.artifacts.bundle.signing import open_signed
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.progress import say
 from vdeploy.inference.golden_clips import golden_clips_of
@@ -44,6 +45,7 @@ class ServeRequest:
         launch: Whether a server is started.
         keep_deployed: Whether a version that a deployment has chosen stays, where the bundle served from here before.
         target: What the user says of the server; the rest is read from its installation.
+        verify_key: PEM file of the key that must have signed the bundle; `None` takes unsigned ones.
         triton: The `tritonserver` program; `None` to look for one.
         host: Address to listen on.
         http_port: Port of HTTP; `None` for none.
@@ -61,6 +63,7 @@ class ServeRequest:
     launch: bool = False
     keep_deployed: bool = False
     target: Target = dataclasses.field(default_factory=Target)
+    verify_key: Path | None = None
     triton: Path | None = None
     host: str = "127.0.0.1"
     http_port: int | None = None
@@ -113,7 +116,7 @@ def prepare_serving(request: ServeRequest) -> Served:
     """Fills the repository, where there is a bundle, and makes the server, where one is asked for.
 
     Raises:
-        BundleError: The bundle is damaged, or does not hold a format.
+        BundleError: The bundle is damaged, not signed by the key, or does not hold a format.
         RepositoryError: Something would go wrong, or the repository cannot be written; nothing has changed then.
         ServerError: There is no Triton server.
     """
@@ -121,7 +124,7 @@ def prepare_serving(request: ServeRequest) -> Served:
         raise RepositoryError(
             "there is no BUNDLE to fill the repository with", "name one, or start the repository as it stands: --launch"
         )
-    bundle = None if request.bundle is None else Bundle(request.bundle)
+    bundle = None if request.bundle is None else open_signed(request.bundle, request.verify_key)
     needs_install = request.launch or request.triton is not None or request.stages.backend == "auto"
     install = find_install(request.triton) if needs_install else None
     target = find_target(
