@@ -29,26 +29,50 @@ SPEC = ClipSpec(frames=4, size=32)
 LIMITS = DecodingLimits()
 
 CONFINED = """
-import signal, socket
+import ctypes, os, signal, socket, subprocess, sys, threading
+from vdeploy.core.landlock import landlock_abi
+from vdeploy.core.seccomp import has_seccomp
 from vdeploy.gateway.decoding.confinement import confine, leave_network
 from vdeploy.gateway.limits import DecodingLimits
 
 alone = leave_network()
-confine(DecodingLimits(open_files=16, memory_bytes=1 << 30))
+confine(DecodingLimits(open_files=16, memory_bytes=1 << 30), SOURCE, network=NETWORK)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-def refused(attempt, kind):
+def refused(attempt, kind=OSError):
     try:
         attempt()
     except kind:
         return True
 
-assert refused(lambda: open(TARGET, "w", buffering=1).write("x\\n"), OSError)
+assert open(SOURCE, "rb").read() == b"video"
+assert refused(lambda: open(TARGET, "w", buffering=1).write("x\\n"))
 assert refused(lambda: bytearray(2 << 30), MemoryError)
-assert refused(lambda: [open("/dev/null") for _ in range(20)], OSError)
+assert refused(lambda: [open(SOURCE) for _ in range(20)])
+threading.Thread(target=lambda: None).start()
 if alone:
-    assert refused(lambda: socket.create_connection(("127.0.0.1", 9), 1), OSError)
-    assert [name for _, name in socket.if_nameindex()] == ["lo"]
+    assert [name for _, name in socket.if_nameindex()] == ["lo"] if not has_seccomp() else True
+if landlock_abi():
+    assert refused(lambda: open("/etc/passwd"))
+    assert refused(lambda: open(OTHER))
+    assert refused(lambda: os.listdir("/"))
+    assert refused(lambda: os.unlink(OTHER))
+    assert refused(lambda: os.truncate(OTHER, 0))
+    assert refused(lambda: open("/proc/self/environ"))
+if has_seccomp():
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert refused(lambda: subprocess.run(["true"]))
+    assert refused(os.fork)
+    assert refused(lambda: os.execv("/bin/true", ["true"]))
+    assert libc.ptrace(16, os.getppid(), 0, 0) == -1
+    assert refused(lambda: os.kill(os.getppid(), 0))
+    assert refused(lambda: signal.setitimer(signal.ITIMER_REAL, 0))
+    import resource
+    assert refused(lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40)), (OSError, ValueError))
+    for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK):
+        assert NETWORK or refused(lambda: socket.socket(family))
+if alone and not has_seccomp():
+    assert refused(lambda: socket.create_connection(("127.0.0.1", 9), 1))
 print("confined")
 """
 
@@ -151,19 +175,24 @@ def test_files_wait_for_a_free_process_but_not_for_ever(video: Path):
         decoders.close()
 
 
-def test_a_decoding_process_can_do_little(tmp_path: Path):
+@pytest.mark.parametrize("network", [False, True])
+def test_a_decoding_process_can_do_little(tmp_path: Path, network: bool):
     """What a decoder that was taken over could still do, tried in one that is confined in the same way."""
-    target = tmp_path / "written"
-    script = CONFINED.replace("TARGET", repr(str(target)))
+    source, other = tmp_path / "source", tmp_path / "other"
+    source.write_bytes(b"video")
+    other.write_bytes(b"of somebody else")
+    script = CONFINED.replace("TARGET", repr(str(tmp_path / "written"))).replace("NETWORK", repr(network))
+    script = script.replace("SOURCE", repr(str(source))).replace("OTHER", repr(str(other)))
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert done.stdout == "confined\n", done.stderr
+    assert other.read_bytes() == b"of somebody else"
 
 
 def test_the_kernel_ends_a_process_that_computes_too_long():
     script = (
         "from vdeploy.gateway.decoding.confinement import confine; from vdeploy.gateway.limits import DecodingLimits\n"
-        "confine(DecodingLimits(cpu_s=1))\nwhile True: pass"
+        "confine(DecodingLimits(cpu_s=1), '/dev/null')\nwhile True: pass"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)
     assert done.returncode in {-signal.SIGXCPU, -signal.SIGKILL}

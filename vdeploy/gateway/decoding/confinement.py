@@ -1,4 +1,4 @@
-"""What a process gives up before it touches a stranger's file."""
+"""The privileges that a process gives up before it opens a file of a client."""
 
 from __future__ import annotations
 
@@ -7,20 +7,52 @@ import ctypes
 import os
 import resource
 import signal
+from pathlib import Path
 
+from vdeploy.core.landlock import landlock_abi, restrict
+from vdeploy.core.seccomp import NETWORK_CALLS, allow_only_decoding, has_seccomp
 from vdeploy.gateway.limits import DecodingLimits
 
-__all__ = ["confine", "leave_network"]
+__all__ = ["confine", "leave_network", "missing_confinement"]
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _LONGEST_S = 10.0**9
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
+_RESOLVER_FILES = (
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/run/systemd/resolve",
+    "/usr/share/ca-certificates",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+)
+"""What looking up the host of a camera, and TLS, read."""
+
+
+def missing_confinement() -> list[str]:
+    """Protections that this system does not offer, as a sentence each; empty if it offers all."""
+    missing = []
+    if not landlock_abi():
+        missing.append("no Landlock (Linux 5.13 or later): a decoder could read every file of this user")
+    if not has_seccomp():
+        missing.append("no seccomp with libseccomp: a decoder could make every system call")
+    return missing
 
 
 def leave_network() -> bool:
-    """Moves this process, which must not have started a thread yet, into a network of its own with nothing in it.
+    """Move this process, which must not have started a thread yet, into an empty network namespace.
 
     Returns:
         Whether the kernel allows that; many containers do not.
@@ -29,13 +61,24 @@ def leave_network() -> bool:
     return hasattr(libc, "unshare") and libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
 
 
-def confine(limits: DecodingLimits) -> None:
-    """Sets limits on this process that it cannot lift: processor time, memory, files, and an end at a fixed time.
+def confine(limits: DecodingLimits, source: str, *, network: bool = False) -> None:
+    """Give up what decoding one source does not need, for good.
 
-    Nothing can be written to a file, no core is dumped, no privilege is gained, and the process ends with its parent.
+    The process can write no file, dump no core, gain no privilege, and ends with its parent or at a fixed time; its
+    processor time, memory and files are limited. Where the kernel has Landlock it can read the source alone, and where
+    it has seccomp it can start no process, open no socket and look into no other process.
+
+    Args:
+        limits: What it may use.
+        source: The file or device that is decoded, or the address of a camera.
+        network: Whether it may reach the network, for cameras.
+
+    Raises:
+        OSError: The kernel has one of these and refuses it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     wanted = {
         resource.RLIMIT_CPU: limits.cpu_s,
@@ -51,3 +94,10 @@ def confine(limits: DecodingLimits) -> None:
     signal.setitimer(signal.ITIMER_REAL, min(limits.wall_s, _LONGEST_S))
     with contextlib.suppress(OSError):
         os.nice(5)
+    if landlock_abi():
+        is_device = source.startswith("/dev/")
+        readable = [] if is_device or "://" in source else [Path(source)]
+        further = [Path(name) for name in _RESOLVER_FILES] if network else []
+        restrict([*readable, *further], devices=[Path(source)] if is_device else [], network=network)
+    if has_seccomp():
+        allow_only_decoding(NETWORK_CALLS if network else "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import logging
 import os
 import selectors
 import signal
@@ -16,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import vdeploy
 from vdeploy.gateway.decoding.job import MAX_LINE_BYTES, Job
+from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import Problem, unavailable
 
 __all__ = ["HINT", "SILENCE_SECONDS", "DecoderProcess", "Message", "decoder_failure"]
@@ -103,6 +106,7 @@ class DecoderProcess:
         if not ready.values.get("ready"):
             self.kill()
             raise decoder_failure("cannot be started")
+        _report_missing(tuple(ready.values.get("missing", ())))
 
     def run(self, job: Job, check: Callable[[], None]) -> Iterator[Message]:
         """Decode a file.
@@ -173,6 +177,13 @@ class DecoderProcess:
 def decoder_failure(what: str) -> Problem:
     """503: a decoder process did not do what it should."""
     return unavailable("decoder_failed", f"the decoder {what}")
+
+
+@functools.cache
+def _report_missing(protections: tuple[str, ...]) -> None:
+    """Log once what this system cannot protect."""
+    for protection in protections:
+        log_event("confinement_incomplete", level=logging.WARNING, missing=protection)
 
 
 def _import_paths() -> list[str]:
