@@ -27,6 +27,7 @@ NAMES = [
     "tensorrt-rtx",
     "tritonclient",
     "Triton server",
+    "confinement of decoders",
     "VGG19 weights (avg)",
     "VGG19 weights (fc2)",
 ]
@@ -135,3 +136,11 @@ def test_a_damaged_installation_is_told_not_raised(tmp_path):
     for name in ("onnxruntime", "TensorFlow GPUs"):
         assert not findings[name]["found"]
         assert "cannot be imported (libfoo.so.1: cannot open shared object file)" in findings[name]["detail"]
+
+
+def test_a_system_that_cannot_confine_decoders_is_named(monkeypatch):
+    monkeypatch.setattr("vdeploy.doctor.landlock_abi", lambda: 0)
+    finding = next(finding for finding in examine() if finding.name == "confinement of decoders")
+    assert not finding.found
+    assert "lacks Landlock" in finding.detail
+    assert "libseccomp2" in finding.remedy

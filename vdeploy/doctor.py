@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 from vdeploy.core.errors import UserError
+from vdeploy.core.landlock import landlock_abi
+from vdeploy.core.seccomp import has_seccomp
 from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.models.weights import FILES, keras_cache
 from vdeploy.triton.server.install import local_install
@@ -64,6 +66,7 @@ def examine() -> list[Finding]:
         ),
         lambda: _package("tritonclient", "tritonclient.grpc", "asking a Triton server", "pip install vdeploy"),
         _triton,
+        _confinement,
         lambda: _weights("avg"),
         lambda: _weights("fc2"),
     )
@@ -123,6 +126,22 @@ def _triton() -> Finding:
         return Finding("Triton server", False, error.message, enables, error.hint or remedy)
     holes = "; it has known security holes: keep it on loopback, without --http" if install.has_known_holes else ""
     return Finding("Triton server", True, f"{install.version or 'a server'}, {install.origin}{holes}", enables)
+
+
+def _confinement() -> Finding:
+    missing = [
+        *([] if landlock_abi() else ["Landlock (Linux 5.13 or later)"]),
+        *([] if has_seccomp() else ["seccomp filters (libseccomp2)"]),
+    ]
+    detail = f"lacks {' and '.join(missing)}" if missing else f"Landlock {landlock_abi()}, seccomp"
+    enables = "decoding clients' videos in processes that can reach nothing else"
+    return Finding(
+        "confinement of decoders",
+        not missing,
+        detail,
+        enables,
+        "" if not missing else "Linux 5.13 or later, and the package libseccomp2",
+    )
 
 
 def _weights(layer: Layer) -> Finding:

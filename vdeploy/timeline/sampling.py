@@ -49,6 +49,7 @@ class VideoSampler:
         plan: When frames are sampled.
         size: Height and width of a sampled frame in pixels.
         stop: Set to give up.
+        max_pixels: Largest width times height of a frame; ``None`` for no limit.
 
     Attributes:
         duration_s: How much was decoded so far, in seconds.
@@ -60,10 +61,18 @@ class VideoSampler:
         ClipError: The file is missing, empty or no video.
     """
 
-    def __init__(self, path: Path, plan: WindowPlan, size: int, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        plan: WindowPlan,
+        size: int,
+        stop: threading.Event | None = None,
+        *,
+        max_pixels: int | None = None,
+    ) -> None:
         check_file(path)
         self._path, self._plan, self._size = path, plan, size
-        self._reader = VideoReader(path, stop or threading.Event())
+        self._reader = VideoReader(path, stop or threading.Event(), max_pixels)
         self._interval_s = 1 / (self._reader.fps or _ASSUMED_FPS)
         self.expected_s = self._reader.frame_count * self._interval_s or self._reader.duration_s
         self._origin_s = 0.0

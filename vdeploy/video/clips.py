@@ -146,7 +146,7 @@ def frame_indices(available: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * available // (2 * wanted) for i in range(wanted)] if available > 0 else []
 
 
-def read_clip(path: Path | str, spec: ClipSpec = ClipSpec()) -> Clip:
+def read_clip(path: Path | str, spec: ClipSpec = ClipSpec(), *, max_pixels: int | None = None) -> Clip:
     """Decodes the frames of one video that the network sees.
 
     Frames are upright (orientation metadata is applied) and resized to ``spec.size`` without keeping the aspect ratio.
@@ -156,6 +156,7 @@ def read_clip(path: Path | str, spec: ClipSpec = ClipSpec()) -> Clip:
     Args:
         path: A video file of any kind that FFmpeg reads.
         spec: Number and size of the frames.
+        max_pixels: Largest width times height of a frame; ``None`` for no limit.
 
     Returns:
         The clip; see `frame_indices` for which frames it holds.
@@ -163,7 +164,7 @@ def read_clip(path: Path | str, spec: ClipSpec = ClipSpec()) -> Clip:
     Raises:
         ClipError: The file is missing, empty, no video, or no frame of it can be decoded.
     """
-    return _read_clip(Path(path), spec, threading.Event())
+    return _read_clip(Path(path), spec, threading.Event(), max_pixels)
 
 
 def read_clips(
@@ -226,9 +227,9 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_clip(path: Path, spec: ClipSpec, stop: threading.Event) -> Clip:
+def _read_clip(path: Path, spec: ClipSpec, stop: threading.Event, max_pixels: int | None = None) -> Clip:
     head = check_file(path)
-    with VideoReader(path, stop) as reader:
+    with VideoReader(path, stop, max_pixels) as reader:
         fps = reader.fps
         header = reader.frame_count if _stores_count(head) else 0
         guess, found = header, None

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["FrameStream", "NoVideoError"]
+__all__ = ["FrameSizeError", "FrameStream", "NoVideoError"]
 
 
 _FAULT_MARKERS = {"mpeg", "mpegts", "rtp", "rtsp"}
+
+
+class FrameSizeError(Exception):
+    """A frame has more pixels than are allowed."""
 
 
 class NoVideoError(Exception):
@@ -40,6 +44,7 @@ class FrameStream:
 
     Args:
         container: The open container; closed with the stream.
+        max_pixels: Largest width times height of a frame; ``None`` for no limit.
 
     Attributes:
         stream: The video stream.
@@ -50,11 +55,12 @@ class FrameStream:
         NoVideoError: There is no video stream that can be decoded.
     """
 
-    def __init__(self, container: InputContainer) -> None:
+    def __init__(self, container: InputContainer, max_pixels: int | None = None) -> None:
         stream = choose_stream(container)
         if stream is None:
             raise NoVideoError
         self.container, self.stream = container, stream
+        self._max_pixels = max_pixels
         stream.codec_context.thread_count = 1
         for other in container.streams:
             if other.index != stream.index:
@@ -81,6 +87,7 @@ class FrameStream:
         """Goes on to the next frame; false at the end.
 
         Raises:
+            FrameSizeError: A frame has too many pixels.
             TimeoutError: A live source sends nothing.
         """
         following = self._after or next(self._frames, None)
@@ -94,6 +101,7 @@ class FrameStream:
 
         Raises:
             ConversionError: It cannot be converted.
+            FrameSizeError: The frame after it, which deinterlacing needs, has too many pixels.
         """
         frame = self._current
         assert frame is not None  # noqa: S101  a frame was grabbed
@@ -144,9 +152,14 @@ class FrameStream:
 
     def _decoded(self, packet: Packet[VideoStream] | None) -> list[av.VideoFrame]:
         try:
-            return self.stream.codec_context.decode(packet)
+            frames = self.stream.codec_context.decode(packet)
         except EOFError:
             return []
         except av.error.FFmpegError:
             self.undecodable += 1
             return []
+        for frame in frames:
+            if self._max_pixels is not None and frame.width * frame.height > self._max_pixels:
+                size = f"{frame.width} x {frame.height}"
+                raise FrameSizeError(f"has frames of {size} pixels; {self._max_pixels} are allowed")
+        return frames

@@ -9,7 +9,8 @@ import av
 
 from vdeploy.core.errors import ClipError
 from vdeploy.video.file_checks import unreadable_reason
-from vdeploy.video.frame_stream import FrameStream, NoVideoError
+from vdeploy.video.formats import self_contained_formats
+from vdeploy.video.frame_stream import FrameSizeError, FrameStream, NoVideoError
 from vdeploy.video.pictures import ConversionError, to_rgb
 from vdeploy.video.streams import other_streams, stated_duration_s, stated_frames
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Stopped", "VideoReader"]
+__all__ = ["OversizedFrameError", "Stopped", "VideoReader"]
 
 _OPTIONS = {"protocol_whitelist": "file"}
 """No file makes FFmpeg open another address."""
@@ -35,6 +36,10 @@ class Stopped(Exception):  # noqa: N818  no error: the consumer has gone
     """Decoding was given up because nobody waits for it."""
 
 
+class OversizedFrameError(ClipError):
+    """A frame of a file has more pixels than are allowed."""
+
+
 class VideoReader:
     """An open video file with one decoder thread.
 
@@ -44,14 +49,15 @@ class VideoReader:
     Args:
         path: The file.
         stop: Set to give up.
+        max_pixels: Largest width times height of a frame; ``None`` for no limit.
 
     Raises:
         ClipError: FFmpeg cannot open the file, or it holds no video.
     """
 
-    def __init__(self, path: Path, stop: threading.Event) -> None:
+    def __init__(self, path: Path, stop: threading.Event, max_pixels: int | None = None) -> None:
         self.path = path
-        self._stop = stop
+        self._stop, self._max_pixels = stop, max_pixels
         self._open()
 
     def __enter__(self) -> VideoReader:
@@ -63,11 +69,12 @@ class VideoReader:
     def _open(self) -> None:
         name = os.path.abspath(self.path)  # noqa: PTH100  a name that FFmpeg cannot take for a URL
         try:
-            container = av.open(name, options=dict(_OPTIONS), metadata_errors="replace")
+            options = {**_OPTIONS, "format_whitelist": self_contained_formats()}
+            container = av.open(name, options=options, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise ClipError(self.path, unreadable_reason(self.path)) from error
         try:
-            self._frames = FrameStream(container)
+            self._frames = FrameStream(container, self._max_pixels)
         except NoVideoError:
             is_sound = any(stream.type == "audio" for stream in container.streams)
             container.close()
@@ -143,6 +150,7 @@ class VideoReader:
         """Goes on to the next frame; false at the end.
 
         Raises:
+            OversizedFrameError: A frame has too many pixels.
             Stopped: ``stop`` was set.
         """
         if self._stop.is_set():
@@ -150,7 +158,10 @@ class VideoReader:
         self._is_fresh = False
         if self._number is not None:
             self._number += 1
-        return self._frames.grab()
+        try:
+            return self._frames.grab()
+        except FrameSizeError as error:
+            raise OversizedFrameError(self.path, str(error)) from error
 
     def packets(self) -> Iterator[tuple[int, bool]]:
         """Steps through the packets in file order without decoding them, but for those that an edit list cuts off.
@@ -182,6 +193,8 @@ class VideoReader:
         """
         try:
             return self._frames.picture()
+        except FrameSizeError as error:
+            raise OversizedFrameError(self.path, str(error)) from error
         except ConversionError as error:
             frame = f"the frame at {self.time_us / 1e6:.2f} s" if self._number is None else f"frame {self._number}"
             raise ClipError(self.path, f"{frame} cannot be converted to RGB ({error})") from error

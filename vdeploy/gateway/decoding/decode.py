@@ -13,7 +13,7 @@ from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.gateway.decoding.live import watch_live
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.video.clips import read_clip
-from vdeploy.video.reader import VideoReader
+from vdeploy.video.reader import OversizedFrameError, VideoReader
 
 if TYPE_CHECKING:
     from vdeploy.timeline.windows import WindowPlan
@@ -45,6 +45,8 @@ def decode(job: Job, out: BinaryIO) -> None:
         write_message(out, {"end": True, **found})
     except _Refused as refusal:
         _refuse(out, refusal.code, str(refusal))
+    except OversizedFrameError as error:
+        _refuse(out, "resolution_too_high", error.reason)
     except ClipError as error:
         _refuse(out, "unreadable_video", error.reason)
     except SourceError as error:
@@ -58,14 +60,14 @@ def _refuse(out: BinaryIO, code: str, reason: str) -> None:
 
 
 def _clip(job: Job, out: BinaryIO) -> dict[str, object]:
-    clip = read_clip(Path(job.source), job.spec)
+    clip = read_clip(Path(job.source), job.spec, max_pixels=job.limits.pixels)
     _check_count(job, clip.decoded_frames, clip.fps)
     write_message(out, {}, clip.frames.tobytes())
     return {"frames": clip.decoded_frames, "fps": clip.fps, "warnings": list(clip.warnings)}
 
 
 def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
-    sampler = VideoSampler(Path(job.source), plan, job.spec.size)
+    sampler = VideoSampler(Path(job.source), plan, job.spec.size, max_pixels=job.limits.pixels)
     for index, frame in sampler:
         _check_count(job, sampler.decoded_frames, 0.0)
         _check_duration(job, sampler.duration_s)
@@ -74,7 +76,7 @@ def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
 
 
 def _check_header(job: Job) -> None:
-    """Refuses early what the container itself says; what it hides, the limits of the process catch."""
+    """Refuse early what the container itself states; frames are checked again as they are decoded."""
     with VideoReader(Path(job.source), threading.Event()) as reader:
         width, height, count, fps = reader.width, reader.height, reader.frame_count, reader.fps
     if width * height > job.limits.pixels:
