@@ -34,9 +34,8 @@ class CorpusInput:
         warning: What the decoder has to warn about, as a part of the sentence; without it, no warning is right.
         may_warn: Whether a warning is right but not necessary.
         turn: How stored pictures are to be shown, where the display matrix says so.
-        fewer_frames: How many frames fewer than the ``ffmpeg`` program's may be found: those that only one of two
-            releases of FFmpeg shows of a damaged file.
-        tolerance: Mean absolute error of a frame that is still right.
+        fewer_frames: How many frames of the ``ffmpeg`` program's may be left out, with a warning: damaged ones, which
+            it completes with what the memory held before.
     """
 
     kind: str
@@ -47,7 +46,6 @@ class CorpusInput:
     may_warn: bool = False
     turn: Turn | None = None
     fewer_frames: int = 0
-    tolerance: float = 2.0
 
 
 def transcoded(kind: str, name: str, arguments: str, **expected: object) -> CorpusInput:

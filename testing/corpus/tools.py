@@ -44,14 +44,14 @@ def decode(path: Path, *, as_shown: bool, deinterlace: bool) -> bytes:
     """
     filters = ["-vf", "yadif=mode=send_frame:deint=interlaced"] if deinterlace else []
     turns = [] if as_shown else ["-noautorotate"]
-    command = ["-nostdin", "-threads", "1", *turns, "-i", path, *filters, "-autoscale", "0"]
+    command: list[str | Path] = ["-nostdin", "-threads", "1", *turns, "-i", path, *filters, "-autoscale", "0"]
     return _run("ffmpeg", *command, "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
 
 
 def probe_frames(path: Path, stream: int) -> list[dict[str, Any]]:
     """What ``ffprobe`` says about each decoded frame of a stream: time, duration, size, interlacing."""
     entries = "frame=best_effort_timestamp_time,pkt_duration_time,width,height,interlaced_frame"
-    command = ["-select_streams", str(stream), "-show_entries", entries, "-of", "json", path]
+    command: list[str | Path] = ["-select_streams", str(stream), "-show_entries", entries, "-of", "json", path]
     frames: list[dict[str, Any]] = json.loads(_run("ffprobe", *command)).get("frames", [])
     return [frame for frame in frames if "width" in frame]
 

@@ -79,10 +79,18 @@ def test_a_plan_in_seconds():
     assert plan.window(0, 0.25, end_s=9.0).end_s == 2.0
 
 
-@pytest.mark.parametrize(("window", "stride"), [(0, 1), (-1, 1), (2, 0), (2, -1), (float("nan"), 1)])
+@pytest.mark.parametrize(
+    ("window", "stride"), [(0, 1), (-1, 1), (2, 0), (2, -1), (float("nan"), 1), (float("inf"), 1), (2, float("inf"))]
+)
 def test_lengths_that_make_no_sense(window, stride):
     with pytest.raises(TimelineError, match="make no timeline; give positive numbers of seconds"):
         WindowPlan.of(16, window, stride)
+
+
+@pytest.mark.parametrize("window_s", [1e-9, 1e-300, 0.0159])
+def test_a_window_that_no_camera_could_fill_is_refused(window_s):
+    with pytest.raises(TimelineError, match=r"would sample .* frames a second; give a window of at least 0\.016 s"):
+        WindowPlan.of(16, window_s)
 
 
 def test_a_stride_of_no_frame():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ __all__ = ["ASSUMED_WINDOW_S", "DueWindow", "WindowPlan", "WindowSlider"]
 ASSUMED_WINDOW_S = 2.0
 """Length of a training clip in seconds where nobody says what it was."""
 
+_HIGHEST_SAMPLED_FPS = 1000.0
+"""No camera gives more frames a second; each sampled frame costs memory and time, whatever the video holds."""
+
 
 @dataclasses.dataclass(frozen=True)
 class WindowPlan:
@@ -36,7 +40,7 @@ class WindowPlan:
         stride: Sampled frames from the start of a window to the start of the next.
 
     Raises:
-        TimelineError: A length is not positive.
+        TimelineError: A length is not positive, or so short that no camera gives the frames.
     """
 
     frames: int
@@ -44,10 +48,15 @@ class WindowPlan:
     stride: int
 
     def __post_init__(self) -> None:
-        if not (self.window_s > 0 and self.stride >= 1):
+        if not (0 < self.window_s < math.inf and self.stride >= 1):
             raise TimelineError(
                 f"windows of {self.window_s:g} s every {self.stride} sampled frames make no timeline",
                 "give a positive window and stride, in seconds",
+            )
+        if self.sampled_fps > _HIGHEST_SAMPLED_FPS:
+            raise TimelineError(
+                f"a window of {self.window_s:g} s would sample {self.sampled_fps:g} frames a second",
+                f"give a window of at least {self.frames / _HIGHEST_SAMPLED_FPS:g} s",
             )
 
     @classmethod
@@ -63,7 +72,7 @@ class WindowPlan:
             TimelineError: A length is not positive.
         """
         wanted = window_s / 2 if stride_s is None else stride_s
-        if not (window_s > 0 and wanted > 0):
+        if not (0 < window_s < math.inf and 0 < wanted < math.inf):
             raise TimelineError(
                 f"windows of {window_s:g} s every {wanted:g} s make no timeline", "give positive numbers of seconds"
             )

@@ -23,7 +23,7 @@ class FrameWriter(Protocol):
     """An open video file."""
 
     def write(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Takes the next frame, ``uint8[H, W, 3]`` BGR."""
+        """Takes the next frame, ``uint8[H, W, 3]`` RGB."""
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def open_writer(file: Path, fps: float, width: int, height: int) -> Iterator[Fra
 
         class Writer:
             def write(self, picture: npt.NDArray[np.uint8]) -> None:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
 
         yield Writer()
         container.mux(stream.encode())

@@ -36,11 +36,9 @@ from vdeploy.video.reader import VideoReader
 from vdeploy.video.seeking import PacketList, visit_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
-
-    _Frames = dict[int, npt.NDArray[np.uint8]]
 
 __all__ = ["Clip", "ClipSpec", "frame_indices", "read_clip", "read_clips"]
 
@@ -237,10 +235,10 @@ def _read_clip(path: Path, spec: ClipSpec, stop: threading.Event, max_pixels: in
             packets = PacketList.read(reader)
             guess = packets.count
             found = _read_by_seeking(reader, spec, packets) if _is_long(guess, spec) else None
-        kept, count = found or _read_through(reader, spec, guess)
+        frames, count = found or _read_through(reader, spec, guess)
         warnings = [*reader.warnings, *_warnings(count, header, spec.frames, reader.damage)]
     return Clip(
-        frames=np.stack([kept[index] for index in frame_indices(count, spec.samples)]),
+        frames=frames,
         decoded_frames=count,
         header_frames=header,
         fps=fps,
@@ -270,35 +268,66 @@ def _stores_count(head: bytes) -> bool:
     return is_iso(head) or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
 
 
-def _read_through(reader: VideoReader, spec: ClipSpec, guess: int) -> tuple[_Frames, int]:
+class _Kept:
+    """The wanted frames of a video, resized in one array as they come.
+
+    Args:
+        numbers: Numbers of the wanted frames, ascending; some may come more than once.
+        size: Height and width in pixels.
+    """
+
+    def __init__(self, numbers: Sequence[int], size: int) -> None:
+        self._rows = {number: row for row, number in enumerate(sorted(set(numbers)))}
+        self._frames = np.empty((len(self._rows), size, size, 3), np.uint8)
+        self._size = size
+        self._found: set[int] = set()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._rows
+
+    def take(self, number: int, reader: VideoReader) -> None:
+        """Keeps the frame that the reader has grabbed."""
+        reader.retrieve(self._size, self._frames[self._rows[number]])
+        self._found.add(number)
+
+    def frames(self, numbers: Sequence[int]) -> npt.NDArray[np.uint8] | None:
+        """The frames of these numbers, or ``None`` if one of them was not kept."""
+        if not self._found.issuperset(numbers):
+            return None
+        rows = [self._rows[number] for number in numbers]
+        return self._frames if rows == list(range(len(self._frames))) else self._frames[rows]
+
+
+def _read_through(reader: VideoReader, spec: ClipSpec, guess: int) -> tuple[npt.NDArray[np.uint8], int]:
     """Decodes a video from the first frame to the last, and once more if there were not as many as guessed."""
     count = guess
     for _ in range(_PASSES):
-        kept, count = _pass(reader, frozenset(frame_indices(count, spec.samples)), spec.size)
+        kept, count = _pass(reader, frame_indices(count, spec.samples), spec.size)
         if count == 0:
             raise ClipError(reader.path, "holds no frame that can be decoded")
-        if kept.keys() >= set(frame_indices(count, spec.samples)):
-            return kept, count
+        frames = kept.frames(frame_indices(count, spec.samples))
+        if frames is not None:
+            return frames, count
     raise ClipError(reader.path, "changes while it is being read")
 
 
-def _pass(reader: VideoReader, wanted: Collection[int], size: int) -> tuple[_Frames, int]:
-    kept: _Frames = {}
+def _pass(reader: VideoReader, wanted: Sequence[int], size: int) -> tuple[_Kept, int]:
+    kept = _Kept(wanted, size)
     count = 0
     reader.restart()
     while reader.grab():
-        if count in wanted:
-            kept[count] = reader.retrieve(size)
+        if count in kept:
+            kept.take(count, reader)
         count += 1
     return kept, count
 
 
-def _read_by_seeking(reader: VideoReader, spec: ClipSpec, packets: PacketList) -> tuple[_Frames, int] | None:
+def _read_by_seeking(
+    reader: VideoReader, spec: ClipSpec, packets: PacketList
+) -> tuple[npt.NDArray[np.uint8], int] | None:
     """Decodes only the stretches that lead to wanted frames; ``None`` where the packets do not tell the frames."""
-    kept: _Frames = {}
-
-    def keep(number: int) -> None:
-        kept[number] = reader.retrieve(spec.size)
-
-    whole = visit_frames(reader, packets, frame_indices(packets.count, spec.samples), keep)
-    return (kept, packets.count) if whole else None
+    wanted = frame_indices(packets.count, spec.samples)
+    kept = _Kept(wanted, spec.size)
+    whole = visit_frames(reader, packets, wanted, lambda number: kept.take(number, reader))
+    frames = kept.frames(wanted) if whole else None
+    return None if frames is None else (frames, packets.count)

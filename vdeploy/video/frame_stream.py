@@ -45,9 +45,12 @@ class FrameStream:
     Args:
         container: The open container; closed with the stream.
         max_pixels: Largest width times height of a frame; ``None`` for no limit.
+        strict: Whether a frame of Motion JPEG that is damaged counts as undecodable. Its decoder fills the rest of the
+            picture with what the memory held before.
 
     Attributes:
         stream: The video stream.
+        is_strict: Whether ``strict`` applies to its codec.
         undecodable: Packets that could not be decoded so far.
         end_us: Presentation time of the last frame, as for `time_us`, once the end has been reached.
 
@@ -55,13 +58,16 @@ class FrameStream:
         NoVideoError: There is no video stream that can be decoded.
     """
 
-    def __init__(self, container: InputContainer, max_pixels: int | None = None) -> None:
+    def __init__(self, container: InputContainer, max_pixels: int | None = None, *, strict: bool = False) -> None:
         stream = choose_stream(container)
         if stream is None:
             raise NoVideoError
         self.container, self.stream = container, stream
         self._max_pixels = max_pixels
         stream.codec_context.thread_count = 1
+        self.is_strict = strict and stream.codec_context.name == "mjpeg"
+        if self.is_strict:
+            stream.codec_context.options = {"err_detect": "explode"}
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all
@@ -97,7 +103,7 @@ class FrameStream:
         return following is not None
 
     def picture(self) -> npt.NDArray[np.uint8]:
-        """The frame grabbed last as ``uint8[H, W, 3]`` BGR, progressive, upright and in its own size.
+        """The frame grabbed last as ``uint8[H, W, 3]`` RGB, progressive, upright and in its own size.
 
         Raises:
             ConversionError: It cannot be converted.
@@ -106,10 +112,10 @@ class FrameStream:
         frame = self._current
         assert frame is not None  # noqa: S101  a frame was grabbed
         if not frame.interlaced_frame:
-            return self._converter.bgr(frame)
+            return self._converter.rgb(frame)
         if self._after is None:
             self._after = next(self._frames, None)
-        return self._converter.bgr(deinterlace(self._before, frame, self._after), frame)
+        return self._converter.rgb(deinterlace(self._before, frame, self._after), frame)
 
     @property
     def time_us(self) -> int:

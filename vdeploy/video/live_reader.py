@@ -8,7 +8,7 @@ import av
 
 from vdeploy.core.errors import SourceError
 from vdeploy.video.frame_stream import FrameStream, NoVideoError
-from vdeploy.video.pictures import ConversionError, to_rgb
+from vdeploy.video.pictures import ConversionError, resize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ class LiveReader:
     def retrieve(self, size: int) -> npt.NDArray[np.uint8] | None:
         """The frame grabbed last as ``uint8[size, size, 3]`` RGB; ``None`` if it cannot be converted."""
         try:
-            return to_rgb(self._frames.picture(), size)
+            return resize(self._frames.picture(), size)
         except ConversionError:
             self.unconverted += 1
             return None

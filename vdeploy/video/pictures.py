@@ -1,4 +1,4 @@
-"""Decoded frames as upright BGR pictures, and their resizing: the only place where pixels change."""
+"""Decoded frames as upright RGB pictures, and their resizing: the only place where pixels change."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["ConversionError", "PictureConverter", "filter_graph", "resize", "to_rgb"]
+__all__ = ["ConversionError", "PictureConverter", "filter_graph", "resize"]
 
 _SWAPPED = {f"{order}{depth}be": f"{order}{depth}le" for order in ("rgb", "bgr") for depth in (444, 555, 565)}
-"""Packed formats whose bytes FFmpeg 8.1 does not swap on the way to BGR; they are swapped first."""
+"""Packed formats whose bytes FFmpeg 8.1 does not swap on the way to RGB; they are swapped first."""
 
 _TURNS = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1), -90: (0, 1, -1, 0)}
 """Display matrix by its counterclockwise rotation in degrees."""
@@ -31,13 +31,13 @@ class ConversionError(Exception):
 
 
 class PictureConverter:
-    """Converts frames to BGR as the ``ffmpeg`` program does, by the ``scale`` filter on one thread."""
+    """Converts frames to RGB as the ``ffmpeg`` program does, by the ``scale`` filter on one thread."""
 
     def __init__(self) -> None:
         self._graph: Graph | None = None
         self._layout: tuple[object, ...] = ()
 
-    def bgr(self, frame: av.VideoFrame, shown: av.VideoFrame | None = None) -> npt.NDArray[np.uint8]:
+    def rgb(self, frame: av.VideoFrame, shown: av.VideoFrame | None = None) -> npt.NDArray[np.uint8]:
         """Converts a frame to an upright picture.
 
         Args:
@@ -45,7 +45,7 @@ class PictureConverter:
             shown: The frame whose display matrix holds; ``frame`` if left out.
 
         Returns:
-            ``uint8[H, W, 3]`` BGR in the size in which the frame is shown. It may share the frame's memory.
+            ``uint8[H, W, 3]`` RGB in the size in which the frame is shown. It may share the frame's memory.
 
         Raises:
             ConversionError: FFmpeg has no conversion for its pixel format.
@@ -54,7 +54,7 @@ class PictureConverter:
         try:
             if self._graph is None or layout != self._layout:
                 swapped = [("format", _SWAPPED[frame.format.name])] if frame.format.name in _SWAPPED else []
-                self._graph, self._layout = filter_graph(frame, [*swapped, ("format", "bgr24")]), layout
+                self._graph, self._layout = filter_graph(frame, [*swapped, ("format", "rgb24")]), layout
             self._graph.vpush(frame)
             converted = self._graph.vpull()
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
@@ -84,34 +84,37 @@ def filter_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Gr
     return graph
 
 
-def resize(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+def resize(
+    picture: npt.NDArray[np.uint8], size: int, out: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
     """Shrinks the axes that are too long by averaging areas, then enlarges those that are too short bilinearly.
 
     Args:
         picture: ``uint8[H, W, 3]``.
         size: Pixels of a side, S.
+        out: ``uint8[S, S, 3]``, C-contiguous; where to write the result.
 
     Returns:
-        ``uint8[S, S, 3]``.
+        ``out``, or a new array of its shape.
     """
+    if out is None:
+        out = np.empty((size, size, 3), np.uint8)
     height, width = picture.shape[:2]
+    if height >= size and width >= size and (height, width) != (size, size):
+        cv2.resize(picture, (size, size), dst=out, interpolation=cv2.INTER_AREA)
+        return out
     if height > size or width > size:
-        picture = cast(
-            "npt.NDArray[np.uint8]",
-            cv2.resize(picture, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA),
-        )
-    if height < size or width < size:
-        picture = cast("npt.NDArray[np.uint8]", cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR))
-    return picture
-
-
-def to_rgb(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """A BGR picture of any size as ``uint8[size, size, 3]`` RGB, as networks see it."""
-    return cast("npt.NDArray[np.uint8]", cv2.cvtColor(resize(picture, size), cv2.COLOR_BGR2RGB))
+        shrunk = cv2.resize(picture, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
+        picture = cast("npt.NDArray[np.uint8]", shrunk)
+    if picture.shape[:2] == (size, size):
+        out[:] = picture
+    else:
+        cv2.resize(picture, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
+    return out
 
 
 def _pixels(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-    """The memory of a BGR frame as ``uint8[H, W, 3]``; rows may be stored from the bottom up."""
+    """The memory of an RGB frame as ``uint8[H, W, 3]``; rows may be stored from the bottom up."""
     plane = frame.planes[0]
     stride = abs(plane.line_size)
     rows = np.frombuffer(plane, np.uint8).reshape(frame.height, stride)

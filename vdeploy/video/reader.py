@@ -11,7 +11,7 @@ from vdeploy.core.errors import ClipError
 from vdeploy.video.file_checks import unreadable_reason
 from vdeploy.video.formats import self_contained_formats
 from vdeploy.video.frame_stream import FrameSizeError, FrameStream, NoVideoError
-from vdeploy.video.pictures import ConversionError, to_rgb
+from vdeploy.video.pictures import ConversionError, resize
 from vdeploy.video.streams import other_streams, stated_duration_s, stated_frames
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class VideoReader:
 
     def __init__(self, path: Path, stop: threading.Event, max_pixels: int | None = None) -> None:
         self.path = path
-        self._stop, self._max_pixels = stop, max_pixels
+        self._stop, self._max_pixels, self._strict = stop, max_pixels, True
         self._open()
 
     def __enter__(self) -> VideoReader:
@@ -74,7 +74,7 @@ class VideoReader:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise ClipError(self.path, unreadable_reason(self.path)) from error
         try:
-            self._frames = FrameStream(container, self._max_pixels)
+            self._frames = FrameStream(container, self._max_pixels, strict=self._strict)
         except NoVideoError:
             is_sound = any(stream.type == "audio" for stream in container.streams)
             container.close()
@@ -159,9 +159,14 @@ class VideoReader:
         if self._number is not None:
             self._number += 1
         try:
-            return self._frames.grab()
+            is_there = self._frames.grab()
         except FrameSizeError as error:
             raise OversizedFrameError(self.path, str(error)) from error
+        if is_there or self._number != 0 or not self._frames.is_strict:
+            return is_there
+        self._strict = False
+        self.restart()
+        return self.grab()
 
     def packets(self) -> Iterator[tuple[int, bool]]:
         """Steps through the packets in file order without decoding them, but for those that an edit list cuts off.
@@ -186,7 +191,7 @@ class VideoReader:
             self.restart()
 
     def picture(self) -> npt.NDArray[np.uint8]:
-        """The frame grabbed last as ``uint8[H, W, 3]`` BGR, progressive, upright and in its own size.
+        """The frame grabbed last as ``uint8[H, W, 3]`` RGB, progressive, upright and in its own size.
 
         Raises:
             ClipError: It cannot be converted.
@@ -199,10 +204,14 @@ class VideoReader:
             frame = f"the frame at {self.time_us / 1e6:.2f} s" if self._number is None else f"frame {self._number}"
             raise ClipError(self.path, f"{frame} cannot be converted to RGB ({error})") from error
 
-    def retrieve(self, size: int) -> npt.NDArray[np.uint8]:
+    def retrieve(self, size: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
         """The frame grabbed last as ``uint8[size, size, 3]`` RGB.
+
+        Args:
+            size: Height and width in pixels.
+            out: Where to write it.
 
         Raises:
             ClipError: It cannot be converted.
         """
-        return to_rgb(self.picture(), size)
+        return resize(self.picture(), size, out)
