@@ -73,8 +73,8 @@ class LossSection(_Section):
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> LossSection:
-        if self.alpha != "balanced" and min(self.alpha) <= 0:
-            raise ValueError("alpha must be positive for both classes")
+        if self.alpha != "balanced" and not all(1e-6 <= value <= 1e6 for value in self.alpha):
+            raise ValueError("alpha must be positive for both classes, from 1e-6 to 1e6")
         return self
 
 
@@ -82,10 +82,10 @@ class OptimizerSection(_Section):
     """AdamW with linear warm-up and cosine decay, stepped per batch."""
 
     learning_rate: float = Field(1e-3, gt=0, le=1)
-    warmup_epochs: float = Field(3, ge=0)
+    warmup_epochs: float = Field(3, ge=0, le=1e6)
     floor: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the highest")
     clip_norm: float = Field(1.0, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, le=1e3)
     scale_learning_rate: Literal["none", "linear"] = Field(
         "none", description="linear: learning_rate is meant for a batch of 32 and grows with the batch"
     )
@@ -94,14 +94,14 @@ class OptimizerSection(_Section):
 class TrainingSection(_Section):
     """How long, in what portions, on what, and when to stop."""
 
-    epochs: int = Field(60, ge=1)
-    batch: int = Field(32, ge=1, description="of all devices together")
-    patience: int = Field(20, ge=1, description="epochs without a better validation AUC before it stops")
+    epochs: int = Field(60, ge=1, le=1_000_000)
+    batch: int = Field(32, ge=1, le=1_000_000, description="of all devices together")
+    patience: int = Field(20, ge=1, le=1_000_000, description="epochs without a better validation AUC before it stops")
     seed: int = Field(0, ge=0, lt=2**31)
     devices: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     xla: Literal["auto"] | bool = "auto"
-    memory_limit_gb: float = Field(8.0, gt=0, description="features beyond this are streamed from the disk")
+    memory_limit_gb: float = Field(8.0, gt=0, le=1e6, description="features beyond this are streamed from the disk")
 
 
 class AugmentSection(_Section):
@@ -136,8 +136,8 @@ class DecisionSection(_Section):
 
     threshold: Literal["f1", "recall", "cost"] | float = 0.5
     recall_floor: float = Field(0.95, gt=0, le=1)
-    cost_false_alarm: float = Field(1.0, ge=0)
-    cost_miss: float = Field(1.0, ge=0)
+    cost_false_alarm: float = Field(1.0, ge=0, le=1e9)
+    cost_miss: float = Field(1.0, ge=0, le=1e9)
 
     @model_validator(mode="after")
     def _threshold_is_a_probability(self) -> DecisionSection:
@@ -231,7 +231,7 @@ def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
         )
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(
             f"{source} is not valid TOML ({error})", "mend it, or start from a recipe of the package"
         ) from error
@@ -256,7 +256,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     target = values.setdefault(section, {})
     if isinstance(target, dict):

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from vdeploy.core.errors import UserError
 from vdeploy.core.landlock import landlock_abi
 from vdeploy.core.seccomp import has_seccomp
+from vdeploy.core.errors import MissingExtraError, UserError
+from vdeploy.core.lazy_imports import require
 from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.models.weights import FILES, keras_cache
 from vdeploy.triton.server.install import local_install
@@ -105,8 +106,8 @@ def _gpus() -> Finding:
 def _onnxruntime() -> Finding:
     enables, remedy = "predict --bundle, export, the local server", "pip install 'vdeploy[onnx]'"
     try:
-        module = importlib.import_module("onnxruntime")
-    except ModuleNotFoundError:
+        module = require("onnxruntime", extra="onnx", purpose="examining ONNX Runtime")
+    except MissingExtraError:
         return Finding("onnxruntime", False, "not installed", enables, remedy)
     except ImportError as error:
         return Finding("onnxruntime", False, f"cannot be imported ({error})", enables, remedy)

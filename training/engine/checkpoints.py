@@ -63,7 +63,7 @@ class Checkpoint:
                 optimizer=[value for name, value in arrays.items() if name.startswith("optimizer_")],
                 state=header["state"],
             )
-        except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except (OSError, KeyError, MemoryError, zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"damaged checkpoint ({error})") from error
 
 

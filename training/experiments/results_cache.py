@@ -74,7 +74,7 @@ class Ledger:
             entries: dict[str, dict[str, Any]] = content["trainings"]
             if any(set(entry) != names for entry in entries.values()):
                 raise ValueError("entries of another kind")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StudyError(
                 f"{self.path} is no file of finished trainings ({error})", "remove it or choose another: --out FILE"
             ) from error

@@ -203,7 +203,7 @@ def load_benchmark(path: Path) -> Benchmark:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BenchmarkError(f"{path} cannot be read ({error.strerror or error})", "check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchmarkError(
             f"{path} is no JSON ({error})", "give the file that vdeploy benchmark --out wrote"
         ) from error

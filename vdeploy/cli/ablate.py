@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.option_groups import expand_groups
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import JsonOption, print_json, print_line, print_table
 from vdeploy.cli.recipe_options import RecipeOptions
 
 
 @expand_groups
 def ablate(
     *,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row; seeds 0, 1, 2, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings of each row; seeds 0, 1, 2, ...")] = 3,
     imbalance: Annotated[
         str | None,
         typer.Option(metavar="FREQUENT/RARE", help="Drop training clips of one class until the ratio is this."),
@@ -51,4 +51,5 @@ def ablate(
     ]
     columns = ("row", "accuracy", f"accuracy, {result.rare_class}", "accuracy, calibrated", "AUC", "seconds")
     print_table(columns, rows, title=f"{options.source}, recipe {options.recipe}: each row adds to the one above")
-    typer.echo(f"{result.conditions}\ntrainings: {file}")
+    print_line(result.conditions)
+    print_line(f"trainings: {file}")

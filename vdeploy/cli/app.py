@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import Annotated
@@ -31,14 +32,34 @@ from vdeploy.cli import (
 )
 from vdeploy.core.errors import UserError
 from vdeploy.core.process_arguments import mask_secrets
+from vdeploy.core.telemetry import disable_telemetry
+from vdeploy.core.text import escape_controls
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
 INTERNAL = 70
 
-_OF_THE_PLACE = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS})
-"""What a file system may say at any moment, and a user can mend."""
+_CHOOSE_ANOTHER = "free some space, or choose another place"
+_REMEDIES = {
+    errno.EACCES: _CHOOSE_ANOTHER,
+    errno.EDQUOT: _CHOOSE_ANOTHER,
+    errno.ENOSPC: _CHOOSE_ANOTHER,
+    errno.EROFS: _CHOOSE_ANOTHER,
+    errno.EPERM: _CHOOSE_ANOTHER,
+    errno.EFBIG: "choose another file system",
+    errno.EIO: "check the disk",
+    errno.ELOOP: "remove the circle of symbolic links",
+    errno.EMFILE: "raise the limit: ulimit -n",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ENFILE: "close other programs",
+    errno.ENOMEM: "close other programs, or work in smaller parts",
+    errno.EISDIR: "give a file",
+    errno.ENOTDIR: "give a folder",
+}
+"""What a user can do about an error of the operating system."""
+
+_PARSERS = ("json/decoder.py", "json/__init__.py", "tomllib/_parser.py", "tomli/_parser.py")
 
 app = typer.Typer(
     name="vdeploy",
@@ -93,6 +114,8 @@ def main() -> None:
     Exit codes: 1 for what the user can mend, 2 for a wrong call, 70 for a defect of ours, 130 after Ctrl-C.
     """
     mask_secrets()
+    disable_telemetry()
+    _escape_unprintable()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("VDEPLOY_DEBUG"))
     try:
@@ -107,14 +130,49 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
-            _fail(f"{error.filename or 'a file'}: {error.strerror}; free some space, or choose another place", 1, debug)
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        _fail(f"internal error, {line}; add --debug for the traceback and report it", INTERNAL, debug)
+        line, code = _explain(error)
+        _fail(line, code, debug)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The line and the exit code of an error that no module foresaw."""
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        return f"{_shortened(error.filename)}: {error.strerror}; {_REMEDIES[error.errno]}", 1
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "a path holds a NUL character; correct it where it is written", 1
+    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+        return "a number has thousands of digits; give a smaller one", 1
+    if isinstance(error, RecursionError) and _raised_in(error).endswith(_PARSERS):
+        return "a JSON or TOML document is nested too deeply; give one that vdeploy wrote", 1
+    if isinstance(error, MemoryError):
+        detail = str(error).partition(" with shape")[0]
+        return f"the memory is not enough{f' ({detail})' if detail else ''}; work in smaller parts", 1
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"internal error, {line}; add --debug for the traceback and report it", INTERNAL
+
+
+def _shortened(path: object) -> str:
+    text = str(path or "a file")
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-17:]}"
+
+
+def _raised_in(error: BaseException) -> str:
+    """The source file of the function that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else trace.tb_frame.f_code.co_filename
+
+
+def _escape_unprintable() -> None:
+    """Escapes what the encoding of a stream cannot express, instead of failing after the work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(line: str, code: int, debug: bool) -> None:
     if debug:
         raise  # noqa: PLE0704  called from except blocks only
-    sys.stderr.write(f"error: {line}\n")
+    sys.stderr.write(f"error: {escape_controls(line)}\n")
     sys.exit(code)

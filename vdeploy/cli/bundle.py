@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_next, print_table
+from vdeploy.cli.options import JsonOption, print_json, print_line, print_next, print_table
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")]
 
@@ -57,11 +57,11 @@ def verify(
     if json:
         print_json({"bundle": str(bundle), "files": files, "signer": signer})
         return
-    typer.echo(f"{bundle}: {files} files are what was exported from {manifest.run}")
+    print_line(f"{bundle}: {files} files are what was exported from {manifest.run}")
     if signer is not None:
-        typer.echo(f"signed by the key {signer}")
+        print_line(f"signed by the key {signer}")
     elif (bundle / SIGNATURE).exists():
-        typer.echo("signed; the signer was not checked")
+        print_line("signed; the signer was not checked")
         print_next("bundle", "verify", bundle, "--key", "PUBLIC_KEY")
 
 
@@ -75,5 +75,5 @@ def sign(
     from vdeploy.artifacts.bundle.signing import sign_bundle  # noqa: PLC0415  keeps --help fast
 
     file = sign_bundle(Bundle(bundle), key)
-    typer.echo(f"signature: {file}")
+    print_line(f"signature: {file}")
     print_next("bundle", "verify", bundle, "--key", "PUBLIC_KEY")

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import DataArgument, JsonOption, PositiveOption, StrictOption, print_json, print_table
+from vdeploy.cli.options import (
+    DataArgument,
+    JsonOption,
+    PositiveOption,
+    StrictOption,
+    print_json,
+    print_line,
+    print_table,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set, or make a synthetic one.", rich_markup_mode=None)
 
@@ -32,14 +40,14 @@ def scan(
         print_json(result.to_dict())
         return
     negative, violent = result.dataset.classes
-    typer.echo(f"{source}: {len(result.dataset.clips)} clips; violent = {violent}, non-violent = {negative}")
+    print_line(f"{source}: {len(result.dataset.clips)} clips; violent = {violent}, non-violent = {negative}")
     rows = [(split or "-", *counts.values()) for split, counts in result.dataset.counts().items()]
     print_table(("split", f"{negative} (non-violent)", f"{violent} (violent)"), rows)
     for heading, problems in (("left out", result.dataset.problems), ("used, but", result.notes)):
         if problems:
-            typer.echo(f"{heading}: {len(problems)}")
+            print_line(f"{heading}: {len(problems)}")
             for problem in problems:
-                typer.echo(f"  {problem.path}: {problem.reason}")
+                print_line(f"  {problem.path}: {problem.reason}")
 
 
 @app.command()
@@ -59,4 +67,4 @@ def synth(
     if json:
         print_json({"folder": str(target), "clips": [str(path) for path in paths], "seed": seed})
     else:
-        typer.echo(f"{len(paths)} clips in {target}")
+        print_line(f"{len(paths)} clips in {target}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import print_table
+from vdeploy.cli.options import print_line, print_table
 
 if TYPE_CHECKING:
     from vdeploy.core.errors import ClipError
@@ -76,6 +76,7 @@ class EventOptions:
 
 def print_events(timelines: Mapping[Path, Timeline], failed: Mapping[Path, ClipError]) -> None:
     """Prints a table of events, then a line for each video without events or with an error."""
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.timeline.plot import clock  # noqa: PLC0415  keeps --help fast
 
     rows = [
@@ -95,8 +96,8 @@ def print_events(timelines: Mapping[Path, Timeline], failed: Mapping[Path, ClipE
     for path, timeline in timelines.items():
         count = len(timeline.windows)
         if not timeline.events:
-            typer.echo(f"{path}: no event in {count} windows, the highest at {timeline.peak_probability:.4f}")
+            print_line(f"{path}: no event in {count} windows, the highest at {timeline.peak_probability:.4f}")
         for warning in timeline.warnings:
-            typer.echo(f"{path}: {warning}", err=True)
+            say(f"{path}: {warning}")
     for path, error in failed.items():
-        typer.echo(f"{path}: {error.reason}")
+        print_line(f"{path}: {error.reason}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, StoreOption, print_json, print_next, print_table, store_root
+from vdeploy.cli.options import JsonOption, StoreOption, print_json, print_line, print_next, print_table, store_root
 
 if TYPE_CHECKING:
     from vdeploy.export.exporter import Exported
@@ -107,12 +107,12 @@ def _print(exported: Exported, folder: Path, left_out: dict[str, str]) -> None:
     columns = ("stage", "format", "found", "MB", "relative diff", "cosine", "verdicts", "accuracy")
     print_table(columns, rows)
     if exported.kept:
-        typer.echo(f"kept from the earlier bundle of this run: {', '.join(exported.kept)}")
+        print_line(f"kept from the earlier bundle of this run: {', '.join(exported.kept)}")
     for name, reason in left_out.items():
-        typer.echo(f"left out: {name} {reason}")
+        print_line(f"left out: {name} {reason}")
     for rejection in exported.rejected:
-        typer.echo(f"rejected: {rejection.reason}; kept aside in {rejection.folder}")
-    typer.echo(f"bundle: {folder}")
+        print_line(f"rejected: {rejection.reason}; kept aside in {rejection.folder}")
+    print_line(f"bundle: {folder}")
     options = options_to_serve(manifest)
     if options is None:
         print_next("predict", "VIDEO", "--bundle", folder)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.option_groups import expand_groups
-from vdeploy.cli.options import JsonOption, print_json
+from vdeploy.cli.options import JsonOption, print_json, print_line
 from vdeploy.cli.recipe_options import RecipeOptions
 
 
@@ -43,7 +43,7 @@ def features(
     if json:
         print_json(report.to_dict())
         return
-    typer.echo(
+    print_line(
         f"{report.clips} clips: {report.from_store} from the store, {report.decoded} decoded, "
         f"{len(report.left_out)} left out"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import JsonOption, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from vdeploy.inspection.description import Description
@@ -24,12 +24,12 @@ def inspect(
     if json:
         print_json(found.to_dict())
         return
-    typer.echo(f"{found.kind} {found.path}")
+    print_line(f"{found.kind} {found.path}")
     for name, fact in found.facts.items():
-        typer.echo(f"  {name}: {fact}")
+        print_line(f"  {name}: {fact}")
     shared = _shared_versions(found)
     if shared:
-        typer.echo(f"  made with: {_versions(shared)}")
+        print_line(f"  made with: {_versions(shared)}")
     rows = [
         (part.name, part.format, part.precision or None, f"{part.bytes / 1e6:.2f}", part.sha256[:16] or None)
         for part in found.parts
@@ -37,11 +37,11 @@ def inspect(
     print_table(("part", "format", "found", "MB", "sha256"), rows)
     for part in found.parts:
         own = {name: version for name, version in part.versions.items() if name not in shared}
-        typer.echo(f"{part.name} in {part.format}{f', {_versions(own)}' if own else ''}")
-        typer.echo(f"  takes {', '.join(map(str, part.inputs)) or 'what only its library can tell'}")
-        typer.echo(f"  gives {', '.join(map(str, part.outputs)) or 'what only its library can tell'}")
+        print_line(f"{part.name} in {part.format}{f', {_versions(own)}' if own else ''}")
+        print_line(f"  takes {', '.join(map(str, part.inputs)) or 'what only its library can tell'}")
+        print_line(f"  gives {', '.join(map(str, part.outputs)) or 'what only its library can tell'}")
         for refusal in part.refused:
-            typer.echo(f"  refused by {refusal.where}: {refusal.why}; {refusal.instead}")
+            print_line(f"  refused by {refusal.where}: {refusal.why}; {refusal.instead}")
 
 
 def _shared_versions(found: Description) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.option_groups import expand_groups
-from vdeploy.cli.options import JsonOption, print_json, print_next
+from vdeploy.cli.options import JsonOption, print_json, print_line, print_next
 from vdeploy.cli.recipe_options import RecipeOptions
 
 
@@ -17,7 +17,7 @@ def lr_find(
     *,
     low: Annotated[float, typer.Option(help="The rate to begin with.")] = 1e-6,
     high: Annotated[float, typer.Option(help="The rate to end with.")] = 1.0,
-    steps: Annotated[int, typer.Option(help="Batches from the one to the other.")] = 200,
+    steps: Annotated[int, typer.Option(max=1_000_000, help="Batches from the one to the other.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Write the curve to this .png, .svg or .json file.")] = None,
     options: RecipeOptions,
     json: JsonOption = False,
@@ -39,7 +39,7 @@ def lr_find(
         print_json(curve.to_dict())
         return
     rate = f"{curve.suggested:.1e}"
-    typer.echo(f"suggested learning rate: {rate}, a tenth of the rate with the lowest smoothed loss")
+    print_line(f"suggested learning rate: {rate}, a tenth of the rate with the lowest smoothed loss")
     if out:
-        typer.echo(f"curve: {out}")
+        print_line(f"curve: {out}")
     print_next("train", options.source, "--set", f"optimizer.learning_rate={rate}")

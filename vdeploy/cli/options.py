@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vdeploy.core.text import escape_controls
+
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
     from vdeploy.triton.planning.server_facts import Target
@@ -37,6 +39,7 @@ __all__ = [
     "VerifyKeyOption",
     "parse_target",
     "print_json",
+    "print_line",
     "print_next",
     "print_table",
     "store_root",
@@ -122,7 +125,7 @@ class ScorerOptions:
 
 def print_next(*words: object) -> None:
     """Prints the command that usually follows, quoted for the shell."""
-    typer.echo(f"next: vdeploy {shlex.join(map(str, words))}")
+    print_line(f"next: vdeploy {shlex.join(map(str, words))}")
 
 
 def store_root(store: Path | None) -> Path:
@@ -145,8 +148,18 @@ def parse_target(capabilities: str | None, tensorrt: str | None, onnxruntime: st
 
 
 def print_json(value: Any) -> None:
-    """Prints a result for programs."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Prints a result for programs; what the locale's encoding cannot express is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def print_line(text: str) -> None:
+    """Prints one line of a result for people, with control characters escaped."""
+    typer.echo(escape_controls(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
@@ -154,18 +167,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     from rich.console import Console  # noqa: PLC0415  keeps --help fast
     from rich.table import Table  # noqa: PLC0415  keeps --help fast
 
-    cells = [[("-" if cell is None else str(cell)) for cell in row] for row in rows]
+    cells = [[("-" if cell is None else escape_controls(str(cell))) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(escape_controls(column), justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 200
     if title:
-        console.print(title, soft_wrap=True)
+        console.print(escape_controls(title), soft_wrap=True)
     console.print(table)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.option_groups import expand_groups
-from vdeploy.cli.options import JsonOption, print_json, print_next, print_table
+from vdeploy.cli.options import JsonOption, print_json, print_line, print_next, print_table
 from vdeploy.cli.recipe_options import RecipeOptions
 
 
@@ -40,5 +40,6 @@ def train(
     print_table(
         columns, rows, title=f"{run.info.name}: best epoch {run.info.best_epoch}, violent = {run.info.classes[1]}"
     )
-    typer.echo(f"run: {run.root}\nreport: {run.root / 'report.html'}")
+    print_line(f"run: {run.root}")
+    print_line(f"report: {run.root / 'report.html'}")
     print_next("export", run.root)

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.option_groups import expand_groups
-from vdeploy.cli.options import JsonOption, print_json, print_next, print_table
+from vdeploy.cli.options import JsonOption, print_json, print_line, print_next, print_table
 from vdeploy.cli.recipe_options import RecipeOptions
 
 
 @expand_groups
 def tune(
     *,
-    trials: Annotated[int, typer.Option(min=1, help="Finished trials that the study is to hold in the end.")] = 30,
+    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Finished trials that the study is to hold in the end.")] = 30,
     study: Annotated[
         Path | None,
         typer.Option(help="SQLite file of the study. [default: studies/NAME_OF_DATA.db]", show_default=False),
@@ -43,9 +43,10 @@ def tune(
     rows = [(name, f"{value:.4g}") for name, value in result.parameters.items()]
     print_table(("parameter", "value"), rows, title=f"best of {result.trials} trials")
     figures = result.figures
-    typer.echo(
+    print_line(
         f"validation AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}, accuracy {figures.accuracy:.4f}: the "
-        f"best of {result.trials} looks at one split, expect less elsewhere\n"
-        f"study: {study}\nrecipe: {out}"
+        f"best of {result.trials} on one split, so expect less on other clips"
     )
+    print_line(f"study: {study}")
+    print_line(f"recipe: {out}")
     print_next("train", options.source, "--recipe", out)

@@ -34,6 +34,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vdeploy.core.text import escape_controls
+
 __all__ = [
     "AccessError",
     "BenchmarkError",
@@ -63,7 +65,7 @@ __all__ = [
 
 
 class UserError(Exception):
-    """A mistake or a missing thing outside the program, told in one line.
+    """A mistake or a missing thing outside the program, described in one line.
 
     Args:
         message: What was wrong and where, without a full stop.
@@ -77,7 +79,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         line = f"{self.message}; {self.hint}" if self.hint else self.message
-        return " ".join(line.split())
+        return escape_controls(" ".join(line.split()))
 
 
 class ClipError(UserError):

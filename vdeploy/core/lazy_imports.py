@@ -11,9 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from types import ModuleType
 
-from vdeploy.core.errors import MissingExtraError
+from vdeploy.core.errors import MissingExtraError, UserError
+from vdeploy.core.telemetry import disable_telemetry
 
 __all__ = ["load_keras", "load_tensorflow", "require"]
+
+_PURPOSE = "training and feature extraction"
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -30,6 +33,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     Raises:
         MissingExtraError: The module is not installed.
     """
+    disable_telemetry()
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -40,26 +44,38 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 @functools.cache
 def load_tensorflow() -> ModuleType:
-    """Imports TensorFlow.
+    """Imports TensorFlow, and makes it the backend of Keras.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: TensorFlow is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_stderr():
-        return require("tensorflow", extra="train", purpose="working with VGG19 and the classifier")
+        return require("tensorflow", extra="train", purpose=_PURPOSE)
 
 
 @functools.cache
 def load_keras() -> ModuleType:
-    """Imports Keras on TensorFlow.
+    """Imports Keras on TensorFlow, with float32 and channels last whatever ``keras.json`` says.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: TensorFlow is not installed.
+        UserError: This process imported Keras before, on another backend.
     """
     load_tensorflow()
-    return require("keras", extra="train", purpose="working with VGG19 and the classifier")
+    keras = require("keras", extra="train", purpose=_PURPOSE)
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise UserError(
+            f"Keras was imported on {backend} before, and vdeploy needs it on TensorFlow",
+            "set KERAS_BACKEND=tensorflow, or import vdeploy first",
+        )
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    return keras
 
 
 @contextlib.contextmanager

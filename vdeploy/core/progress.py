@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from vdeploy.core.text import escape_controls
+
 __all__ = ["Step", "console", "say", "track"]
 
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -38,8 +40,8 @@ def console() -> Console:
 
 
 def say(message: str) -> None:
-    """Prints one line of information to stderr, without markup."""
-    console().print(message, markup=False)
+    """Prints one line of information to stderr, without markup and with control characters escaped."""
+    console().print(escape_controls(message), markup=False)
 
 
 class Step(Protocol):
@@ -64,7 +66,7 @@ class _BarStep:
         if note is None:
             self._progress.update(self._task, advance=count)
         else:
-            self._progress.update(self._task, advance=count, note=note)
+            self._progress.update(self._task, advance=count, note=escape_controls(note))
 
 
 class _PlainStep:

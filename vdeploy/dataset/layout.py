@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vdeploy.core.errors import DatasetError
+from vdeploy.core.text import name_problem
 from vdeploy.dataset.labels import is_usual_class, listing, split_of
 from vdeploy.dataset.records import Problem
 from vdeploy.dataset.table import read_table
@@ -164,8 +165,8 @@ def _videos(root: Path, problems: list[Problem]) -> Iterator[PurePosixPath]:
                     Problem(_printable(str(path)), f"has the suffix {_printable(suffix)}, not one of a video")
                 )
                 continue
-            if _printable(str(path)) != str(path):
-                problems.append(Problem(_printable(str(path)), "has a name that is not UTF-8"))
+            if problem := name_problem(str(path)):
+                problems.append(Problem(_printable(str(path)), problem))
             else:
                 yield path
 

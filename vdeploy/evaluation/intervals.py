@@ -78,4 +78,5 @@ def _auc(stats: Any, violent: Floats, other: Floats, axis: int) -> Floats:
     count, others = violent.shape[axis], other.shape[axis]
     ranks: Floats = stats.rankdata(np.concatenate([violent, other], axis=axis), axis=axis)
     wins: Floats = ranks[..., :count].sum(axis=axis) - count * (count + 1) / 2
-    return wins / (count * others)
+    areas: Floats = wins / (count * others)
+    return areas

@@ -150,7 +150,7 @@ class FeatureStore:
             shape = np.load(io.BytesIO(content), mmap_mode=None).shape if intact else ()
             if shape == (len(values["clips"]), *self.key.shape):
                 return {sha256: _Place(shard, row) for row, sha256 in enumerate(values["clips"])}
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError):
             pass
         say(f"feature store: shard {shard} is damaged; its clips are extracted again")
         return {}

@@ -144,7 +144,7 @@ class KeyFile:
                 raise ValueError("a key without a hash or a role")
         except OSError as error:
             raise GatewayError(f"{self.path} cannot be read ({error.strerror})", "check its permissions") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise GatewayError(
                 f"{self.path} is no file of keys ({error})", "make one with: vdeploy gateway keys add NAME"
             ) from error

@@ -32,6 +32,8 @@ GENERATOR = 1
 """Counts the changes after which the same parameters give other clips."""
 
 _CODEC = "mp4v"
+_MOST_CLIPS = 1_000_000
+_HIGHEST_SEED = 2**63 - 1
 _SMALLEST = 64
 _FPS = (5.0, 120.0)
 _ELSEWHERE = "name another folder, or delete this one"
@@ -50,8 +52,12 @@ class _Plan:
     def __post_init__(self) -> None:
         if self.clips < 2:
             raise DatasetError(f"cannot make {self.clips} clips", "ask for at least 2, one for each class")
+        if self.clips > _MOST_CLIPS:
+            raise DatasetError(f"cannot make more than {_MOST_CLIPS} clips", "ask for fewer")
         if self.seed < 0:
             raise DatasetError(f"cannot use the seed {self.seed}", "give one that is not negative")
+        if self.seed > _HIGHEST_SEED:
+            raise DatasetError(f"cannot use a seed above {_HIGHEST_SEED}", "give a lower one")
         if not 0 < self.violent_share < 1:
             raise DatasetError(
                 f"cannot make a share of {self.violent_share:g} of the clips violent", "give one between 0 and 1"
@@ -167,7 +173,7 @@ def _files_in(root: Path) -> set[Path]:
 def _compare(manifest: Path, plan: _Plan) -> None:
     try:
         found = dict(json.loads(manifest.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DatasetError(f"{manifest} cannot be read ({error})", _ELSEWHERE) from error
     for key, value in plan.manifest().items():
         if found.get(key) != value:

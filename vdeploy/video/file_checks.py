@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from vdeploy.core.errors import ClipError
+from vdeploy.core.text import name_problem
 
 __all__ = ["check_file", "is_iso", "unreadable_reason"]
 
@@ -28,10 +29,8 @@ def check_file(path: Path) -> bytes:
     Raises:
         ClipError: The file is missing, empty, not readable, not a regular file, or a playlist.
     """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ClipError(ascii(str(path)), "has a name that is not UTF-8, rename it") from None
+    if problem := name_problem(str(path)):
+        raise ClipError(ascii(str(path)), problem)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):

@@ -64,7 +64,7 @@ class Bundle:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             version = str(values["schema_version"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"{file} cannot be read ({error})", "export the run again") from error
         if _major(version) != _major(SCHEMA_VERSION):
             raise BundleError(

@@ -84,5 +84,5 @@ class GoldenClips:
                     str(held["source"]),
                     float(held["tolerance"]),
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
             raise BundleError(f"{file} cannot be read as golden clips ({error})", "export the run again") from error

@@ -100,7 +100,7 @@ def check_signature(bundle: Bundle, key: Path) -> str:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         signer, signature = str(values["key"]), base64.b64decode(values["signature"], validate=True)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{file} cannot be read as a signature ({error})", "sign the bundle again") from error
     fingerprint = _fingerprint(public)
     if signer != fingerprint:

@@ -21,6 +21,7 @@ import numpy as np
 
 from vdeploy.benchmark.record import Peak
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.lazy_imports import require
 
 __all__ = ["find_peaks", "measure_peaks"]
 
@@ -104,7 +105,7 @@ def _quantized(kernel: Any) -> dict[str, Any]:
 
 
 def _run(operator: str, value: Any, constants: dict[str, Any], threads: int) -> Callable[[], Any]:
-    import onnxruntime  # noqa: PLC0415  checked above
+    onnxruntime: Any = require("onnxruntime", extra="onnx", purpose="measuring peak FLOPs")
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
     types = {"MatMulInteger": TensorProto.INT32, "QLinearConv": TensorProto.UINT8}

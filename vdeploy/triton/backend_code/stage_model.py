@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,7 @@ class _Runner(Protocol):
 
 class _OnnxRunner:
     def __init__(self, path: Path, threads: int) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime  # noqa: PLC0415  another model needs another runtime
 
         options = onnxruntime.SessionOptions()
@@ -77,6 +79,7 @@ class _OpenVinoRunner:
     """
 
     def __init__(self, path: Path, threads: int) -> None:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino  # noqa: PLC0415  another model needs another runtime
 
         settings = {

@@ -1,0 +1,37 @@
+"""Text that comes from outside, made safe to print."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+__all__ = ["escape_controls", "name_problem"]
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, line separators and marks that reverse the direction of writing."""
+
+
+def escape_controls(text: str) -> str:
+    r"""Replaces control characters by their escapes, so that a name cannot steer a terminal or forge a line.
+
+    Example:
+        >>> escape_controls("a\x1b[2Jb\n")
+        'a\\x1b[2Jb\\n'
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def name_problem(path: str) -> str | None:
+    """Why a file's name cannot be used, or ``None``.
+
+    Python holds the bytes of a name that the locale's encoding does not define as lone surrogates, which no document
+    can store.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        if encoding.casefold() == "utf-8":
+            return "has a name that is not UTF-8, rename it"
+        return f"has a name beyond the locale's encoding, {encoding}: set LC_ALL=C.UTF-8, or rename it"
+    return None
