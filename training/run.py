@@ -117,7 +117,7 @@ class Run:
                 )
             info = RunInfo(**{**values, "classes": tuple(values["classes"])})
             recipe = load_recipe(str(root / RECIPE))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, RecipeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecipeError) as error:
             raise RunError(f"{root} is damaged ({error})", "train again") from error
         classifier = root / CLASSIFIER
         if not classifier.is_file():

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from vdeploy.core.landlock import landlock_abi
-from vdeploy.core.seccomp import has_seccomp
 from vdeploy.core.errors import MissingExtraError, UserError
+from vdeploy.core.landlock import landlock_abi
 from vdeploy.core.lazy_imports import require
+from vdeploy.core.seccomp import has_seccomp
 from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.models.weights import FILES, keras_cache
 from vdeploy.triton.server.install import local_install

@@ -15,7 +15,9 @@ from vdeploy.cli.recipe_options import RecipeOptions
 @expand_groups
 def tune(
     *,
-    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Finished trials that the study is to hold in the end.")] = 30,
+    trials: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Finished trials that the study is to hold in the end.")
+    ] = 30,
     study: Annotated[
         Path | None,
         typer.Option(help="SQLite file of the study. [default: studies/NAME_OF_DATA.db]", show_default=False),
