@@ -140,6 +140,30 @@ def test_parts_of_a_form_and_their_headers_are_bounded(gateway: Running, body: b
     assert not gateway.files()
 
 
+def test_bodies_of_routes_that_take_json_are_bounded(gateway: Running):
+    before = memory_mib(gateway)
+    head = b"POST /streams/live HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    for _ in range(4):
+        with connected(gateway) as connection:
+            connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            assert flood(connection, b"10000\r\n" + b" " * 65_536 + b"\r\n") < 64 << 20
+    assert memory_mib(gateway) < before + 24
+    with gateway.client() as client:
+        answer = client.post("/streams/live", content=b" " * 70_000, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "upload_too_large")
+        nested = client.post("/streams/live", content=b"[" * 60_000, headers={"Content-Type": "application/json"})
+        assert nested.status_code in {400, 422}
+    assert not gateway.records("unexpected_error")
+
+
+@pytest.mark.slow
+def test_a_small_body_must_arrive_in_time(gateway: Running):
+    head = b"POST /streams/live HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with connected(gateway) as connection:
+        connection.sendall(head + b"Content-Length: 100\r\n\r\n{")
+        assert received(connection).startswith(b"HTTP/1.1 408 ")
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [

@@ -43,7 +43,7 @@ def test_what_cannot_be_done_with_keys_is_told(tmp_path: Path):
     with pytest.raises(GatewayError, match="no key named window"):
         keys.revoke("window")
     keys.path.write_text('{"keys": [{"name": "a", "sha256": "", "role": "client", "created": ""}]}')
-    with pytest.raises(GatewayError, match="is no file of keys"):
+    with pytest.raises(GatewayError, match="is not a file of keys"):
         KeyFile(keys.path).read()
     with pytest.raises(GatewayError, match="cannot be written"):
         KeyFile(keys.path / "below").add("door")

@@ -11,17 +11,17 @@ import typer
 from vdeploy.cli.options import FormatOption, JsonOption, ScorerBundleOption, ScorerUrlOption, print_json, print_table
 
 app = typer.Typer(help="Serve videos over HTTP, with a page for people.", invoke_without_command=True)
-keys_app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+keys_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
-FileOption = Annotated[Path, typer.Option("--file", help="File of the keys; it holds hashes only.")]
+FileOption = Annotated[Path, typer.Option("--file", help="File of the keys; it holds their hashes.")]
 
 _DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 _DEFAULT_KEYS = Path("gateway-keys.json")
 
 
 class RoleName(str, enum.Enum):
-    """What a key allows."""
+    """Role of a key."""
 
     CLIENT = "client"
     ADMIN = "admin"
@@ -34,8 +34,8 @@ def gateway(
     url: ScorerUrlOption = None,
     format_name: FormatOption = None,
     canary_bundle: Annotated[Path | None, typer.Option(help="Bundle that gets a share of the requests.")] = None,
-    canary_url: Annotated[str | None, typer.Option(help="Or HOST:PORT of a Triton server that does.")] = None,
-    canary: Annotated[float, typer.Option(min=0, max=100, help="That share at first, in percent.")] = 0.0,
+    canary_url: Annotated[str | None, typer.Option(help="Or HOST:PORT of such a Triton server.")] = None,
+    canary: Annotated[float, typer.Option(min=0, max=100, help="Initial share in percent.")] = 0.0,
     camera: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=URL", help="A camera that clients may have watched. May be repeated."),
@@ -53,32 +53,36 @@ def gateway(
     api_keys: Annotated[Path | None, typer.Option(help="File of API keys, of which every request needs one.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
-    max_upload_mb: Annotated[int, typer.Option(min=1, help="Size of an upload, in MiB.")] = 200,
-    max_duration: Annotated[float, typer.Option(min=1, help="Length of a video, in seconds.")] = 600.0,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Size of an upload in MiB.")] = 200,
+    max_duration: Annotated[float, typer.Option(min=1, help="Length of a video in seconds.")] = 600.0,
     max_pixels: Annotated[int, typer.Option(min=1, help="Width times height of a video.")] = 3840 * 2160,
     max_frames: Annotated[int, typer.Option(min=1, help="Frames of a video.")] = 60_000,
-    max_requests: Annotated[int, typer.Option(min=1, help="Requests in work at a time.")] = 32,
+    max_requests: Annotated[int, typer.Option(min=1, help="Concurrent requests.")] = 32,
     max_per_key: Annotated[int, typer.Option(min=1, help="Of these, requests with one API key.")] = 16,
     max_queue: Annotated[int, typer.Option(min=1, help="Clips that may wait for the model.")] = 64,
-    max_streams: Annotated[int, typer.Option(min=1, help="Videos watched in the background at a time.")] = 8,
-    max_streams_per_key: Annotated[int, typer.Option(min=1, help="Of these, videos of one API key.")] = 4,
-    max_readers: Annotated[int, typer.Option(min=1, help="Requests that read events at a time.")] = 128,
-    max_readers_per_key: Annotated[int, typer.Option(min=1, help="Of these, requests with one API key.")] = 32,
+    max_streams: Annotated[
+        int, typer.Option(min=1, help="Concurrent streams: videos and cameras in the background.")
+    ] = 8,
+    max_streams_per_key: Annotated[int, typer.Option(min=1, help="Of these, streams of one API key.")] = 4,
+    max_readers: Annotated[int, typer.Option(min=1, help="Concurrent readers of events.")] = 128,
+    max_readers_per_key: Annotated[int, typer.Option(min=1, help="Of these, readers with one API key.")] = 32,
     stream_idle: Annotated[
         float, typer.Option(min=1, help="Seconds without a reader after which a camera is no longer watched.")
     ] = 600.0,
     decoders: Annotated[int, typer.Option(min=1, help="Processes that decode the videos of requests.")] = 2,
     stream_decoders: Annotated[int, typer.Option(min=1, help="Processes that decode videos in the background.")] = 2,
-    decode_memory_mb: Annotated[int, typer.Option(min=64, help="Address space to decode one video in, in MiB.")] = 2048,
-    decode_cpu: Annotated[int, typer.Option(min=1, help="Processor seconds to decode one video in.")] = 60,
-    decode_timeout: Annotated[float, typer.Option(min=1, help="Seconds to decode one video in.")] = 120.0,
+    decode_memory_mb: Annotated[int, typer.Option(min=64, help="Address space for decoding one video, in MiB.")] = 2048,
+    decode_cpu: Annotated[int, typer.Option(min=1, help="Processor seconds for decoding one video.")] = 60,
+    decode_timeout: Annotated[float, typer.Option(min=1, help="Elapsed seconds for decoding one video.")] = 120.0,
     spool: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for uploads while they are judged. [default: ~/.cache/vdeploy/gateway]", show_default=False
+            help="Folder for uploads while they are scored. [default: ~/.cache/vdeploy/gateway]", show_default=False
         ),
     ] = None,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that requests may go on after SIGTERM.")] = 20.0,
+    drain: Annotated[
+        float, typer.Option(min=0, help="Seconds that requests in progress may take after SIGTERM.")
+    ] = 20.0,
 ) -> None:
     """Serve videos over HTTP, with a page for people, from a bundle (--bundle) or a Triton server (--url)."""
     if context.invoked_subcommand is not None:
@@ -123,9 +127,9 @@ def gateway(
         ),
     )
     if canary_bundle is not None and canary_url is not None:
-        raise GatewayError("there can be one canary only", "give --canary-bundle or --canary-url")
+        raise GatewayError("there can be only one canary", "give --canary-bundle or --canary-url")
     if canary and canary_bundle is None and canary_url is None:
-        raise GatewayError("--canary has no canary to give requests to", "add --canary-bundle or --canary-url")
+        raise GatewayError("--canary is given without a canary", "add --canary-bundle or --canary-url")
     check_exposure(host, has_keys=api_keys is not None, insecure=insecure)
     if api_keys is not None and not api_keys.is_file():
         raise GatewayError(f"there is no file {api_keys}", f"vdeploy gateway keys add NAME --file {api_keys}")
@@ -171,11 +175,11 @@ def canary_share(
 
 @keys_app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the key is for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the client.")],
     file: FileOption = _DEFAULT_KEYS,
-    role: Annotated[RoleName, typer.Option(help="What it allows; admin may change what is served.")] = RoleName.CLIENT,
+    role: Annotated[RoleName, typer.Option(help="Role; admin may change the share of the canary.")] = RoleName.CLIENT,
 ) -> None:
-    """Make a key and print it, once; a running gateway knows it at once."""
+    """Create a key and print it once; a running gateway accepts it at once."""
     from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
 
     typer.echo(KeyFile(file).add(name, role.value))
@@ -183,16 +187,16 @@ def add(
 
 @keys_app.command("list")
 def list_keys(file: FileOption = _DEFAULT_KEYS) -> None:
-    """Print whom keys were given to."""
+    """Print the names of all keys."""
     from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
 
     keys = KeyFile(file).read()
-    print_table(("name", "role", "made"), [(key.name, key.role, key.created) for key in keys])
+    print_table(("name", "role", "created"), [(key.name, key.role, key.created) for key in keys])
 
 
 @keys_app.command("revoke")
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the key was given to.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the client.")],
     file: FileOption = _DEFAULT_KEYS,
 ) -> None:
     """Delete a key; a running gateway refuses it at once."""

@@ -1,4 +1,4 @@
-"""Who may come in, and how many at a time."""
+"""Authentication by API key, and limits on concurrent requests."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ANYONE = ""
 
 
 class Access:
-    """The doorkeeper; used by one event loop.
+    """Identifies callers and counts their requests. Used by one event loop.
 
     Args:
-        keys: Keys of which one is asked for; ``None`` lets everyone in.
-        limit: Requests in work at a time.
+        keys: API keys, of which every request needs one; ``None`` admits everyone.
+        limit: Concurrent requests.
         limit_per_key: Of these, requests with one key.
     """
 
@@ -41,11 +41,11 @@ class Access:
 
     @property
     def inside(self) -> int:
-        """Requests in work."""
+        """Requests in progress."""
         return self._inside.total()
 
     def identify(self, request: Request) -> Key | None:
-        """Whose request this is; ``None`` where no key is asked for.
+        """The key of a request; ``None`` where no key is needed.
 
         Raises:
             Problem: The key is missing or unknown.
@@ -67,7 +67,7 @@ class Access:
         return key
 
     def identify_admin(self, request: Request) -> Key:
-        """Whose request this is, who must be an administrator.
+        """The key of a request, which must be an administrator's.
 
         Raises:
             Problem: The key is missing, unknown or an ordinary one, or this gateway has no keys at all.
@@ -81,16 +81,16 @@ class Access:
 
     @contextlib.contextmanager
     def slot(self, key: Key | None) -> Iterator[None]:
-        """Counts a request as long as the block runs.
+        """Count a request for the duration of the block.
 
         Raises:
-            Problem: Too many are in work already, of this key or of all.
+            Problem: There are too many already, of this key or in total.
         """
         name = key.name if key else _ANYONE
         if key and self._inside[name] >= self._limit_per_key:
-            raise too_many_requests(f"{self._limit_per_key} requests with this key are in work already")
+            raise too_many_requests(f"{self._limit_per_key} requests with this key are in progress already")
         if self._inside.total() >= self._limit:
-            problem = busy(f"{self._limit} requests are in work already")
+            problem = busy(f"{self._limit} requests are in progress already")
             problem.headers["Connection"] = "close"
             raise problem
         self._inside[name] += 1

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from vdeploy import __version__
-from vdeploy.gateway.middleware import Envelope, problem_response
+from vdeploy.gateway.middleware import Envelope, SmallBodies, problem_response
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.routes import canary, operations, page, predict, streams
 from vdeploy.gateway.sites import SiteGuard
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
-_DESCRIPTION = """Judges whether videos show violence.
+_CODES = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "upload_too_large"}
+_UPLOADS = ("/predict", "/predict/frames", "/streams")
+_DESCRIPTION = """Scores videos for violence.
 
-A probability directs a person's attention; it never decides about a person by itself."""
+A score directs a person's attention; it is no decision about a person."""
 
 
 def create_app(
@@ -36,7 +38,7 @@ def create_app(
     """Create the application around a service.
 
     Args:
-        service: What the routes work with.
+        service: The parts of the gateway.
         names: Names under which the gateway may be reached, also behind a proxy.
         listens_on: The address or name that it listens on.
         any_host: Whether it may be reached under other names too.
@@ -50,6 +52,7 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.service = service
+    app.add_middleware(SmallBodies, uploads=_UPLOADS)
     app.add_middleware(SiteGuard, names=names, listens_on=listens_on, any_host=any_host)
     app.add_middleware(Envelope, metrics=service.metrics)
     app.add_exception_handler(Problem, _answer)
@@ -80,8 +83,8 @@ def _problem(error: Exception) -> Problem:
         return error
     if isinstance(error, RequestValidationError):
         places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
-        return Problem(422, "invalid_request", f"the request is not as it should be: {places}", "see GET /openapi.json")
+        return Problem(422, "invalid_request", f"the request is invalid: {places}", "see GET /openapi.json")
     if isinstance(error, HTTPException):
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        code = _CODES.get(error.status_code, "refused")
         return Problem(error.status_code, code, str(error.detail), "see GET /openapi.json", headers=error.headers)
     raise error

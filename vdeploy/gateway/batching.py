@@ -1,4 +1,4 @@
-"""One thread that owns the scorer, and scores what waits together."""
+"""A thread that owns the scorer and scores waiting clips in batches."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["Batcher", "Scored"]
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """What became of one clip.
+    """The result for one clip.
 
     Attributes:
         probability: Of violence.
-        batch: Clips that were scored together.
+        batch: Clips in its batch.
         waited_ms: Time in the queue.
         took_ms: Time that the batch took.
     """
@@ -48,13 +48,13 @@ class _Waiting:
 
 
 class Batcher:
-    """Scores clips of many requests in as few calls as they allow.
+    """Scores the clips of many requests in few calls.
 
-    No request waits for company: whatever has come in while a batch was being scored is the next batch.
+    No clip waits for others to arrive: all that were queued while a batch was scored make the next batch.
 
     Args:
-        scorer: Used by one thread only.
-        batch: Clips in a call at most.
+        scorer: Called from one thread only.
+        batch: Largest number of clips in a call.
         capacity: Clips and calls that may wait.
         on_batch: Called with the number of clips of each batch and the seconds that it took.
     """
@@ -81,13 +81,13 @@ class Batcher:
         return self._queue.qsize()
 
     def submit(self, clip: npt.NDArray[np.uint8]) -> concurrent.futures.Future[Scored]:
-        """Queues a clip.
+        """Queue a clip.
 
         Args:
             clip: ``uint8[T, S, S, 3]`` as the scorer's spec says.
 
         Returns:
-            What to wait for; it raises what the scorer raises.
+            A future of the result; it raises what the scorer raises.
 
         Raises:
             Problem: The queue is full.
@@ -95,11 +95,11 @@ class Batcher:
         return self._put(clip, None)
 
     def call(self, function: Callable[[], Any], *, patience_s: float = 0.0) -> concurrent.futures.Future[Any]:
-        """Queues a piece of work of another kind for the thread that owns the scorer.
+        """Queue a function for the thread that owns the scorer.
 
         Args:
-            function: What to call.
-            patience_s: How long to wait for a place in the queue.
+            function: Called without arguments.
+            patience_s: Seconds to wait for a place in the queue.
 
         Raises:
             Problem: The queue is full.
@@ -107,7 +107,7 @@ class Batcher:
         return self._put(None, function, patience_s)
 
     def close(self) -> None:
-        """Finishes what waits, and ends the thread."""
+        """Finish what is queued, and end the thread."""
         if not self._closed:
             self._closed = True
             self._queue.put(None)
@@ -134,7 +134,7 @@ class Batcher:
                 self._run(waiting)
 
     def _next_batch(self) -> list[_Waiting] | None:
-        """Waits for a clip or a call, and takes what else is there; ``None`` at the end."""
+        """Wait for a clip or a call, and take what else is queued; ``None`` at the end."""
         if self._ending or (first := self._queue.get()) is None:
             return None
         batch = [first]

@@ -56,7 +56,7 @@ def shift_canary(gateway: str, percent: float, key: str) -> dict[str, Any]:
 
 def _explanation(error: urllib.error.HTTPError) -> tuple[str, str]:
     try:
-        told = json.load(error)["error"]
-        return str(told["message"]), str(told["hint"])
+        problem = json.load(error)["error"]
+        return str(problem["message"]), str(problem["hint"])
     except (ValueError, KeyError, TypeError):
         return f"status {error.code}", "look at its log"

@@ -24,7 +24,7 @@ class BoundedConnection(HttpToolsProtocol):
     """One connection of a client.
 
     Whatever arrives without being body (request line, headers, chunk extensions, trailers) is bounded, and so is the
-    time until the headers are complete. A connection over a limit is told so in one answer and closed.
+    time until the headers are complete. A connection over a limit gets one answer and is closed.
     """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:

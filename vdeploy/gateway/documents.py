@@ -1,4 +1,4 @@
-"""The JSON documents that the gateway takes and gives, as OpenAPI shows them."""
+"""JSON documents of requests and answers, as OpenAPI shows them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Document(BaseModel):
 
 
 class ErrorDetail(_Document):
-    """Why a request was not answered with what it asked for."""
+    """Why a request was refused."""
 
     code: str = Field(description="a name for programs", examples=["unreadable_video"])
     message: str = Field(description="what was wrong", examples=["the video holds no video stream"])
@@ -45,25 +45,25 @@ class ErrorDocument(_Document):
 
 
 class ModelDocument(_Document):
-    """What judged."""
+    """The model that gave an answer."""
 
     version: str = Field(
         description="first 12 digits of the SHA-256 of the bundle's manifest", examples=["3f2a9c0e71bd"]
     )
-    run: str = Field(description="the training run that it comes from", examples=["mine"])
+    run: str = Field(description="its training run", examples=["mine"])
     classes: tuple[str, str] = Field(examples=[["non-violent", "violent"]])
 
 
 class CanaryDocument(_Document):
-    """Which share of the requests another version gets."""
+    """The share of the requests that a new version gets."""
 
-    percent: float = Field(ge=0, le=100, description="requests of a hundred; the same request id gets the same version")
+    percent: float = Field(ge=0, le=100, description="share in percent; the same request id gets the same version")
     model: ModelDocument
     serving: ModelDocument = Field(description="the version that gets the other requests")
 
 
 class ShareDocument(_Document):
-    """A share of the requests."""
+    """A share of the requests, in percent."""
 
     percent: float = Field(ge=0, le=100, examples=[5])
 
@@ -76,13 +76,13 @@ class ClipShape(_Document):
 
 
 class About(_Document):
-    """What this gateway serves and accepts."""
+    """The model and the limits of this gateway."""
 
     model: ModelDocument
     threshold: float = Field(description="probability from which a clip counts as violent", examples=[0.5])
     clip: ClipShape
     api_key_required: bool
-    timelines: bool = Field(description="whether timelines and streams can be asked for")
+    timelines: bool = Field(description="whether timelines and streams are available")
     max_upload_bytes: int
     max_duration_s: float
     max_pixels: int
@@ -90,7 +90,7 @@ class About(_Document):
 
 
 class Timings(_Document):
-    """Where the time went, in milliseconds."""
+    """Duration of each step in milliseconds."""
 
     receive_ms: float = Field(description="until the body had arrived")
     decode_ms: float = Field(0.0, description="waiting for a decoder included; 0 for frames and timelines")
@@ -100,7 +100,7 @@ class Timings(_Document):
 
 
 class WindowDocument(_Document):
-    """A stretch of video with its score."""
+    """A window of a video with its score."""
 
     start_s: float
     end_s: float
@@ -108,7 +108,7 @@ class WindowDocument(_Document):
 
 
 class EventDocument(_Document):
-    """A stretch of video that counts as violent."""
+    """A part of a video that counts as violent."""
 
     start_s: float
     end_s: float
@@ -118,7 +118,7 @@ class EventDocument(_Document):
 
 
 class RuleDocument(_Document):
-    """What makes windows an event."""
+    """The rule that turns windows into events."""
 
     enter: float
     leave: float
@@ -143,7 +143,7 @@ class TimelineDocument(_Document):
 
 
 class Prediction(_Document):
-    """The verdict on a video."""
+    """The score of a video."""
 
     violent_probability: float = Field(
         ge=0, le=1, description="of the clip; with a timeline, of its most violent window", examples=[0.9312]
@@ -153,7 +153,7 @@ class Prediction(_Document):
     model: ModelDocument
     timeline: TimelineDocument | None = None
     timings: Timings
-    warnings: list[str] = Field(description="what is odd about the video")
+    warnings: list[str] = Field(description="what is unusual about the video")
     request_id: str
 
 
@@ -174,6 +174,6 @@ class StreamDocument(_Document):
 
 
 class Health(_Document):
-    """Whether the gateway is well."""
+    """State of the gateway."""
 
     status: str = Field(examples=["ok"])

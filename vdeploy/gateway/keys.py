@@ -1,6 +1,6 @@
-"""API keys: random, told once, and kept as hashes.
+"""API keys: random, shown once, and stored as hashes.
 
-A key is 256 random bits, so one round of SHA-256 hides it; slow hashes are for what people can remember.
+A key has 256 random bits, so one round of SHA-256 protects it; slow hashes are for passwords that people remember.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _SCHEMA_VERSION = "1.0"
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """Who may use the gateway.
+    """A client of the gateway.
 
     Attributes:
-        name: Whom it was given to.
+        name: Name of the client.
         sha256: Hash of the key.
         role: What it allows.
         created: UTC time, ISO 8601.
@@ -48,7 +48,7 @@ class Key:
 
 
 class KeyFile:
-    """A file of keys; changes are noticed while a gateway runs.
+    """A file of API keys. A running gateway notices changes.
 
     Args:
         path: The file; it need not exist yet.
@@ -61,7 +61,7 @@ class KeyFile:
         self._keys: tuple[Key, ...] = ()
 
     def read(self) -> tuple[Key, ...]:
-        """All keys, in the order in which they were made.
+        """All keys, in the order of their creation.
 
         Raises:
             GatewayError: The file cannot be read or holds something else.
@@ -77,7 +77,7 @@ class KeyFile:
             return self._keys
 
     def find(self, key: str) -> Key | None:
-        """Whose key this is; every hash is compared, in constant time."""
+        """Find the entry of a key; every hash is compared, in constant time."""
         digest = _digest(key)
         found = None
         for candidate in self.read():
@@ -86,14 +86,14 @@ class KeyFile:
         return found
 
     def add(self, name: str, role: Role = "client") -> str:
-        """Makes a key.
+        """Create a key.
 
         Args:
-            name: Whom it is for.
+            name: Name of the client.
             role: What it allows.
 
         Returns:
-            The key; it can never be read again.
+            The key, which is not stored.
 
         Raises:
             GatewayError: The name is taken or not printable, or the file cannot be written.
@@ -109,7 +109,7 @@ class KeyFile:
         return secret
 
     def revoke(self, name: str) -> None:
-        """Deletes a key.
+        """Delete a key.
 
         Raises:
             GatewayError: There is none of that name, or the file cannot be written.
@@ -146,7 +146,7 @@ class KeyFile:
             raise GatewayError(f"{self.path} cannot be read ({error.strerror})", "check its permissions") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise GatewayError(
-                f"{self.path} is no file of keys ({error})", "make one with: vdeploy gateway keys add NAME"
+                f"{self.path} is not a file of keys ({error})", "create one with: vdeploy gateway keys add NAME"
             ) from error
         return keys
 

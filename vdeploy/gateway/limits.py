@@ -1,4 +1,4 @@
-"""What one request, and all of them together, may cost."""
+"""Limits on requests, streams and decoding."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MIN_WINDOW_S = 0.2
 MIN_STRIDE_S = 0.04
 """Shortest distance from window to window, in seconds."""
 
-_FOR_EVER_S = 10**9
+_UNLIMITED_S = 10**9
 _MEBIBYTE = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class DecodingLimits:
-    """What the process that decodes one file may use.
+    """Limits on decoding one file.
 
     Attributes:
         duration_s: Length of a video.
         pixels: Width times height of a frame.
         frames: Frames of a video.
-        cpu_s: Processor time; the kernel kills at it.
-        wall_s: Time on the clock; the gateway kills at it.
+        cpu_s: Processor time; the kernel kills the process after it.
+        wall_s: Elapsed time; the gateway kills the process after it.
         memory_bytes: Address space.
         open_files: File descriptors.
     """
@@ -40,8 +40,8 @@ class DecodingLimits:
     open_files: int = 32
 
     def for_camera(self) -> DecodingLimits:
-        """The same without an end: what a camera sends has no length."""
-        return dataclasses.replace(self, cpu_s=_FOR_EVER_S, wall_s=float(_FOR_EVER_S))
+        """The same limits without those on time, as a camera has no end."""
+        return dataclasses.replace(self, cpu_s=_UNLIMITED_S, wall_s=float(_UNLIMITED_S))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""
@@ -53,21 +53,21 @@ class Limits:
     """What the gateway accepts.
 
     Attributes:
-        upload_bytes: Size of an upload; counted while it arrives.
+        upload_bytes: Size of an upload, counted while it arrives.
         upload_s: Time that an upload may take.
-        requests: Requests that may be in work at a time; further ones are told to come back.
+        requests: Concurrent requests; further ones are refused with 503.
         requests_per_key: Of these, requests with the same API key.
         queue: Clips that may wait for the scorer.
-        batch: Clips that are scored together at most.
+        batch: Largest number of clips in a batch.
         decoders: Processes that decode the videos of requests.
         stream_decoders: Further processes that decode the videos of streams.
-        streams: Streams that may run at a time; one that was deleted counts until its thread has ended.
+        streams: Concurrent streams; a deleted one counts until its thread has ended.
         streams_per_key: Of these, streams of the same API key.
         stream_idle_s: Seconds without a reader after which the stream of a camera is cancelled.
-        readers: Requests that may read events at a time.
-        readers_per_key: Of these, requests with the same API key.
-        drain_s: How long requests in work may go on after SIGTERM.
-        decoding: What the decoding of one file may cost.
+        readers: Concurrent readers of events.
+        readers_per_key: Of these, readers with the same API key.
+        drain_s: Seconds that requests in progress may take after SIGTERM.
+        decoding: Limits on decoding one file.
     """
 
     upload_bytes: int = 200 * _MEBIBYTE

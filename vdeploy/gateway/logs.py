@@ -1,4 +1,4 @@
-"""Log lines as JSON objects that say nothing about people: no addresses, no file names, no content."""
+"""Log lines as JSON objects without personal data: no addresses, no file names, no content."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LOGGER = logging.getLogger("vdeploy.gateway")
 
 
 def log_event(event: str, *, level: int = logging.INFO, error: BaseException | None = None, **fields: object) -> None:
-    """Writes one line.
+    """Write one line.
 
     Args:
-        event: What happened, in snake case.
+        event: Name of the event, in snake case.
         level: A level of `logging`.
-        error: Whose traceback goes with it.
+        error: Its traceback is added.
         fields: JSON-ready values.
     """
     LOGGER.log(level, event, extra={"fields": fields}, exc_info=error)
@@ -40,7 +40,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def log_config() -> None:
-    """Sends the gateway's and uvicorn's log lines to stderr, as JSON."""
+    """Send the log lines of the gateway and of uvicorn to stderr, as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     for name in (LOGGER.name, "uvicorn"):

@@ -1,4 +1,4 @@
-"""What the gateway counts, in Prometheus' text format."""
+"""Metrics of the gateway, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 
 class Metrics:
-    """Counters of one gateway; their names are part of its interface.
+    """Metrics of one gateway; their names are part of its interface.
 
     Attributes:
         requests: By route, method and status.
         seconds: From the first byte in to the last one out, by route.
         decoding_seconds: Decoding of a file, waiting for a process included.
-        batch_clips: Clips that were scored together.
+        batch_clips: Clips in a batch.
         scoring_seconds: Of a batch.
-        verdicts: Clips judged, by model version.
-        losses: Decoding processes that had to be replaced.
+        verdicts: Videos scored, by model version.
+        losses: Decoder processes that were replaced.
         failures: Unexpected errors.
     """
 
@@ -44,12 +44,12 @@ class Metrics:
         self.scoring_seconds = Histogram(
             "vdeploy_gateway_scoring_seconds", "Scoring of a batch.", buckets=_SECONDS, registry=registry
         )
-        self.verdicts = Counter("vdeploy_gateway_verdicts", "Clips judged.", ["version"], registry=registry)
+        self.verdicts = Counter("vdeploy_gateway_verdicts", "Videos scored.", ["version"], registry=registry)
         self.losses = Counter("vdeploy_gateway_decoder_losses", "Decoding processes replaced.", registry=registry)
         self.failures = Counter("vdeploy_gateway_failures", "Unexpected errors.", registry=registry)
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Adds a value that is read whenever the metrics are.
+        """Add a value that is read whenever the metrics are.
 
         Args:
             name: Without the prefix.
@@ -59,10 +59,10 @@ class Metrics:
         Gauge(f"vdeploy_gateway_{name}", text, registry=self._registry).set_function(value)
 
     def on_batch(self, clips: int, seconds: float) -> None:
-        """Notes one batch."""
+        """Record one batch."""
         self.batch_clips.observe(clips)
         self.scoring_seconds.observe(seconds)
 
     def text(self) -> bytes:
-        """All of them, as `/metrics` gives them."""
+        """All metrics in text format."""
         return generate_latest(self._registry)

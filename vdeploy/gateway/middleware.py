@@ -1,7 +1,8 @@
-"""What every request gets: an id, a log line, security headers, and an answer even when something breaks."""
+"""Middleware for every request: an id, a log line, security headers, limits on bodies, and an answer to every error."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -9,17 +10,20 @@ import time
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import Problem, unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from vdeploy.gateway.metrics import Metrics
 
-__all__ = ["REQUEST_ID", "Envelope"]
+__all__ = ["REQUEST_ID", "Envelope", "SmallBodies", "problem_response"]
 
 REQUEST_ID = "X-Request-ID"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -29,6 +33,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_BODY_BYTES = 65_536
+_BODY_SECONDS = 10.0
+_CLOSE = {"Connection": "close"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -45,7 +52,7 @@ class Envelope:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request; see the ASGI specification."""
+        """Handle one request; see the ASGI specification."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -72,7 +79,7 @@ class Envelope:
             self._metrics.failures.inc()
             log_event("unexpected_error", level=logging.ERROR, error=error, request_id=request_id)
             if not status:
-                problem = unavailable("internal_error", "something unexpected went wrong")
+                problem = unavailable("internal_error", "an unexpected error occurred")
                 await problem_response(problem, request_id)(scope, receive, send_with_headers)
         finally:
             self._note(scope, status, time.perf_counter() - started)
@@ -94,6 +101,43 @@ class Envelope:
         )
 
 
+class SmallBodies:
+    """ASGI middleware that bounds the bodies that FastAPI reads into memory, in size and in time.
+
+    Args:
+        app: The application.
+        uploads: Paths of the routes that read their bodies themselves.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Collection[str]) -> None:
+        self._app = app
+        self._uploads = frozenset(uploads)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; see the ASGI specification."""
+        if scope["type"] != "http" or scope["path"] in self._uploads:
+            await self._app(scope, receive, send)
+            return
+        size, is_complete = 0, False
+        deadline = time.monotonic() + _BODY_SECONDS
+
+        async def receive_bounded() -> Message:
+            nonlocal size, is_complete
+            if is_complete:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except asyncio.TimeoutError:
+                raise HTTPException(408, f"the body did not arrive within {_BODY_SECONDS:g} s", _CLOSE) from None
+            is_complete = not message.get("more_body", False)
+            size += len(message.get("body", b""))
+            if size > _BODY_BYTES:
+                raise HTTPException(413, f"the body is larger than {_BODY_BYTES} bytes", _CLOSE)
+            return message
+
+        await self._app(scope, receive_bounded, send)
+
+
 def problem_response(problem: Problem, request_id: str) -> JSONResponse:
-    """The answer that tells a problem."""
+    """The answer for a problem."""
     return JSONResponse(problem.to_dict(request_id), problem.status, problem.headers)

@@ -1,4 +1,4 @@
-"""The model that the gateway serves, whichever way it is run, and the change to another one."""
+"""One version of the model that the gateway serves, in this process or on a server."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class ServedModel:
 
     Args:
         scorer: The model.
-        version: What answers call it.
+        version: Its name in answers.
         run: The training run that it comes from.
-        batcher: The thread.
-        close: What to do at the end.
+        batcher: The thread that runs it.
+        close: Called at the end.
 
     Attributes:
         scorer: The model.
-        version: What answers call it.
+        version: Its name in answers.
         run: The training run that it comes from.
-        batcher: The thread.
-        users: Requests that work with it.
-        failed: Whether it did not answer when it was asked last.
+        batcher: The thread that runs it.
+        users: Requests that use it.
+        failed: Whether its last call failed.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ServedModel:
         self._succeeded = float("-inf")
 
     async def score(self, clip: npt.NDArray[np.uint8]) -> Scored:
-        """Scores a clip together with those of other requests.
+        """Score a clip in a batch with those of other requests.
 
         Args:
             clip: ``uint8[T, S, S, 3]``.
@@ -76,7 +76,7 @@ class ServedModel:
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:
-        """Turns what the model raises in the block into an answer.
+        """Turn an error of the model in the block into an answer.
 
         Raises:
             Problem: The model does not answer.
@@ -91,7 +91,7 @@ class ServedModel:
         self._succeeded = time.monotonic()
 
     async def check(self) -> None:
-        """Makes sure that the model answers; asks it only if it has not answered anything lately.
+        """Return if the model answers; it is called only if it has not answered for 30 s.
 
         Raises:
             Problem: It does not answer.
@@ -106,7 +106,7 @@ class ServedModel:
             raise unavailable("model_unavailable", "the model does not answer in time") from None
 
     def close(self) -> None:
-        """Finishes what waits, and lets go of the model."""
+        """Finish what is queued, and close the model."""
         self.batcher.close()
         self._close()
 
@@ -119,12 +119,12 @@ def open_model(
     limits: Limits,
     on_batch: Callable[[int, float], None],
 ) -> ServedModel:
-    """Opens a model in this process, or on a server.
+    """Open a model in this process, or on a server.
 
     Args:
         bundle: Folder of a bundle to run in this process.
         url: ``HOST:PORT`` of a Triton server's gRPC service.
-        format_name: Which of the bundle's formats to run.
+        format_name: Format of the bundle to run.
         limits: Of batches and queues.
         on_batch: Called with the clips and the seconds of each batch.
 

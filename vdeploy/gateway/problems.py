@@ -1,4 +1,4 @@
-"""Everything that a request can be refused with, in one shape."""
+"""Answers of 400 and above, in one shape."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["Problem", "busy", "too_large", "too_many_requests", "unavailable"]
 
 
 class Problem(Exception):  # noqa: N818  an answer, not a failure
-    """Why a request is not answered with what it asked for.
+    """Why a request is refused.
 
     Args:
-        status: HTTP status: 4xx for what the client can mend, 503 for what passes.
-        code: A name for programs, in snake case; it stays the same in all later versions.
+        status: HTTP status: 4xx for what the client can correct, 503 for temporary failures.
+        code: A name for programs, in snake case, which later versions keep.
         message: What was wrong, for people.
-        hint: What to do about it.
+        hint: How to correct it.
         headers: Further headers of the answer.
     """
 
@@ -37,7 +37,7 @@ class Problem(Exception):  # noqa: N818  an answer, not a failure
 
 
 def busy(message: str, *, retry_after_s: int = 1) -> Problem:
-    """503: more work than fits; the same request may be sent again."""
+    """503: the gateway is at its limit; the same request may be sent again."""
     return Problem(
         503, "busy", message, f"send it again after {retry_after_s} s", headers={"Retry-After": str(retry_after_s)}
     )
@@ -50,13 +50,13 @@ def too_many_requests(message: str, retry_after_s: int = 1) -> Problem:
 
 
 def unavailable(code: str, message: str, *, retry_after_s: int = 5) -> Problem:
-    """503: a part of the service does not work at the moment."""
-    hint = "send it again later; if it stays so, tell the operator the request id"
+    """503: a part of the service is failing."""
+    hint = "send it again later; if it persists, give the request id to the operator"
     return Problem(503, code, message, hint, headers={"Retry-After": str(retry_after_s)})
 
 
 def too_large(limit_bytes: int) -> Problem:
-    """413: a body over the limit, noticed as soon as that is crossed."""
+    """413: the body is over the limit."""
     return Problem(
         413,
         "upload_too_large",

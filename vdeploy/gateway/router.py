@@ -1,4 +1,4 @@
-"""Which version of the model a request gets, and how versions come and go without a request being lost."""
+"""Choose the model version of each request, and replace versions without losing requests."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ REFRESH_SECONDS = 10
 
 
 class Router:
-    """Holds the model that serves and, where there is one, the canary that may take over from it.
+    """Holds the serving model and, where there is one, its canary.
 
     Used by one event loop.
 
     Args:
-        open_primary: Opens the model that serves.
-        open_canary: Opens the one that gets a share of the requests.
-        percent: Requests of a hundred that the canary gets at first.
-        changes: Whether what is opened may change while the gateway runs, as a server's model does.
+        open_primary: Opens the serving model.
+        open_canary: Opens the canary.
+        percent: Initial share of the requests for the canary, in percent.
+        changes: Whether models may change while the gateway runs, as those of a server do.
 
     Attributes:
-        primary: The model that serves.
-        canary: The one that gets a share.
-        percent: Requests of a hundred that the canary gets.
+        primary: The serving model.
+        canary: The new version, which gets a share of the requests.
+        percent: Share of the requests for the canary, in percent.
 
     Raises:
         UserError: A model cannot be opened.
@@ -59,7 +59,7 @@ class Router:
         self.percent = percent
 
     def shift(self, percent: float) -> None:
-        """Gives the canary another share of the requests.
+        """Change the canary's share of the requests.
 
         Args:
             percent: 0 to 100.
@@ -76,7 +76,7 @@ class Router:
 
     @contextlib.contextmanager
     def lease(self, request_id: str) -> Iterator[ServedModel]:
-        """The model for a request; it stays open until the block ends. The same id gets the same model.
+        """Choose the model of a request and keep it open for the duration of the block. Equal ids get the same model.
 
         Args:
             request_id: Of the request.
@@ -87,7 +87,7 @@ class Router:
             yield model
 
     async def check(self) -> None:
-        """Makes sure that every model that gets requests answers.
+        """Return if every model that gets requests answers.
 
         Raises:
             Problem: One does not.
@@ -100,14 +100,14 @@ class Router:
                 await model.check()
 
     async def refresh(self) -> None:
-        """Takes over what the servers serve now, where that has changed or a model has failed."""
+        """Open the models again where the server's version has changed, or where one has failed."""
         self.primary = await self._fresh(self.primary, self._open)
         if self.canary is not None and self._open_canary is not None:
             self.canary = await self._fresh(self.canary, self._open_canary)
         self._close_unused()
 
     async def keep_fresh(self) -> None:
-        """Refreshes from time to time, and soon after a failure; to be cancelled."""
+        """Refresh every 10 s, and within a second after a failure; to be cancelled."""
         while self._changes:
             for _ in range(REFRESH_SECONDS):
                 await asyncio.sleep(1)
@@ -129,7 +129,7 @@ class Router:
         return fresh
 
     def close(self) -> None:
-        """Closes all models."""
+        """Close all models."""
         for model in (self.primary, self.canary, *self._retired):
             if model is not None:
                 model.close()
@@ -150,5 +150,5 @@ class Router:
 
 
 def share_of(request_id: str) -> float:
-    """Where a request's id lies among all, from 0 to 1 and evenly."""
+    """Map a request id to a number in [0, 1), evenly distributed."""
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], "big") / 2**64

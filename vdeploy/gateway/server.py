@@ -1,4 +1,4 @@
-"""uvicorn around the application: TLS, JSON logs, and an end that waits for requests in work."""
+"""Run the application in uvicorn: TLS, JSON logs, and a shutdown that finishes requests in progress."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["Address", "GatewayServer"]
 
 _UNREAD_MS = 30_000
-"""A client that takes nothing for so long loses its connection."""
+"""The kernel closes the connection of a client that takes nothing for so long."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """Where the gateway listens.
+    """Address of the gateway.
 
     Attributes:
-        host: Address or name of an interface.
-        port: 0 takes a free one.
-        tls_cert: Certificate chain, PEM; ``None`` is plain HTTP.
+        host: Address or name to listen on.
+        port: Port to listen on; 0 takes a free one.
+        tls_cert: Certificate chain, PEM; ``None`` serves plain HTTP.
         tls_key: Its private key, PEM.
         names: Names under which it may be reached, also behind a proxy; with API keys and no names, under any.
     """
@@ -49,10 +49,10 @@ class Address:
 
 
 class GatewayServer(uvicorn.Server):
-    """Serves a gateway until SIGTERM or SIGINT; then requests in work are finished, and new ones refused.
+    """Serves a gateway until SIGTERM, SIGINT or SIGHUP; then requests in progress are finished, and new ones refused.
 
     Args:
-        service: What the routes work with.
+        service: The parts of the gateway.
         address: Where to listen.
         on_ready: Called with the URL once requests are accepted.
 
@@ -95,7 +95,7 @@ class GatewayServer(uvicorn.Server):
         self._on_ready = on_ready
 
     def serve_until_stopped(self) -> None:
-        """Listens until the process is told to end.
+        """Serve until a signal ends the process.
 
         Raises:
             GatewayError: The port cannot be taken.
@@ -123,7 +123,7 @@ class GatewayServer(uvicorn.Server):
                 _on_signal(signal.SIGTERM, lambda *_: sys.exit()),
                 self._draining_on_hangup(),
             ):
-                self.run(sockets=[listening])  # raises the signal that ended it once more, when all is done
+                self.run(sockets=[listening])  # raises the signal again when it has shut down
 
     @contextlib.contextmanager
     def _draining_on_hangup(self) -> Iterator[None]:
@@ -135,7 +135,7 @@ class GatewayServer(uvicorn.Server):
             yield
 
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
-        """Notes the signal; see `uvicorn.Server.handle_exit`."""
+        """Begin to drain; see `uvicorn.Server.handle_exit`."""
         self._service.drain()
         log_event("draining", signal=sig, requests_in_work=self._service.access.inside)
         super().handle_exit(sig, frame)

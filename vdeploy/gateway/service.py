@@ -87,7 +87,7 @@ class Service:
         self._probe = SharedProbe(self._probe_all)
         self._probe_video = probe_video()
         self._threads = concurrent.futures.ThreadPoolExecutor(limits.requests, thread_name_prefix="request")
-        metrics.gauge("requests_in_work", "Requests in work.", lambda: access.inside)
+        metrics.gauge("requests_in_work", "Requests in progress.", lambda: access.inside)
         metrics.gauge("streams", "Streams that run.", lambda: self.streams.running)
         metrics.gauge("event_readers", "Requests that read events.", lambda: self.streams.readers)
         metrics.gauge("waiting_clips", "Clips that wait for the scorer.", lambda: router.primary.batcher.waiting)
@@ -148,7 +148,7 @@ class Service:
         await self._probe.check()
 
     def drain(self) -> None:
-        """Finish the requests in work, and end the streams."""
+        """Finish the requests in progress, and end the streams."""
         self.is_draining = True
         self.streams.drain()
 

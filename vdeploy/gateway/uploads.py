@@ -1,4 +1,4 @@
-"""Bodies of requests, limited while they arrive: a multipart upload into a file, an array into memory."""
+"""Receive bodies within limits: a multipart upload into a file, an array into memory."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ _ARRAY_HINT = "send the array as numpy.save writes it: Content-Type application/
 
 @contextlib.asynccontextmanager
 async def received_file(request: Request, folder: Path, *, limit_bytes: int, limit_s: float) -> AsyncIterator[Path]:
-    """Receives the file of a multipart upload, and removes it when the block ends.
+    """Receive the file of a multipart upload, and delete it when the block ends.
 
     Args:
-        request: The request, its body not read yet.
-        folder: Where the file is kept meanwhile, under a name that says nothing.
-        limit_bytes: Size of the file.
-        limit_s: Time that it may take to arrive.
+        request: The request; its body has not been read.
+        folder: Where the file is created, under a random name.
+        limit_bytes: Largest size of the file.
+        limit_s: Seconds that it may take to arrive.
 
     Yields:
         The file.
 
     Raises:
-        Problem: The body is no multipart form with one file, is too large, or comes too slowly.
+        Problem: The body is not a multipart form with one file, is too large, or arrives too slowly.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 1 <= len(boundary) <= 200:
         raise Problem(
-            415, "not_multipart", "the body is no multipart/form-data", f"send the file as the field {FIELD!r}"
+            415, "not_multipart", "the body is not multipart/form-data", f"send the file as the field {FIELD!r}"
         )
     _check_length(request, limit_bytes + _FRAMING_BYTES)
     with writing_to_spool():
@@ -75,18 +75,18 @@ async def received_file(request: Request, folder: Path, *, limit_bytes: int, lim
 
 
 async def received_array(request: Request, spec: ClipSpec, *, limit_s: float) -> npt.NDArray[np.uint8]:
-    """Receives the frames of one clip.
+    """Receive the frames of one clip.
 
     Args:
-        request: The request, its body not read yet.
+        request: The request; its body has not been read.
         spec: Number and size of the frames.
-        limit_s: Time that they may take to arrive.
+        limit_s: Seconds that they may take to arrive.
 
     Returns:
         ``uint8[T, S, S, 3]``.
 
     Raises:
-        Problem: The body is no such array, is too large, or comes too slowly.
+        Problem: The body is not such an array, is too large, or arrives too slowly.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in {"application/octet-stream", "application/x-npy"}:
@@ -111,7 +111,7 @@ def _parse_array(body: bytearray, shape: tuple[int, ...]) -> npt.NDArray[np.uint
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         found, is_fortran, dtype = read(head)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        raise Problem(422, "not_an_array", "the body is no .npy array", _ARRAY_HINT) from None
+        raise Problem(422, "not_an_array", "the body is not a .npy array", _ARRAY_HINT) from None
     wanted = f"uint8{list(shape)}"
     if dtype != np.uint8 or found != shape or is_fortran:
         raise Problem(
@@ -147,7 +147,7 @@ def _disconnects() -> Iterator[None]:
     try:
         yield
     except ClientDisconnect:
-        raise Problem(400, "disconnected", "the client went away") from None
+        raise Problem(400, "disconnected", "the client has disconnected") from None
 
 
 async def _feed(request: Request, form: _Form, limit_bytes: int) -> None:
@@ -161,7 +161,7 @@ async def _feed(request: Request, form: _Form, limit_bytes: int) -> None:
 
 
 class _Form:
-    """A multipart form of which one part is a file that goes straight to the disk."""
+    """A multipart form with one file, which is written to the disk as it arrives."""
 
     def __init__(self, boundary: bytes, file: BinaryIO, limit_bytes: int) -> None:
         self._file = file

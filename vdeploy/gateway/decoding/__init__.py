@@ -1,1 +1,1 @@
-"""Decoding of files that strangers send, in processes that may do little and can be lost."""
+"""Decoding of untrusted files in confined processes that are replaced when they fail."""

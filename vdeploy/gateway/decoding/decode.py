@@ -1,4 +1,4 @@
-"""One file into messages, inside a confined process."""
+"""Decode one file into messages, inside a confined process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Refused(Exception):  # noqa: N818  an answer, not a failure
 
 
 def decode(job: Job, out: BinaryIO) -> None:
-    """Writes the frames of a file, or why there are none, as messages.
+    """Write the frames of a file, or why there are none, as messages.
 
     Args:
         job: The file and its limits.

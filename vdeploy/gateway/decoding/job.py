@@ -1,8 +1,8 @@
-"""What the gateway and its decoding processes say to each other.
+"""Messages between the gateway and its decoder processes.
 
 A job is a line of JSON on the process's standard input. The answer on its standard output is a sequence of messages,
 each a line of JSON; a message with ``bytes`` is followed by so many bytes. A message with ``end`` is the last one.
-Whatever comes back is checked: a process that decodes a malicious file may have become malicious itself.
+The gateway checks every message: a malicious file may have taken the process over.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_LINE_BYTES = 16_384
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Something to decode.
+    """A source to decode.
 
     Attributes:
-        source: A file or, for a live one, what `vdeploy.live.source.parse_source` understands.
+        source: A file; with ``live``, a source as for `vdeploy.live.source.parse_source`.
         spec: Number and size of the frames.
-        limits: What that may cost.
-        plan: When frames are sampled of a video of any length; ``None`` takes the frames of one clip.
-        live: Whether it is a camera: read as fast as it sends, for as long as it does.
+        limits: Of the decoding.
+        plan: When frames are sampled from a video of any length; ``None`` decodes the frames of one clip.
+        live: Whether it is a camera, which is read as fast as it sends, until it ends.
     """
 
     source: str
@@ -52,7 +52,7 @@ class Job:
 
     @classmethod
     def from_line(cls, line: bytes) -> Job:
-        """Reads what `to_line` wrote."""
+        """Read a line that `to_line` has written."""
         values = json.loads(line)
         return cls(
             values["source"],
@@ -64,7 +64,7 @@ class Job:
 
 
 def write_message(out: BinaryIO, values: Mapping[str, object], payload: bytes = b"") -> None:
-    """Writes one message.
+    """Write one message.
 
     Args:
         out: The process's standard output.

@@ -1,4 +1,4 @@
-"""A camera into messages, inside a confined process."""
+"""Decode a camera into messages, inside a confined process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["watch_live"]
 
 
 def watch_live(job: Job, out: BinaryIO) -> dict[str, object]:
-    """Writes sampled frames as they arrive until nothing comes any more.
+    """Write sampled frames as they arrive, until the camera ends.
 
-    The first frame in each part of a second that the plan's rate gives is kept, by its time of arrival. Frames that the
-    reader is too slow for are dropped.
+    The plan's rate divides a second into equal parts; the first frame that arrives in each part is kept. Frames for
+    which the reader is too slow are dropped.
 
     Args:
         job: The camera, with a plan.

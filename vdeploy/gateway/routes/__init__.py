@@ -1,1 +1,1 @@
-"""The routes of the gateway, a module for each purpose."""
+"""Routes of the gateway, one module per purpose."""

@@ -1,4 +1,4 @@
-"""What administrators change while the gateway runs: the canary's share of the requests."""
+"""Routes for administrators: the canary's share of the requests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _REFUSALS = refusals(401, 403, 409)
 
 @router.get("", summary="Which share does the canary get?", responses=_REFUSALS)
 async def read(service: Served, _: Admin) -> CanaryDocument:
-    """The two versions and the share of the requests that the new one gets."""
+    """Both versions, and the share of the requests that the new one gets."""
     return _document(service.router)
 
 
-@router.put("", summary="Give the canary another share", responses={**_REFUSALS, **refusals(422)})
+@router.put("", summary="Give the canary another share", responses={**_REFUSALS, **refusals(400, 408, 413, 422)})
 async def shift(service: Served, _: Admin, share: ShareDocument) -> CanaryDocument:
-    """Changes the share; 0 takes all requests away from the canary, 100 gives it all."""
+    """Change the share: 0 sends all requests to the serving version, 100 sends all to the canary."""
     service.router.shift(share.percent)
     return _document(service.router)
 

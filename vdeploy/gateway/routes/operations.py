@@ -1,4 +1,4 @@
-"""What operators and their machines ask: is it alive, is it ready, what does it serve, how much."""
+"""Routes for operators: liveness, readiness, metrics, and what is served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page for people."""
+"""Route of the page for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 @router.head("/")
 @router.get("/")
 async def page() -> HTMLResponse:
-    """One file with everything in it; the browser is told to load and run nothing else."""
+    """One HTML file without other resources; its content security policy forbids the browser to load any."""
     content, policy = _page()
     return HTMLResponse(content, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
 

@@ -1,4 +1,4 @@
-"""Verdicts: on an uploaded video, and on frames that the client decoded itself."""
+"""Routes that score an uploaded video, or frames that the client has decoded."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _REFUSALS = refusals(400, 401, 408, 413, 415, 422, 429, 503)
 _LONG_CLIP_S = 10.0
 
 
-@router.post("/predict", summary="Judge a video", responses=_REFUSALS, openapi_extra=FILE_BODY)
+@router.post("/predict", summary="Score a video", responses=_REFUSALS, openapi_extra=FILE_BODY)
 async def predict(
     request: Request,
     service: Served,
     caller: Caller,
-    timeline: Annotated[bool, Query(description="judge windows that slide over the video, and find events")] = False,
+    timeline: Annotated[bool, Query(description="score windows that slide over the video, and find events")] = False,
     window_s: WindowQuery = None,
     stride_s: StrideQuery = None,
 ) -> Prediction:
-    """Judges an uploaded video as one clip or, with a timeline, window by window.
+    """Score an uploaded video as one clip or, with a timeline, window by window.
 
-    The video is deleted as soon as it has been judged.
+    The video is deleted as soon as it has been scored.
     """
     limits, owner = service.limits, name_of(caller)
     with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
@@ -66,13 +66,13 @@ async def predict(
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     seconds = clip.count / clip.fps if clip.fps > 0 else 0.0
     is_long = seconds > _LONG_CLIP_S
-    remarks = [f"it is {seconds:.0f} s long and was judged as one clip; ask for a timeline"] if is_long else []
+    remarks = [f"it is {seconds:.0f} s long and was scored as one clip; request a timeline"] if is_long else []
     return answer.complete(scored.probability, [*clip.warnings, *remarks])
 
 
-@router.post("/predict/frames", summary="Judge decoded frames", responses=_REFUSALS, openapi_extra=_ARRAY_BODY)
+@router.post("/predict/frames", summary="Score decoded frames", responses=_REFUSALS, openapi_extra=_ARRAY_BODY)
 async def predict_frames(request: Request, service: Served, caller: Caller) -> Prediction:
-    """Judges the frames of one clip, which the client has decoded as `GET /model` says."""
+    """Score the frames of one clip, which the client has decoded as `GET /model` says."""
     with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
         answer = _Answer(request, service, model)
         clip = await received_array(request, model.scorer.spec, limit_s=service.limits.upload_s)
@@ -83,7 +83,7 @@ async def predict_frames(request: Request, service: Served, caller: Caller) -> P
 
 
 class _Answer:
-    """An answer in the making: which model gives it, and where the time goes."""
+    """Builds an answer: which model gives it, and how long each step took."""
 
     def __init__(self, request: Request, service: Service, model: ServedModel) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""What routes have in common: the service, who asks, and how refusals stand in OpenAPI."""
+"""Dependencies and OpenAPI entries that several routes share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILE_BODY: dict[str, Any] = {
         },
     }
 }
-"""OpenAPI of a body that is read while it arrives, not by FastAPI."""
+"""OpenAPI entry of an upload, which is read while it arrives and not by FastAPI."""
 
 _MEANINGS = {
     400: "The body is broken.",
@@ -85,5 +85,5 @@ def name_of(caller: Key | None) -> str:
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of what a route may be refused with."""
+    """OpenAPI entries of the statuses with which a route may refuse."""
     return {status: {"model": ErrorDocument, "description": _MEANINGS[status]} for status in statuses}

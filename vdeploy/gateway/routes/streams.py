@@ -1,4 +1,4 @@
-"""Long videos and cameras: watched in the background, their events read as they are found."""
+"""Routes for long videos and cameras, which are watched in the background while clients read their events."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 async def begin(
     request: Request, service: Served, caller: Caller, window_s: WindowQuery = None, stride_s: StrideQuery = None
 ) -> StreamDocument:
-    """Takes a video and watches it in the background. The video is deleted as soon as it has been watched."""
+    """Receive a video and score it in the background. The video is deleted as soon as it has been scored."""
     limits, owner = service.limits, name_of(caller)
     plan = plan_windows(service.router.primary, window_s, stride_s)
     with service.access.slot(caller), service.streams.admit(owner) as admission:
@@ -55,9 +55,14 @@ async def begin(
         return _document(admission.start(work, request_id=request.state.request_id))
 
 
-@router.post("/live", status_code=201, summary="Begin to watch a camera", responses=refusals(401, 404, 422, 429, 503))
+@router.post(
+    "/live",
+    status_code=201,
+    summary="Begin to watch a camera",
+    responses=refusals(400, 401, 404, 408, 413, 422, 429, 503),
+)
 async def begin_live(request: Request, service: Served, caller: Caller, camera: CameraDocument) -> StreamDocument:
-    """Watches a camera, one that the operator has named, until the stream is deleted. A lost one is tried again."""
+    """Watch a camera that the operator has named until the stream is deleted. A lost connection is opened again."""
     plan = plan_windows(service.router.primary, camera.window_s, camera.stride_s)
     if camera.source not in service.cameras:
         raise Problem(404, "not_found", "there is no camera of this name", "the operator names them: --camera NAME=URL")
@@ -70,7 +75,7 @@ async def begin_live(request: Request, service: Served, caller: Caller, camera: 
 
 @router.get(
     "/{stream_id}/events",
-    summary="Read what was found",
+    summary="Read events",
     responses={**refusals(401, 404, 422, 429, 503), **_EVENTS},
     response_class=StreamingResponse,
 )
@@ -80,7 +85,7 @@ async def events(
     caller: Caller,
     last_event_id: Annotated[int, Header(ge=0, description="number of the last event that was received")] = 0,
 ) -> StreamingResponse:
-    """Everything from the beginning, or from `Last-Event-ID` on, and what follows until the video ends."""
+    """Send all events from the beginning, or after `Last-Event-ID`, until the video ends."""
     return _EventResponse(service.streams, service.streams.find(stream_id, name_of(caller)), last_event_id)
 
 
