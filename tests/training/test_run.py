@@ -22,7 +22,7 @@ def test_the_folder_holds_what_the_contract_names(tiny_run: Run) -> None:
     for name in ("recipe.toml", "clips.csv", "classifier.keras", "checkpoints/best.npz", "history.csv", "metrics.json",
                  "tensorboard", "report.html", "run.json"):  # fmt: skip
         assert (tiny_run.root / name).exists(), name
-    rows = list(csv.DictReader((tiny_run.root / "clips.csv").open()))
+    rows = list(csv.DictReader((tiny_run.root / "clips.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["split"] for row in rows} == {"train", "valid", "test"}
     metrics = json.loads((tiny_run.root / "metrics.json").read_text())
     for split, values in metrics.items():

@@ -58,7 +58,7 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     from sklearn.metrics import roc_auc_score
 
     assert roc_auc_score(valid.labels, probabilities[:, 1]) == pytest.approx(trainer.best.valid_auc)
-    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, len(trainer.history) + 1))
     assert list((tmp_path / "tensorboard").iterdir())
 
