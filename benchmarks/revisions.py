@@ -218,10 +218,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vdeploy-revisions-") as name:
         folder = Path(name)
         try:
-            revisions = [Revision(getattr(options, side), folder / side) for side in ("before", "after")]
+            before = Revision(options.before, folder / "before")
+            after = Revision(options.after, folder / "after")
         except UserError as error:
             parser.error(str(error))
-        comparison = Comparison(*revisions, folder, options.demo, options.rounds, options.seconds)
+        comparison = Comparison(before, after, folder, options.demo, options.rounds, options.seconds)
         checks = list(run_checks(comparison, options.only))
     machine = f"{available_cores()} cores of {cpu_name()}, load average {os.getloadavg()[0]:.1f}"
     give(options, {"checks": [dataclasses.asdict(check) for check in checks]}, as_text(checks, machine))

@@ -1,34 +1,130 @@
-"""Every study, in the order of RESULTS.md."""
+"""Every study, in the order of RESULTS.md: its commands, and the macro of `sections.md.j2` that shows its result."""
 
 from __future__ import annotations
 
-from benchmarks.results.studies.accuracy import ABLATION, ACCURACY, IMBALANCE
-from benchmarks.results.studies.comparing import COMPARING
-from benchmarks.results.studies.exports import EXPORT_MEMORY, EXPORTS
-from benchmarks.results.studies.inference import INFERENCE, INFERENCE_ON_GPU, SERVED
-from benchmarks.results.studies.servers import GATEWAY, INSTANCES, ROLLOUT
-from benchmarks.results.studies.training import FEATURES, TRAINING, TRAINING_ON_GPU
-from benchmarks.results.studies.videos import EVENTS, STREAMS, TIMELINE
+from typing import Any
+
+from benchmarks.results.sections import section
+from benchmarks.results.study import Step, Study, single
 
 __all__ = ["STUDIES"]
 
+_HELD_OUT = (
+    *("split", "clips", "agreement", "drift_mean", "accuracy", "reference_accuracy", "roc_auc", "reference_roc_auc"),
+)
+
+
+def _without_bulk(output: dict[str, Any]) -> dict[str, Any]:
+    """Reduces the manifest of an export to the accuracy of both stages together, and sizes."""
+    extractors = [each for each in output["artifacts"] if each["stage"] == "extractor"]
+    return {
+        "left_out": output["left_out"],
+        "rejected": output["rejected"],
+        "end_to_end": {name: {key: each[key] for key in _HELD_OUT} for name, each in output["end_to_end"].items()},
+        "extractor_bytes": {each["format"]: each["bytes"] for each in extractors},
+        "executed": {each["format"]: each["parity"]["executed"] for each in extractors},
+    }
+
+
+def _study(name: str, title: str, steps: dict[str, str]) -> Study:
+    made = tuple(Step(step, command) for step, command in steps.items())
+    return Study(name, title, made, section(name.replace("-", "_")))
+
+
+_TRAINING = "python -m benchmarks.training --epochs 3"
+_MEMORY = "python -m benchmarks.export_memory"
+_ON_TIMELINE = "--bundle {bundle} {data} --format onnx-int8"
+
 STUDIES = (
-    FEATURES,
-    TRAINING,
-    TRAINING_ON_GPU,
-    ACCURACY,
-    IMBALANCE,
-    ABLATION,
-    EXPORTS,
-    EXPORT_MEMORY,
-    INFERENCE,
-    INFERENCE_ON_GPU,
-    SERVED,
-    TIMELINE,
-    EVENTS,
-    STREAMS,
-    ROLLOUT,
-    INSTANCES,
-    GATEWAY,
-    COMPARING,
+    single("features", "Feature extraction", "python -m benchmarks.features --clips 24", section("features")),
+    single("training", "Training", _TRAINING, section("training")),
+    single("gpu-training", "Training on a GPU", _TRAINING, section("training"), gpu=True),
+    _study(
+        "accuracy",
+        "Accuracy on the Hockey Fight clips",
+        {f"seed {seed}": f"vdeploy train {{data}} --recipe accurate --set training.seed={seed}" for seed in range(3)},
+    ),
+    _study(
+        "imbalance",
+        "A rare class",
+        {
+            recipe: f"python -m benchmarks.imbalance {{data}} --seeds 5 --recipe {recipe}"
+            for recipe in ("default", "accurate")
+        },
+    ),
+    single("ablation", "What each method adds", "vdeploy ablate {data} --seeds 3", section("ablation")),
+    single(
+        "exports",
+        "Exports",
+        "vdeploy export {run} --format all --target-sm 89,86 --clips 100 --report",
+        section("exports"),
+        keep=_without_bulk,
+    ),
+    _study(
+        "export-memory",
+        "Memory of an export",
+        {name: f"{_MEMORY} --format {name}" for name in ("onnx-fp32", "onnx-fp16", "onnx-int8")}
+        | {"all": f"{_MEMORY} {{run}} --format all --limit-gb 5"},
+    ),
+    single(
+        "inference",
+        "Scoring clips, every precision and runtime",
+        "python -m benchmarks.inference {bundle} --data {data}",
+        section("inference"),
+    ),
+    single(
+        "gpu-inference",
+        "Scoring clips on a GPU",
+        "vdeploy benchmark {bundle} --what pipeline --batch 1,8 --data {data}",
+        section("in_process"),
+        gpu=True,
+    ),
+    single(
+        "served",
+        "Scoring clips through Triton",
+        "vdeploy benchmark {bundle} --what pipeline --format onnx-fp32,onnx-int8 --serve --concurrency 1,2,4",
+        section("served"),
+    ),
+    single("timeline", "Long videos", f"python -m benchmarks.timeline {_ON_TIMELINE}", section("timeline")),
+    single("events", "Events in long videos", f"python -m benchmarks.events {_ON_TIMELINE}", section("events")),
+    _study(
+        "streams",
+        "Windows that the server keeps",
+        {
+            name: f"python -m benchmarks.streams {{bundle}} --frames 32 --format {name}"
+            for name in ("onnx-fp32", "onnx-int8")
+        },
+    ),
+    _study(
+        "rollout",
+        "Rollouts under load",
+        {f"seed {seed}": f"python -m benchmarks.rollout --seed {seed}" for seed in range(2)},
+    ),
+    _study(
+        "instances",
+        "Several Tritons behind nginx",
+        {
+            "1 and 2": "python -m benchmarks.instances --instances 1 2 --seconds 6",
+            "4": "python -m benchmarks.instances --instances 4 --seconds 6",
+        },
+    ),
+    _study(
+        "gateway",
+        "Gateway",
+        {
+            "closed loop": "python -m benchmarks.gateway --seconds 5",
+            "90 a second": "python -m benchmarks.gateway --rate 90 --seconds 8",
+            "100 a second": "python -m benchmarks.gateway --rate 100 --seconds 8",
+            "soak": "python -m benchmarks.gateway --soak 10",
+            "mutations": "python -m benchmarks.mutations --count 1000",
+        },
+    ),
+    _study(
+        "comparing",
+        "Telling change from noise",
+        {
+            "simulated": "python -m benchmarks.compare_power",
+            "reruns": "python -m benchmarks.compare_reruns {bundle} --seconds 2 --what extractor,classifier,pipeline",
+        },
+    ),
 )

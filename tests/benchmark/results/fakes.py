@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from benchmarks.results.markdown import table
 from benchmarks.results.study import Step, Study, single
 
 ENVIRONMENT = {
@@ -32,10 +31,13 @@ def fake(name: str, code: str = "result({'speed': 3})", *arguments: str, gpu: bo
 def steps(name: str, **codes: str) -> Study:
     """A study of several commands."""
     made = tuple(Step(step, python(code)) for step, code in codes.items())
-    return Study(
-        name, name, made, lambda found: [table(("step", "speed"), [(k, v["speed"]) for k, v in found.items()])]
-    )
+    return Study(name, name, made, _describe_steps)
+
+
+def _describe_steps(found: dict[str, Any]) -> list[str]:
+    rows = (f"| {step} | {result['speed']} |" for step, result in found.items())
+    return ["\n".join(["| step | speed |", "|---|---|", *rows])]
 
 
 def _describe(found: dict[str, Any]) -> list[str]:
-    return [f"A speed of {found['speed']}.", table(("speed", ""), [(found["speed"], None)])]
+    return [f"A speed of {found['speed']}.", f"| speed | |\n|---|---|\n| {found['speed']} | |"]

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.results.catalogue import STUDIES
 from benchmarks.results.document import render
-from benchmarks.results.markdown import between, mean, paragraph, table
+from benchmarks.results.markdown import between, mean, paragraph
 from benchmarks.results.record import Measurement, Record, load_record
 from tests.benchmark.results.fakes import ENVIRONMENT, fake, steps
 from vdeploy.core.errors import BenchmarkError
@@ -80,10 +80,17 @@ def test_a_record_that_lacks_a_figure_is_one_clear_line():
         render([fake("race")], [record("race", race=measured({}))])
 
 
-def test_words_and_tables():
+@pytest.mark.parametrize("name", ["features", "exports", "inference", "timeline"])
+def test_a_section_that_lacks_a_figure_is_one_clear_line(name):
+    (study,) = (each for each in STUDIES if each.name == name)
+    with pytest.raises(BenchmarkError, match=rf"record of {name} .*KeyError: .*results run {name}") as caught:
+        render([study], [record(name, **{name: measured({})})])
+    assert "\n" not in str(caught.value)
+
+
+def test_words_and_figures():
     assert between(["a"]) == "a"
     assert between(["a", "b", "c"]) == "a, b and c"
-    assert table(("x", ""), [(None, "a|b")]) == "| x | |\n|---|---|\n| | a\\|b |"
     assert mean({"value": 0.5, "half_width": 0.25}, 2, sign=True) == "+0.50 ± 0.25"
     assert mean({"value": 0.5, "half_width": None}) == "0.500"
     assert mean(None) is None

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.results.__main__ import main
+from benchmarks.results.catalogue import STUDIES
 from benchmarks.results.record import load_record
-from benchmarks.results.studies.comparing import COMPARING
 from benchmarks.results.study import Step, Study
 from testing.waiting import eventually
 from tests.benchmark.results.fakes import fake, steps
@@ -189,8 +189,9 @@ def test_a_damaged_record_is_one_line(folder, capsys, content, line):
 
 
 def test_a_real_study_goes_through(folder):
+    (comparing,) = (study for study in STUDIES if study.name == "comparing")
     power = Step("simulated", "python -m benchmarks.compare_power --tries 2")
-    assert main(["run"], [Study(COMPARING.name, COMPARING.title, (power,), COMPARING.describe)], folder) == 0
+    assert main(["run"], [Study(comparing.name, comparing.title, (power,), comparing.describe)], folder) == 0
     page = (folder / "RESULTS.md").read_text()
     assert "Simulated noise, 2 tries, 10 rows of 10 windows, a slowdown of 10 %, limit 3 %:" in page
     assert page.count("\n| ") == 6

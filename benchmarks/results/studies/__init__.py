@@ -1,1 +1,0 @@
-"""The studies, and how each tells what was found."""
