@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.output import add_output_options, give
-from training.recipe import load_recipe
+from vdeploy.artifacts.run import Run
 
 TIMES = 4
 """The limit, as a multiple of the FP32 weights."""
@@ -84,7 +84,7 @@ def main() -> None:
         if run is None:
             run, store = make_run(arguments.layer, folder)
             options += ["--store", str(store)]
-        layer = load_recipe(str(run / "recipe.toml")).features.layer
+        layer = str(Run.load(run).backbone.settings.layer)
         out = folder / "bundle"
         command = ["export", str(run), "--format", arguments.format, "--out", str(out), *options]
         watched = watch([sys.executable, "-m", "vdeploy", *command])
@@ -113,8 +113,8 @@ def make_run(layer: str, folder: Path) -> tuple[Path, Path]:
         The run and its feature store.
     """
     clips, run, store = folder / "clips", folder / "run", folder / "store"
-    small = ("clip.frames=2", "training.epochs=4", "training.batch=8", "features.weights=random")
-    settings = [part for setting in (*small, f"features.layer={layer}") for part in ("--set", setting)]
+    small = ("clip.frames=2", "training.epochs=4", "training.batch=8", "backbone.weights=random")
+    settings = [part for setting in (*small, f"backbone.layer={layer}") for part in ("--set", setting)]
     for command in (
         ["data", "synth", str(clips), "--clips", str(_CLIPS)],
         ["train", str(clips), "--out", str(run), "--store", str(store), *settings],

@@ -24,13 +24,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, give
+from testing.models import vgg19_extractor
 from vdeploy.core.errors import UserError
 from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import extract_dataset, feature_key
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-from vdeploy.models.weights import Weights, find_weights
+from vdeploy.models.backbones.vgg19.weights import find_weights
+from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.weights.find import Weights
 from vdeploy.synthetic import synthesize
 from vdeploy.video.clips import ClipSpec, read_clips
 
@@ -54,7 +56,7 @@ class Round:
 
 def measure(dataset: Dataset, spec: ClipSpec, extractor: FeatureExtractor, weights: Weights) -> Round:
     """Runs one round."""
-    key = feature_key(spec, extractor.layer, weights)
+    key = feature_key(spec, extractor.backbone, weights)
     portion = extractor.batch_clips
     clips = [outcome.frames for _, outcome in read_clips(map(dataset.absolute, dataset.clips), spec)]
     batches = [np.stack(clips[start : start + portion]) for start in range(0, len(clips), portion)]
@@ -100,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
             found = scan(root)
             dataset = dataclasses.replace(found, clips=found.clips[: options.clips])
             weights = find_weights(options.weights, options.layer)
-            extractor = FeatureExtractor(options.layer, weights, size=spec.size)
+            extractor = vgg19_extractor(options.layer, weights, size=spec.size)
             rounds = [measure(dataset, spec, extractor, weights) for _ in range(options.rounds)]
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)

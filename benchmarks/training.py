@@ -35,8 +35,9 @@ from benchmarks.output import add_output_options, give
 from training.engine.precision import COMPUTE_TYPES, choose_precision
 from training.engine.step_benchmark import synthetic_split
 from training.engine.trainer import FeatureSplit, Trainer
-from training.recipe import ModelSection, Recipe, load_recipe
+from training.recipe import Recipe, load_recipe
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.models.heads.lstm.model import LSTMSettings
 
 FRAMES, DIM = 16, 4096
 BASELINE_BATCH = 64
@@ -71,7 +72,7 @@ class Row:
     times_baseline: float
 
 
-def flops_per_clip(section: ModelSection) -> int:
+def flops_per_clip(section: LSTMSettings) -> int:
     """FLOPs of forward and backward pass of one clip, without the features that are dropped."""
     gates = 4 * section.units
     kernel = round(4 * FRAMES * DIM * gates * (1 - section.dropout))
@@ -101,7 +102,7 @@ def baseline_epochs(split: FeatureSplit, epochs: int) -> list[float]:
     targets = np.eye(2, dtype=np.float32)[split.labels]
     data = tf.data.Dataset.from_tensor_slices((split.features[:].astype(np.float32), targets))
     data = data.shuffle(1000).batch(BASELINE_BATCH).prefetch(tf.data.AUTOTUNE)
-    section = ModelSection()
+    section = LSTMSettings()
     model = keras.Sequential(
         [
             keras.Input((FRAMES, DIM)),
@@ -152,7 +153,7 @@ def measure(clips: int, epochs: int, say: Callable[[str], None]) -> dict[str, An
     baseline = statistics.median(baseline_epochs(split, epochs)[1:])
 
     def row(name: str, batch: int, precision: str, dropout: float, seconds: float) -> Row:
-        flops = flops_per_clip(recipe.model.model_copy(update={"dropout": dropout})) * clips
+        flops = flops_per_clip(recipe.head.model_copy(update={"dropout": dropout})) * clips
         return Row(
             name=name,
             batch=batch,
@@ -165,7 +166,7 @@ def measure(clips: int, epochs: int, say: Callable[[str], None]) -> dict[str, An
         )
 
     rows = [row("plain Keras", BASELINE_BATCH, "float32", 0.0, baseline)]
-    ways = [(precision, recipe.model.dropout) for precision in dict.fromkeys(("float32", chosen.name))]
+    ways = [(precision, recipe.head.dropout) for precision in dict.fromkeys(("float32", chosen.name))]
     for precision, dropout in (*ways, (chosen.name, 0.0)):
         for batch in BATCHES:
             name = "ours" if dropout else "ours, no dropout"
@@ -176,7 +177,7 @@ def measure(clips: int, epochs: int, say: Callable[[str], None]) -> dict[str, An
                     *common,
                     f"training.batch={batch}",
                     f"training.precision={precision}",
-                    f"model.dropout={dropout}",
+                    f"head.dropout={dropout}",
                 ],
             )
             seconds = statistics.median(our_epochs(split, changed)[1:])

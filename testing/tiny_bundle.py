@@ -15,10 +15,10 @@ from vdeploy.artifacts.bundle import (
     SCHEMA_VERSION,
     Artifact,
     Bundle,
-    Extractor,
     Manifest,
     Parity,
     Stage,
+    StageInfo,
     TensorSpec,
 )
 from vdeploy.core.files import sha256_of, write_json
@@ -86,7 +86,18 @@ def make_tiny_bundle(folder: Path, *, frames: int = 4, size: int = 32, dim: int 
         threshold=0.5,
         temperature=1.0,
         clip=ClipSpec(frames=frames, size=size).to_dict(),
-        extractor=Extractor(layer="avg", dim=dim, weights="random", weights_sha256="0" * 64),
+        stages=tuple(
+            StageInfo(
+                id=stage,
+                architecture={"extractor": "vgg19", "classifier": "lstm"}[stage],
+                settings={"layer": "avg"} if stage == "extractor" else {},
+                input=taken,
+                output=given,
+                weights="random",
+                weights_sha256="0" * 64,
+            )
+            for stage, (_, taken, given) in stages.items()
+        ),
         metrics={},
         artifacts=tuple(artifacts),
     )

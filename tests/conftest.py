@@ -15,7 +15,7 @@ from vdeploy.core.errors import ServerError
 from vdeploy.synthetic import synthesize
 
 if TYPE_CHECKING:
-    from training.run import Run
+    from vdeploy.artifacts.run import Run
     from vdeploy.triton.server.install import TritonInstall
 
 REAL_DATA = Path(os.environ.get("VDEPLOY_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -23,7 +23,7 @@ REAL_DATA = Path(os.environ.get("VDEPLOY_TEST_DATA") or Path(__file__).parents[2
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, ignore it
 
-TINY = ("clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8", "features.weights=random")
+TINY = ("clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8", "backbone.weights=random")
 """Overrides of the default recipe with which a training takes seconds."""
 
 
@@ -90,7 +90,7 @@ def tiny_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def tiny_bundle_dir(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `tiny_run` in onnx-fp32; read only."""
     from vdeploy.export.exporter import export_run
-    from vdeploy.export.writer_api import ExportOptions
+    from vdeploy.export.options import ExportOptions
     from vdeploy.formats import parse_formats
 
     options = ExportOptions(store_root=tmp_path_factory.mktemp("store"))

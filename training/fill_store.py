@@ -10,7 +10,6 @@ from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
 from vdeploy.dataset.records import Problem
 from vdeploy.features.ray_extraction import fill_on_cluster
-from vdeploy.models.weights import find_weights
 
 __all__ = ["StoreReport", "fill_store"]
 
@@ -56,7 +55,7 @@ def fill_store(
 
     Args:
         source: Folder or CSV of labelled clips.
-        recipe: Its clip, feature and data sections apply.
+        recipe: Its clip, backbone and data sections apply.
         store_root: Folder of all feature stores.
         strict: Refuse clips that cannot be read instead of leaving them out.
         cluster: Address of a Ray cluster, or ``"local"`` for one on this machine.
@@ -66,10 +65,20 @@ def fill_store(
         UserError: The data, the weights, the store or the cluster do not allow it.
     """
     dataset = scan_source(source, recipe)
-    weights = find_weights(recipe.features.weights, recipe.features.layer)
+    backbone = recipe.make_backbone()
+    weights = backbone.find_weights()
     on_cluster = 0
     if cluster:
-        on_cluster = fill_on_cluster(dataset, recipe, weights, store_root, address=cluster, workers=workers or _WORKERS)
+        on_cluster = fill_on_cluster(
+            dataset,
+            recipe.clip_spec,
+            backbone,
+            weights,
+            store_root,
+            views=recipe.clip.views,
+            address=cluster,
+            workers=workers or _WORKERS,
+        )
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
     return StoreReport(
         clips=len(extraction.dataset.clips),

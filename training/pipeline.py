@@ -14,20 +14,19 @@ import numpy as np
 
 from training.engine.devices import is_chief, meet, open_strategy
 from training.engine.trainer import FeatureSplit, Trainer
-from training.recipe import Recipe
+from training.recipe import Recipe, recipe_toml
 from training.report.evaluate_run import Outcome, judge, mistakes
 from training.report.run_report import ReportData, write_report
-from training.run import CLASSIFIER, CLIPS, Run, RunInfo, toolchain, write_run
+from vdeploy.artifacts.run import CLASSIFIER, CLIPS, Run, toolchain, write_run
+from vdeploy.artifacts.run_manifest import RunInfo, RunStage
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import publish_folder, sha256_of, write_text
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say, track
 from vdeploy.core.timestamps import now
 from vdeploy.dataset import Dataset, scan
-from vdeploy.features.extraction import Extraction, extract_dataset, feature_key
-from vdeploy.features.store import FeatureStore
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-from vdeploy.models.weights import Weights, find_weights
+from vdeploy.features.extraction import Extraction, extract_with
+from vdeploy.models.weights.find import Weights
 from vdeploy.video.clip_duration import median_seconds
 
 __all__ = ["extract_source", "scan_source", "train"]
@@ -54,17 +53,17 @@ def extract_source(
 
     Args:
         dataset: The clips.
-        recipe: Clip and feature sections apply.
-        weights: VGG19's weights.
+        recipe: Its clip and backbone sections apply.
+        weights: The backbone's weights.
         store_root: Folder of all feature stores.
         strict: Refuse clips that cannot be read.
     """
-    spec, layer = recipe.clip_spec, recipe.features.layer
-    return extract_dataset(
+    return extract_with(
         dataset,
-        spec,
-        FeatureStore(store_root, feature_key(spec, layer, weights)),
-        lambda: FeatureExtractor(layer, weights, size=spec.size),
+        recipe.clip_spec,
+        recipe.make_backbone(),
+        weights,
+        store_root,
         views=recipe.clip.views,
         strict=strict,
         memory_limit=recipe.training.memory_limit_gb * 1e9,
@@ -103,7 +102,7 @@ def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict:
         raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
     strategy, chief = open_strategy(recipe.training.devices), is_chief()
     dataset = scan_source(source, recipe)
-    weights = find_weights(recipe.features.weights, recipe.features.layer)
+    weights = recipe.make_backbone().find_weights()
     if not chief:
         meet(strategy)
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
@@ -181,18 +180,48 @@ def _finish(
         created=now(),
         source=str(source.absolute()),
         classes=dataset.classes,
-        weights_sha256=weights.sha256,
-        classifier_sha256=sha256_of(folder / CLASSIFIER),
+        violent=dataset.classes[1],
+        clip=recipe.clip_spec.to_dict(),
+        stages=_stages(recipe, weights, trainer, sha256_of(folder / CLASSIFIER)),
         threshold=outcome.threshold,
         temperature=outcome.calibration.temperature,
         bias=outcome.calibration.bias,
         best_epoch=trainer.best.epoch,
         seconds={part: round(value, 3) for part, value in seconds.items()},
         toolchain=toolchain(),
+        clips_sha256=sha256_of(folder / CLIPS),
+        split=recipe.data.split,
+        seed=recipe.training.seed,
+        positive=recipe.data.positive,
         clip_seconds=median_seconds([dataset.absolute(clip) for clip in dataset.of("train")]),
     )
     write_report(folder, _report_data(info, recipe, extraction, trainer, outcome))
-    write_run(folder, recipe, info, {split: figures.to_dict() for split, figures in outcome.evaluations.items()})
+    write_run(
+        folder, recipe_toml(recipe), info, {split: figures.to_dict() for split, figures in outcome.evaluations.items()}
+    )
+
+
+def _stages(recipe: Recipe, weights: Weights, trainer: Trainer, sha256: str) -> tuple[RunStage, ...]:
+    backbone, head = recipe.make_backbone(), recipe.make_head()
+    return (
+        RunStage(
+            id="extractor",
+            architecture=backbone.name,
+            settings={**backbone.settings.model_dump(mode="json", exclude={"name"}), "weights": weights.source},
+            output=backbone.feature_shape(recipe.clip.frames),
+            parameters=None,
+            sha256=weights.sha256,
+        ),
+        RunStage(
+            id="classifier",
+            architecture=head.name,
+            settings=head.settings.model_dump(mode="json", exclude={"name"}),
+            output=(2,),
+            parameters=int(trainer.model.count_params()),
+            sha256=sha256,
+            file=CLASSIFIER,
+        ),
+    )
 
 
 def _report_data(

@@ -9,11 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
-from vdeploy.core.errors import RecipeError
+from training.recipe_versions import read_assignment, read_sections
+from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import require
-from vdeploy.models.backbones.vgg19.feature_layers import Layer
+from vdeploy.core.settings import Settings
+from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
+from vdeploy.models.registry import backbone_of, backbone_settings, head_of, head_settings
 from vdeploy.video.clips import ClipSpec
 
 if sys.version_info >= (3, 11):
@@ -21,19 +24,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT", "DecisionSection", "Pooling", "Recipe", "load_recipe", "recipe_names", "recipe_toml"]
+__all__ = ["DEFAULT", "DecisionSection", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", "recipe_toml"]
 
 DEFAULT = "default"
 
-Pooling = Literal["last", "mean"]
-"""What goes on from the LSTM: its last output, or the mean of its outputs."""
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClipSection(_Section):
+class ClipSection(Settings):
     """How a video becomes frames; see `vdeploy.video.clips.ClipSpec` and, for views, `vdeploy.video.temporal_views`."""
 
     frames: int = Field(16, ge=1, le=1024)
@@ -47,23 +43,7 @@ class ClipSection(_Section):
         return self
 
 
-class FeatureSection(_Section):
-    """Which VGG19 looks at the frames."""
-
-    layer: Layer = "avg"
-    weights: str = "imagenet"
-
-
-class ModelSection(_Section):
-    """The classifier."""
-
-    units: int = Field(128, ge=1, le=4096)
-    pooling: Pooling = "last"
-    dense: int = Field(64, ge=1, le=4096)
-    dropout: float = Field(0.5, ge=0, lt=1)
-
-
-class LossSection(_Section):
+class LossSection(Settings):
     """What is minimised. Alpha ``"balanced"`` follows the class frequencies of the training split."""
 
     gamma: float = Field(2.0, ge=0, le=10)
@@ -78,7 +58,7 @@ class LossSection(_Section):
         return self
 
 
-class OptimizerSection(_Section):
+class OptimizerSection(Settings):
     """AdamW with linear warm-up and cosine decay, stepped per batch."""
 
     learning_rate: float = Field(1e-3, gt=0, le=1)
@@ -91,7 +71,7 @@ class OptimizerSection(_Section):
     )
 
 
-class TrainingSection(_Section):
+class TrainingSection(Settings):
     """How long, in what portions, on what, and when to stop."""
 
     epochs: int = Field(60, ge=1, le=1_000_000)
@@ -104,7 +84,7 @@ class TrainingSection(_Section):
     memory_limit_gb: float = Field(8.0, gt=0, le=1e6, description="features beyond this are streamed from the disk")
 
 
-class AugmentSection(_Section):
+class AugmentSection(Settings):
     """Random changes of the features that are trained on; 0 switches each of them off."""
 
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution")
@@ -112,7 +92,7 @@ class AugmentSection(_Section):
     frame_drop: float = Field(0.0, ge=0, lt=1, description="probability that a frame repeats the one before")
 
 
-class DataSection(_Section):
+class DataSection(Settings):
     """How clips are split where the data set does not say."""
 
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
@@ -127,7 +107,7 @@ class DataSection(_Section):
         return self
 
 
-class DecisionSection(_Section):
+class DecisionSection(Settings):
     """From which probability on a clip counts as violent: a number, or a rule for the validation clips.
 
     The rules are those of `vdeploy.evaluation.thresholds.choose_threshold`: ``"f1"``, the highest F1; ``"recall"``, the
@@ -165,12 +145,27 @@ class DecisionSection(_Section):
         return "set in the recipe"
 
 
-class Recipe(_Section):
-    """All sections; every key has a default."""
+def _backbone(value: Any) -> Any:
+    return backbone_settings(value) if isinstance(value, Mapping) else value
+
+
+def _head(value: Any) -> Any:
+    return head_settings(value) if isinstance(value, Mapping) else value
+
+
+class Recipe(Settings):
+    """All sections; every key has a default.
+
+    The sections ``backbone`` and ``head`` are of the class that their ``name`` selects in `vdeploy.models.registry`.
+    """
 
     clip: ClipSection = ClipSection()
-    features: FeatureSection = FeatureSection()
-    model: ModelSection = ModelSection()
+    backbone: Annotated[SerializeAsAny[BackboneSettings], BeforeValidator(_backbone)] = Field(
+        default_factory=lambda: backbone_settings({})
+    )
+    head: Annotated[SerializeAsAny[HeadSettings], BeforeValidator(_head)] = Field(
+        default_factory=lambda: head_settings({})
+    )
     loss: LossSection = LossSection()
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
@@ -183,11 +178,25 @@ class Recipe(_Section):
         """The clip section as the decoder wants it, for one view."""
         return ClipSpec(frames=self.clip.frames, size=self.clip.size)
 
+    def make_backbone(self) -> Backbone[Any]:
+        """The backbone of the recipe.
+
+        Raises:
+            RecipeError: It cannot take the recipe's clips.
+        """
+        backbone = backbone_of(self.backbone)
+        backbone.check(self.clip_spec)
+        return backbone
+
+    def make_head(self) -> Head[Any]:
+        """The head of the recipe."""
+        return head_of(self.head)
+
     def varied(self, **sections: Mapping[str, Any]) -> Recipe:
         """This recipe with other values for some keys.
 
         Args:
-            **sections: New values by key, by section.
+            **sections: New values by key, by section. A backbone or a head of another name starts from its defaults.
 
         Raises:
             pydantic.ValidationError: A key is unknown or a value out of range.
@@ -197,7 +206,13 @@ class Recipe(_Section):
             7
         """
         values = self.model_dump()
-        return Recipe.model_validate({**values, **{name: {**values[name], **keys} for name, keys in sections.items()}})
+        return Recipe.model_validate(
+            {**values, **{name: _merged(values[name], keys) for name, keys in sections.items()}}
+        )
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    return {**new} if "name" in new and new["name"] != old.get("name") else {**old, **new}
 
 
 def recipe_names() -> list[str]:
@@ -235,9 +250,24 @@ def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(
             f"{source} is not valid TOML ({error})", "mend it, or start from a recipe of the package"
         ) from error
+    values = read_sections(values, source)
     for assignment in overrides:
         _assign(values, assignment)
     return _validate(values, source)
+
+
+def recipe_of_run(root: Path) -> Recipe:
+    """Reads the recipe that a run was trained with, of this version or of an older one.
+
+    Raises:
+        RunError: The run holds no recipe, or a damaged one.
+    """
+    file = root / "recipe.toml"
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        return _validate(read_sections(values, str(file), announce=False), str(file))
+    except (OSError, ValueError, RecipeError) as error:
+        raise RunError(f"{root} is damaged ({error})", "train again") from error
 
 
 def recipe_toml(recipe: Recipe) -> str:
@@ -249,7 +279,7 @@ def recipe_toml(recipe: Recipe) -> str:
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
-    section, dot, name = key.strip().partition(".")
+    section, dot, name = read_assignment(key.strip()).partition(".")
     if not equals or not dot or not name:
         raise RecipeError(
             f"--set {assignment!r} is not of the form section.key=value", "for example --set training.epochs=20"
@@ -259,13 +289,23 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     target = values.setdefault(section, {})
-    if isinstance(target, dict):
-        target[name] = value
+    if not isinstance(target, dict):
+        return
+    if name == "name" and section in {"backbone", "head"} and target.get("name") != value:
+        target.clear()
+    target[name] = value
 
 
 def _validate(values: Mapping[str, Any], source: str) -> Recipe:
     try:
-        return Recipe.model_validate(values)
+        models = {
+            name: validate(values[name])
+            for name, validate in (("backbone", backbone_settings), ("head", head_settings))
+            if isinstance(values.get(name), Mapping)
+        }
+        return Recipe.model_validate({**values, **models})
+    except RecipeError as error:
+        raise RecipeError(f"recipe {source}: {error.message}", error.hint) from error
     except ValidationError as error:
         first = error.errors()[0]
         path = [str(part) for part in first["loc"]]

@@ -15,7 +15,8 @@ from vdeploy.core.landlock import landlock_abi
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.seccomp import has_seccomp
 from vdeploy.models.backbones.vgg19.feature_layers import Layer
-from vdeploy.models.weights import FILES, keras_cache
+from vdeploy.models.backbones.vgg19.weights import FILES
+from vdeploy.models.weights.cache import keras_cache
 from vdeploy.triton.server.install import local_install
 from vdeploy.triton.server.python_backend import find_libpython
 

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.engine.trainer import predict
-from training.pipeline import extract_source
-from training.recipe import Recipe
-from training.run import MANIFEST as RUN_MANIFEST
-from training.run import Run
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.run import MANIFEST as RUN_MANIFEST
+from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import ClipError, DatasetError, RunError
 from vdeploy.core.progress import track
 from vdeploy.dataset import Dataset, LabelledClip, Problem, scan
 from vdeploy.evaluation.metrics import Evaluation
 from vdeploy.evaluation.metrics import evaluate as measure
+from vdeploy.features.extraction import extract_with
+from vdeploy.features.prediction import predict
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.video.clips import read_clips
 
@@ -67,9 +66,9 @@ def evaluate_on(
     Args:
         subject: Folder of a run or of a bundle.
         source: Labelled clips.
-        split: ``"train"``, ``"valid"``, ``"test"`` or ``"all"``. Where the data set has no splits, the run's recipe
-            draws the same ones again; for a bundle the default recipe does.
-        positive: Names of the class that means violence, where the run's recipe does not say.
+        split: ``"train"``, ``"valid"``, ``"test"`` or ``"all"``. Where the data set has no splits, those of the
+            run are drawn again; for a bundle, those of the defaults.
+        positive: Names of the class that means violence, where the run does not say.
         store_root: Folder of all feature stores; a bundle does not use it.
         strict: Refuse clips that cannot be used instead of leaving them out.
         format_name: Which of a bundle's formats to run; left out, the first of the table that it holds.
@@ -94,11 +93,10 @@ def evaluate_on(
             raise RunError(
                 f"{subject} is a run, which ignores --format: Keras runs it", "give its bundle, or leave it out"
             )
-        recipe = run.recipe
-        names = tuple(positive) or recipe.data.positive
-        scanned = scan(source, positive=names, seed=recipe.training.seed, split=recipe.data.split)
+        names = tuple(positive) or run.info.positive
+        scanned = scan(source, positive=names, seed=run.info.seed, split=run.info.split)
         dataset = _choose(scanned, split, strict=strict)
-        labels, scores, clips, problems = _score_run(run, dataset, recipe, store_root, strict=strict)
+        labels, scores, clips, problems = _score_run(run, dataset, store_root, strict=strict)
         threshold = run.info.threshold
     groups = [clip.group for clip in clips] if any(clip.group for clip in clips) else None
     evaluation = measure(labels, scores, threshold=threshold, groups=groups)
@@ -122,8 +120,8 @@ def _choose(dataset: Dataset, split: str, *, strict: bool) -> Dataset:
     return dataclasses.replace(dataset, clips=tuple(clips))
 
 
-def _score_run(run: Run, dataset: Dataset, recipe: Recipe, store_root: Path, *, strict: bool) -> _Scored:
-    extraction = extract_source(dataset, recipe, run.weights(), store_root, strict=strict)
+def _score_run(run: Run, dataset: Dataset, store_root: Path, *, strict: bool) -> _Scored:
+    extraction = extract_with(dataset, run.spec, run.backbone, run.weights(), store_root, strict=strict)
     scores = predict(run.classifier(), extraction.features)[:, 1]
     clips = extraction.dataset.clips
     return _labels(clips), scores, clips, extraction.dataset.problems

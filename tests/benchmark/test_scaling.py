@@ -89,7 +89,7 @@ def test_the_epoch_timer_trains_on_every_clip():
     split = synthetic_split(20, 3, 6)
     assert (split.features.shape, split.features.dtype, split.features.min()) == ((20, 3, 6), np.float16, 0)
     assert split.labels.tolist() == [0, 1] * 10
-    recipe = load_recipe("default", ["training.batch=8", "model.units=4", "model.dense=4"])
+    recipe = load_recipe("default", ["training.batch=8", "head.units=4", "head.dense=4"])
     timer = EpochTimer(split, recipe, Precision("float32", False), ("cpu:0",))
     before = timer._loop.weights()
     assert timer.run() > 0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY
-from training.run import Run
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.run import Run
 
 
 def both(*arguments: object) -> None:

@@ -27,7 +27,7 @@ from vdeploy.core.errors import BundleError, ExportError, ParityError
 from vdeploy.core.files import sha256_of
 from vdeploy.export import exporter
 from vdeploy.export.exporter import export_run
-from vdeploy.export.writer_api import ExportOptions
+from vdeploy.export.options import ExportOptions
 from vdeploy.formats import FORMATS, parse_formats
 
 FORMAT = parse_formats("onnx-fp32")
@@ -71,14 +71,17 @@ def test_a_bundle_is_verified_and_says_what_is_in_it(tiny_run, tiny_bundle_dir):
     assert manifest.classes == CLASSES
     info = tiny_run.info
     assert (manifest.threshold, manifest.temperature, manifest.bias) == (info.threshold, info.temperature, info.bias)
-    assert manifest.clip_spec == tiny_run.recipe.clip_spec
+    assert manifest.clip_spec == tiny_run.spec
     assert manifest.metrics == tiny_run.metrics
-    assert manifest.extractor.model_dump() == {
-        "layer": "avg",
-        "dim": 512,
-        "weights": "random",
-        "weights_sha256": tiny_run.info.weights_sha256,
-    }
+    extractor, classifier = manifest.stages
+    assert (extractor.architecture, extractor.settings, extractor.granularity) == ("vgg19", {"layer": "avg"}, "frame")
+    assert (extractor.weights, extractor.weights_sha256) == ("random", tiny_run.info.weights_sha256)
+    assert extractor.dim == 512
+    assert extractor.parameters == pytest.approx(20_024_384, rel=1e-4)
+    assert classifier.architecture == "lstm"
+    assert classifier.settings == {"units": 128, "pooling": "last", "dense": 64, "dropout": 0.5}
+    assert classifier.parameters == tiny_run.classifier().count_params()
+    assert manifest.feature_shape == tiny_run.feature_shape == (4, 512)
 
 
 @pytest.mark.parametrize("stage", ["extractor", "classifier"])

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.export.intermediates import Sources
-from vdeploy.export.verification.parity import batches_of, check_parity, synthetic_frames
+from vdeploy.export.options import ExportOptions
+from vdeploy.export.verification.parity import batches_of, check_parity
 from vdeploy.export.verification.reference import Reference
-from vdeploy.export.writer_api import ExportOptions
 from vdeploy.formats import FORMATS
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.inference.runtimes.registry import open_runtime

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 import pytest
 
-from training.engine.trainer import predict
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import ExportError
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
-from vdeploy.export.verification.parity import synthetic_frames
+from vdeploy.features.prediction import predict
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 
@@ -149,7 +149,7 @@ def test_an_operator_of_another_domain_is_refused(extractor, extractor_graph, mo
     foreign = onnx.ModelProto()
     foreign.CopyFrom(extractor_graph)
     foreign.graph.node[-1].domain = "com.microsoft"
-    monkeypatch.setattr("vdeploy.export.onnx.convert.build_vgg19_graph", lambda *_: foreign)
+    monkeypatch.setattr("vdeploy.export.lowering.vgg19_onnx.build_vgg19_graph", lambda *_: foreign)
     with pytest.raises(ExportError, match=r"vgg19_features uses operators of com\.microsoft"):
         extractor_to_onnx(extractor)
 
@@ -158,7 +158,7 @@ def test_a_graph_that_does_not_fit_together_is_refused(extractor, extractor_grap
     wrong = onnx.ModelProto()
     wrong.CopyFrom(extractor_graph)
     wrong.graph.initializer.pop()
-    monkeypatch.setattr("vdeploy.export.onnx.convert.build_vgg19_graph", lambda *_: wrong)
+    monkeypatch.setattr("vdeploy.export.lowering.vgg19_onnx.build_vgg19_graph", lambda *_: wrong)
     with pytest.raises(onnx.checker.ValidationError):
         extractor_to_onnx(extractor)
 
@@ -170,15 +170,15 @@ FC2 = """
     import numpy as np
     import onnx
 
-    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-    from vdeploy.models.weights import find_weights
+    from testing.models import vgg19_extractor
+    from vdeploy.models.backbones.vgg19.weights import find_weights
     from vdeploy.export.onnx.convert import extractor_to_onnx
-    from vdeploy.export.verification.parity import synthetic_frames
+    from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    extractor = FeatureExtractor("fc2", find_weights("random", "fc2"))
+    extractor = vgg19_extractor("fc2", find_weights("random", "fc2"))
     frames = synthetic_frames(1, 1, 224)
     expected = extractor.extract(frames)
     before = peak()

@@ -12,15 +12,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from training.engine.trainer import predict
 from vdeploy.artifacts.bundle import Bundle, Parity, Stage
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import ParityError
-from vdeploy.export.verification.parity import check_parity, synthetic_frames
+from vdeploy.export.verification.parity import check_parity
+from vdeploy.features.prediction import predict
 from vdeploy.formats import FORMATS, Format
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 if TYPE_CHECKING:
-    from training.run import Run
+    from vdeploy.artifacts.run import Run
 
 KIND = FORMATS["onnx-fp32"]
 SIZE, FRAMES = 32, 4

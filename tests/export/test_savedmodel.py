@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from training.engine.trainer import predict
-from training.recipe import ModelSection
+from testing.models import build_lstm
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
@@ -18,9 +18,9 @@ from vdeploy.export.savedmodel.convert import (
     pipeline_to_savedmodel,
 )
 from vdeploy.export.savedmodel.jpeg_graph import decode_jpegs
-from vdeploy.export.verification.parity import synthetic_frames
+from vdeploy.features.prediction import predict
 from vdeploy.inference.runtimes.tensorflow import TensorFlowRuntime
-from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.models.heads.lstm.model import LSTMSettings
 
 
 def some_features(clips: int, frames: int = 4, dim: int = 512) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_the_extractor_agrees_with_keras(extractor, extractor_folder, batch, tim
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_the_classifier_agrees_with_keras(tmp_path, pooling):
-    model = build_classifier(4, 512, ModelSection(pooling=pooling))
+    model = build_lstm(4, 512, LSTMSettings(pooling=pooling))
     classifier_to_savedmodel(model, tmp_path / "model")
     runtime = TensorFlowRuntime(tmp_path / "model")
     for batch in (1, 3, 16):
@@ -74,10 +74,10 @@ def test_the_classifier_agrees_with_keras(tmp_path, pooling):
 
 def test_the_policy_of_the_training_does_not_leak(tmp_path):
     keras = load_keras()
-    reference = build_classifier(4, 512, ModelSection())
+    reference = build_lstm(4, 512, LSTMSettings())
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        mixed = build_classifier(4, 512, ModelSection())
+        mixed = build_lstm(4, 512, LSTMSettings())
     finally:
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(reference.get_weights())

@@ -11,9 +11,9 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from training.engine.trainer import predict
-from training.recipe import ModelSection
+from testing.models import build_lstm, vgg19_extractor
 from vdeploy.artifacts.bundle import Parity, TensorSpec
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import ParityError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.tflite import (
@@ -25,12 +25,12 @@ from vdeploy.export.tflite import (
     read_metadata,
 )
 from vdeploy.export.tflite.flatbuffer import load_schema, open_model
-from vdeploy.export.verification.parity import check_parity, synthetic_frames
+from vdeploy.export.verification.parity import check_parity
+from vdeploy.features.prediction import predict
 from vdeploy.formats import FORMATS
 from vdeploy.inference.runtimes.litert import LiteRtRuntime
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-from vdeploy.models.heads.lstm.model import build_classifier
-from vdeploy.models.weights import find_weights
+from vdeploy.models.backbones.vgg19.weights import find_weights
+from vdeploy.models.heads.lstm.model import LSTMSettings
 from vdeploy.video.clips import ClipSpec
 
 pytestmark = pytest.mark.slow
@@ -105,7 +105,7 @@ def ends(file: Path) -> dict[str, tuple[str, tuple[int, ...], float, int]]:
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
 def extractor(request, tmp_path_factory):
-    keras = FeatureExtractor("avg", find_weights("random", "avg"), size=SIZE)
+    keras = vgg19_extractor("avg", find_weights("random", "avg"), size=SIZE)
     file = tmp_path_factory.mktemp("extractor") / "model.tflite"
     # Dark frames: what the file takes must be the byte itself all the same.
     frames = synthetic_frames(8, FRAMES, SIZE) // 2
@@ -116,7 +116,7 @@ def extractor(request, tmp_path_factory):
 @pytest.fixture(scope="module", params=["fp32", "int8"])
 def classifier(request, tmp_path_factory):
     load_keras().utils.set_random_seed(0)
-    model = build_classifier(FRAMES, DIM, ModelSection(pooling="mean", units=UNITS))
+    model = build_lstm(FRAMES, DIM, LSTMSettings(pooling="mean", units=UNITS))
     # Louder than at the start of a training, or the answer hardly depends on the gates.
     model.set_weights([3 * value for value in model.get_weights()])
     features = np.random.default_rng(0).gamma(0.5, size=(40, FRAMES, DIM)).astype(np.float32)

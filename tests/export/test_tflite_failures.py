@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.recipe import ModelSection
+from testing.models import build_lstm
 from vdeploy.core.errors import ExportError
 from vdeploy.export.tflite import (
     Metadata,
@@ -14,7 +14,7 @@ from vdeploy.export.tflite import (
     conversion,
     extractor_to_tflite,
 )
-from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.models.heads.lstm.model import LSTMSettings
 from vdeploy.video.clips import ClipSpec
 
 SIZE, FRAMES, DIM = 32, 4, 512
@@ -23,7 +23,7 @@ METADATA = Metadata(("non-violent", "violent"), ClipSpec(frames=FRAMES, size=SIZ
 
 @pytest.fixture(scope="module")
 def classifier():
-    return build_classifier(FRAMES, DIM, ModelSection(units=8))
+    return build_lstm(FRAMES, DIM, LSTMSettings(units=8))
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from training.engine.trainer import predict
-from training.recipe import ModelSection, load_recipe
+from testing.models import build_lstm, vgg19_extractor
+from training.recipe import load_recipe
 from vdeploy.dataset import scan
 from vdeploy.export.tflite import (
     Metadata,
@@ -20,10 +20,10 @@ from vdeploy.export.tflite import (
     extractor_to_tflite,
     found_precision,
 )
+from vdeploy.features.prediction import predict
 from vdeploy.inference.runtimes.litert import LiteRtRuntime
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-from vdeploy.models.heads.lstm.model import build_classifier
-from vdeploy.models.weights import find_weights
+from vdeploy.models.backbones.vgg19.weights import find_weights
+from vdeploy.models.heads.lstm.model import LSTMSettings
 from vdeploy.video.clips import ClipSpec, read_clip
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ METADATA = Metadata(("non-violent", "violent"), ClipSpec())
 
 @pytest.mark.parametrize("quantized", [False, True])
 def test_another_export_gives_the_same_bytes(tmp_path, quantized):
-    model = build_classifier(4, 512, ModelSection(units=8))
+    model = build_lstm(4, 512, LSTMSettings(units=8))
     features = np.random.default_rng(0).gamma(0.5, size=(8, 4, 512)).astype(np.float32)
     for name in ("one", "other"):
         classifier_to_tflite(model, tmp_path / name, METADATA, Quantization([features]) if quantized else None)
@@ -50,8 +50,8 @@ def hockey_run(hockey, tmp_path_factory):
 
     root = cache_dir() / "features"
     run = train(hockey, tmp_path_factory.mktemp("hockey") / "run", load_recipe("default", ()), store_root=root)
-    spec = run.recipe.clip_spec
-    store = FeatureStore(root, feature_key(spec, "avg", run.weights()))
+    spec = run.spec
+    store = FeatureStore(root, feature_key(spec, run.backbone, run.weights()))
     extraction = extract_dataset(scan(hockey), spec, store, run.extractor)
     return run, extraction.of("train").astype(np.float32), extraction.of("valid").astype(np.float32)
 
@@ -71,7 +71,7 @@ def test_the_int8_classifier_gives_the_verdicts_of_keras_on_real_clips(hockey_ru
 @pytest.mark.timeout(2400)
 def test_the_int8_extractor_keeps_real_features_and_verdicts(hockey, hockey_run, tmp_path):
     run, *_ = hockey_run
-    dataset, spec = scan(hockey), run.recipe.clip_spec
+    dataset, spec = scan(hockey), run.spec
     clips = {
         split: np.stack([read_clip(dataset.absolute(clip), spec).frames for clip in dataset.of(split)[::step]])
         for split, step in (("train", 8), ("valid", 10))
@@ -90,7 +90,7 @@ def test_the_int8_extractor_keeps_real_features_and_verdicts(hockey, hockey_run,
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("quantized", [False, True])
 def test_two_averaged_blocks_convert(tmp_path, quantized):
-    extractor = FeatureExtractor("avg45", find_weights("random", "avg45"), size=64)
+    extractor = vgg19_extractor("avg45", find_weights("random", "avg45"), size=64)
     frames = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3)).astype(np.uint8)
     file = tmp_path / "model.tflite"
     extractor_to_tflite(extractor, file, METADATA, Quantization([frames]) if quantized else None)
@@ -107,14 +107,14 @@ FC2 = """
     import numpy as np
 
     from vdeploy.video.clips import ClipSpec
-    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-    from vdeploy.models.weights import find_weights
-    from vdeploy.export.verification.parity import synthetic_frames
+    from testing.models import vgg19_extractor
+    from vdeploy.models.backbones.vgg19.weights import find_weights
+    from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
     from vdeploy.export.tflite import Metadata, Quantization, extractor_to_tflite, found_precision
     from vdeploy.inference.runtimes.litert import LiteRtRuntime
 
     file, quantized = Path(sys.argv[1]), sys.argv[2] == "True"
-    extractor = FeatureExtractor("fc2", find_weights("random", "fc2"))
+    extractor = vgg19_extractor("fc2", find_weights("random", "fc2"))
     frames = synthetic_frames(2, 2, 224)
     expected = extractor.extract(frames)
     quantization = Quantization([frames]) if quantized else None

@@ -17,6 +17,7 @@ from vdeploy.export import intermediates as sources
 from vdeploy.export.availability import select_formats
 from vdeploy.export.exporter import Exported, export_run
 from vdeploy.export.openvino import writer as openvino
+from vdeploy.export.options import ExportOptions
 from vdeploy.export.quantization import Quantization
 from vdeploy.export.quantization.agreement import measure_agreement
 from vdeploy.export.quantization.histograms import collect_histograms
@@ -24,7 +25,6 @@ from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import METHODS
 from vdeploy.export.savedmodel import writer as savedmodel
 from vdeploy.export.tflite import writer as tflite
-from vdeploy.export.writer_api import ExportOptions
 from vdeploy.formats import FORMATS, parse_formats
 from vdeploy.synthetic import synthesize
 

@@ -22,7 +22,7 @@ from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
 from vdeploy.features.ray_extraction import cpus_per_worker, fill_on_cluster, portion_size
 from vdeploy.features.store import FeatureStore
-from vdeploy.models.weights import find_weights
+from vdeploy.models.backbones.vgg19.weights import find_weights
 from vdeploy.synthetic import synthesize
 
 WEIGHTS = find_weights("random", "avg")
@@ -68,7 +68,16 @@ def test_a_missing_ray_names_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vdeploy\[ray\]'"):
-        fill_on_cluster(scan(clips_dir), recipe, WEIGHTS, tmp_path, address="127.0.0.1:1", workers=2)
+        fill_on_cluster(
+            scan(clips_dir),
+            recipe.clip_spec,
+            recipe.make_backbone(),
+            WEIGHTS,
+            tmp_path,
+            views=1,
+            address="127.0.0.1:1",
+            workers=2,
+        )
 
 
 def test_a_missing_extra_survives_the_way_from_a_worker() -> None:
@@ -83,7 +92,16 @@ def test_an_address_without_a_cluster_is_told_at_once(
 ) -> None:
     started = time.monotonic()
     with pytest.raises(StudyError, match=f"no Ray cluster at {address} .*; start one with: ray start --head"):
-        fill_on_cluster(scan(clips_dir), recipe, WEIGHTS, tmp_path, address=address, workers=2)
+        fill_on_cluster(
+            scan(clips_dir),
+            recipe.clip_spec,
+            recipe.make_backbone(),
+            WEIGHTS,
+            tmp_path,
+            views=1,
+            address=address,
+            workers=2,
+        )
     assert time.monotonic() - started < 60
 
 
@@ -119,7 +137,7 @@ def test_two_processes_give_what_one_gives(
     check_same(readable, recipe, tmp_path / "ray", expected)
     shards = list((tmp_path / "ray").glob("*/*.npy"))
     assert len(shards) > 1
-    store = FeatureStore(tmp_path / "ray", feature_key(recipe.clip_spec, "avg", WEIGHTS))
+    store = FeatureStore(tmp_path / "ray", feature_key(recipe.clip_spec, recipe.make_backbone(), WEIGHTS))
     assert len(store) == len(readable.clips) + 2 * len(readable.of("train"))
 
 

@@ -18,7 +18,7 @@ from vdeploy.models.backbones.efficientnet_lite.checkpoint import load_checkpoin
 from vdeploy.models.backbones.efficientnet_lite.network import build_network
 from vdeploy.models.backbones.efficientnet_lite.torch_archive import read_state_dict
 from vdeploy.models.backbones.efficientnet_lite.weights import FILES
-from vdeploy.models.weights.lookup import lookup_weights
+from vdeploy.models.weights.find import find_weights
 
 NORMALIZATIONS = {"_conv_stem": "_bn0", "_conv_head": "_bn1", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
 
@@ -212,7 +212,7 @@ def test_weights_of_another_variant_are_refused(checkpoint):
 
 @pytest.fixture(scope="module")
 def imagenet() -> Path:
-    path = lookup_weights("lite0", FILES).path
+    path = find_weights("lite0", FILES).path
     assert path is not None
     return path
 
@@ -239,7 +239,7 @@ def test_known_pictures_are_recognised(variant, picture, label):
     cv2 = pytest.importorskip("cv2")
     data = pytest.importorskip("skimage.data")
     network = build_network(variant, 1, 224, classes=1000)
-    path = lookup_weights(variant, FILES).path
+    path = find_weights(variant, FILES).path
     assert path is not None
     load_checkpoint(network, path)
     image = cv2.resize(getattr(data, picture)(), (224, 224), interpolation=cv2.INTER_AREA)

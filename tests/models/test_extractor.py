@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from testing.models import vgg19_extractor
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.lazy_imports import load_keras
-from vdeploy.models.backbones.vgg19.model import DIMENSIONS, FeatureExtractor
-from vdeploy.models.weights import Weights, find_weights
+from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
+from vdeploy.models.backbones.vgg19.weights import find_weights
+from vdeploy.models.weights.find import Weights
 
 RANDOM = Weights("random", None, "0" * 64)
 
@@ -27,11 +29,13 @@ def keras_features(network: object, pixels: np.ndarray) -> np.ndarray:
     first = original.get_layer("block1_conv1")
     kernel, bias = first.get_weights()
     first.set_weights([kernel[:, :, ::-1, :], bias])
-    return original(keras.applications.vgg19.preprocess_input(pixels.astype(np.float32)), training=False).numpy()
+    behind_the_mean = keras.Model(original.get_layer("centred").output, original.output)
+    prepared = keras.applications.vgg19.preprocess_input(pixels.astype(np.float32))
+    return behind_the_mean(prepared, training=False).numpy()
 
 
 def test_colour_order_and_mean_are_inside_the_graph() -> None:
-    extractor = FeatureExtractor("avg", RANDOM, size=32)
+    extractor = vgg19_extractor("avg", RANDOM, size=32)
     pixels = frames(2, 3, 32)
     expected = keras_features(extractor.network, pixels.reshape(-1, 32, 32, 3)).reshape(2, 3, 512)
     actual = extractor.extract(pixels)
@@ -43,20 +47,20 @@ def test_colour_order_and_mean_are_inside_the_graph() -> None:
 
 def test_random_weights_are_the_same_every_time() -> None:
     pixels = frames(1, 2, 32)
-    one, two = (FeatureExtractor("avg", RANDOM, size=32, seed=3).extract(pixels) for _ in range(2))
+    one, two = (vgg19_extractor("avg", RANDOM, size=32, seed=3).extract(pixels) for _ in range(2))
     np.testing.assert_array_equal(one, two)
-    assert np.abs(FeatureExtractor("avg", RANDOM, size=32, seed=4).extract(pixels) - one).max() > 0
+    assert np.abs(vgg19_extractor("avg", RANDOM, size=32, seed=4).extract(pixels) - one).max() > 0
 
 
 def test_the_weights_are_those_that_keras_documents() -> None:
     """Keras documents 143,667,240 with the last layer, 1000 classes; the fully connected layers are the rest."""
     fully_connected = (7 * 7 * 512 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
-    assert FeatureExtractor("avg", RANDOM, size=32).network.count_params() == 143_667_240 - fully_connected
+    assert vgg19_extractor("avg", RANDOM, size=32).network.count_params() == 143_667_240 - fully_connected
 
 
 def test_fc2_wants_224_pixels() -> None:
     with pytest.raises(WeightsError, match="224"):
-        FeatureExtractor("fc2", RANDOM, size=64)
+        vgg19_extractor("fc2", RANDOM, size=64)
 
 
 def test_a_file_without_vgg19_is_refused(tmp_path: Path) -> None:
@@ -65,13 +69,13 @@ def test_a_file_without_vgg19_is_refused(tmp_path: Path) -> None:
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(3)(inputs)).save_weights(file)
     with pytest.raises(WeightsError, match="holds no VGG19 weights"):
-        FeatureExtractor("avg", Weights(str(file), file, "0" * 64), size=32)
+        vgg19_extractor("avg", Weights(str(file), file, "0" * 64), size=32)
 
 
 @pytest.mark.slow
 def test_imagenet_features_of_a_real_network() -> None:
     weights = find_weights("imagenet", "avg")
-    extractor = FeatureExtractor("avg", weights)
+    extractor = vgg19_extractor("avg", weights)
     pixels = frames(1, 2, 224)
     reference = load_keras().applications.VGG19(
         include_top=False, weights=str(weights.path), pooling="avg", input_shape=(224, 224, 3)

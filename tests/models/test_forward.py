@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.recipe import ModelSection, Pooling
+from testing.models import build_lstm
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
-from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.models.heads.lstm.model import LSTMSettings
 from vdeploy.models.heads.lstm.training_step import (
     Dropout,
+    Pooling,
     draw_dropout,
     leave_out,
-    normalize,
     probabilities,
     take_features,
 )
+from vdeploy.models.normalization import normalize
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_outputs_and_gradients_are_those_of_the_model(
     features: np.ndarray, compiled_by_xla: bool, pooling: Pooling
 ) -> None:
     tf = load_tensorflow()
-    model = build_classifier(4, 24, ModelSection(units=8, dense=5, dropout=0, pooling=pooling))
+    model = build_lstm(4, 24, LSTMSettings(units=8, dense=5, dropout=0, pooling=pooling))
     weights = [variable.value for variable in model.trainable_variables]
     factors = tf.constant(np.random.default_rng(1).normal(size=(6, 2)), tf.float32)
     with tf.GradientTape() as tape:
@@ -58,7 +59,7 @@ def test_outputs_and_gradients_are_those_of_the_model(
 @pytest.mark.parametrize("compiled_by_xla", [False, True])
 def test_leaving_features_out_is_multiplying_them_by_zero(features: np.ndarray, compiled_by_xla: bool) -> None:
     keras, tf = load_keras(), load_tensorflow()
-    model = build_classifier(4, 24, ModelSection(units=8, dense=5))
+    model = build_lstm(4, 24, LSTMSettings(units=8, dense=5))
     dropout = draw_dropout(tf.constant([3, 4]), 6, 24, 8, 0.5)
     assert dropout is not None
     assert dropout.groups == 8
@@ -102,7 +103,7 @@ def test_rows_are_taken_without_what_is_left_out(features: np.ndarray, rate: flo
 def test_half_precision_is_that_of_kerass_mixed_policy(features: np.ndarray, dtype: str) -> None:
     """Only the product with the kernel is in half precision; Keras' recurrence is, too."""
     keras = load_keras()
-    model = build_classifier(4, 24, ModelSection(units=8, dense=5, dropout=0))
+    model = build_lstm(4, 24, LSTMSettings(units=8, dense=5, dropout=0))
     weights = [variable.value for variable in model.trainable_variables]
     exact = probabilities(weights, time_first(features), None).numpy()
     half = probabilities(weights, time_first(features, dtype), None).numpy()
@@ -110,7 +111,7 @@ def test_half_precision_is_that_of_kerass_mixed_policy(features: np.ndarray, dty
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(f"mixed_{dtype}")
     try:
-        mixed = build_classifier(4, 24, ModelSection(units=8, dense=5, dropout=0))
+        mixed = build_lstm(4, 24, LSTMSettings(units=8, dense=5, dropout=0))
         mixed.set_weights(model.get_weights())
         theirs = mixed(features.astype(np.float32)).numpy()
     finally:

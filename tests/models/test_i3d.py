@@ -13,7 +13,7 @@ from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
 from vdeploy.models.backbones.i3d.network import build_network
 from vdeploy.models.backbones.i3d.weights import FILES
-from vdeploy.models.weights.lookup import lookup_weights
+from vdeploy.models.weights.find import find_weights
 from vdeploy.video.clips import Clip, ClipSpec, read_clips
 
 UNIT = "Mixed_4c.Branch_1.Conv3d_0b_3x3"
@@ -146,15 +146,15 @@ def test_a_checkpoint_that_cannot_be_read(network, tmp_path):
 
 
 def test_weights_by_name_path_and_seed(checkpoint, tmp_path):
-    assert lookup_weights(str(checkpoint), FILES).path == checkpoint
-    assert lookup_weights("random", FILES, seed=1).sha256 != lookup_weights("random", FILES, seed=2).sha256
+    assert find_weights(str(checkpoint), FILES).path == checkpoint
+    assert find_weights("random", FILES, seed=1).sha256 != find_weights("random", FILES, seed=2).sha256
     with pytest.raises(WeightsError, match=r"do not exist; give 'kinetics-400', 'random' or the path of a file"):
-        lookup_weights(str(tmp_path / "none.ckpt"), FILES)
+        find_weights(str(tmp_path / "none.ckpt"), FILES)
 
 
 @pytest.fixture(scope="module")
 def kinetics() -> Path:
-    path = lookup_weights("kinetics-400", FILES).path
+    path = find_weights("kinetics-400", FILES).path
     assert path is not None
     return path
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.recipe import ModelSection, load_recipe
+from testing.models import build_lstm
+from training.recipe import load_recipe
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
-from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.models.heads.lstm.model import LSTMSettings
 
 
 def features(clips: int) -> np.ndarray:
@@ -18,7 +19,7 @@ def features(clips: int) -> np.ndarray:
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_the_dense_layer_gets_the_pooled_outputs(pooling: str) -> None:
     keras = load_keras()
-    model = build_classifier(6, 10, ModelSection(units=8, pooling=pooling))
+    model = build_lstm(6, 10, LSTMSettings(units=8, pooling=pooling))
     lstm = model.get_layer("lstm")
     every = keras.layers.LSTM(8, return_sequences=True)
     every.build((None, 6, 10))
@@ -35,7 +36,7 @@ def test_onnx_has_one_lstm_node_and_gives_the_same(pooling: str) -> None:
     pytest.importorskip("tf2onnx")
     from vdeploy.export.onnx.convert import classifier_to_onnx
 
-    model = build_classifier(6, 10, ModelSection(units=8, pooling=pooling))
+    model = build_lstm(6, 10, LSTMSettings(units=8, pooling=pooling))
     exported = classifier_to_onnx(model)
     kinds = [node.op_type for node in exported.graph.node]
     assert kinds.count("LSTM") == 1
@@ -47,5 +48,5 @@ def test_onnx_has_one_lstm_node_and_gives_the_same(pooling: str) -> None:
 
 
 def test_other_poolings_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"model\.pooling: .*'last' or 'mean'"):
-        load_recipe("default", ["model.pooling=max"])
+    with pytest.raises(RecipeError, match=r"head\.pooling: .*'last' or 'mean'"):
+        load_recipe("default", ["head.pooling=max"])

@@ -18,7 +18,9 @@ import pytest
 
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.files import sha256_of
-from vdeploy.models.weights import FILES, Package, WeightsFile, fetch, find_weights, keras_cache
+from vdeploy.models.backbones.vgg19.weights import FILES, find_weights
+from vdeploy.models.weights.cache import fetch, keras_cache
+from vdeploy.models.weights.published import Package, WeightsFile
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 CONTENT = MAGIC + bytes(range(256)) * 12_000
@@ -338,7 +340,7 @@ def test_random_weights_have_no_file_and_a_hash_for_each_seed():
 
 
 def test_imagenet_weights_are_the_cached_file(server, monkeypatch, keras_home):
-    monkeypatch.setattr("vdeploy.models.weights.find.FILES", {"avg": weights_file(f"{server[0]}/good")})
+    monkeypatch.setattr("vdeploy.models.backbones.vgg19.weights.FILES", {"avg": weights_file(f"{server[0]}/good")})
     weights = find_weights("imagenet", "avg")
     assert (weights.source, weights.path) == ("imagenet", keras_home / "models" / NAME)
     assert weights.sha256 == hashlib.sha256(CONTENT).hexdigest()

@@ -78,7 +78,7 @@ def test_two_workers_give_the_losses_of_one_device_and_the_first_one_writes(tmp_
 @pytest.mark.slow
 def test_two_workers_make_one_run_from_clips(clips_dir: Path, tmp_path: Path) -> None:
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    overrides = ["features.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8"]
+    overrides = ["backbone.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8"]
     options = [option for override in (*overrides, "training.precision=float32") for option in ("--set", override)]
 
     def train(name: str, **cluster: str) -> subprocess.Popen[str]:

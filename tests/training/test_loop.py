@@ -9,11 +9,12 @@ import pytest
 
 from training.engine import loop
 from training.engine.epoch_plan import plan_epoch
-from training.engine.trainer import FeatureSplit, Trainer, predict
+from training.engine.trainer import FeatureSplit, Trainer
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.features.memory_mapped import ShardedFeatures
-from vdeploy.models.heads.lstm.training_step import normalize
+from vdeploy.features.prediction import predict
+from vdeploy.models.normalization import normalize
 
 LABELS = np.arange(44) % 2
 
@@ -30,8 +31,8 @@ def recipe(*overrides: str) -> Recipe:
     sizes = (
         "training.epochs=4",
         "training.batch=8",
-        "model.units=8",
-        "model.dense=8",
+        "head.units=8",
+        "head.dense=8",
         "training.precision=float32",
     )
     return load_recipe("default", [*sizes, *overrides])
@@ -49,8 +50,8 @@ def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: 
     chosen = recipe(
         "training.epochs=1",
         "optimizer.learning_rate=1e-12",
-        "model.dropout=0",
-        f"model.pooling={pooling}",
+        "head.dropout=0",
+        f"head.pooling={pooling}",
         "augment.mixup=0.5",
         "augment.frame_jitter=0.3",
         "augment.frame_drop=0.2",
@@ -76,14 +77,14 @@ def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: 
 def test_the_recurrence_compiled_for_large_batches_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = losses(tmp_path / "plain", "model.pooling=mean")
+    plain = losses(tmp_path / "plain", "head.pooling=mean")
     monkeypatch.setattr(loop, "_COMPILED_FROM", 1)
-    np.testing.assert_allclose(losses(tmp_path / "compiled", "model.pooling=mean"), plain, rtol=1e-5)
+    np.testing.assert_allclose(losses(tmp_path / "compiled", "head.pooling=mean"), plain, rtol=1e-5)
 
 
 def test_views_are_trained_on(tmp_path: Path) -> None:
-    one = losses(tmp_path / "one", "model.dropout=0")
-    several = losses(tmp_path / "several", "model.dropout=0", views=3)
+    one = losses(tmp_path / "one", "head.dropout=0")
+    several = losses(tmp_path / "several", "head.dropout=0", views=3)
     assert one != several
 
 

@@ -22,7 +22,7 @@ from training.engine.trainer import FeatureSplit, Trainer
 folder, limit = Path(sys.argv[1]), float(sys.argv[2])
 shards = sorted(folder.glob("*.npy"))
 valid = FeatureSplit(np.load(shards[0])[:8], np.arange(8) % 2)
-common = ["training.epochs=2", "training.batch=16", "model.units=8", "model.dense=8"]
+common = ["training.epochs=2", "training.batch=16", "head.units=8", "head.dense=8"]
 
 def train(split, name, limit):
     recipe = load_recipe("default", [*common, f"training.memory_limit_gb={limit}"])

@@ -25,9 +25,9 @@ def test_every_recipe_of_the_package_is_valid_and_survives_a_round_trip(name: st
 
 def test_single_keys_can_be_overridden() -> None:
     recipe = load_recipe(
-        "default", ["training.epochs=7", "features.layer=fc2", "loss.alpha=[0.25, 0.75]", "data.positive=['Kampf']"]
+        "default", ["training.epochs=7", "backbone.layer=fc2", "loss.alpha=[0.25, 0.75]", "data.positive=['Kampf']"]
     )
-    assert (recipe.training.epochs, recipe.features.layer) == (7, "fc2")
+    assert (recipe.training.epochs, recipe.backbone.layer) == (7, "fc2")
     assert (recipe.loss.alpha, recipe.data.positive) == ((0.25, 0.75), ("Kampf",))
 
 
@@ -38,7 +38,7 @@ def test_single_keys_can_be_overridden() -> None:
         (["trainin.epochs=7"], r"unknown key trainin, did you mean 'training'"),
         (["training.epochs=0"], r"training\.epochs: .*greater than or equal to 1.*got 0"),
         (["training.epochs=many"], r"training\.epochs: .*got 'many'"),
-        (["features.layer=fc3"], r"features\.layer: "),
+        (["backbone.layer=fc3"], r"backbone\.layer: "),
         (["loss.alpha=[0, 1]"], "alpha must be positive"),
         (["data.split=[0.9, 0.2, 0.1]"], "add up to 1"),
         (["decision.threshold=1.5"], "between 0 and 1"),
@@ -71,14 +71,14 @@ def test_invalid_toml_is_named(tmp_path: Path) -> None:
 
 def test_the_reference_recipe_has_the_reference_systems_settings() -> None:
     recipe = load_recipe("reference")
-    assert (recipe.features.layer, recipe.training.batch, recipe.training.epochs) == ("fc2", 64, 100)
+    assert (recipe.backbone.layer, recipe.training.batch, recipe.training.epochs) == ("fc2", 64, 100)
     assert (recipe.optimizer.learning_rate, recipe.optimizer.warmup_epochs, recipe.optimizer.clip_norm) == (1e-3, 5, 1)
     assert (recipe.loss.alpha, recipe.loss.gamma, recipe.loss.label_smoothing) == ((0.25, 0.75), 2, 0.1)
 
 
 def test_a_variation_is_validated() -> None:
-    recipe = Recipe().varied(training={"epochs": 7}, model={"units": 9})
-    assert (recipe.training.epochs, recipe.model.units, recipe.training.batch) == (7, 9, Recipe().training.batch)
+    recipe = Recipe().varied(training={"epochs": 7}, head={"units": 9})
+    assert (recipe.training.epochs, recipe.head.units, recipe.training.batch) == (7, 9, Recipe().training.batch)
     for wrong in ({"epochs": 0}, {"epoch": 1}):
         with pytest.raises(ValidationError):
             Recipe().varied(training=wrong)

@@ -12,10 +12,10 @@ import pytest
 
 from training.pipeline import train
 from training.recipe import load_recipe
-from training.run import Run
+from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import DatasetError, RunError
 
-TINY = ["features.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "model.units=8"]
+TINY = ["backbone.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "head.units=8"]
 
 
 def test_the_folder_holds_what_the_contract_names(tiny_run: Run) -> None:
@@ -49,13 +49,6 @@ def test_it_knows_how_long_its_clips_are(tiny_run: Run) -> None:
     assert 1 < tiny_run.info.clip_seconds < 5
 
 
-def test_a_run_of_version_1_0_is_read(copy: Path) -> None:
-    values = json.loads((copy / "run.json").read_text())
-    del values["clip_seconds"]
-    (copy / "run.json").write_text(json.dumps({**values, "schema_version": "1.0"}))
-    assert Run.load(copy).info.clip_seconds is None
-
-
 @pytest.fixture
 def copy(tiny_run: Run, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.root, tmp_path / "run"))
@@ -79,7 +72,7 @@ def test_a_foreign_classifier_is_refused(copy: Path) -> None:
         Run.load(copy)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema_version": "1.0"}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema_version": "1.0"}', '{"schema_version": "2.0"}'])
 def test_a_damaged_manifest_is_one_line(copy: Path, text: str) -> None:
     (copy / "run.json").write_text(text)
     with pytest.raises(RunError, match="damaged") as caught:
@@ -89,14 +82,15 @@ def test_a_damaged_manifest_is_one_line(copy: Path, text: str) -> None:
 
 def test_a_newer_schema_is_refused(copy: Path) -> None:
     values = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**values, "schema_version": "2.0"}))
-    with pytest.raises(RunError, match=r"schema version 2\.0"):
+    (copy / "run.json").write_text(json.dumps({**values, "schema_version": "3.0"}))
+    with pytest.raises(RunError, match=r"schema version 3\.0"):
         Run.load(copy)
 
 
 def test_other_weights_are_refused(copy: Path) -> None:
     values = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**values, "weights_sha256": "0" * 64}))
+    values["stages"][0]["sha256"] = "0" * 64
+    (copy / "run.json").write_text(json.dumps(values))
     with pytest.raises(RunError, match="not those that"):
         Run.load(copy).weights()
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from training.engine.checkpoints import Checkpoint, CheckpointFolder
-from training.engine.trainer import FeatureSplit, Trainer, predict
+from training.engine.trainer import FeatureSplit, Trainer
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import DatasetError, RunError
+from vdeploy.features.prediction import predict
 
 
 def splits(seed: int = 0, count: int = 60) -> tuple[FeatureSplit, FeatureSplit]:
@@ -35,8 +36,8 @@ def recipe(*overrides: str) -> Recipe:
         [
             "training.epochs=6",
             "training.batch=16",
-            "model.units=8",
-            "model.dense=8",
+            "head.units=8",
+            "head.dense=8",
             "training.precision=float32",
             *overrides,
         ],
@@ -50,7 +51,7 @@ def trained(folder: Path, *overrides: str) -> Trainer:
 
 
 def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
-    trainer = trained(tmp_path, "training.epochs=30", "optimizer.learning_rate=0.01", "model.dropout=0.1")
+    trainer = trained(tmp_path, "training.epochs=30", "optimizer.learning_rate=0.01", "head.dropout=0.1")
     _, valid = splits()
     probabilities = predict(trainer.model, valid.features)
     assert np.mean(probabilities.argmax(1) == valid.labels) >= 0.9
@@ -90,7 +91,7 @@ def test_it_stops_when_patience_runs_out(tmp_path: Path) -> None:
 
 def test_the_last_partial_batch_counts_once(tmp_path: Path) -> None:
     """40 clips in batches of 16: without learning, the epoch's loss is the plain mean over clips."""
-    trainer = trained(tmp_path, "training.epochs=1", "optimizer.learning_rate=1e-12", "model.dropout=0")
+    trainer = trained(tmp_path, "training.epochs=1", "optimizer.learning_rate=1e-12", "head.dropout=0")
     train, _ = splits()
     p = predict(trainer.model, train.features)
     smooth = np.eye(2)[train.labels] * 0.95 + 0.025
@@ -105,7 +106,7 @@ def test_class_weights_scale_the_loss_of_the_rare_class(tmp_path: Path) -> None:
     options = (
         "training.epochs=1",
         "optimizer.learning_rate=1e-12",
-        "model.dropout=0",
+        "head.dropout=0",
         "loss.alpha=[1, 1]",
         "loss.gamma=0",
     )

@@ -11,7 +11,7 @@ import numpy as np
 from training.engine.trainer import FeatureSplit, Trainer
 from training.recipe import load_recipe
 
-SIZES = ("training.epochs=4", "training.batch=8", "model.units=8", "model.dense=8")
+SIZES = ("training.epochs=4", "training.batch=8", "head.units=8", "head.dense=8")
 
 
 def main(out: Path, folder: Path, *overrides: str) -> None:

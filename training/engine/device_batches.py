@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.engine.epoch_plan import EpochPlan, FeatureSplit
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.models.heads.lstm.training_step import normalize
+from vdeploy.models.normalization import normalize
 
 if TYPE_CHECKING:
     import numpy as np

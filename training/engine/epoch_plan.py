@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from training.engine.augmentation import draw_frames, draw_mixing
 from training.recipe import AugmentSection
+from vdeploy.features.rows import FeatureRows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["EpochPlan", "FeatureRows", "FeatureSplit", "plan_epoch"]
-
-
-class FeatureRows(Protocol):
-    """Features of clips, in memory or not: a NumPy array, or `vdeploy.features.memory_mapped.ShardedFeatures`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, T, F), or (N, V, T, F) with several views of each clip."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any) -> npt.NDArray[np.float16]: ...
+__all__ = ["EpochPlan", "FeatureSplit", "plan_epoch"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,14 +13,8 @@ from training.engine.precision import Precision
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.models.heads.lstm.training_step import (
-    Dropout,
-    draw_dropout,
-    leave_out,
-    normalize,
-    probabilities,
-    take_features,
-)
+from vdeploy.models.base import Head
+from vdeploy.models.normalization import normalize
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,10 +23,7 @@ __all__ = ["TrainingLoop"]
 
 
 _COMPILED_FROM = 128
-"""Clips of a replica's share from which XLA is worth its overhead for the recurrence alone.
-
-See `vdeploy.models.heads.lstm.recurrence`.
-"""
+"""Clips of a replica's share from which XLA is worth its overhead for parts of a head's step, such as a recurrence."""
 
 
 class TrainingLoop:
@@ -44,8 +35,10 @@ class TrainingLoop:
     is drawn for the global batch, so that one device and several compute the same.
 
     Args:
-        weights: First values of the weights, in the order of `vdeploy.models.heads.lstm.training_step.probabilities`.
-        recipe: Model, optimizer and training sections apply.
+        head: The head that is trained.
+        shape: Shape of a clip's features, (t, F).
+        weights: First values of the weights of the head's model.
+        recipe: Optimizer and training sections apply.
         loss: Targets and probabilities, ``[B, 2]`` each, to losses ``[B]``.
         schedule: Learning rate for a step.
         strategy: A ``tf.distribute.Strategy``.
@@ -57,6 +50,8 @@ class TrainingLoop:
 
     def __init__(
         self,
+        head: Head[Any],
+        shape: tuple[int, int],
         weights: Sequence[npt.NDArray[np.float32]],
         recipe: Recipe,
         loss: Callable[[Any, Any], Any],
@@ -75,7 +70,8 @@ class TrainingLoop:
                 "choose a multiple",
             )
         allowed = recipe.training.xla is not False and not precision.xla
-        self._compiled_recurrence = allowed and self._share >= _COMPILED_FROM
+        compiled = allowed and self._share >= _COMPILED_FROM
+        self._step = head.training_step(shape, precision.dtype, compiled=compiled)
         with strategy.scope():
             self._weights = [tf.Variable(value, trainable=False) for value in weights]
             self._optimizer = AdamW(self._weights, recipe.optimizer, schedule, scaled=precision.scaled)
@@ -159,45 +155,37 @@ class TrainingLoop:
         replica = tf.distribute.get_replica_context()
         first = replica.replica_id_in_sync_group * self._share
         mine = slice(first, first + self._share)
-        step, model = read(self._optimizer.step), self._recipe.model
-        dropout = draw_dropout(
-            tf.stack([self._recipe.training.seed, tf.cast(step, tf.int32)]),
-            self._recipe.training.batch,
-            table.shape[-1],
-            model.units,
-            model.dropout,
-        )
-        features = self._gather(table, rows[:, mine], dropout)
+        step = read(self._optimizer.step)
+        seed = tf.stack([self._recipe.training.seed, tf.cast(step, tf.int32)])
+        drawn = self._step.draw(seed, self._recipe.training.batch, table.shape[-1])
+        features = self._gather(table, rows[:, mine], drawn)
         if mixing is not None:
             partner, share = mixing[0][mine], tf.cast(mixing[1][mine], features.dtype)[None, :, None]
-            other = self._gather(table, tf.gather(rows, partner, axis=1), dropout)
+            other = self._gather(table, tf.gather(rows, partner, axis=1), drawn)
             features = share * features + (1 - share) * other
-        if dropout is not None:
-            dropout = dropout._replace(state=dropout.state[mine])
+        drawn = self._step.of_replica(drawn, mine, replica.replica_id_in_sync_group)
         values = [read(weight) for weight in self._weights]
         scale = self._optimizer.loss_scale() / count
-        gradients, loss = self._gradients(values, features, dropout, targets[mine], weights[mine], scale)
+        gradients, loss = self._gradients(values, features, drawn, targets[mine], weights[mine], scale)
         if self._strategy.num_replicas_in_sync > 1:
             gradients, loss = _sum_over_replicas(replica, gradients, loss)
         self._optimizer.apply(gradients)
         return loss
 
-    def _gather(self, table: Any, rows: Any, dropout: Dropout | None) -> Any:
-        """Features that are not dropped, ``[T, B, F K / G]``, normalised, in the compute type."""
+    def _gather(self, table: Any, rows: Any, drawn: Any) -> Any:
+        """Features of clips, ``[t, B, F]`` or fewer where the step leaves some out, normalised, in the compute type."""
         if self._precision.dtype != "float32":
-            return take_features(table, rows, dropout)
-        return leave_out(normalize(load_tensorflow().gather(table, rows), "float32"), dropout)
+            return self._step.gather(table, rows, drawn)
+        return self._step.leave_out(normalize(load_tensorflow().gather(table, rows), "float32"), drawn)
 
     def _sum_gradients(
-        self, values: Any, features: Any, dropout: Dropout | None, targets: Any, weights: Any, scale: Any
+        self, values: Any, features: Any, drawn: Any, targets: Any, weights: Any, scale: Any
     ) -> tuple[Any, Any]:
         """Gradients of the scaled loss of this replica's clips, and the sum of their losses."""
         tf: Any = load_tensorflow()
         with tf.GradientTape() as tape:
             tape.watch(values)
-            outputs = probabilities(
-                values, features, dropout, pooling=self._recipe.model.pooling, compiled=self._compiled_recurrence
-            )
+            outputs = self._step.probabilities(values, features, drawn)
             loss = tf.reduce_sum(self._loss(targets, outputs) * weights)
             scaled = loss * scale
         return tape.gradient(scaled, values), loss

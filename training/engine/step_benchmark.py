@@ -19,7 +19,6 @@ from training.engine.precision import Precision, candidates, choose_precision
 from training.engine.schedule import learning_rate_schedule
 from training.recipe import Recipe, TrainingSection
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.models.heads.lstm.model import build_classifier
 
 __all__ = ["EpochTimer", "StepTime", "measure_step", "synthetic_split"]
 
@@ -88,8 +87,11 @@ class EpochTimer:
         frames, dim = split.features.shape[-2:]
         steps = math.ceil(len(split.labels) / recipe.training.batch)
         self._split, self._recipe = split, recipe
+        head, shape = recipe.make_head(), (frames, dim)
         self._loop = TrainingLoop(
-            build_classifier(frames, dim, recipe.model).get_weights(),
+            head,
+            shape,
+            head.build(shape).get_weights(),
             recipe,
             focal_loss((0.5, 0.5), recipe.loss.gamma, recipe.loss.label_smoothing),
             learning_rate_schedule(recipe, steps),

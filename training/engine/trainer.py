@@ -14,7 +14,7 @@ import numpy as np
 from training.engine.checkpoints import Checkpoint, CheckpointFolder
 from training.engine.device_batches import Tables
 from training.engine.devices import is_chief, open_strategy
-from training.engine.epoch_plan import FeatureRows, FeatureSplit, plan_epoch
+from training.engine.epoch_plan import FeatureSplit, plan_epoch
 from training.engine.history import EpochRecord, history_csv
 from training.engine.loop import TrainingLoop
 from training.engine.losses import balanced_weights, focal_loss
@@ -25,32 +25,12 @@ from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow, require
 from vdeploy.core.progress import say, track
-from vdeploy.models.heads.lstm.model import build_classifier
+from vdeploy.features.prediction import predict
 
 if TYPE_CHECKING:
-    import keras
-    import numpy.typing as npt
+    pass
 
-__all__ = ["EpochRecord", "FeatureSplit", "Trainer", "predict"]
-
-_PREDICT_BATCH = 512
-
-
-def predict(model: keras.Model, features: FeatureRows) -> npt.NDArray[np.float32]:
-    """Runs a classifier in portions.
-
-    Args:
-        model: The classifier.
-        features: ``[N, T, F]``.
-
-    Returns:
-        Probabilities ``float32[N, 2]``.
-    """
-    portions = [
-        model(features[start : start + _PREDICT_BATCH].astype(np.float32), training=False).numpy()
-        for start in range(0, len(features), _PREDICT_BATCH)
-    ]
-    return np.concatenate(portions)
+__all__ = ["EpochRecord", "FeatureSplit", "Trainer"]
 
 
 class Trainer:
@@ -83,7 +63,9 @@ class Trainer:
                 "the validation split is empty", "add clips, or give a larger share: --set data.split=[..]"
             )
         if not (train.all_finite() and valid.all_finite()):
-            raise RunError("the features hold NaN or infinity", "check the weights of VGG19, and extract them again")
+            raise RunError(
+                "the features hold NaN or infinity", "check the weights of the backbone, and extract them again"
+            )
         self.recipe, self.train_split, self.valid_split, self.folder = recipe, train, valid, folder
         self.checkpoints = CheckpointFolder(folder / "checkpoints")
         self.history: list[EpochRecord] = []
@@ -92,7 +74,8 @@ class Trainer:
         load_keras().utils.set_random_seed(recipe.training.seed)
         self._tf.config.experimental.enable_op_determinism()
         frames, dim = train.features.shape[-2:]
-        self.model = build_classifier(frames, dim, recipe.model)
+        head, shape = recipe.make_head(), (frames, dim)
+        self.model = head.build(shape)
         balanced = recipe.loss.class_weights == "balanced"
         self._class_weights = np.asarray(balanced_weights(train.labels) if balanced else (1, 1), np.float32)
         self._loss = focal_loss(self._alpha(), recipe.loss.gamma, recipe.loss.label_smoothing)
@@ -101,7 +84,9 @@ class Trainer:
         self._tables = Tables(train, recipe.training.batch, precision.dtype, limit)
         steps = math.ceil(len(train.labels) / recipe.training.batch)
         schedule = learning_rate_schedule(recipe, steps)
-        self._loop = TrainingLoop(self.model.get_weights(), recipe, self._loss, schedule, strategy, precision)
+        self._loop = TrainingLoop(
+            head, shape, self.model.get_weights(), recipe, self._loss, schedule, strategy, precision
+        )
         self._best_weights = self._loop.weights()
         where = f"{strategy.num_replicas_in_sync} devices" if strategy.num_replicas_in_sync > 1 else "one device"
         say(f"train: {precision} on {where}, features {'in memory' if self._tables.resident else 'streamed'}")

@@ -49,5 +49,6 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
     yield "focal loss", {"loss": {"gamma": loss.gamma, "alpha": alpha}}
     yield "label smoothing", {"loss": {"label_smoothing": loss.label_smoothing}}
     yield "warm-up and cosine", {"optimizer": {"warmup_epochs": optimizer.warmup_epochs, "floor": optimizer.floor}}
-    yield "dropout", {"model": {"dropout": recipe.model.dropout}}
+    if (dropout := getattr(recipe.head, "dropout", None)) is not None:
+        yield "dropout", {"head": {"dropout": dropout}}
     yield "weight decay", {"optimizer": {"weight_decay": optimizer.weight_decay}}

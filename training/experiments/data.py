@@ -13,7 +13,6 @@ from training.engine.trainer import FeatureSplit
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
 from vdeploy.features.extraction import Extraction, feature_key
-from vdeploy.models.weights import find_weights
 
 __all__ = ["StudyData", "load_study_data"]
 
@@ -43,7 +42,7 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
 
     Args:
         source: Folder or CSV of labelled clips.
-        recipe: Its clip, feature and data sections apply.
+        recipe: Its clip, backbone and data sections apply.
         store_root: Folder of all feature stores.
         strict: Refuse clips that cannot be read instead of leaving them out.
 
@@ -51,11 +50,11 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
         UserError: The data, the weights or the store do not allow it.
     """
     dataset = scan_source(source, recipe)
-    layer = recipe.features.layer
-    weights = find_weights(recipe.features.weights, layer)
+    backbone = recipe.make_backbone()
+    weights = backbone.find_weights()
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
     clips = [(clip.sha256, clip.label, clip.split) for clip in extraction.dataset.clips]
-    content = json.dumps([feature_key(recipe.clip_spec, layer, weights).digest, recipe.clip.views, clips])
+    content = json.dumps([feature_key(recipe.clip_spec, backbone, weights).digest, recipe.clip.views, clips])
     judged = "test" if extraction.dataset.of("test") else "valid"
     splits = {split: _split(extraction, split) for split in ("train", "valid", judged)}
     return StudyData(

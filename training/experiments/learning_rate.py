@@ -15,7 +15,6 @@ from training.recipe import LossSection, Recipe
 from vdeploy.core.errors import StudyError
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.core.progress import track
-from vdeploy.models.heads.lstm.model import build_classifier
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -148,7 +147,7 @@ def _step_function(recipe: Recipe, split: FeatureSplit) -> Any:
     tf, keras = load_tensorflow(), load_keras()
     keras.utils.set_random_seed(recipe.training.seed)
     _, frames, dim = split.features.shape
-    model: Any = build_classifier(frames, dim, recipe.model)
+    model: Any = recipe.make_head().build((frames, dim))
     optimizer = keras.optimizers.AdamW(
         0.0, weight_decay=recipe.optimizer.weight_decay, global_clipnorm=recipe.optimizer.clip_norm
     )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.engine.trainer import FeatureSplit, Trainer, predict
+from training.engine.trainer import FeatureSplit, Trainer
 from training.experiments.data import StudyData
 from training.recipe import Recipe
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.evaluation.calibration import fit_calibration
 from vdeploy.evaluation.metrics import Evaluation, evaluate
+from vdeploy.features.prediction import predict
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -114,14 +114,18 @@ def objective(figures: Figures, labels: list[int]) -> float:
     return figures.roc_auc - step / 2 * figures.log_loss / (1 + figures.log_loss)
 
 
+_OF_HEAD: dict[str, Callable[[Any], Any]] = {
+    "units": lambda trial: trial.suggest_categorical("units", [32, 64, 128, 256]),
+    "dense": lambda trial: trial.suggest_categorical("dense", [32, 64, 128]),
+    "dropout": lambda trial: trial.suggest_float("dropout", 0.0, 0.7),
+}
+"""Settings of heads that are searched, where the recipe's head has them."""
+
+
 def _suggest(trial: Any, recipe: Recipe) -> Recipe:
     epochs = recipe.training.epochs
     return recipe.varied(
-        model={
-            "units": trial.suggest_categorical("units", [32, 64, 128, 256]),
-            "dense": trial.suggest_categorical("dense", [32, 64, 128]),
-            "dropout": trial.suggest_float("dropout", 0.0, 0.7),
-        },
+        head={name: suggest(trial) for name, suggest in _OF_HEAD.items() if name in type(recipe.head).model_fields},
         loss={
             "gamma": trial.suggest_float("gamma", 0.0, 4.0),
             "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.2),

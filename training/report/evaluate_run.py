@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.engine.trainer import predict
 from training.recipe import DecisionSection, Recipe
 from training.report.run_report import Mistake
 from vdeploy.core.errors import ClipError
@@ -17,6 +16,7 @@ from vdeploy.evaluation.calibration import Calibration, fit_calibration
 from vdeploy.evaluation.metrics import Evaluation, evaluate
 from vdeploy.evaluation.thresholds import choose_threshold
 from vdeploy.features.extraction import Extraction
+from vdeploy.features.prediction import predict
 from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:

@@ -23,9 +23,8 @@ def show(bundle: BundleArgument, json: JsonOption = False) -> None:
     if json:
         print_json(manifest.model_dump(mode="json"))
         return
-    title = (
-        f"{manifest.run}: {manifest.extractor.layer} features, threshold {manifest.threshold:.3g}, {manifest.created}"
-    )
+    models = f"{manifest.extractor.architecture} + {manifest.classifier.architecture}"
+    title = f"{manifest.run}: {models}, threshold {manifest.threshold:.3g}, {manifest.created}"
     rows = [
         (
             artifact.stage,

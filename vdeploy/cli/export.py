@@ -44,12 +44,12 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Export both stages and prove them against Keras before they count."""
-    from training.run import Run  # noqa: PLC0415  keeps --help fast
+    from vdeploy.artifacts.run import Run  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.availability import select_formats  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.exporter import export_run  # noqa: PLC0415  keeps --help fast
+    from vdeploy.export.options import ExportOptions  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.tensorrt import parse_batches, parse_targets  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.verification.held_out import find_clips  # noqa: PLC0415  keeps --help fast
-    from vdeploy.export.writer_api import ExportOptions  # noqa: PLC0415  keeps --help fast
     from vdeploy.formats import parse_formats, refuse_ignored_options  # noqa: PLC0415  keeps --help fast
 
     given = {"batch": batch, "target_sm": target_sm, "calibration_clips": calibration_clips}

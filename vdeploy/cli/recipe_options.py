@@ -61,8 +61,8 @@ class RecipeOptions:
 
         given = {
             "data.positive": self.positive,
-            "features.weights": self.weights,
-            "features.layer": self.layer,
+            "backbone.weights": self.weights,
+            "backbone.layer": self.layer,
         }
         assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
         return load_recipe(self.recipe, [*assignments, *(self.overrides or ())])

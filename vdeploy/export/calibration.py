@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.run import CLIPS, Run
+from vdeploy.artifacts.run import CLIPS, Run
 from vdeploy.core.errors import ClipError, ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.features.extraction import extract_dataset, feature_key
 from vdeploy.features.store import FeatureStore
-from vdeploy.models.weights import Weights
+from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import ClipSpec, frame_indices, read_clips
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ class ClipSet:
 
         Args:
             run: The run.
-            weights: VGG19's weights.
+            weights: The backbone's weights.
             store_root: Folder of all feature stores.
 
         Returns:
             ``float32[N, T, F]``.
         """
-        store = FeatureStore(store_root, feature_key(self.spec, run.recipe.features.layer, weights))
+        store = FeatureStore(store_root, feature_key(self.spec, run.backbone, weights))
         extraction = extract_dataset(self.dataset, self.spec, store, lambda: run.extractor(weights), strict=True)
         return extraction.features[:].astype(np.float32)
 
@@ -167,4 +167,4 @@ def _checked(run: Run, dataset: Dataset, clips: Sequence[LabelledClip]) -> ClipS
             raise ExportError(f"the clip {file} of {run.root} is missing", _HINT)
         if sha256_of(file) != clip.sha256:
             raise ExportError(f"{file} is not the clip that {run.root} was trained with", _HINT)
-    return ClipSet(dataclasses.replace(dataset, clips=tuple(clips)), run.recipe.clip_spec)
+    return ClipSet(dataclasses.replace(dataset, clips=tuple(clips)), run.spec)

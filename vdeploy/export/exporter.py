@@ -6,21 +6,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.run import Run
 from vdeploy import __version__
-from vdeploy.artifacts.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Classifier, Extractor, Manifest
+from vdeploy.artifacts.bundle import CLASSES, MANIFEST, SCHEMA_VERSION, Bundle, Manifest, StageInfo
 from vdeploy.artifacts.bundle.golden import GOLDEN
+from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.core.files import publish_folder, staging_folder, write_json
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.timestamps import now
 from vdeploy.export.format_exporter import Maker, Proven
 from vdeploy.export.model_card import write_documents
+from vdeploy.export.options import ExportOptions
 from vdeploy.export.previous_bundle import carry_over, open_earlier
 from vdeploy.export.verification.rejected_formats import RejectedFolder, Rejection
-from vdeploy.export.writer_api import ExportOptions
 from vdeploy.formats import Format
-from vdeploy.models.weights import Weights
+from vdeploy.models.weights.find import Weights
 
 __all__ = ["Exported", "export_run"]
 
@@ -59,7 +59,7 @@ def export_run(
         run: The run.
         formats: What to export.
         out: Folder of the bundle.
-        weights: VGG19's weights, where they are not found as when the run was trained.
+        weights: The backbone's weights, where they are not found as when the run was trained.
         options: Further choices.
 
     Returns:
@@ -94,7 +94,7 @@ def export_run(
             if earlier is not None:
                 carry_over(earlier, kept, staged)
             maker.golden().save(staged / GOLDEN)
-            manifest = _manifest(run, weights, proven, earlier, kept)
+            manifest = _manifest(run, maker.stages(), proven, earlier, kept)
             manifest = write_documents(manifest, staged, report=options.report)
             write_json(staged / MANIFEST, manifest.model_dump(mode="json"))
             publish_folder(staged, out)
@@ -113,7 +113,11 @@ def _kept(earlier: Bundle | None, proven: Mapping[str, Proven]) -> tuple[str, ..
 
 
 def _manifest(
-    run: Run, weights: Weights, proven: Mapping[str, Proven], earlier: Bundle | None, kept: Sequence[str]
+    run: Run,
+    stages: tuple[StageInfo, ...],
+    proven: Mapping[str, Proven],
+    earlier: Bundle | None,
+    kept: Sequence[str],
 ) -> Manifest:
     artifacts = [artifact for entry in proven.values() for artifact in entry.artifacts]
     end_to_end = {name: entry.end_to_end for name, entry in proven.items() if entry.end_to_end is not None}
@@ -129,15 +133,11 @@ def _manifest(
         threshold=run.info.threshold,
         temperature=run.info.temperature,
         bias=run.info.bias,
-        clip=run.recipe.clip_spec.to_dict(),
+        clip=run.spec.to_dict(),
         clip_seconds=run.info.clip_seconds,
-        extractor=Extractor(
-            layer=run.recipe.features.layer, dim=run.dim, weights=weights.source, weights_sha256=weights.sha256
-        ),
+        stages=stages,
         metrics=run.metrics,
         artifacts=tuple(artifacts),
-        classifier=Classifier(units=run.recipe.model.units, dense=run.recipe.model.dense),
-        classifier_sha256=run.info.classifier_sha256,
         source=Path(run.info.source).name,
         end_to_end=end_to_end,
     )

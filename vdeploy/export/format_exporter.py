@@ -7,22 +7,27 @@ import importlib
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any, Literal
 
-from training.run import Run, toolchain
-from vdeploy.artifacts.bundle import Artifact, HeldOut, Parity, Stage, digest_of, size_of
+from vdeploy.artifacts.bundle import Artifact, HeldOut, Parity, Stage, StageInfo, digest_of, size_of
 from vdeploy.artifacts.bundle.golden import GoldenClips
+from vdeploy.artifacts.run import Run, toolchain
 from vdeploy.core.progress import say
 from vdeploy.export.intermediates import Sources
 from vdeploy.export.memory import let_tensorflow_give_back
+from vdeploy.export.onnx.flops import count_flops, count_parameters
+from vdeploy.export.options import ExportOptions
 from vdeploy.export.verification.held_out import HeldOutClips, find_clips
 from vdeploy.export.verification.reference import Reference
 from vdeploy.export.verification.verifier import FEW_CLIPS, Prover
-from vdeploy.export.writer_api import ExportOptions, Job, Writer, Written
+from vdeploy.export.writer_api import Job, Writer, Written
 from vdeploy.formats import Format
 from vdeploy.inference.runtimes.base import Runtime
-from vdeploy.models.weights import Weights
+from vdeploy.models.weights.find import Weights
 
 __all__ = ["Maker", "Proven"]
+
+STAGES: tuple[Literal["extractor", "classifier"], ...] = ("extractor", "classifier")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Maker:
 
     Args:
         run: The run.
-        weights: VGG19's weights.
+        weights: The backbone's weights.
         formats: All that will be made, to know how many held-out clips are needed.
         options: The user's choices.
         staged: Folder of the new bundle.
@@ -77,6 +82,34 @@ class Maker:
     def golden(self) -> GoldenClips:
         """The clips that a deployment is proven with."""
         return self._prover.golden()
+
+    def stages(self) -> tuple[StageInfo, ...]:
+        """What the manifest says of the stages; operations and parameters are counted in their FP32 graphs."""
+        run = self._reference.run
+        heads: dict[str, Any] = {"extractor": run.backbone, "classifier": run.head}
+        weights = {"extractor": self._reference.weights.source, "classifier": ""}
+        granularity = {"extractor": run.backbone.granularity}
+        infos = []
+        for stage, recorded in zip(STAGES, run.info.stages, strict=True):
+            taken, given = self._reference.tensors[stage]
+            graph = self._sources.onnx(stage, "fp32")
+            clip = tuple(self._reference.spec.frames if axis == "time" else axis for axis in taken.shape[1:])
+            settings = heads[stage].settings.model_dump(mode="json", exclude={"name", "weights"})
+            infos.append(
+                StageInfo(
+                    id=stage,
+                    architecture=heads[stage].name,
+                    settings=settings,
+                    granularity=granularity.get(stage, "frame"),
+                    input=taken,
+                    output=given,
+                    flops=count_flops(graph, {taken.name: (1, *(int(axis) for axis in clip))}),
+                    parameters=recorded.parameters or count_parameters(graph),
+                    weights=weights[stage],
+                    weights_sha256=recorded.sha256,
+                )
+            )
+        return tuple(infos)
 
     def make(self, kind: Format) -> Proven:
         """Writes and proves the stages of a format.

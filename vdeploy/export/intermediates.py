@@ -14,9 +14,9 @@ from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.file import write_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
+from vdeploy.export.options import ExportOptions
 from vdeploy.export.quantization import FLAVOURS, HeldOut, Quantization, quantize
 from vdeploy.export.verification.reference import Reference
-from vdeploy.export.writer_api import ExportOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vdeploy.artifacts.bundle.folder import MANIFEST
-from vdeploy.artifacts.bundle.manifest import Manifest
+from vdeploy.artifacts.bundle.manifest import Manifest, StageInfo
 from vdeploy.core.files import sha256_of, write_text
 from vdeploy.core.templates import template_environment
 from vdeploy.evaluation.charts import drift_chart
@@ -82,7 +82,13 @@ def _render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        percent=_percent, number=_number, interval=_interval, megabytes=_megabytes, split=_split_name, cell=_cell
+        percent=_percent,
+        number=_number,
+        interval=_interval,
+        megabytes=_megabytes,
+        split=_split_name,
+        cell=_cell,
+        stage=_stage,
     )
     text: str = environment.get_template(template).render(**values)
     return text
@@ -103,6 +109,12 @@ def _interval(bounds: tuple[float, float] | list[float] | None, unit: Literal["p
 
 def _megabytes(value: int) -> str:
     return f"{value / 1e6:.1f} MB"
+
+
+def _stage(info: StageInfo) -> str:
+    """The architecture of a stage with its settings."""
+    settings = ", ".join(f"{_cell(key)} {_cell(value)}" for key, value in info.settings.items())
+    return f"`{_cell(info.architecture)}` ({settings})" if settings else f"`{_cell(info.architecture)}`"
 
 
 def _split_name(split: str) -> str:

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from training.run import Run
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
+from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import link_or_copy
 from vdeploy.core.progress import say
@@ -43,7 +43,7 @@ def open_earlier(out: Path, run: Run, *, keep: bool) -> Bundle | None:
         say(f"export: nothing of the earlier bundle is kept: {error.message}")
         return None
     mine = (run.info.classifier_sha256, run.info.weights_sha256)
-    if (earlier.manifest.classifier_sha256, earlier.manifest.extractor.weights_sha256) != mine:
+    if (earlier.manifest.classifier.weights_sha256, earlier.manifest.extractor.weights_sha256) != mine:
         say(f"export: {out} holds another run ({earlier.manifest.run}); it is replaced as a whole")
         return None
     return earlier

@@ -1,4 +1,4 @@
-"""From a data set to features: what the store has is read, the rest is decoded and pushed through VGG19 once.
+"""From a data set to features: what the store has is read, the rest is decoded and pushed through the backbone once.
 
 Clips to train on may have several views (see `vdeploy.video.temporal_views`); all other clips have
 the usual sampling only, which is what a served model sees.
@@ -11,25 +11,27 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.engine.epoch_plan import FeatureRows
 from vdeploy.core.errors import ClipError, DatasetError
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, Problem
 from vdeploy.features.memory_mapped import ShardedFeatures
+from vdeploy.features.rows import FeatureRows
 from vdeploy.features.store import FeatureKey, FeatureStore
-from vdeploy.models.backbones.vgg19.model import DIMENSIONS, FeatureExtractor, Layer
-from vdeploy.models.weights import Weights
+from vdeploy.models.base import Backbone
+from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import Clip, ClipSpec, read_clips
 from vdeploy.video.temporal_views import deal, offsets, row_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Extraction", "Task", "extract_dataset", "feature_key", "fill_store", "missing_tasks"]
+__all__ = ["Extraction", "Task", "extract_dataset", "extract_with", "feature_key", "fill_store", "missing_tasks"]
 
 SHARD_CLIPS = 512
 """A shard is written at the latest after this many clips."""
@@ -83,9 +85,43 @@ class Task:
     views: tuple[int, ...]
 
 
-def feature_key(spec: ClipSpec, layer: Layer, weights: Weights) -> FeatureKey:
-    """The key of the store that holds the features of these settings."""
-    return FeatureKey(spec.digest, layer, weights.sha256, (spec.frames, DIMENSIONS[layer]))
+def feature_key(spec: ClipSpec, backbone: Backbone[Any], weights: Weights) -> FeatureKey:
+    """Return the key of the store that holds the features of these settings."""
+    return FeatureKey(spec.digest, backbone.cache_key, weights.sha256, backbone.feature_shape(spec.frames))
+
+
+def extract_with(
+    dataset: Dataset,
+    spec: ClipSpec,
+    backbone: Backbone[Any],
+    weights: Weights,
+    store_root: Path,
+    *,
+    views: int = 1,
+    strict: bool = False,
+    memory_limit: float = math.inf,
+) -> Extraction:
+    """Extract the features of a data set with a backbone; see `extract_dataset`.
+
+    Args:
+        dataset: The clips.
+        spec: How a clip becomes frames; of one view.
+        backbone: The backbone.
+        weights: Its weights.
+        store_root: Folder of all feature stores.
+        views: Views of each clip of the training split, V; odd.
+        strict: Refuse a data set with clips that cannot be read.
+        memory_limit: Bytes from which features stay on the disk.
+    """
+    return extract_dataset(
+        dataset,
+        spec,
+        FeatureStore(store_root, feature_key(spec, backbone, weights)),
+        lambda: FeatureExtractor(backbone, weights, spec),
+        views=views,
+        strict=strict,
+        memory_limit=memory_limit,
+    )
 
 
 def extract_dataset(
@@ -107,7 +143,7 @@ def extract_dataset(
         dataset: The clips.
         spec: How a clip becomes frames; of one view.
         store: Where features are kept.
-        make_extractor: Makes VGG19; called only if something is missing from the store.
+        make_extractor: Makes the extractor; called only if something is missing from the store.
         views: Views of each clip of the training split, V; odd.
         strict: Refuse a data set with clips that cannot be read instead of leaving them out.
         memory_limit: Bytes from which features stay on the disk.
@@ -215,7 +251,7 @@ def fill_store(
         tasks: The clips, and which views of each.
         spec: How a clip becomes frames.
         store: Where features go.
-        extractor: VGG19.
+        extractor: The backbone with its weights.
         shard_seconds: How long to gather features before a shard is written.
 
     Yields:

@@ -16,15 +16,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.recipe import Recipe
 from vdeploy.core.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError
 from vdeploy.core.lazy_imports import load_tensorflow, require
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset
 from vdeploy.features.extraction import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store, missing_tasks
 from vdeploy.features.store import FeatureStore
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor, Layer
-from vdeploy.models.weights import Weights, find_weights
+from vdeploy.models.base import Backbone
+from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import ClipSpec
 
 __all__ = ["LOCAL", "cpus_per_worker", "fill_on_cluster", "portion_size"]
@@ -40,7 +40,15 @@ _PATIENCE_SECONDS = 5.0
 
 
 def fill_on_cluster(
-    dataset: Dataset, recipe: Recipe, weights: Weights, store_root: Path, *, address: str, workers: int
+    dataset: Dataset,
+    spec: ClipSpec,
+    backbone: Backbone[Any],
+    weights: Weights,
+    store_root: Path,
+    *,
+    views: int,
+    address: str,
+    workers: int,
 ) -> int:
     """Makes workers of a Ray cluster extract what the store lacks; `extract_dataset` then finds all of it there.
 
@@ -49,9 +57,11 @@ def fill_on_cluster(
 
     Args:
         dataset: The clips.
-        recipe: Its clip and feature sections apply.
-        weights: VGG19's weights; each machine finds them by itself, and their hash is compared.
+        spec: How a clip becomes frames.
+        backbone: The backbone.
+        weights: Its weights; each machine finds them by itself, and their hash is compared.
         store_root: Folder of all feature stores.
+        views: Views of each clip of the training split.
         address: Of the cluster, as ``ray.init`` takes it, or `LOCAL`.
         workers: Actors, each with an equal share of the CPUs and GPUs.
 
@@ -67,8 +77,7 @@ def fill_on_cluster(
     if address == LOCAL:
         _lock_door()
     ray = require("ray", extra="ray", purpose="extraction on several machines")
-    views = recipe.clip.views
-    job = _Job(store_root.absolute(), recipe.clip_spec, recipe.features.layer, weights, views, threads=1)
+    job = _Job(store_root.absolute(), spec, backbone, weights, views, threads=1)
     missing = missing_tasks(dataset, job.store(), views)
     if not missing:
         return 0
@@ -127,27 +136,28 @@ class _Job:
 
     store_root: Path
     spec: ClipSpec
-    layer: Layer
+    backbone: Backbone[Any]
     weights: Weights
     views: int
     threads: int
 
     def store(self) -> FeatureStore:
-        return FeatureStore(self.store_root, feature_key(self.spec, self.layer, self.weights))
+        return FeatureStore(self.store_root, feature_key(self.spec, self.backbone, self.weights))
 
     def extractor(self) -> FeatureExtractor:
-        found = find_weights(self.weights.source, self.layer)
+        found = self.backbone.find_weights(self.weights.source)
         if found.sha256 != self.weights.sha256:
             raise WeightsError(
-                f"the VGG19 weights {found.path} on {platform.node()} are not those of the machine that asks for them",
+                f"the {self.backbone.title} weights {found.path} on {platform.node()} are not those of the machine "
+                "that asks for them",
                 "give every machine the same file",
             )
         load_tensorflow().config.threading.set_intra_op_parallelism_threads(self.threads)
-        return FeatureExtractor(self.layer, found, size=self.spec.size)
+        return FeatureExtractor(self.backbone, found, self.spec)
 
 
 class _Worker:
-    """Lives in a process of its own, perhaps on another machine, and holds VGG19."""
+    """Lives in a process of its own, perhaps on another machine, and holds the backbone."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job

@@ -37,7 +37,7 @@ class FeatureKey:
 
     Attributes:
         spec_digest: Hash of the `ClipSpec`.
-        layer: The layer of VGG19.
+        layer: The backbone and its settings; of VGG19 the layer alone, as in version 0.1.
         weights_sha256: Hash of its weights.
         shape: Shape of one clip's features, (T, F).
     """

@@ -6,8 +6,8 @@ import dataclasses
 
 from vdeploy.artifacts.bundle import Artifact, Bundle
 from vdeploy.artifacts.bundle.golden import GOLDEN, TOLERANCE, GoldenClips
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import BundleError
-from vdeploy.export.verification.parity import synthetic_frames
 from vdeploy.inference.in_process import LocalScorer
 
 __all__ = ["golden_clips_of"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from vdeploy.artifacts.bundle import Artifact, Bundle, TensorSpec
+from vdeploy.artifacts.bundle import Artifact, Bundle, StageInfo, TensorSpec
 from vdeploy.artifacts.file_headers.onnx import read_onnx_head
 from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.core.errors import RepositoryError
@@ -43,12 +43,18 @@ def describe_bundle(root: Path) -> Description:
         "run": manifest.run,
         "created": f"{manifest.created}, vdeploy {manifest.vdeploy_version}, schema {manifest.schema_version}",
         "clip": f"{spec.frames} frames of {spec.size} pixels",
-        "extractor": f"VGG19 {manifest.extractor.layer}, {manifest.extractor.dim} features, "
+        "extractor": f"{_described(manifest.extractor)}, {manifest.extractor.dim} features, "
         f"weights {manifest.extractor.weights}",
+        "classifier": _described(manifest.classifier),
         "threshold": f"{manifest.threshold:.3g}",
     }
     parts = tuple(_artifact(artifact, bundle.path(artifact)) for artifact in manifest.artifacts)
     return Description("bundle", str(root), facts, parts)
+
+
+def _described(stage: StageInfo) -> str:
+    settings = ", ".join(f"{key} {value}" for key, value in stage.settings.items())
+    return f"{stage.architecture} ({settings})" if settings else stage.architecture
 
 
 def describe_repository(root: Path) -> Description:

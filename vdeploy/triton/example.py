@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vdeploy.artifacts.bundle import CLASSES, SCHEMA_VERSION, Extractor, Manifest
+from vdeploy.artifacts.bundle import CLASSES, SCHEMA_VERSION, Manifest, StageInfo, TensorSpec
 from vdeploy.core.files import write_text
 from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL
 from vdeploy.triton.repository.backends import ServedStage
@@ -29,7 +29,7 @@ def example_files() -> dict[str, str]:
         threshold=0.5,
         temperature=1.0,
         clip=ClipSpec().to_dict(),
-        extractor=Extractor(layer="avg", dim=512, weights="imagenet", weights_sha256="0" * 64),
+        stages=_stages(),
         metrics={},
         artifacts=(),
     )
@@ -41,6 +41,26 @@ def example_files() -> dict[str, str]:
         if model != EXTRACTOR_MODEL:
             files[f"{model}/{LABELS}"] = "".join(f"{name}\n" for name in CLASSES)
     return files
+
+
+def _stages() -> tuple[StageInfo, ...]:
+    clip, features = ("batch", "time", 224, 224, 3), ("batch", "time", 512)
+    return (
+        StageInfo(
+            id="extractor",
+            architecture="vgg19",
+            settings={"layer": "avg"},
+            input=TensorSpec(name="frames", dtype="uint8", shape=clip),
+            output=TensorSpec(name="features", dtype="float32", shape=features),
+        ),
+        StageInfo(
+            id="classifier",
+            architecture="lstm",
+            settings={},
+            input=TensorSpec(name="features", dtype="float32", shape=("batch", 16, 512)),
+            output=TensorSpec(name="probabilities", dtype="float32", shape=("batch", 2)),
+        ),
+    )
 
 
 def main(root: Path) -> None:

@@ -21,21 +21,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vgg() -> onnx.ModelProto:
     """VGG19 up to ``avg``, random weights, 32 pixels; read only."""
+    from testing.models import vgg19_extractor
     from vdeploy.export.onnx.convert import extractor_to_onnx
-    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-    from vdeploy.models.weights import find_weights
+    from vdeploy.models.backbones.vgg19.weights import find_weights
 
-    return extractor_to_onnx(FeatureExtractor("avg", find_weights("random", "avg"), size=32))
+    return extractor_to_onnx(vgg19_extractor("avg", find_weights("random", "avg"), size=32))
 
 
 @pytest.fixture(scope="session")
 def classifier() -> onnx.ModelProto:
     """The classifier of the default recipe, random weights; read only."""
+    from testing.models import build_lstm
     from training.recipe import load_recipe
     from vdeploy.export.onnx.convert import classifier_to_onnx
-    from vdeploy.models.heads.lstm.model import build_classifier
 
-    return classifier_to_onnx(build_classifier(16, 512, load_recipe("default").model))
+    return classifier_to_onnx(build_lstm(16, 512, load_recipe("default").model))
 
 
 @pytest.fixture(scope="session")

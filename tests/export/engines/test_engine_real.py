@@ -26,12 +26,12 @@ def build(network: Path, engine: Path, precision: str) -> EngineReport:
 @pytest.fixture(scope="module")
 def extractors(tmp_path_factory) -> dict[str, Path]:
     """VGG19 on 224 pixels by precision, random weights."""
+    from testing.models import vgg19_extractor
     from vdeploy.export.onnx.convert import extractor_to_onnx
-    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
-    from vdeploy.models.weights import find_weights
+    from vdeploy.models.backbones.vgg19.weights import find_weights
 
     folder = tmp_path_factory.mktemp("extractors")
-    model = extractor_to_onnx(FeatureExtractor("avg", find_weights("random", "avg")))
+    model = extractor_to_onnx(vgg19_extractor("avg", find_weights("random", "avg")))
     return {precision: save(change(model), folder / f"{precision}.onnx") for precision, change in CHANGES.items()}
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 
-from training.engine.trainer import predict
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.export.calibration import calibration_clips
 from vdeploy.export.onnx.activations import observe
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.file import write_onnx
-from vdeploy.export.verification.parity import synthetic_frames
+from vdeploy.features.prediction import predict
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.run import CLIPS, Run
+from vdeploy.artifacts.run import CLIPS, Run
 from vdeploy.core.errors import ExportError
 from vdeploy.dataset import Dataset
 from vdeploy.export.calibration import CALIBRATION_CLIPS, calibration_clips, held_out_clips

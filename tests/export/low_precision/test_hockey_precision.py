@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from training.engine.trainer import predict
 from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.core.files import cache_dir
@@ -15,6 +14,7 @@ from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
 from vdeploy.export.onnx.inspection import found_precision
 from vdeploy.export.quantization import CPU, HeldOut, quantize
+from vdeploy.features.prediction import predict
 
 STORE = cache_dir() / "features"
 

@@ -8,7 +8,7 @@ from training.engine.trainer import FeatureSplit
 from training.experiments.data import StudyData
 from training.recipe import Recipe, load_recipe
 
-SMALL = ("training.epochs=3", "training.batch=16", "model.units=8", "model.dense=8", "optimizer.warmup_epochs=1")
+SMALL = ("training.epochs=3", "training.batch=16", "head.units=8", "head.dense=8", "optimizer.warmup_epochs=1")
 
 
 def small_recipe(*overrides: str) -> Recipe:

@@ -90,7 +90,7 @@ def test_other_clips_another_recipe_or_another_ratio_are_trained(training: FakeT
     ledger = Ledger(tmp_path / "l.json")
     compare(ARMS[:1], drift_data(), [0], ledger)
     compare(ARMS[:1], drift_data("others"), [0], ledger)
-    compare([Arm("plain", small_recipe("loss.gamma=0", "model.units=9"))], drift_data(), [0], ledger)
+    compare([Arm("plain", small_recipe("loss.gamma=0", "head.units=9"))], drift_data(), [0], ledger)
     compare(ARMS[:1], drift_data(), [0], ledger, imbalance=parse_imbalance("80/20"))
     assert len(training.clips) == len(ledger) == 4
 
@@ -149,7 +149,7 @@ def test_an_interrupted_training_gets_its_folder_again(tmp_path: Path) -> None:
 
 
 def test_a_real_training_is_measured_on_the_judged_clips(tmp_path: Path) -> None:
-    recipe = small_recipe("training.epochs=20", "optimizer.learning_rate=0.01", "model.dropout=0")
+    recipe = small_recipe("training.epochs=20", "optimizer.learning_rate=0.01", "head.dropout=0")
     result = train_once(recipe, drift_data(), tmp_path / "run")
     assert result.accuracy >= 0.9
     assert result.accuracy == pytest.approx(((result.accuracy_non_violent or 0) + (result.accuracy_violent or 0)) / 2)

@@ -39,7 +39,7 @@ def test_each_rung_changes_something_and_the_last_is_the_recipe(name: str) -> No
 
 
 def test_a_method_that_the_recipe_does_not_use_has_no_rung() -> None:
-    recipe = load_recipe("default", ["loss.label_smoothing=0", "model.dropout=0"])
+    recipe = load_recipe("default", ["loss.label_smoothing=0", "head.dropout=0"])
     names = {arm.name for arm in ladder(recipe)}
     assert not names & {"+ label smoothing", "+ dropout"}
 

@@ -17,7 +17,7 @@ from vdeploy.core.errors import StudyError
 
 @pytest.fixture(scope="module")
 def curve() -> RateCurve:
-    return sweep(small_recipe("model.dropout=0.1"), drift_split(64), low=1e-5, high=10.0, steps=80)
+    return sweep(small_recipe("head.dropout=0.1"), drift_split(64), low=1e-5, high=10.0, steps=80)
 
 
 def test_the_rate_rises_by_one_factor_until_the_loss_diverges(curve: RateCurve) -> None:

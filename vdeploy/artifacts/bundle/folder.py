@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vdeploy.artifacts.bundle.manifest import SCHEMA_VERSION, Artifact, Manifest, Stage
+from vdeploy.artifacts.bundle.versions import upgraded
 from vdeploy.artifacts.file_headers.onnx_external import has_external_data
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import sha256_of
@@ -66,17 +67,20 @@ class Bundle:
             version = str(values["schema_version"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"{file} cannot be read ({error})", "export the run again") from error
-        if _major(version) != _major(SCHEMA_VERSION):
+        if _major(version) not in {"1", _major(SCHEMA_VERSION)}:
             raise BundleError(
                 f"{file} has schema version {version}, this vdeploy reads {SCHEMA_VERSION}",
                 "use the vdeploy that wrote it, or export the run again",
             )
         try:
-            return Manifest.model_validate(values)
+            manifest = upgraded(values) if _major(version) == "1" else Manifest.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{file}: {where}: {first['msg']}", "export the run again") from error
+        if [stage.id for stage in manifest.stages] != ["extractor", "classifier"]:
+            raise BundleError(f"{file}: the stages are not an extractor and a classifier", "export the run again")
+        return manifest
 
     def _verify(self) -> None:
         for artifact in self.manifest.artifacts:

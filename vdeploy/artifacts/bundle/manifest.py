@@ -1,4 +1,4 @@
-"""What `bundle.json` holds. Versions after 1.0 added nothing without a default: manifests of 1.0 are read too."""
+"""What `bundle.json` holds. Manifests of version 1 are read through `vdeploy.artifacts.bundle.versions`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.video.clips import ClipSpec
 
 __all__ = [
@@ -16,17 +15,17 @@ __all__ = [
     "SCHEMA_VERSION",
     "Artifact",
     "Calibration",
-    "Classifier",
-    "Extractor",
     "HeldOut",
     "Manifest",
     "Measure",
     "Parity",
     "Stage",
+    "StageInfo",
     "TensorSpec",
+    "canonical_digest",
 ]
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "2.0"
 CLASSES = ("non-violent", "violent")
 """Names of the two probabilities, in order."""
 
@@ -106,20 +105,24 @@ class Artifact(_Model):
     held_out: HeldOut | None = Field(None, description="this stage with the reference's other stage")
 
 
-class Extractor(_Model):
-    """Which VGG19 the features come from."""
+class StageInfo(_Model):
+    """One stage of the bundle, whatever format it is in."""
 
-    layer: Layer
-    dim: int
-    weights: str
-    weights_sha256: str
+    id: Literal["extractor", "classifier"]
+    architecture: str = Field(description="name of the backbone or of the head")
+    settings: dict[str, Any] = Field(description="its settings; incomplete in bundles of version 1")
+    granularity: Literal["frame", "clip"] = Field("frame", description="what is looked at as one: a frame, or a clip")
+    input: TensorSpec
+    output: TensorSpec
+    flops: int | None = Field(None, description="floating-point operations for one clip; a multiply-add is two")
+    parameters: int | None = Field(None, description="numbers that its weights are")
+    weights: str = Field("", description="source of a backbone's weights")
+    weights_sha256: str = Field("", description="of a backbone's weights, or of the run's file of the head")
 
-
-class Classifier(_Model):
-    """How large the classifier is."""
-
-    units: int = Field(description="of the LSTM")
-    dense: int = Field(description="of the dense layer behind it")
+    @property
+    def dim(self) -> int:
+        """Length of the output's last axis: features of a frame, or classes."""
+        return int(self.output.shape[-1])
 
 
 class Manifest(_Model):
@@ -135,20 +138,43 @@ class Manifest(_Model):
     bias: float = Field(0.0, description="what the violent class's logit was raised by before that; inside as well")
     clip: dict[str, Any]
     clip_seconds: float | None = Field(None, gt=0, description="median duration of the training clips, if it is known")
-    extractor: Extractor
+    stages: tuple[StageInfo, ...]
     metrics: dict[str, Any]
     artifacts: tuple[Artifact, ...]
-    classifier: Classifier | None = Field(None, description="unknown in bundles of version 1.0")
-    classifier_sha256: str = Field("", description="hash of the run's classifier.keras")
     source: str = Field("", description="name of the data set")
     end_to_end: dict[str, HeldOut] = Field(default_factory=dict, description="both stages in a format, by its name")
     documents: dict[str, str] = Field(default_factory=dict, description="SHA-256 of further files by path")
 
+    _digest: str = PrivateAttr("")
+
     @property
     def digest(self) -> str:
-        """SHA-256 of the manifest in canonical JSON: two bundles with the same one are the same."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        """SHA-256 of the manifest in canonical JSON: two bundles with the same one are the same.
+
+        A manifest of version 1 keeps the digest that it had then, which repositories hold.
+        """
+        return self._digest or canonical_digest(self)
+
+    def with_digest(self, digest: str) -> Manifest:
+        """Set the digest that a manifest had in the version that it was written in."""
+        self._digest = digest
+        return self
+
+    @property
+    def extractor(self) -> StageInfo:
+        """The stage that turns frames into features."""
+        return next(stage for stage in self.stages if stage.id == "extractor")
+
+    @property
+    def classifier(self) -> StageInfo:
+        """The stage that turns features into probabilities."""
+        return next(stage for stage in self.stages if stage.id == "classifier")
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Shape of the features of one clip, (t, F)."""
+        steps, dim = self.classifier.input.shape[1:]
+        return int(steps), int(dim)
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -161,3 +187,9 @@ class Manifest(_Model):
         held = {(artifact.stage, artifact.format) for artifact in self.artifacts}
         names = dict.fromkeys(artifact.format for artifact in self.artifacts)
         return tuple(name for name in names if {("extractor", name), ("classifier", name)} <= held)
+
+
+def canonical_digest(model: BaseModel) -> str:
+    """Return the SHA-256 of a model in canonical JSON."""
+    canonical = json.dumps(model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Floating-point operations of a clip, from the ONNX graphs of a bundle; see `vdeploy.export.onnx.flops`."""
+"""Floating-point operations of a clip, from the manifest of a bundle or from its ONNX graphs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class BundleFlops:
         return sum(known) if len(known) == len(counts) else None
 
     def _count(self, stage: Stage) -> int | None:
-        """Counts a stage in its first ONNX file; every format computes the same."""
+        """Returns what the export has counted, or counts in an ONNX file: every format computes the same."""
+        counted = next((info.flops for info in self._bundle.manifest.stages if info.id == stage), None)
+        if counted is not None:
+            return counted
         for artifact in self._bundle.manifest.artifacts:
             if artifact.stage == stage and artifact.format.startswith("onnx"):
                 try:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.benchmark.served.statistics import Counts
-from vdeploy.export.verification.parity import synthetic_frames
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -59,7 +59,7 @@ def distinct_inputs(manifest: Manifest, what: Workload, batch: int) -> npt.NDArr
     spec, clips = manifest.clip_spec, np.arange(DISTINCT_INPUTS)
     inputs: npt.NDArray[Any]
     if what == "classifier":
-        shape = (DISTINCT_INPUTS, spec.frames, manifest.extractor.dim)
+        shape = (DISTINCT_INPUTS, *manifest.feature_shape)
         inputs = np.maximum(np.random.default_rng(0).standard_normal(shape, np.float32), 0)
     else:
         inputs = synthetic_frames(DISTINCT_INPUTS, spec.frames, spec.size)

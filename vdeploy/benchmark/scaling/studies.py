@@ -13,12 +13,13 @@ from training.engine.devices import open_strategy
 from training.engine.epoch_plan import FeatureSplit
 from training.engine.precision import choose_precision
 from training.engine.step_benchmark import EpochTimer, synthetic_split
-from training.run import Run
+from training.recipe import Recipe, recipe_of_run
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
+from vdeploy.artifacts.run import Run
 from vdeploy.benchmark.scaling.measurements import Probe, Study, run_study
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.export.verification.parity import synthetic_frames
 from vdeploy.inference.in_process import LocalScorer
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ def bundle_studies(
     scorer = LocalScorer(bundle, format_name, threads)
     clip = scorer.spec
     features = np.maximum(
-        np.random.default_rng(0).standard_normal(
-            (max(batches), clip.frames, bundle.manifest.extractor.dim), np.float32
-        ),
+        np.random.default_rng(0).standard_normal((max(batches), *bundle.manifest.feature_shape), np.float32),
         0,
     )
     name = scorer.format_name
@@ -109,8 +108,9 @@ def run_studies(
     names = {count: _names(count, logical_cpus) for count in sorted({1, *devices}, reverse=True)}
     for each in names.values():
         open_strategy(each)
-    own = run.recipe.training.batch
-    bench = _TrainingBench(run, max(_LEAST_CLIPS + max([own, *batches]), *clips, 0))
+    recipe = recipe_of_run(root)
+    own = recipe.training.batch
+    bench = _TrainingBench(recipe, run.feature_shape, max(_LEAST_CLIPS + max([own, *batches]), *clips, 0))
     studies = []
     if batches:
         probes = [bench.probe(batch, _whole(batch), batch, names[1]) for batch in batches]
@@ -128,10 +128,10 @@ def run_studies(
 class _TrainingBench:
     """Makes probes that train on parts of one synthetic data set."""
 
-    def __init__(self, run: Run, clips: int) -> None:
-        self._recipe = run.recipe
-        self._split = synthetic_split(clips, run.recipe.clip.frames, run.dim)
-        self.precision = choose_precision(run.recipe.training)
+    def __init__(self, recipe: Recipe, shape: tuple[int, int], clips: int) -> None:
+        self._recipe = recipe
+        self._split = synthetic_split(clips, *shape)
+        self.precision = choose_precision(recipe.training)
 
     def probe(self, value: int, clips: int, batch: int, devices: tuple[str, ...]) -> Probe:
         training = self._recipe.training.model_copy(update={"batch": batch})

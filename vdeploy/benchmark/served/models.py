@@ -45,7 +45,7 @@ def served_model(what: Workload, manifest: Manifest) -> ServedModel:
     """
     classes = (len(manifest.classes),)
     if what == "extractor":
-        features = (manifest.clip_spec.frames, manifest.extractor.dim)
+        features = manifest.feature_shape
         return ServedModel(EXTRACTOR_MODEL, FRAMES, FEATURES, features, ("extractor",))
     if what == "classifier":
         return ServedModel(CLASSIFIER_MODEL, FEATURES, PROBABILITIES, classes, ("classifier",))

@@ -15,7 +15,8 @@ import numpy as np
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import refer
 from vdeploy.export.onnx.graph import is_large
-from vdeploy.models.backbones.vgg19.model import IMAGENET_MEAN_RGB, FeatureExtractor
+from vdeploy.models.backbones.vgg19.model import IMAGENET_MEAN_RGB
+from vdeploy.models.extractor import FeatureExtractor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,14 +47,16 @@ def build_vgg19_graph(extractor: FeatureExtractor, spool: Path | None = None) ->
     x = builder.node("Sub", [x, mean], "centred_rows")
     x = builder.node("Reshape", [x, builder.constant("frame_shape", np.array([-1, size, size, 3]))], "centred_pixels")
     x = builder.node("Transpose", [x], "centred", perm=[0, 3, 1, 2])
-    names = {id(extractor.network.input): x}
-    for layer in extractor.network.layers[1:]:
+    network: Any = extractor.network
+    _, mean_layer, *layers = network.layers
+    names = {id(mean_layer.output): x}
+    for layer in layers:
         sources = layer.input if isinstance(layer.input, list) else [layer.input]
         names[id(layer.output)] = _layer(builder, layer, [names[id(source)] for source in sources])
     shape = builder.node("Shape", ["frames"], "shape", end=2)
     dim = builder.constant("dim", np.array([extractor.dim]))
     shape = builder.node("Concat", [shape, dim], "features_shape", axis=0)
-    builder.node("Reshape", [names[id(extractor.network.output)], shape], "features")
+    builder.node("Reshape", [names[id(network.output)], shape], "features")
     return builder.finish("vgg19_features", size, extractor.dim)
 
 

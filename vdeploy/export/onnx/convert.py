@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import ExportError
-from vdeploy.core.lazy_imports import load_tensorflow, require
-from vdeploy.export.lowering.vgg19_onnx import build_vgg19_graph
-from vdeploy.export.onnx.canonical_names import rename_canonically
+from vdeploy.core.lazy_imports import require
+from vdeploy.export.lowering.choose import extractor_onnx, head_onnx
 from vdeploy.export.onnx.graph import without_weights
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+from vdeploy.export.onnx.versions import IR_VERSION, OPSET
+from vdeploy.models.extractor import FeatureExtractor
 
 if TYPE_CHECKING:
     import keras
     import onnx
 
-__all__ = ["IR_VERSION", "OPSET", "classifier_to_onnx", "extractor_to_onnx"]
-
-OPSET = 17
-"""The newest opset that ONNX Runtime 1.12 and later run, and with it every Triton release since 22.08."""
-
-IR_VERSION = 8
-"""The IR version that belongs to the opset; older ONNX Runtimes refuse newer files."""
+__all__ = ["classifier_to_onnx", "extractor_to_onnx"]
 
 
 def extractor_to_onnx(extractor: FeatureExtractor, spool: Path | None = None) -> onnx.ModelProto:
-    """Writes VGG19: ``frames uint8[batch, time, H, W, 3]`` -> ``features float32[batch, time, F]``.
+    """Convert a backbone: ``frames uint8[batch, time, H, W, 3]`` to ``features float32[batch, time, F]``.
 
     Args:
-        extractor: VGG19 with its weights.
-        spool: See `vdeploy.export.lowering.vgg19_onnx.build_vgg19_graph`.
+        extractor: The backbone with its weights.
+        spool: See `vdeploy.export.lowering.choose.extractor_onnx`.
     """
-    return _finish(build_vgg19_graph(extractor, spool))
+    return _finish(extractor_onnx(extractor, spool))
 
 
 def classifier_to_onnx(model: keras.Model) -> onnx.ModelProto:
-    """Converts the classifier: ``features float32[batch, T, F]`` -> ``probabilities float32[batch, 2]``."""
-    tf2onnx = require("tf2onnx", extra="export", purpose="export to ONNX")
-    tf = load_tensorflow()
-    _, frames, dim = model.input_shape
-
-    @tf.function(input_signature=[tf.TensorSpec([None, frames, dim], tf.float32, name="features")])  # type: ignore[untyped-decorator]
-    def lstm_classifier(features: Any) -> dict[str, Any]:
-        return {"probabilities": model(features, training=False)}
-
-    with _quiet_tf2onnx():
-        converted, _ = tf2onnx.convert.from_function(
-            lstm_classifier, input_signature=lstm_classifier.input_signature, opset=OPSET
-        )
-    graph = converted.graph
-    graph.name = "lstm_classifier"
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
-    rename_canonically(converted)
-    return _finish(converted)
+    """Convert a head: ``features float32[batch, t, F]`` to ``probabilities float32[batch, 2]``."""
+    return _finish(head_onnx(model))
 
 
 def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -76,14 +49,3 @@ def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
     model.producer_version = ""
     onnx.checker.check_model(without_weights(model), full_check=True)
     return model
-
-
-@contextlib.contextmanager
-def _quiet_tf2onnx() -> Iterator[None]:
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

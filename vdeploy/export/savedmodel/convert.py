@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from vdeploy.core.errors import BundleError, ExportError
 from vdeploy.core.files import publish_folder, staging_folder
 from vdeploy.core.lazy_imports import load_tensorflow, require
-from vdeploy.export.lowering.tensorflow import ClassifierGraph, ExtractorGraph
+from vdeploy.export.lowering.choose import extractor_graph, head_graph
 from vdeploy.export.savedmodel.jpeg_graph import decode_jpegs
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+from vdeploy.models.extractor import FeatureExtractor
 
 if TYPE_CHECKING:
     import keras
@@ -25,18 +25,20 @@ _NAMES = {"DT_FLOAT": "fp32", "DT_HALF": "fp16", "DT_BFLOAT16": "bf16", "DT_DOUB
 
 
 def extractor_to_savedmodel(extractor: FeatureExtractor, folder: Path) -> None:
-    """Writes VGG19: ``frames uint8[B, T, H, W, 3]`` -> ``features float32[B, T, F]``, B and T free.
+    """Writes a backbone: ``frames uint8[B, T, H, W, 3]`` -> ``features float32[B, t, F]``.
+
+    B is free; so is T where frames are looked at one by one.
 
     Args:
-        extractor: VGG19 with its weights.
+        extractor: The backbone with its weights.
         folder: Where the SavedModel goes; what stands there is replaced in one step.
 
     Raises:
         ExportError: The folder cannot be written.
     """
-    tf, graph = load_tensorflow(), ExtractorGraph(extractor)
-    frames = tf.TensorSpec((None, None, graph.size, graph.size, 3), tf.uint8, name="frames")
-    _save(folder, graph.variables, {SIGNATURE: (lambda frames: {"features": _features(graph, frames)}, frames)})
+    tf, graph = load_tensorflow(), extractor_graph(extractor)
+    frames = tf.TensorSpec((None, graph.frames, graph.size, graph.size, 3), tf.uint8, name="frames")
+    _save(folder, graph.variables, {SIGNATURE: (lambda frames: {"features": graph.features(frames)}, frames)})
 
 
 def classifier_to_savedmodel(model: keras.Model, folder: Path) -> None:
@@ -49,7 +51,7 @@ def classifier_to_savedmodel(model: keras.Model, folder: Path) -> None:
     Raises:
         ExportError: The folder cannot be written.
     """
-    tf, graph = load_tensorflow(), ClassifierGraph(model)
+    tf, graph = load_tensorflow(), head_graph(model)
     features = tf.TensorSpec((None, graph.frames, graph.dim), tf.float32, name="features")
     _save(folder, graph.variables, {SIGNATURE: (lambda features: {"probabilities": graph(features)}, features)})
 
@@ -61,26 +63,27 @@ def pipeline_to_savedmodel(extractor: FeatureExtractor, model: keras.Model, fold
     ``frames string[B, T]``, JPEG files, and resizes them; see `vdeploy.export.savedmodel.jpeg_graph`. B is free.
 
     Args:
-        extractor: VGG19 with its weights.
+        extractor: The backbone with its weights.
         model: The Keras classifier.
         folder: Where the SavedModel goes; what stands there is replaced in one step.
 
     Raises:
         ExportError: The folder cannot be written.
     """
-    tf, vgg19, lstm = load_tensorflow(), ExtractorGraph(extractor), ClassifierGraph(model)
+    tf, backbone, head = load_tensorflow(), extractor_graph(extractor), head_graph(model)
+    count, size = extractor.spec.frames, backbone.size
 
     def from_frames(frames: Any) -> dict[str, Any]:
-        return {"probabilities": lstm(_features(vgg19, frames))}
+        return {"probabilities": head(backbone.features(frames))}
 
     def from_jpegs(frames: Any) -> dict[str, Any]:
-        pixels = decode_jpegs(tf.reshape(frames, (-1,)), vgg19.size)
-        return from_frames(tf.reshape(pixels, (-1, lstm.frames, vgg19.size, vgg19.size, 3)))
+        pixels = decode_jpegs(tf.reshape(frames, (-1,)), size)
+        return from_frames(tf.reshape(pixels, (-1, count, size, size, 3)))
 
-    raw = tf.TensorSpec((None, lstm.frames, vgg19.size, vgg19.size, 3), tf.uint8, name="frames")
-    encoded = tf.TensorSpec((None, lstm.frames), tf.string, name="frames")
+    raw = tf.TensorSpec((None, count, size, size, 3), tf.uint8, name="frames")
+    encoded = tf.TensorSpec((None, count), tf.string, name="frames")
     signatures = {SIGNATURE: (from_frames, raw), "jpeg": (from_jpegs, encoded)}
-    _save(folder, [*vgg19.variables, *lstm.variables], signatures)
+    _save(folder, [*backbone.variables, *head.variables], signatures)
 
 
 def found_precision(path: Path) -> str:
@@ -120,15 +123,6 @@ def found_precision(path: Path) -> str:
         return _NAMES.get(kind, kind)
     listing = ", ".join(f"{part} {'/'.join(sorted(types)) or 'none'}" for part, types in found.items())
     return f"mixed ({listing})"
-
-
-def _features(graph: ExtractorGraph, frames: Any) -> Any:
-    tf = load_tensorflow()
-    batch, time = tf.shape(frames)[0], tf.shape(frames)[1]
-    pixels = tf.cast(tf.reshape(frames, (-1, graph.size, graph.size, 3)), tf.float32)
-    features = tf.reshape(graph(pixels), (batch, time, graph.dim))
-    # A reshape by tensors forgets that the number of frames was known.
-    return tf.ensure_shape(features, (frames.shape[0], frames.shape[1], graph.dim))
 
 
 def _save(

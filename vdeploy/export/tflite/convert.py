@@ -12,10 +12,10 @@ import numpy as np
 from vdeploy.core.errors import ExportError
 from vdeploy.core.files import atomic_write, staging_folder
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.export.lowering.tensorflow import ClassifierGraph, ExtractorGraph
+from vdeploy.export.lowering.choose import extractor_graph, head_graph
 from vdeploy.export.tflite.conversion import convert
 from vdeploy.export.tflite.metadata import Metadata, add_metadata
-from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+from vdeploy.models.extractor import FeatureExtractor
 
 if TYPE_CHECKING:
     import keras
@@ -47,12 +47,13 @@ class Quantization:
 def extractor_to_tflite(
     extractor: FeatureExtractor, path: Path, metadata: Metadata, quantization: Quantization | None = None
 ) -> None:
-    """Writes VGG19 for one frame: ``frames uint8[1, 1, H, W, 3]`` -> ``features [1, 1, F]``.
+    """Writes a backbone for one frame: ``frames uint8[1, 1, H, W, 3]`` -> ``features [1, 1, F]``.
 
-    One frame at a time keeps its feature maps in the caches of a CPU, and any number of frames makes a clip.
+    One frame at a time keeps its feature maps in the caches of a CPU, and any number of frames makes a clip. A backbone
+    that looks at whole clips takes one: ``frames uint8[1, T, H, W, 3]`` -> ``features [1, t, F]``.
 
     Args:
-        extractor: VGG19 with its weights.
+        extractor: The backbone with its weights.
         path: Where the file goes; what stands there is replaced in one step.
         metadata: What is written into the file.
         quantization: How to quantize; float32 if left out.
@@ -61,19 +62,23 @@ def extractor_to_tflite(
         MissingExtraError: LiteRT is not installed.
         ExportError: The converter fails or crashes, there is no calibration data, or the file cannot be written.
     """
-    tf, graph = load_tensorflow(), ExtractorGraph(extractor)
+    tf, graph = load_tensorflow(), extractor_graph(extractor)
     quantized = quantization is not None
 
-    def vgg19_features(frames: Any) -> dict[str, Any]:
-        pixels = tf.cast(tf.reshape(frames, (1, graph.size, graph.size, 3)), tf.float32)
+    time, pixel_shape = graph.frames or 1, (graph.size, graph.size, 3)
+    lead = (1,) if graph.frames is None else (1, graph.frames)
+
+    def compute(frames: Any) -> dict[str, Any]:
+        pixels = tf.cast(tf.reshape(frames, (*lead, *pixel_shape)), tf.float32)
         if quantized:
             # States the range of a byte, so that the file's input is the byte itself whatever the calibration holds.
             pixels = tf.quantization.fake_quant_with_min_max_args(pixels, 0.0, 255.0)
-        return {"features": tf.reshape(graph(pixels), (1, 1, graph.dim))}
+        return {"features": tf.reshape(graph(pixels), (1, graph.steps or 1, graph.dim))}
 
-    shape = (1, 1, graph.size, graph.size, 3)
+    compute.__name__ = extractor.backbone.model_name
+    shape = (1, time, *pixel_shape)
     spec = tf.TensorSpec(shape, tf.float32 if quantized else tf.uint8, name="frames")
-    function = tf.function(vgg19_features, input_signature=[spec])
+    function = tf.function(compute, input_signature=[spec])
     _write(path, metadata, _Network(function, graph.variables, shape, sample_axes=3, input_type="uint8"), quantization)
 
 
@@ -92,13 +97,14 @@ def classifier_to_tflite(
         MissingExtraError: LiteRT is not installed.
         ExportError: The converter fails or crashes, there is no calibration data, or the file cannot be written.
     """
-    tf, graph = load_tensorflow(), ClassifierGraph(model)
+    tf, graph = load_tensorflow(), head_graph(model)
     shape = (1, graph.frames, graph.dim)
 
-    def lstm_classifier(features: Any) -> dict[str, Any]:
+    def compute(features: Any) -> dict[str, Any]:
         return {"probabilities": graph(features)}
 
-    function = tf.function(lstm_classifier, input_signature=[tf.TensorSpec(shape, tf.float32, name="features")])
+    compute.__name__ = model.name
+    function = tf.function(compute, input_signature=[tf.TensorSpec(shape, tf.float32, name="features")])
     input_type = quantization.dtype if quantization else "float32"
     _write(
         path, metadata, _Network(function, graph.variables, shape, sample_axes=2, input_type=input_type), quantization
@@ -133,7 +139,9 @@ class _Network:
                     "calibrate with the clips and the recipe of the run",
                 )
             if not np.isfinite(array).all():
-                raise ExportError("calibration data holds NaN or infinity", "check the clips and the VGG19 weights")
+                raise ExportError(
+                    "calibration data holds NaN or infinity", "check the clips and the weights of the backbone"
+                )
             yield from array.reshape(-1, *self.shape)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.run import Run
 from vdeploy.artifacts.bundle.manifest import HeldOut
+from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.evaluation.metrics import evaluate
@@ -77,11 +77,11 @@ class HeldOutClips:
     def __init__(self, dataset: Dataset, reference: Reference, store_root: Path, limit: int | None) -> None:
         self.split = "test" if dataset.of("test") else "valid"
         chosen = alternate(dataset.of(self.split))[:limit]
-        spec, layer, weights = reference.spec, reference.run.recipe.features.layer, reference.weights
+        spec, backbone, weights = reference.spec, reference.run.backbone, reference.weights
         extraction = extract_dataset(
             dataclasses.replace(dataset, clips=tuple(chosen), problems=()),
             spec,
-            FeatureStore(store_root, feature_key(spec, layer, weights)),
+            FeatureStore(store_root, feature_key(spec, backbone, weights)),
             lambda: reference.extractor,
         )
         self._dataset = extraction.dataset

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vdeploy.inference.runtimes.base import Runtime
 
-__all__ = ["BATCHES", "batches_of", "check_parity", "synthetic_frames"]
+__all__ = ["BATCHES", "batches_of", "check_parity"]
 
 BATCHES = (1, 3, 16)
 """Batch sizes to try: the smallest, an odd one, and one that a server gathers."""
@@ -40,37 +40,6 @@ def batches_of(stage: Stage, spec: ClipSpec) -> tuple[int, ...]:
     if stage != "pipeline":
         return BATCHES
     return tuple(batch for batch in BATCHES if batch * spec.frames * spec.size**2 <= _PIPELINE_PIXELS) or BATCHES[:1]
-
-
-def synthetic_frames(clips: int, frames: int, size: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Structured frames for parity checks without data: moving gradients and blocks of distinct colours, some noise.
-
-    Every channel, every corner and every moment differs, so that swapped channels, axes or frames show.
-
-    Args:
-        clips: B.
-        frames: T.
-        size: H = W.
-        seed: Seed of colours and noise.
-
-    Returns:
-        ``uint8[B, T, H, W, 3]``.
-    """
-    random = np.random.default_rng(seed)
-    ramp = np.linspace(0, 255, size, dtype=np.float32)
-    result = np.empty((clips, frames, size, size, 3), np.uint8)
-    for clip in range(clips):
-        base = np.stack(
-            [np.tile(ramp, (size, 1)), np.tile(ramp[::-1, None], (1, size)), np.full((size, size), 60.0)], -1
-        )
-        base = base[..., random.permutation(3)]
-        colour, top, left = random.uniform(0, 255, 3), *random.integers(0, size // 2, 2)
-        for time in range(frames):
-            frame = base + random.normal(0, 8, base.shape)
-            shift = time * size // (2 * frames)
-            frame[top : top + size // 3, left + shift : left + shift + size // 4] = colour
-            result[clip, time] = frame.clip(0, 255)
-    return result
 
 
 def check_parity(

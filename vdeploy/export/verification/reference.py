@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from training.engine.trainer import predict
-from training.run import Run
 from vdeploy.artifacts.bundle.manifest import Stage, TensorSpec
+from vdeploy.artifacts.run import Run
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.memory import give_back
-from vdeploy.models.weights import Weights
+from vdeploy.features.prediction import predict
+from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import ClipSpec
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from vdeploy.models.backbones.vgg19.model import FeatureExtractor
+    from vdeploy.models.extractor import FeatureExtractor
 
 __all__ = ["Reference", "in_float32"]
 
@@ -29,11 +29,11 @@ class Reference:
 
     Args:
         run: The run.
-        weights: VGG19's weights.
+        weights: The backbone's weights.
 
     Attributes:
         run: The run.
-        weights: VGG19's weights.
+        weights: The backbone's weights.
         spec: The frames of a clip.
         classifier: The classifier, rebuilt under a float32 policy with the run's weights.
         tensors: Input and output of each stage.
@@ -42,21 +42,21 @@ class Reference:
     def __init__(self, run: Run, weights: Weights) -> None:
         self.run = run
         self.weights = weights
-        self.spec: ClipSpec = run.recipe.clip_spec
+        self.spec: ClipSpec = run.spec
         self._extractor: FeatureExtractor | None = None
         self.classifier: keras.Model = in_float32(run.classifier())
-        self.tensors: dict[Stage, tuple[TensorSpec, TensorSpec]] = _tensors(self.spec, run.dim)
+        self.tensors: dict[Stage, tuple[TensorSpec, TensorSpec]] = _tensors(self.spec, run)
 
     @property
     def extractor(self) -> FeatureExtractor:
-        """VGG19; loaded when it is asked for and kept until `release_extractor`."""
+        """The backbone; loaded when it is asked for and kept until `release_extractor`."""
         if self._extractor is None:
             with _float32_policy():
                 self._extractor = self.run.extractor(self.weights)
         return self._extractor
 
     def release_extractor(self) -> None:
-        """Frees the memory of VGG19 until it is asked for again."""
+        """Frees the memory of the backbone until it is asked for again."""
         self._extractor = None
         give_back()
 
@@ -96,15 +96,18 @@ def _with_float32(config: Any) -> Any:
     return config
 
 
-def _tensors(spec: ClipSpec, dim: int) -> dict[Stage, tuple[TensorSpec, TensorSpec]]:
+def _tensors(spec: ClipSpec, run: Run) -> dict[Stage, tuple[TensorSpec, TensorSpec]]:
     pixels = (spec.size, spec.size, 3)
-    frames = TensorSpec(name="frames", dtype="uint8", shape=("batch", "time", *pixels))
+    steps, dim = run.feature_shape
+    by_frame = run.backbone.granularity == "frame"
+    frames = TensorSpec(name="frames", dtype="uint8", shape=("batch", "time" if by_frame else spec.frames, *pixels))
+    features = TensorSpec(name="features", dtype="float32", shape=("batch", "time" if by_frame else steps, dim))
     clips = TensorSpec(name="frames", dtype="uint8", shape=("batch", spec.frames, *pixels))
     probabilities = TensorSpec(name="probabilities", dtype="float32", shape=("batch", 2))
     return {
-        "extractor": (frames, TensorSpec(name="features", dtype="float32", shape=("batch", "time", dim))),
+        "extractor": (frames, features),
         "classifier": (
-            TensorSpec(name="features", dtype="float32", shape=("batch", spec.frames, dim)),
+            TensorSpec(name="features", dtype="float32", shape=("batch", steps, dim)),
             probabilities,
         ),
         "pipeline": (clips, probabilities),

@@ -10,10 +10,11 @@ import numpy as np
 
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.artifacts.bundle.manifest import HeldOut, Parity, Stage
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import ExportError
 from vdeploy.core.progress import track
 from vdeploy.export.verification.held_out import HeldOutClips, check_verdicts
-from vdeploy.export.verification.parity import batches_of, check_parity, synthetic_frames
+from vdeploy.export.verification.parity import batches_of, check_parity
 from vdeploy.formats import FORMATS, Format
 from vdeploy.inference.runtimes.registry import open_runtime
 

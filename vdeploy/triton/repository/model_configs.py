@@ -53,16 +53,16 @@ def render_configs(
     """
     chosen = options or ServingOptions()
     batch = common_batch((extractor, classifier), chosen.max_batch)
-    spec, dim = manifest.clip_spec, manifest.extractor.dim
-    clip, features = (spec.frames, spec.size, spec.size, 3), (spec.frames, dim)
-    frames_free = (spec.frames if extractor.backend == "tensorrt" else -1,)
+    spec, features = manifest.clip_spec, manifest.feature_shape
+    clip, dim = (spec.frames, spec.size, spec.size, 3), features[1]
+    fixed = extractor.backend == "tensorrt" or manifest.extractor.granularity == "clip"
     uint8, fp32 = model_config_pb2.TYPE_UINT8, model_config_pb2.TYPE_FP32
     probabilities = Tensor(PROBABILITIES, fp32, (2,), (2,), LABELS)
     stages = (
         stage_config(
             extractor,
-            Tensor(FRAMES, uint8, (*frames_free, *clip[1:]), clip),
-            Tensor(FEATURES, fp32, (*frames_free, *features[1:]), features),
+            Tensor(FRAMES, uint8, (clip[0] if fixed else -1, *clip[1:]), clip),
+            Tensor(FEATURES, fp32, (features[0] if fixed else -1, dim), features),
             batch,
             chosen,
         ),

@@ -1,103 +1,103 @@
-"""VGG19 as one graph from RGB bytes to features: colour order, mean subtraction and layout are inside it."""
+"""VGG19 (Simonyan and Zisserman 2015, configuration E) up to a layer, frame by frame."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vdeploy.core.errors import WeightsError
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.backbones.vgg19.feature_layers import BLOCK_SCALES, DIMENSIONS, POOLED_BLOCKS, Layer
-from vdeploy.models.weights import Weights
+from vdeploy.models.backbones.vgg19.weights import find_weights
+from vdeploy.models.base import Backbone, BackboneSettings
+from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-    import tensorflow as tf
+    import keras
 
-__all__ = ["DIMENSIONS", "FeatureExtractor", "Layer"]
+    from vdeploy.video.clips import ClipSpec
+
+__all__ = ["IMAGENET_MEAN_RGB", "VGG19", "VGG19Settings"]
 
 IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 """Mean of the ImageNet training images per channel, as VGG was trained with (Simonyan and Zisserman 2015, sec. 2.1)."""
 
 
-class FeatureExtractor:
-    """VGG19 up to a layer, with weights, ready to run.
+class VGG19Settings(BackboneSettings):
+    """Settings of VGG19.
 
-    The weights expect BGR with the ImageNet mean subtracted. Frames come in as RGB, so the mean is subtracted in RGB
-    order and the first convolution's kernel is turned round once instead of every frame.
-
-    Args:
+    Attributes:
         layer: ``"avg"``: the global average of the last pooled feature maps, F = 512;
             ``"avg45"``: the global averages of the last two blocks' pooled feature maps, alike in scale, F = 1024;
             ``"fc2"``: the second fully connected layer, F = 4096.
-        weights: Where the weights come from.
-        size: Height and width of a frame in pixels.
-        seed: Seed of random weights.
-
-    Raises:
-        WeightsError: The weights do not fit the layer.
+        weights: ``"imagenet"``, ``"random"``, or the path of an HDF5 file.
     """
 
-    def __init__(self, layer: Layer, weights: Weights, *, size: int = 224, seed: int = 0) -> None:
-        if layer not in get_args(Layer):
-            raise ValueError(f"layer must be one of {get_args(Layer)}, not {layer!r}")
-        self.layer: Layer = layer
-        self.size = size
-        self.weights = weights
-        self.tf = load_tensorflow()
-        keras = load_keras()
-        keras.utils.set_random_seed(seed)
-        self.network = _network(keras, layer, weights, size)
-        self._compiled = self.tf.function(
-            self.call, input_signature=[self.tf.TensorSpec([None, None, size, size, 3], self.tf.uint8)]
+    name: Literal["vgg19"] = "vgg19"
+    layer: Layer = "avg"
+    weights: str = "imagenet"
+
+
+class VGG19(Backbone[VGG19Settings]):
+    """VGG19 as a backbone.
+
+    The weights expect BGR with the ImageNet mean subtracted. Frames come in as RGB, so the mean is subtracted in RGB
+    order and the first convolution's kernel is reversed once instead of every frame.
+    """
+
+    name: ClassVar[str] = "vgg19"
+    title: ClassVar[str] = "VGG19"
+    settings_type: ClassVar[type[BackboneSettings]] = VGG19Settings
+    lowerings: ClassVar = {
+        "onnx": "vdeploy.export.lowering.vgg19_onnx:build_vgg19_graph",
+        "tensorflow": "vdeploy.export.lowering.vgg19_tensorflow:VGG19Graph",
+    }
+
+    def feature_shape(self, frames: int) -> tuple[int, int]:
+        """Return (T, F)."""
+        return frames, DIMENSIONS[self.settings.layer]
+
+    def find_weights(
+        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
+    ) -> Weights:
+        """Find the weights; see `Backbone.find_weights`."""
+        return find_weights(
+            source or self.settings.weights, self.settings.layer, offline=offline, on_progress=on_progress
         )
 
-    @property
-    def batch_clips(self) -> int:
-        """Clips to extract at once: one keeps a CPU's caches warm, a GPU wants more work a call."""
-        return 8 if self.tf.config.list_physical_devices("GPU") else 1
+    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
+        """Build the network; see `Backbone.build`."""
+        del seed
+        return _network(load_keras(), self.settings.layer, weights, spec.size)
+
+    def check(self, spec: ClipSpec) -> None:
+        """Refuse frames that the fully connected layers cannot take."""
+        if self.settings.layer not in POOLED_BLOCKS and spec.size != 224:
+            raise WeightsError(
+                f"the {self.settings.layer} layer of VGG19 needs frames of 224 pixels, not {spec.size}",
+                "use --features avg",
+            )
 
     @property
-    def dim(self) -> int:
-        """Features per frame, F."""
-        return DIMENSIONS[self.layer]
-
-    def call(self, frames: tf.Tensor) -> tf.Tensor:
-        """The graph: ``frames uint8[B, T, H, W, 3]`` (RGB) to ``features float32[B, T, F]``."""
-        tf = self.tf
-        batch, time = tf.shape(frames)[0], tf.shape(frames)[1]
-        flat = tf.reshape(frames, [-1, self.size, self.size, 3])
-        features = self.network(tf.cast(flat, tf.float32) - tf.constant(IMAGENET_MEAN_RGB, tf.float32), training=False)
-        return tf.reshape(features, [batch, time, self.dim])
-
-    def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Runs the graph.
-
-        Args:
-            frames: ``uint8[B, T, H, W, 3]``, RGB.
-
-        Returns:
-            ``float32[B, T, F]``.
-        """
-        result: npt.NDArray[np.float32] = self._compiled(self.tf.constant(frames)).numpy()
-        return result
+    def cache_key(self) -> str:
+        """The layer alone, so that stores of version 0.1 stay valid."""
+        return self.settings.layer
 
 
 def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> Any:
-    """VGG19 that takes RGB with the mean subtracted, ``float32[N, H, W, 3]``, and gives ``float32[N, F]``."""
+    """VGG19 that takes RGB, ``float32[N, H, W, 3]``, 0 to 255, and gives ``float32[N, F]``."""
     vgg19, blocks = keras.applications.VGG19, POOLED_BLOCKS.get(layer)
-    if not blocks and size != 224:
-        raise WeightsError(f"the {layer} layer of VGG19 needs frames of 224 pixels, not {size}", "use --features avg")
+    pixels = keras.Input((size, size, 3), name="pixels", dtype="float32")
+    offsets = [-value for value in IMAGENET_MEAN_RGB]
+    centred = keras.layers.Rescaling(1.0, offset=offsets, name="centred")(pixels)
     path = str(weights.path) if weights.path else None
     try:
         with warnings.catch_warnings():
             # Keras only warns when it leaves layers as they were because a file lacks them.
             warnings.simplefilter("error", UserWarning)
-            base = vgg19(include_top=not blocks, weights=path, input_shape=(size, size, 3))
+            base = vgg19(include_top=not blocks, weights=path, input_tensor=centred)
     except (ValueError, OSError, KeyError, UserWarning) as error:
         raise WeightsError(
             f"{path} holds no VGG19 weights for --features {layer} ({error})",

@@ -1,52 +1,64 @@
-"""The classifier: a sequence of VGG19 features in, the probability of violence out."""
+"""An LSTM over the features of a clip, pooling over time, and a dense layer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Literal
 
-from training.recipe import ModelSection
+from pydantic import Field
+
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.base import Head, HeadSettings
+from vdeploy.models.heads.lstm.training_step import LSTMStep, Pooling
+from vdeploy.models.training_step import TrainingStep
 
-if TYPE_CHECKING:
-    import keras
-
-__all__ = ["NORMALIZATION_EPSILON", "build_classifier"]
-
-NORMALIZATION_EPSILON = 1e-3
-"""Added to the variance of a frame's features before the square root."""
+__all__ = ["LSTM", "LSTMSettings"]
 
 
-def build_classifier(frames: int, dim: int, section: ModelSection) -> keras.Model:
-    """LSTM, pooling over time, dense layer, softmax.
+class LSTMSettings(HeadSettings):
+    """Settings of the LSTM head.
 
-    Features of each frame are normalised over their F values first (Ba et al. 2016, "Layer Normalization"): what the
-    network sees does then not depend on the brightness and contrast of the camera, and training settles in half the
-    epochs. Gain and bias of the normalisation are left out, for the kernel and the bias of the LSTM behind it do the
-    same; without them, normalised features are constants of the training. `training_step` is the fast twin of this
-    model for training; it reads the weights in this order.
-
-    The pooling is the LSTM's last output, or the mean of all T outputs (Ng et al. 2015, "Beyond Short Snippets: Deep
-    Networks for Video Classification", section 3.4, combine an LSTM's outputs over time as well): a blow in the middle
-    of a clip then counts as much as one at its end.
-
-    Args:
-        frames: Frames of a clip, T.
-        dim: Features of a frame, F.
-        section: Sizes, pooling and dropout.
-
-    Returns:
-        A model ``features float32[B, T, F]`` -> ``probabilities float32[B, 2]`` (non-violent, violent).
+    Attributes:
+        units: Units of the LSTM.
+        pooling: What goes on from the LSTM: its ``"last"`` output, or the ``"mean"`` of its outputs at all frames.
+        dense: Units of the dense layer behind it.
+        dropout: Share of features, and of pooled outputs, that is dropped in training.
     """
-    keras: Any = load_keras()
-    layers = keras.layers
-    features = keras.Input((frames, dim), name="features", dtype="float32")
-    x = layers.LayerNormalization(epsilon=NORMALIZATION_EPSILON, center=False, scale=False, name="normalize")(features)
-    x = layers.Dropout(section.dropout, noise_shape=(1, 1, dim), name="dropout_features")(x)
-    x = layers.LSTM(section.units, return_sequences=section.pooling == "mean", name="lstm")(x)
-    if section.pooling == "mean":
-        x = layers.GlobalAveragePooling1D(name="mean")(x)
-    x = layers.Dropout(section.dropout, name="dropout_lstm")(x)
-    x = layers.Dense(section.dense, activation="relu", name="dense")(x)
-    x = layers.Dense(2, name="logits")(x)
-    probabilities = layers.Softmax(dtype="float32", name="probabilities")(x)
-    return keras.Model(features, probabilities, name="lstm_classifier")
+
+    name: Literal["lstm"] = "lstm"
+    units: int = Field(128, ge=1, le=4096)
+    pooling: Pooling = "last"
+    dense: int = Field(64, ge=1, le=4096)
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class LSTM(Head[LSTMSettings]):
+    """The LSTM head (Hochreiter and Schmidhuber 1997).
+
+    The normalisation before it has no gain and no bias, for the kernel and the bias of the LSTM do the same. Pooling
+    takes the LSTM's last output, or the mean of all outputs (Ng et al. 2015, "Beyond Short Snippets: Deep Networks for
+    Video Classification", section 3.4, combine an LSTM's outputs over time as well): a blow in the middle of a clip
+    then counts as much as one at its end.
+    """
+
+    name: ClassVar[str] = "lstm"
+    title: ClassVar[str] = "LSTM"
+    settings_type: ClassVar[type[HeadSettings]] = LSTMSettings
+    lowerings: ClassVar = {"tensorflow": "vdeploy.export.lowering.lstm_tensorflow:LSTMGraph"}
+
+    def body(self, features: Any) -> Any:
+        """Add dropout, LSTM, pooling over time and the dense layer."""
+        layers: Any = load_keras().layers
+        settings = self.settings
+        dropped = layers.Dropout(settings.dropout, noise_shape=(1, 1, features.shape[-1]), name="dropout_features")
+        x = dropped(features)
+        x = layers.LSTM(settings.units, return_sequences=settings.pooling == "mean", name="lstm")(x)
+        if settings.pooling == "mean":
+            x = layers.GlobalAveragePooling1D(name="mean")(x)
+        x = layers.Dropout(settings.dropout, name="dropout_lstm")(x)
+        return layers.Dense(settings.dense, activation="relu", name="dense")(x)
+
+    def training_step(self, shape: tuple[int, int], dtype: str, *, compiled: bool = False) -> TrainingStep:
+        """Return the fast step; see `vdeploy.models.heads.lstm.training_step`."""
+        del shape, dtype
+        settings = self.settings
+        return LSTMStep(settings.units, settings.dropout, settings.pooling, compiled=compiled)

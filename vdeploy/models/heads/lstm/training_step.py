@@ -1,17 +1,19 @@
-"""The classifier's forward pass for training: what `build_classifier` computes, arranged for speed."""
+"""The LSTM head's forward pass for training: what its Keras model computes, arranged for speed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from training.recipe import Pooling
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.models.heads.lstm.model import NORMALIZATION_EPSILON
 from vdeploy.models.heads.lstm.recurrence import recurrence
+from vdeploy.models.training_step import TrainingStep
 
-__all__ = ["Dropout", "draw_dropout", "leave_out", "normalize", "probabilities", "take_features"]
+__all__ = ["Dropout", "LSTMStep", "Pooling", "draw_dropout", "leave_out", "probabilities", "take_features"]
+
+Pooling = Literal["last", "mean"]
+"""What goes on from the LSTM: its last output, or the mean of its outputs."""
 
 _GROUPS = 64
 """Features are dropped in at most so many groups of neighbours, so that what is kept can be copied in long pieces."""
@@ -31,18 +33,39 @@ class Dropout(NamedTuple):
     state: Any
 
 
-def normalize(features: Any, dtype: str) -> Any:
-    """Normalises features over the last axis in float32, as the model's first layer does.
+class LSTMStep(TrainingStep):
+    """The fast step of the LSTM head.
 
     Args:
-        features: ``[..., F]`` of any float type.
-        dtype: Type of the result.
+        units: Units of the LSTM.
+        dropout: Share of values that is dropped.
+        pooling: What goes on from the LSTM.
+        compiled: Whether XLA compiles the recurrence.
     """
-    tf: Any = load_tensorflow()
-    features = tf.cast(features, tf.float32)
-    centred = features - tf.reduce_mean(features, axis=-1, keepdims=True)
-    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-    return tf.cast(centred * tf.math.rsqrt(variance + NORMALIZATION_EPSILON), dtype)
+
+    def __init__(self, units: int, dropout: float, pooling: Pooling, *, compiled: bool) -> None:
+        self._units, self._rate, self._pooling, self._compiled = units, dropout, pooling, compiled
+
+    def draw(self, seed: Any, batch: int, dim: int) -> Dropout | None:
+        """Draw the dropout of a step; see `draw_dropout`."""
+        return draw_dropout(seed, batch, dim, self._units, self._rate)
+
+    def of_replica(self, drawn: Any, clips: slice, replica: Any) -> Any:
+        """Return the dropout of a replica's clips."""
+        del replica
+        return drawn if drawn is None else drawn._replace(state=drawn.state[clips])
+
+    def gather(self, table: Any, rows: Any, drawn: Any) -> Any:
+        """Gather features without those that are dropped; see `take_features`."""
+        return take_features(table, rows, drawn)
+
+    def leave_out(self, features: Any, drawn: Any) -> Any:
+        """Copy the features that are kept; see `leave_out`."""
+        return leave_out(features, drawn)
+
+    def probabilities(self, weights: Sequence[Any], features: Any, drawn: Any) -> Any:
+        """Compute the head's output; see `probabilities`."""
+        return probabilities(weights, features, drawn, pooling=self._pooling, compiled=self._compiled)
 
 
 def draw_dropout(seed: Any, batch: int, dim: int, units: int, rate: float) -> Dropout | None:
@@ -129,11 +152,11 @@ def probabilities(
     and the dense layers are float32. Features are constants: nothing is propagated back into them.
 
     Args:
-        weights: The trainable variables of `build_classifier`'s model in their order: kernel, recurrent kernel and bias
+        weights: The trainable variables of the head's Keras model in their order: kernel, recurrent kernel and bias
             of the LSTM, kernel and bias of the dense layer and of the logits; float32.
         features: ``[T, B, F]``, normalised, in the compute type; what is dropped is left out already.
         dropout: Dropout of these clips, or ``None``.
-        pooling: As in `build_classifier`.
+        pooling: What goes on from the LSTM.
         compiled: As in `vdeploy.models.heads.lstm.recurrence.recurrence`.
 
     Returns:

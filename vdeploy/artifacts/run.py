@@ -9,20 +9,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.recipe import Recipe, load_recipe, recipe_toml
+from vdeploy.artifacts.run_manifest import RUN_SCHEMA_VERSION, RunInfo
+from vdeploy.artifacts.run_versions import upgraded
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.files import sha256_of, write_json, write_text
 from vdeploy.core.lazy_imports import load_keras
-from vdeploy.models.backbones.vgg19.model import DIMENSIONS, FeatureExtractor
-from vdeploy.models.weights import Weights, find_weights
+from vdeploy.models.base import Backbone, Head
+from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.registry import backbone_of, head_of
+from vdeploy.models.weights.find import Weights
+from vdeploy.video.clips import ClipSpec
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["MANIFEST", "Run", "RunInfo", "toolchain", "write_run"]
+__all__ = ["CLASSIFIER", "CLIPS", "MANIFEST", "RECIPE", "Run", "toolchain", "write_run"]
 
 MANIFEST = "run.json"
-SCHEMA_VERSION = "1.1"
 CLASSIFIER = "classifier.keras"
 RECIPE = "recipe.toml"
 CLIPS = "clips.csv"
@@ -44,52 +47,15 @@ def toolchain() -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunInfo:
-    """What `run.json` holds beside the schema version.
-
-    Attributes:
-        name: Name of the run.
-        created: When it was finished, ISO 8601 with time zone.
-        source: The data set, as an absolute path.
-        classes: Names of the classes in the data set: non-violent, violent.
-        weights_sha256: Hash of the VGG19 weights.
-        classifier_sha256: Hash of ``classifier.keras``.
-        threshold: Probability from which a clip counts as violent.
-        temperature: What the logits were divided by after training; it is already inside the classifier.
-        bias: What the logit of the violent class was raised by before that; it is inside the classifier as well.
-        best_epoch: The epoch that was kept.
-        seconds: Duration of the parts of the run.
-        toolchain: Versions.
-        clip_seconds: Median duration of the training clips; ``None`` where it is not known, as in runs of version 1.0.
-    """
-
-    name: str
-    created: str
-    source: str
-    classes: tuple[str, str]
-    weights_sha256: str
-    classifier_sha256: str
-    threshold: float
-    temperature: float
-    bias: float
-    best_epoch: int
-    seconds: dict[str, float]
-    toolchain: dict[str, str]
-    clip_seconds: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Run:
     """A finished run on disk.
 
     Attributes:
         root: Its folder.
-        recipe: The resolved recipe.
         info: The manifest.
     """
 
     root: Path
-    recipe: Recipe
     info: RunInfo
 
     @classmethod
@@ -111,13 +77,14 @@ class Run:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             version = str(values.pop("schema_version"))
-            if version.split(".", maxsplit=1)[0] != SCHEMA_VERSION.split(".", maxsplit=1)[0]:
+            if version.partition(".")[0] == "1":
+                values = upgraded(values, root / RECIPE)
+            elif version.partition(".")[0] != RUN_SCHEMA_VERSION.partition(".")[0]:
                 raise RunError(
-                    f"{file} has schema version {version}, not {SCHEMA_VERSION}", "use the vdeploy that wrote it"
+                    f"{file} has schema version {version}, not {RUN_SCHEMA_VERSION}", "use the vdeploy that wrote it"
                 )
-            info = RunInfo(**{**values, "classes": tuple(values["classes"])})
-            recipe = load_recipe(str(root / RECIPE))
-        except (OSError, ValueError, KeyError, TypeError, RecipeError) as error:
+            info = RunInfo.from_dict(values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
             raise RunError(f"{root} is damaged ({error})", "train again") from error
         classifier = root / CLASSIFIER
         if not classifier.is_file():
@@ -126,12 +93,34 @@ class Run:
             raise RunError(
                 f"{classifier} is not the classifier of this run: its SHA-256 differs from {MANIFEST}", "train again"
             )
-        return cls(root, recipe, info)
+        return cls(root, info)
+
+    @property
+    def spec(self) -> ClipSpec:
+        """How a video becomes the frames of a clip."""
+        return ClipSpec.from_dict(dict(self.info.clip))
+
+    @property
+    def backbone(self) -> Backbone[Any]:
+        """The backbone, with its settings."""
+        stage = self.info.stage("extractor")
+        return backbone_of({"name": stage.architecture, **stage.settings})
+
+    @property
+    def head(self) -> Head[Any]:
+        """The head, with its settings."""
+        stage = self.info.stage("classifier")
+        return head_of({"name": stage.architecture, **stage.settings})
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Shape of a clip's features, (t, F)."""
+        return self.backbone.feature_shape(self.spec.frames)
 
     @property
     def dim(self) -> int:
-        """Features per frame, F."""
-        return DIMENSIONS[self.recipe.features.layer]
+        """Features of a frame, F."""
+        return self.feature_shape[1]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -140,11 +129,20 @@ class Run:
         return values
 
     def classifier(self) -> keras.Model:
-        """The trained classifier: ``features float32[B, T, F]`` -> ``probabilities float32[B, 2]``."""
-        return load_keras().models.load_model(self.root / CLASSIFIER, compile=False)
+        """Load the trained classifier: ``features float32[B, t, F]`` to ``probabilities float32[B, 2]``.
+
+        Raises:
+            RunError: Keras refuses the file, for example because a layer in it would run code.
+        """
+        file = self.root / CLASSIFIER
+        try:
+            return load_keras().models.load_model(file, compile=False)
+        except (ValueError, TypeError, OSError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"{file} cannot be loaded ({reason})", "train again, and do not trust this run") from error
 
     def weights(self, source: str | None = None) -> Weights:
-        """The VGG19 weights that the run was trained with.
+        """Find the weights of the backbone that the run was trained with.
 
         Args:
             source: Where to look; the recipe's place if left out.
@@ -152,22 +150,21 @@ class Run:
         Raises:
             RunError: What is there now is not what the run was trained with.
         """
-        weights = find_weights(source or self.recipe.features.weights, self.recipe.features.layer)
+        weights = self.backbone.find_weights(source)
         if weights.sha256 != self.info.weights_sha256:
             raise RunError(
-                f"the VGG19 weights {weights.path} are not those that {self.root} was trained with",
+                f"the {self.backbone.title} weights {weights.path} are not those that {self.root} was trained with",
                 "give them: --weights PATH",
             )
         return weights
 
     def extractor(self, weights: Weights | None = None) -> FeatureExtractor:
-        """VGG19 as the run used it."""
-        section = self.recipe.features
-        return FeatureExtractor(section.layer, weights or self.weights(), size=self.recipe.clip.size)
+        """Build the backbone as the run used it."""
+        return FeatureExtractor(self.backbone, weights or self.weights(), self.spec)
 
 
-def write_run(root: Path, recipe: Recipe, info: RunInfo, metrics: dict[str, Any]) -> None:
-    """Writes recipe, metrics and, last, the manifest."""
-    write_text(root / RECIPE, recipe_toml(recipe))
+def write_run(root: Path, recipe: str, info: RunInfo, metrics: dict[str, Any]) -> None:
+    """Write the recipe's text, metrics and, last, the manifest."""
+    write_text(root / RECIPE, recipe)
     write_json(root / METRICS, metrics)
-    write_json(root / MANIFEST, {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(info)})
+    write_json(root / MANIFEST, {"schema_version": RUN_SCHEMA_VERSION, **dataclasses.asdict(info)})

@@ -1,0 +1,226 @@
+"""What a backbone and a head are: the two contracts that every model in the registry fulfils."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from vdeploy.core.errors import RecipeError
+from vdeploy.core.lazy_imports import load_keras
+from vdeploy.core.settings import Settings
+from vdeploy.models.normalization import normalization_layer
+from vdeploy.models.training_step import KerasStep, TrainingStep
+from vdeploy.models.weights.find import Weights
+
+if TYPE_CHECKING:
+    import keras
+
+    from vdeploy.video.clips import ClipSpec
+
+__all__ = ["Backbone", "BackboneSettings", "Granularity", "Head", "HeadSettings", "slug"]
+
+Granularity = Literal["frame", "clip"]
+"""What a backbone looks at as one: a frame by itself, or all frames of a clip together."""
+
+
+class BackboneSettings(Settings):
+    """Settings that every backbone has.
+
+    Attributes:
+        name: Name in the registry.
+        weights: Where the weights come from: the name of published ones, ``"random"``, or a path.
+    """
+
+    name: str
+    weights: str
+
+
+class HeadSettings(Settings):
+    """Settings that every head has.
+
+    Attributes:
+        name: Name in the registry.
+    """
+
+    name: str
+
+
+B = TypeVar("B", bound=BackboneSettings)
+H = TypeVar("H", bound=HeadSettings)
+
+
+class Backbone(abc.ABC, Generic[B]):
+    """Turns frames into features: ``frames uint8[B, T, H, W, 3]`` (RGB) to ``features float32[B, t, F]``.
+
+    Colour order, scaling and layout are inside the graph. A backbone is one entry of `vdeploy.models.registry`.
+
+    Args:
+        settings: Its section of a recipe or of a manifest.
+
+    Attributes:
+        name: Name in the registry, lower case; Triton's model is named after it.
+        settings_type: The class of its settings.
+        granularity: ``"frame"``: features of a frame do not depend on the other frames, t = T, and sliding windows and
+            streams reuse them. ``"clip"``: the frames of a clip are looked at together.
+        title: Its name in prose.
+        lowerings: Faster or exact special cases of an export, as ``"module:function"`` by kind: ``"onnx"`` and
+            ``"tensorflow"``; see `vdeploy.export.lowering`. Kinds that are absent use the generic lowering.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    settings_type: ClassVar[type[BackboneSettings]]
+    granularity: ClassVar[Granularity] = "frame"
+    lowerings: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, settings: B) -> None:
+        self.settings: B = settings
+
+    @abc.abstractmethod
+    def feature_shape(self, frames: int) -> tuple[int, int]:
+        """Return the shape of a clip's features, (t, F).
+
+        Args:
+            frames: Frames of the clip, T.
+        """
+
+    @abc.abstractmethod
+    def find_weights(
+        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
+    ) -> Weights:
+        """Find the weights, and fetch published ones that are not in the cache.
+
+        Args:
+            source: Where to look; the settings' place if left out.
+            offline: Look into the cache only.
+            on_progress: Called with the bytes fetched so far and in all, instead of a progress bar.
+
+        Raises:
+            WeightsError: They cannot be had, or are not what they claim to be.
+        """
+
+    @abc.abstractmethod
+    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
+        """Build the network with its weights, not trainable.
+
+        Args:
+            spec: The clips that it will see.
+            weights: What `find_weights` returned.
+            seed: Seed of random weights.
+
+        Returns:
+            For granularity ``"frame"``, a model ``pixels float32[N, H, W, 3]`` to ``features float32[N, F]``; for
+            ``"clip"``, ``pixels float32[B, T, H, W, 3]`` to ``features float32[B, t, F]``. Pixels are RGB, 0 to 255.
+
+        Raises:
+            WeightsError: The weights do not fit.
+        """
+
+    def check(self, spec: ClipSpec) -> None:
+        """Refuse clips that the backbone cannot take.
+
+        Raises:
+            RecipeError: The number of frames or their size does not fit.
+        """
+
+    @property
+    def cache_key(self) -> str:
+        """What features depend on besides the clip and the weights: the settings, as text."""
+        values = self.settings.model_dump(mode="json", exclude={"name", "weights"})
+        return " ".join([self.name, *(f"{key}={value}" for key, value in sorted(values.items()))])
+
+    @property
+    def model_name(self) -> str:
+        """Name of its Triton model."""
+        return self.triton_name()
+
+    @classmethod
+    def triton_name(cls) -> str:
+        """Name of its Triton model, for example ``vgg19_features``."""
+        return f"{slug(cls.name)}_features"
+
+
+class Head(abc.ABC, Generic[H]):
+    """Turns features into class probabilities: ``features float32[B, t, F]`` to ``probabilities float32[B, 2]``.
+
+    A head is one entry of `vdeploy.models.registry`. Its Keras model begins with the normalisation of
+    `vdeploy.models.normalization` and ends with a dense layer ``logits`` and a softmax; between the two is `body`.
+
+    Args:
+        settings: Its section of a recipe or of a manifest.
+
+    Attributes:
+        name: Name in the registry, lower case; Triton's model is named after it.
+        title: Its name in prose.
+        settings_type: The class of its settings.
+        lowerings: As in `Backbone`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    settings_type: ClassVar[type[HeadSettings]]
+    lowerings: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, settings: H) -> None:
+        self.settings: H = settings
+
+    @abc.abstractmethod
+    def body(self, features: Any) -> Any:
+        """Add the layers between normalised features and logits.
+
+        Args:
+            features: A Keras tensor ``[B, t, F]``.
+
+        Returns:
+            A Keras tensor ``[B, D]``.
+        """
+
+    def build(self, shape: tuple[int, int]) -> keras.Model:
+        """Build the model, named after `model_name`.
+
+        Args:
+            shape: Shape of a clip's features, (t, F).
+        """
+        return self._model(shape, normalized=False)
+
+    def training_step(self, shape: tuple[int, int], dtype: str, *, compiled: bool = False) -> TrainingStep:
+        """Return how the head is computed while it is trained; a head may have a faster way than its Keras model.
+
+        Args:
+            shape: Shape of a clip's features, (t, F).
+            dtype: Compute type.
+            compiled: Whether XLA may compile parts of the step.
+        """
+        del compiled
+        return KerasStep(lambda: self._model(shape, normalized=True), dtype)
+
+    @property
+    def model_name(self) -> str:
+        """Name of its Triton model, and of its Keras model."""
+        return self.triton_name()
+
+    @classmethod
+    def triton_name(cls) -> str:
+        """Name of its Triton model, for example ``lstm_classifier``."""
+        return f"{slug(cls.name)}_classifier"
+
+    def _model(self, shape: tuple[int, int], *, normalized: bool) -> keras.Model:
+        keras: Any = load_keras()
+        features = keras.Input(shape, name="features", dtype="float32")
+        x = self.body(features if normalized else normalization_layer()(features))
+        x = keras.layers.Dense(2, name="logits")(x)
+        probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+        return keras.Model(features, probabilities, name=self.model_name)
+
+
+def slug(name: str) -> str:
+    """Return a registry name as part of a Triton model's name: ``"efficientnet-lite0"`` gives ``efficientnet_lite0``.
+
+    Raises:
+        RecipeError: The name holds other characters than lower-case letters, digits and hyphens.
+    """
+    plain = name.replace("-", "_")
+    if not plain.replace("_", "a").isalnum() or plain != plain.lower():
+        raise RecipeError(f"the model name {name!r} is not made of lower-case letters, digits and hyphens")
+    return plain

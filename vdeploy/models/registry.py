@@ -1,0 +1,116 @@
+"""The registry: names of backbones and heads, and the modules that hold them, imported when they are asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from vdeploy.core.errors import RecipeError
+from vdeploy.core.settings import Settings
+from vdeploy.models.base import Backbone, Head
+
+__all__ = [
+    "BACKBONES",
+    "DEFAULT_BACKBONE",
+    "DEFAULT_HEAD",
+    "HEADS",
+    "backbone_of",
+    "backbone_settings",
+    "backbone_type",
+    "head_of",
+    "head_settings",
+    "head_type",
+]
+
+BACKBONES: dict[str, str] = {
+    "vgg19": "vdeploy.models.backbones.vgg19.model:VGG19",
+}
+"""Class of each backbone by name, as ``"module:class"``. A further model is one more line here."""
+
+HEADS: dict[str, str] = {
+    "lstm": "vdeploy.models.heads.lstm.model:LSTM",
+    "transformer": "vdeploy.models.heads.transformer:Transformer",
+}
+"""Class of each head by name, as ``"module:class"``."""
+
+DEFAULT_BACKBONE = "vgg19"
+DEFAULT_HEAD = "lstm"
+
+
+def backbone_type(name: str) -> type[Backbone[Any]]:
+    """Import the class of a backbone.
+
+    Raises:
+        RecipeError: There is no backbone of that name; the message suggests the nearest one.
+    """
+    found: type[Backbone[Any]] = _load("backbone", name, BACKBONES)
+    return found
+
+
+def head_type(name: str) -> type[Head[Any]]:
+    """Import the class of a head.
+
+    Raises:
+        RecipeError: There is no head of that name; the message suggests the nearest one.
+    """
+    found: type[Head[Any]] = _load("head", name, HEADS)
+    return found
+
+
+def backbone_settings(values: Mapping[str, Any]) -> Any:
+    """Validate the settings of a backbone; ``name`` says of which.
+
+    Raises:
+        RecipeError: The name or a key is unknown, or a value is out of range.
+    """
+    kind = backbone_type(str(values.get("name", DEFAULT_BACKBONE)))
+    return _validate("backbone", kind.settings_type, {"name": kind.name, **values})
+
+
+def head_settings(values: Mapping[str, Any]) -> Any:
+    """Validate the settings of a head; ``name`` says of which.
+
+    Raises:
+        RecipeError: The name or a key is unknown, or a value is out of range.
+    """
+    kind = head_type(str(values.get("name", DEFAULT_HEAD)))
+    return _validate("head", kind.settings_type, {"name": kind.name, **values})
+
+
+def backbone_of(settings: Any) -> Backbone[Any]:
+    """Make a backbone from its settings, or from a mapping of them."""
+    valid = backbone_settings(settings) if isinstance(settings, Mapping) else settings
+    return backbone_type(valid.name)(valid)
+
+
+def head_of(settings: Any) -> Head[Any]:
+    """Make a head from its settings, or from a mapping of them."""
+    valid = head_settings(settings) if isinstance(settings, Mapping) else settings
+    return head_type(valid.name)(valid)
+
+
+def _load(kind: str, name: str, table: Mapping[str, str]) -> Any:
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=1)
+        suggestion = f", did you mean {close[0]!r}?" if close else ""
+        raise RecipeError(f"there is no {kind} {name!r}{suggestion}", f"known: {', '.join(sorted(table))}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _validate(section: str, settings_type: type[Settings], values: Mapping[str, Any]) -> Any:
+    try:
+        return settings_type.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([section, *(str(part) for part in first["loc"][:1])])
+        fields = list(settings_type.model_fields)
+        if first["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
+            suggestion = f", did you mean {close[0]!r}?" if close else ""
+            raise RecipeError(f"unknown key {key}{suggestion}", f"known here: {', '.join(fields)}") from error
+        raise RecipeError(f"{key}: {first['msg']}, got {first['input']!r}", "see the page of the model") from error
