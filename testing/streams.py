@@ -1,4 +1,4 @@
-"""Real servers on this machine that stream a video file as cameras do: MJPEG over HTTP, and MPEG-4 over RTSP.
+"""Real servers on this machine that stream a video file as cameras do: MJPEG over HTTP, MPEG-4 or MPEG-TS over RTSP.
 
 They read the file with PyAV: OpenCV opens one source at a time, so a client in the same process would wait for itself.
 """
@@ -18,10 +18,11 @@ from pathlib import Path
 import av
 import cv2
 
-__all__ = ["StreamServer", "mjpeg_server", "rtsp_server"]
+__all__ = ["StreamServer", "mjpeg_server", "rtsp_server", "transport_server"]
 
 _RTP_PAYLOAD = 1400
 _CLOCK = 90_000
+_TS_PARTS = 7 * 188
 
 
 class StreamServer(socketserver.ThreadingTCPServer):
@@ -30,6 +31,7 @@ class StreamServer(socketserver.ThreadingTCPServer):
     Attributes:
         connections: Clients that were served so far.
         close_after: Frames after which a connection is closed; 0 for never.
+        lose_every: Of so many packets of a transport stream, the last is lost; 0 for none.
         is_open: Whether new clients get anything.
     """
 
@@ -39,7 +41,7 @@ class StreamServer(socketserver.ThreadingTCPServer):
     def __init__(self, handler: type[socketserver.BaseRequestHandler], video: Path, fps: float) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.video, self.fps = video, fps
-        self.connections = self.close_after = 0
+        self.connections = self.close_after = self.lose_every = 0
         self.is_open = True
         self.stopped = threading.Event()
 
@@ -133,6 +135,27 @@ class _Rtsp(socketserver.StreamRequestHandler):
                 sequence += 1
 
 
+class _Transport(_Rtsp):
+    """Sends the packets of an MPEG-TS file in RTP, seven at a time, as fast as its share of the frame rate asks for."""
+
+    def _answer(self, method: str) -> tuple[list[str], str]:
+        if method == "DESCRIBE":
+            sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=file\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:track1\r\n"
+            return ["Content-Type: application/sdp"], sdp
+        return super()._answer(method)
+
+    def _stream(self) -> None:
+        content = self.server.video.read_bytes()
+        parts = [content[start : start + _TS_PARTS] for start in range(0, len(content), _TS_PARTS)]
+        for number in self.server.paced():
+            if number == len(parts):
+                return
+            if self.server.lose_every and number % self.server.lose_every == self.server.lose_every - 1:
+                continue
+            header = struct.pack(">BBHII", 0x80, 33, number & 0xFFFF, number * 900 & 0xFFFFFFFF, 1)
+            self.wfile.write(struct.pack(">cBH", b"$", 0, len(header) + len(parts[number])) + header + parts[number])
+
+
 @contextlib.contextmanager
 def _serving(server: StreamServer) -> Iterator[StreamServer]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -154,3 +177,8 @@ def mjpeg_server(video: Path, *, fps: float = 25.0) -> contextlib.AbstractContex
 def rtsp_server(video: Path, *, fps: float = 25.0) -> contextlib.AbstractContextManager[StreamServer]:
     """Serves an MPEG-4 video in an MP4 file at ``rtsp://127.0.0.1:PORT/``."""
     return _serving(StreamServer(_Rtsp, video, fps))
+
+
+def transport_server(video: Path, *, rate: float = 500.0) -> contextlib.AbstractContextManager[StreamServer]:
+    """Serves an MPEG-TS file once to each client at ``rtsp://127.0.0.1:PORT/``, so many packets a second."""
+    return _serving(StreamServer(_Transport, video, rate))

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testing.streams import mjpeg_server
+from testing.streams import mjpeg_server, transport_server
 from testing.videos import numbered_frame, read_number, write_audio, write_numbered, write_video
+from testing.waiting import eventually
 from vdeploy.core.errors import SourceError
 from vdeploy.live import source as source_module
 from vdeploy.live.camera import Camera
@@ -53,6 +54,70 @@ def test_interlaced_and_turned_streams_are_decoded_as_files_are(tmp_path: Path) 
         found = [live.retrieve(32) for _ in iter(live.grab, False)]
     assert [read_number(frame) for frame in found] == list(range(20))
     assert np.array_equal(found, expected)
+
+
+def interlaced(path: Path, count: int = 40) -> Path:
+    frames = [numbered_frame(number, 96, 64) for number in range(count)]
+    options = {"x264-params": "tff=1:keyint=10"}
+    return write_video(path, frames, codec="libx264", flags="+ilme+ildct", field="tff", **options)
+
+
+def numbers_of(address: str) -> list[int]:
+    with parse_source(address).open() as live:
+        return [read_number(live.retrieve(32)) for _ in iter(live.grab, False)]
+
+
+@pytest.mark.parametrize("kind", ["interlaced H.264", "HEVC", "MPEG-2"])
+def test_what_cameras_send_by_rtsp(tmp_path: Path, kind: str) -> None:
+    if kind == "interlaced H.264":
+        path = interlaced(tmp_path / "v.ts")
+    elif kind == "HEVC":
+        quiet = {"x265-params": "log-level=none:keyint=10", "preset": "ultrafast"}
+        path = write_numbered(tmp_path / "v.ts", 40, width=96, height=64, codec="libx265", **quiet)
+    else:
+        path = write_numbered(tmp_path / "v.ts", 40, codec="mpeg2video", g=10)
+    with transport_server(path) as server:
+        found = numbers_of(f"rtsp://127.0.0.1:{server.port}/")
+    assert found[-19:] == list(range(20, 39))
+    assert len(found) >= 35
+
+
+def test_a_resolution_that_changes_on_the_way(tmp_path: Path) -> None:
+    sizes = ((64, 48), (96, 80), (48, 64))
+    parts = [
+        write_numbered(tmp_path / f"{number}.ts", 20, width=width, height=height, codec="libx264", bf=0, g=5)
+        for number, (width, height) in enumerate(sizes)
+    ]
+    (tmp_path / "v.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with transport_server(tmp_path / "v.ts") as server:
+        found = numbers_of(f"rtsp://127.0.0.1:{server.port}/")
+    assert found[-19:] == list(range(19))
+    assert len(found) >= 55
+
+
+def test_packets_that_are_lost_cost_frames_and_nothing_else(tmp_path: Path) -> None:
+    path = interlaced(tmp_path / "v.ts", 200)
+    with transport_server(path) as server:
+        server.lose_every = 9
+        found = numbers_of(f"rtsp://127.0.0.1:{server.port}/")
+    assert 40 < len(found) <= 200
+    assert len(set(found) & set(range(200))) > 40
+
+
+def test_a_camera_that_breaks_off_and_comes_back(tmp_path: Path) -> None:
+    path = interlaced(tmp_path / "v.ts", 100)
+    with transport_server(path, rate=200.0) as server:
+        server.close_after = 40
+        inbox, stop = Inbox(1000), threading.Event()
+        told: list[Report] = []
+        source = parse_source(f"rtsp://127.0.0.1:{server.port}/")
+        camera = Camera(0, source, inbox, sampled_fps=1000.0, size=32, tell=told.append, stop=stop)
+        camera.start()
+        assert eventually(lambda: sum(report.kind == "connected" for report in list(told)) >= 2)
+        stop.set()
+        camera.join(20)
+    assert not camera.is_alive()
+    assert "sends nothing any more; tried again in" in next(report.message for report in told if report.kind == "lost")
 
 
 def test_a_camera_that_takes_one_connection(tmp_path: Path) -> None:
