@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.decoding import compare_decoders
 from benchmarks.output import add_output_options, give
 from testing.models import vgg19_extractor
 from vdeploy.core.errors import UserError
@@ -104,6 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
             weights = find_weights(options.weights, options.layer)
             extractor = vgg19_extractor(options.layer, weights, size=spec.size)
             rounds = [measure(dataset, spec, extractor, weights) for _ in range(options.rounds)]
+            decoding = compare_decoders([dataset.absolute(clip) for clip in dataset.clips], spec, options.rounds)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -115,6 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         "layer": options.layer,
         "device": "GPU" if extractor.tf.config.list_physical_devices("GPU") else platform.machine(),
         **summarise(rounds, len(dataset.clips) * spec.frames),
+        **decoding,
     }
     give(options, result, _table(result))
     return 0 if result["goal_met"] else 1
@@ -157,6 +160,9 @@ def _table(result: dict[str, Any]) -> str:
             f"VGG19 alone, frames ready      {result['vgg19_frames_per_s']:>12,.1f} frames/s",
             f"filled store, no VGG19         {result['warm_store_frames_per_s']:>12,.1f} frames/s",
             f"ratio of the first two         {result['ratio']:>12.3f} (rounds: {rounds}); goal {GOAL}: {verdict}",
+            f"decoding and resizing, a core  {result['decode_frames_per_s']:>12,.1f} frames/s",
+            f"the same by OpenCV             {result['opencv_frames_per_s']:>12,.1f} frames/s",
+            f"ratio of these two             {result['decode_ratio']:>12.3f}",
         ]
     )
 
