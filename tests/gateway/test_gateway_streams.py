@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import fractions
+import socket
 import threading
 import time
 from collections import Counter
@@ -217,3 +218,17 @@ def test_a_key_needs_a_printable_name(tmp_path: Path, name: str):
     with pytest.raises(GatewayError, match="cannot name a key"):
         KeyFile(tmp_path / "keys.json").add(name)
     assert not (tmp_path / "keys.json").exists()
+
+
+@pytest.mark.slow
+def test_a_reader_that_takes_nothing_loses_its_connection(bundle_dir: Path, tmp_path: Path, long_video: bytes):
+    with running_gateway(tmp_path / "spool", "--bundle", str(bundle_dir)) as gateway, gateway.client() as client:
+        begun = client.post("/streams", files={"video": long_video}, params={"window_s": 0.2, "stride_s": 0.04}).json()
+        host, port = gateway.url.removeprefix("http://").split(":")
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect((host, int(port)))
+            reader.sendall(f"GET {begun['events_url']} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert eventually(lambda: "event_readers 1.0" in client.get("/metrics").text)
+            assert eventually(lambda: "event_readers 0.0" in client.get("/metrics").text, 90)
+        assert running_streams(client) == 1 or '"state":"finished"' in client.get(begun["events_url"]).text
