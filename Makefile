@@ -7,12 +7,13 @@ PYTEST := $(BIN)/python -m pytest
 # Half of a test's time is spent waiting for servers and processes, so two cores keep three workers busy.
 WORKERS ?= 3
 
-.PHONY: help setup demo test test-slow lint format docs dist triton-repo clean
+.PHONY: help setup demo test test-slow attack lint format docs dist triton-repo clean
 
 help:
 	@echo "make demo       clips -> train -> export -> serve on a real Triton -> predict -> benchmark"
 	@echo "make test       the fast tests"
 	@echo "make test-slow  the slow tests: ImageNet weights, real clips where they are at hand"
+	@echo "make attack     every known attack, on this machine alone: held or fell"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation site, in build/site"
 	@echo "make dist       wheel and source distribution, in dist/"
@@ -37,6 +38,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow --timeout 2400
+
+attack: $(READY)
+	$(BIN)/python -m benchmarks.attacks
 
 lint: $(READY)
 	$(BIN)/ruff check .
