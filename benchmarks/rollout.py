@@ -33,7 +33,7 @@ from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.runtimes.registry import open_artifact
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
@@ -222,7 +222,7 @@ class Killer:
 
 
 def change_versions(
-    bundles: dict[str, Bundle], control: Control, root: Path, killer: Killer, *, changes: int, kills: int
+    bundles: dict[str, Bundle], control: ModelControl, root: Path, killer: Killer, *, changes: int, kills: int
 ) -> Changes:
     """Has the bundles take over from each other, and stages die on the way."""
     golden: dict[str, GoldenClips] = {name: golden_clips_of(each, FORMAT, FORMAT) for name, each in bundles.items()}
@@ -294,7 +294,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, object
         watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": WATCH_SECONDS})
         watcher.start()
         try:
-            with Control(server.url, timeout_seconds=30.0) as control:
+            with ModelControl(server.url, timeout_seconds=30.0) as control:
                 with Clients(server.url, clips, expected, options.clients) as clients:
                     changes = change_versions(
                         bundles,

@@ -22,7 +22,7 @@ from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.scorer import Scorer
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.install import TritonInstall
@@ -149,7 +149,7 @@ def test_a_server_in_trouble(repository: Repository, install: TritonInstall, por
         TritonServer(repository, install=install, log_file=log, **ports.as_arguments()) as server,
         TritonScorer(server.url) as scorer,
         triton.InferenceServerClient(server.url) as admin,
-        Control(server.url) as control,
+        ModelControl(server.url) as control,
     ):
         kill_stub(repository, EXTRACTOR_MODEL, signal.SIGSTOP)
         tensor = triton.InferInput("frames", frames.shape, "UINT8")

@@ -1,4 +1,4 @@
-"""Deployments on a real Triton: proven before they serve, undone where they fail or are killed, and nothing lost."""
+"""Journal on a real Triton: proven before they serve, undone where they fail or are killed, and nothing lost."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from vdeploy.core.errors import ClientError, RepositoryError, RolloutError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.planning.plans import plan_deployment
@@ -60,8 +60,8 @@ class Site:
     def root(self) -> Path:
         return self.repository.root
 
-    def control(self) -> Control:
-        return Control(
+    def control(self) -> ModelControl:
+        return ModelControl(
             self.server.url,
             timeout_seconds=self.timeout,
             log_file=self.server.log_file,
@@ -87,10 +87,10 @@ class Site:
             assert found.pending is None
         for model in MODELS:
             assert sorted(int(entry.name) for entry in (self.root / model).iterdir() if entry.name.isdecimal()) == (
-                Deployments(self.root).versions()
+                Journal(self.root).versions()
             )
         assert not list(self.root.rglob("*.tmp"))
-        return found.answering, Deployments(self.root).versions()
+        return found.answering, Journal(self.root).versions()
 
     def answers(self, seed: int) -> bool:
         with TritonScorer(self.server.url) as scorer:
@@ -189,7 +189,7 @@ class TestOneServer:
         write_repository(site.bundles[0], tmp_path / "other")
         with pytest.raises(RolloutError, match=rf"it does not read {tmp_path}/other"):
             site.deploy(1, root=tmp_path / "other")
-        assert Deployments(tmp_path / "other").versions() == [1]
+        assert Journal(tmp_path / "other").versions() == [1]
         assert site.serving() == before
 
     def test_a_server_that_reads_another_repository_than_an_empty_one(self, site: Site, tmp_path: Path) -> None:
@@ -227,13 +227,13 @@ class TestOneServer:
 
     def test_one_at_a_time(self, site: Site) -> None:
         with (
-            Deployments(site.root).exclusive(),
+            Journal(site.root).exclusive(),
             pytest.raises(RepositoryError, match="is being deployed to; wait until that is done"),
         ):
             site.deploy(1)
 
     def test_a_look_at_the_lock_keeps_nobody_out(self, site: Site) -> None:
-        deployments = Deployments(site.root)
+        deployments = Journal(site.root)
         assert not deployments.goes_on()
         with deployments.exclusive():
             assert deployments.goes_on()
@@ -327,7 +327,7 @@ class TestStatus:
 
     def test_no_server(self, ports: Ports) -> None:
         with pytest.raises(ClientError, match=r"no Triton answers at 127.0.0.1"):
-            Control(f"127.0.0.1:{ports.grpc}")
+            ModelControl(f"127.0.0.1:{ports.grpc}")
 
 
 @pytest.mark.slow
@@ -344,7 +344,7 @@ class TestServersThatBreak:
         assert site.answers(1)
 
     def test_a_stage_that_dies_during_a_deployment_is_left_to_it(self, site: Site) -> None:
-        with Deployments(site.root).exclusive():
+        with Journal(site.root).exclusive():
             kill_stub(site.repository, EXTRACTOR_MODEL)
             assert site.server.heal() == ()
         assert site.server.heal() == (EXTRACTOR_MODEL,)
@@ -384,7 +384,7 @@ class TestServersThatBreak:
         site.timeout = 3.0
         with pytest.raises(RolloutError, match=r"Triton was not done after 3 s; version 1 serves as before"):
             site.deploy(1)
-        assert Deployments(site.root).versions() == [1]
+        assert Journal(site.root).versions() == [1]
         assert site.answers(0)
 
     def test_an_empty_server(self, site: Site) -> None:
@@ -395,8 +395,8 @@ class TestServersThatBreak:
             wrong = golden_clips_of(site.bundles[0], "onnx-fp32", "onnx-fp32")
             with pytest.raises(RolloutError, match=r"a golden clip wrongly: .*; nothing serves, as before"):
                 site.deploy(1, wrong)
-            assert Deployments(site.root).active() is None
-            assert Deployments(site.root).versions() == []
+            assert Journal(site.root).active() is None
+            assert Journal(site.root).versions() == []
             assert read_status(control, site.root).answering is None
         first = site.deploy(1)
         assert (first.version, first.previous) == (1, None)
@@ -455,7 +455,7 @@ class TestServersThatBreak:
                         pass
                     time.sleep(chooser.uniform(0, 0.5))
                     process.kill()
-                if Deployments(site.root).pending():
+                if Journal(site.root).pending():
                     undone += 1
                     site.rollback()
                 site.serving()
@@ -471,23 +471,23 @@ class TestServersThatBreak:
 
 def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from vdeploy.triton.deployment.journal import Deployments\n"
-        "with Deployments(Path(sys.argv[1])).exclusive() as _: print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from vdeploy.triton.deployment.journal import Journal\n"
+        "with Journal(Path(sys.argv[1])).exclusive() as _: print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(RepositoryError, match="is being deployed to"), Deployments(tmp_path).exclusive():
+        with pytest.raises(RepositoryError, match="is being deployed to"), Journal(tmp_path).exclusive():
             pass
         process.kill()
-    with Deployments(tmp_path).exclusive():
+    with Journal(tmp_path).exclusive():
         pass
 
 
 def test_a_repository_that_cannot_be_written() -> None:
     with (
         pytest.raises(RepositoryError, match="the model repository /sys/vdeploy cannot be written"),
-        Deployments(Path("/sys/vdeploy")).exclusive(),
+        Journal(Path("/sys/vdeploy")).exclusive(),
     ):
         pass
 
@@ -497,7 +497,7 @@ def test_a_damaged_note_is_one_line(tmp_path: Path, name: str) -> None:
     file = tmp_path / ENSEMBLE_MODEL / "deployments" / name
     file.parent.mkdir(parents=True)
     file.write_text('{"version": "many"}')
-    deployments = Deployments(tmp_path)
+    deployments = Journal(tmp_path)
     read = deployments.pending if name == "pending.json" else lambda: deployments.record(1)
     with pytest.raises(RepositoryError, match=rf"{name} cannot be read .*to another repository") as caught:
         read()

@@ -25,7 +25,7 @@ from vdeploy.triton.client.control_routes import (
     control_address,
 )
 from vdeploy.triton.client.listeners import listener_owners
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.names import DEPLOYMENTS, ENSEMBLE_MODEL
 from vdeploy.triton.server.ports import free_ports
 from vdeploy.triton.server.server import TritonServer
@@ -98,7 +98,7 @@ except (ConnectionResetError, BrokenPipeError):
 """
 
 LOOK = """
-with model_control.Control(sys.argv[1]) as control:
+with model_control.ModelControl(sys.argv[1]) as control:
     found = read_status(control)
     print(found.healthy, [(entry.version, entry.answers, entry.loaded) for entry in found.versions])
     try:
@@ -198,12 +198,12 @@ class TestAnotherUser:
             assert eventually(lambda: bool(listener_owners(port)))
             assert listener_owners(port) == {STRANGER}
             with pytest.raises(AccessError, match=r"is not sent to .*: another user listens there"):
-                Control(f"127.0.0.1:{port}")
+                ModelControl(f"127.0.0.1:{port}")
             assert "precious" not in impostor.result(30)
 
 
 def test_its_own_user_is_let_in(server: TritonServer) -> None:
-    with Control(server.url) as control:
+    with ModelControl(server.url) as control:
         control.check_access()
         assert control.states(ENSEMBLE_MODEL) == {1: "READY"}
 
@@ -248,10 +248,10 @@ def test_a_key_is_sent_to_no_other_machine(url: str, monkeypatch: pytest.MonkeyP
 
 
 def test_a_key_of_0_1_is_removed(tmp_path: Path) -> None:
-    from vdeploy.triton.deployment.journal import Deployments
+    from vdeploy.triton.deployment.journal import Journal
 
     file = tmp_path / DEPLOYMENTS / "control-key"
     file.parent.mkdir(parents=True)
     file.write_text("old")
-    with Deployments(tmp_path).exclusive():
+    with Journal(tmp_path).exclusive():
         assert not file.exists()

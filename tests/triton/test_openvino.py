@@ -13,7 +13,7 @@ from tests.triton.conftest import Ports
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.planning.plans import StageRequest, plan_deployment
 from vdeploy.triton.repository.writer import write_repository
@@ -50,7 +50,7 @@ def test_a_deployment_goes_from_one_runtime_to_the_other_and_back(
     repository = write_repository(bundle, root)
     with (
         TritonServer(repository, install=install, log_file=tmp_path / "log", **ports.as_arguments()) as server,
-        Control(server.url, timeout_seconds=60, log_file=server.log_file) as control,
+        ModelControl(server.url, timeout_seconds=60, log_file=server.log_file) as control,
         TritonScorer(server.url) as scorer,
     ):
         golden = golden_clips_of(bundle, name, name)

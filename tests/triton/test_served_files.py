@@ -18,7 +18,7 @@ from vdeploy.artifacts.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.core.errors import RepositoryError, ServerError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.inference.golden_clips import golden_clips_of
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, EXTRACTOR_MODEL
 from vdeploy.triton.repository.file_hashes import HASHES, check_hashes
 from vdeploy.triton.repository.repository import Repository
@@ -123,7 +123,7 @@ def test_no_server_is_ready_that_answers_a_golden_clip_wrongly(
 ) -> None:
     """As one whose files are what was written, and whose runtime or processor computes something else."""
     golden = golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
-    deployments = Deployments(repository.root)
+    deployments = Journal(repository.root)
     deployments.note_golden(1, golden)
     server = TritonServer(repository, install=install, log_file=repository.root / "log", **ports.as_arguments())
     server.start()
@@ -146,6 +146,6 @@ def test_serve_keeps_the_bundles_golden_clips(tmp_path: Path) -> None:
     values["documents"][GOLDEN] = sha256_of(made.root / GOLDEN)
     write_json(made.root / MANIFEST, values)
     prepare_serving(ServeRequest(made.root, str(tmp_path / "r"), StageRequest("python")))
-    held = Deployments(tmp_path / "r").served_golden(1)
+    held = Journal(tmp_path / "r").served_golden(1)
     assert isinstance(held, GoldenClips)
     np.testing.assert_array_equal(held.probabilities, golden.probabilities)

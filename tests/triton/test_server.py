@@ -23,7 +23,7 @@ from tests.triton.conftest import Ports, forget_hashes, kill_stub, processes_wit
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RepositoryError, ServerError
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE
 from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.repository import Repository
@@ -187,7 +187,7 @@ class TestWhileItRuns:
         with (
             a_server(repository, install, ports) as server,
             triton.InferenceServerClient(server.url) as admin,
-            Control(server.url) as control,
+            ModelControl(server.url) as control,
         ):
             control.unload(EXTRACTOR_MODEL)
             assert eventually(lambda: not admin.is_model_ready(EXTRACTOR_MODEL))

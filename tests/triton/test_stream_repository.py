@@ -13,13 +13,13 @@ from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.planning.conftest import publish
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, EXTRACTOR_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
 from vdeploy.triton.planning.plans import StageRequest
 from vdeploy.triton.planning.preflight import Check, Surroundings, preflight, refuse_failures
 from vdeploy.triton.repository.backends import Backend, ServedStage
 from vdeploy.triton.repository.model_configs import render_configs
-from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, layout_of, streams_of
+from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, model_set_of, streams_of
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.version_policy import pin_ensemble, pinned_version
@@ -85,7 +85,7 @@ def test_streams_come_stay_and_go(bundle: Bundle, tmp_path: Path) -> None:
     again = write_repository(make_tiny_bundle(tmp_path / "other", seed=1), tmp_path)
     assert (again.models, again.version) == (WITH_STREAMS.models, 2)
     assert streams_of(tmp_path) == StreamOptions(7, 2.5)
-    assert Deployments(tmp_path).versions() == [1, 2]
+    assert Journal(tmp_path).versions() == [1, 2]
 
     more = write_repository(Bundle(tmp_path / "other"), tmp_path, options=keeping(9))
     assert more.version == 2
@@ -94,7 +94,7 @@ def test_streams_come_stay_and_go(bundle: Bundle, tmp_path: Path) -> None:
     gone = write_repository(Bundle(tmp_path / "other"), tmp_path, options=keeping(0))
     gone.check()
     assert (gone.models, gone.version) == (PLAIN.models, 2)
-    assert layout_of(tmp_path) == PLAIN
+    assert model_set_of(tmp_path) == PLAIN
     assert not [model for model in STREAM_MODELS if (tmp_path / model).exists()]
 
 

@@ -32,7 +32,7 @@ from vdeploy.live.watcher import watch
 from vdeploy.timeline.events import Window
 from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.windows import WindowPlan
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.client.stream import Stream
 from vdeploy.triton.client.stream_client import StreamClient
 from vdeploy.triton.deployment.deploy import deploy, rollback
@@ -412,7 +412,7 @@ class TestLosses:
             serving(bundles[0], tmp_path, install, ports, StreamOptions(3)) as (server, repository),
             StreamClient(server.url) as client,
             client.open() as stream,
-            Control(server.url, log_file=server.log_file) as control,
+            ModelControl(server.url, log_file=server.log_file) as control,
         ):
 
             def send() -> None:
@@ -459,7 +459,7 @@ class TestLosses:
             serving(bundles[0], tmp_path, install, ports, StreamOptions(3)) as (server, repository),
             StreamClient(server.url) as client,
             client.open() as stream,
-            Control(server.url, log_file=server.log_file) as control,
+            ModelControl(server.url, log_file=server.log_file) as control,
         ):
             stream.push(FRAMES[0, 0])
             watcher = threading.Thread(target=server.watch, kwargs={"interval_seconds": 0.1})

@@ -13,7 +13,7 @@ import pytest
 from tests.triton.planning.conftest import with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
 from vdeploy.triton.planning.plans import StageRequest, check_plan, formats_to_deploy, plan_deployment
 from vdeploy.triton.planning.preflight import Check, Surroundings
@@ -57,7 +57,7 @@ def test_the_backend_is_the_one_that_runs_the_stages_now(
     before = snapshot(tmp_path)
     seen: list[str] = []
     check_deployment(bundle, tmp_path, **ONNX, on_check=lambda check: seen.append(str(check)))
-    assert Deployments(tmp_path).backend() == backend
+    assert Journal(tmp_path).backend() == backend
     assert f"ok: classifier in onnx-fp32: needs a server with the {backend} backend" in seen
     assert snapshot(tmp_path) == before
 
@@ -82,7 +82,7 @@ def test_formats_that_nobody_noted(bundle: Bundle, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path)
     config = tmp_path / ENSEMBLE_MODEL / CONFIG
     config.write_text(config.read_text().replace('"formats"', '"others"'))
-    assert Deployments(tmp_path).formats() == {}
+    assert Journal(tmp_path).formats() == {}
     assert formats_to_deploy(bundle, tmp_path).extractor == "onnx-fp32"
 
 

@@ -16,7 +16,7 @@ from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import sha256_of
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.commands.serve import ServeRequest, prepare_serving
-from vdeploy.triton.deployment.journal import Deployments, Record
+from vdeploy.triton.deployment.journal import Journal, Record
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES
 from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
 from vdeploy.triton.planning.plans import StageRequest
@@ -35,7 +35,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle, B
 def deployed(bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path) -> Path:
     """A repository with bundles 0 and 1, the second rolled back to the first."""
     root = tmp_path / "r"
-    deployments = Deployments(root)
+    deployments = Journal(root)
     for bundle in bundles[:2]:
         version = write_repository(bundle, root).version
         record = Record(version=version, run="tiny", bundle_sha256=bundle.manifest.digest, written="now")
@@ -88,7 +88,7 @@ def test_a_container_that_starts_again_serves_what_was_deployed(
 def test_a_container_that_names_a_new_bundle_serves_it(bundles: tuple[Bundle, Bundle, Bundle], deployed: Path) -> None:
     arguments = ("--repo", deployed, "--backend", "python", "--keep-deployed", "--json")
     assert json.loads(vdeploy("serve", bundles[2].root, *arguments)[0])["version"] == 3
-    assert Deployments(deployed).active() == 3
+    assert Journal(deployed).active() == 3
 
 
 def test_where_nothing_was_deployed_serve_writes_as_ever(
@@ -167,7 +167,7 @@ def test_serve_waits_for_a_deployment(
     request = ServeRequest(bundles[0].root, str(tmp_path / "r"), StageRequest("python"))
     told = r"r is being deployed to; wait until that is done, then try again"
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        with Deployments(tmp_path / "r").exclusive():
+        with Journal(tmp_path / "r").exclusive():
             monkeypatch.setattr("vdeploy.triton.commands.serve.LOCK_SECONDS", 0.2)
             with pytest.raises(RepositoryError, match=told):
                 prepare_serving(request)

@@ -1,4 +1,4 @@
-"""Deployments to a bucket that a real Triton reads: proven, undone where they fail or are killed, and nothing lost."""
+"""Journal to a bucket that a real Triton reads: proven, undone where they fail or are killed, and nothing lost."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import deploy
-from vdeploy.triton.deployment.location import open_place
+from vdeploy.triton.deployment.location import open_location
 from vdeploy.triton.names import ENSEMBLE_MODEL
 from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.repository.version_policy import pinned_version
@@ -121,8 +121,8 @@ def test_wrong_answers_never_serve(site: Site) -> None:
     wrong = golden_clips_of(site.bundles[0], "onnx-fp32", "onnx-fp32")
     with (
         pytest.raises(RolloutError, match=rf"a golden clip wrongly: .*; version {before} serves as before"),
-        open_place(site.store.url) as place,
-        Control(site.url, before_load=place.publish) as control,
+        open_location(site.store.url) as place,
+        ModelControl(site.url, before_load=place.publish) as control,
     ):
         deploy(plan_deployment(site.bundles[1], place.root), control, place.root, wrong, name=place.name)
     assert site.serving() == before

@@ -13,7 +13,7 @@ import pytest
 from tests.triton.s3.conftest import Store, client_of
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import MissingExtraError, RepositoryError
-from vdeploy.triton.deployment.location import look_at_place, open_place
+from vdeploy.triton.deployment.location import open_location, view_location
 from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.s3.lease import LOCK
@@ -23,7 +23,7 @@ from vdeploy.triton.server.ports import free_ports
 def failure(repository: str, *, look: bool = False) -> str:
     with (
         pytest.raises(RepositoryError) as caught,
-        look_at_place(repository) if look else open_place(repository),  # type: ignore[attr-defined]
+        view_location(repository) if look else open_location(repository),  # type: ignore[attr-defined]
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -31,7 +31,7 @@ def failure(repository: str, *, look: bool = False) -> str:
 
 
 def fill(store: Store, bundle: Bundle, then: Callable[[], None] = lambda: None) -> None:
-    with open_place(store.url) as place:
+    with open_location(store.url) as place:
         write_repository(bundle, place.root)
         then()
 
@@ -92,7 +92,7 @@ class TestNoAccess:
         monkeypatch.setitem(sys.modules, "boto3", None)
         with (
             pytest.raises(MissingExtraError, match=r"s3://abc needs the Python package boto3; .*vdeploy\[s3\]"),
-            look_at_place("s3://abc") if look else open_place("s3://abc"),  # type: ignore[attr-defined]
+            view_location("s3://abc") if look else open_location("s3://abc"),  # type: ignore[attr-defined]
         ):
             pass
 

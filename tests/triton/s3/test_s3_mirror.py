@@ -11,7 +11,7 @@ import pytest
 from tests.triton.s3.conftest import Store
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.s3.bucket import Bucket
@@ -40,12 +40,12 @@ def files(root: Path) -> dict[str, bytes | None]:
 def test_there_and_back(store: Store, written: Mirror, tmp_path: Path) -> None:
     other = store.mirror(tmp_path / "other")
     other.pull()
-    assert Deployments(other.root).versions() == [1]
+    assert Journal(other.root).versions() == [1]
     assert not list(other.root.rglob("model.onnx"))
     other.fetch({1})
     assert files(other.root) == files(written.root)
     assert f"{ENSEMBLE_MODEL}/1/.keep" in store.names()
-    assert Deployments(other.root).active() == 1
+    assert Journal(other.root).active() == 1
 
 
 def test_models_that_were_not_fetched_stay(store: Store, written: Mirror, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_cut_off_while_uploading(
     mirror = store.mirror(tmp_path / "mirror")
     mirror.pull()
     write_repository(bundle, mirror.root)
-    Deployments(mirror.root).begin(1, None)
+    Journal(mirror.root).begin(1, None)
     left, upload = [cut], Bucket.upload
 
     def cut_off(self: Bucket, key: str, file: Path, **rest: int | None) -> object:

@@ -21,7 +21,7 @@ from vdeploy.triton.client.server_log import reason_in
 from vdeploy.triton.client.stream import new_stream_id
 from vdeploy.triton.names import ENSEMBLE_MODEL, MISSING
 
-__all__ = ["Answer", "Control"]
+__all__ = ["Answer", "ModelControl"]
 
 CALL_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.2
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
     version: int
 
 
-class Control:
+class ModelControl:
     """One server, over gRPC.
 
     Args:
@@ -81,7 +81,7 @@ class Control:
                 f"no Triton answers at {url} ({error.message()})", "start a server there, or give its gRPC port"
             ) from error
 
-    def __enter__(self) -> Control:
+    def __enter__(self) -> ModelControl:
         return self
 
     def __exit__(

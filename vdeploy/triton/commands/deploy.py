@@ -9,9 +9,9 @@ from pathlib import Path
 from vdeploy.artifacts.bundle.signing import open_signed
 from vdeploy.core.progress import say
 from vdeploy.inference.golden_clips import golden_clips_of
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
-from vdeploy.triton.deployment.location import Place, look_at_place, open_place
+from vdeploy.triton.deployment.location import Location, open_location, view_location
 from vdeploy.triton.deployment.status import Status, read_status
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_deployment
 from vdeploy.triton.planning.preflight import Surroundings
@@ -36,17 +36,17 @@ class RunningServer:
     timeout_seconds: float = 120.0
     log: Path | None = None
 
-    def control(self, place: Place) -> Control:
+    def control(self, location: Location) -> ModelControl:
         """Its model control; `place` is the open repository.
 
         Raises:
             ClientError: No Triton answers.
         """
-        return Control(
+        return ModelControl(
             self.url,
             timeout_seconds=self.timeout_seconds,
             log_file=self.log,
-            before_load=place.publish,
+            before_load=location.publish,
         )
 
 
@@ -81,19 +81,19 @@ def deploy_bundle(request: DeployRequest) -> Deployed:
     bundle = open_signed(request.bundle, request.verify_key)
     told = request.target
     target = find_target(None, capabilities=told.capabilities, tensorrt=told.tensorrt, onnxruntime=told.onnxruntime)
-    with open_place(request.server.repository) as place:
-        plan = plan_deployment(bundle, place.root, request.stages)
+    with open_location(request.server.repository) as location:
+        plan = plan_deployment(bundle, location.root, request.stages)
         say(f"rollout: extractor in {plan.extractor.format}, classifier in {plan.classifier.format}")
-        check_plan(plan, place.root, Surroundings(target), lambda check: say(f"preflight: {check}"))
+        check_plan(plan, location.root, Surroundings(target), lambda check: say(f"preflight: {check}"))
         golden = golden_clips_of(bundle, plan.extractor.format, plan.classifier.format)
-        with request.server.control(place) as control:
-            return deploy(plan, control, place.root, golden, name=place.name)
+        with request.server.control(location) as control:
+            return deploy(plan, control, location.root, golden, name=location.name)
 
 
 def roll_back(server: RunningServer) -> Deployed:
     """Goes back to the version before; see `vdeploy.triton.deployment.deploy.rollback`."""
-    with open_place(server.repository) as place, server.control(place) as control:
-        return rollback(control, place.root, name=place.name)
+    with open_location(server.repository) as location, server.control(location) as control:
+        return rollback(control, location.root, name=location.name)
 
 
 def read_server_status(url: str, repository: str | None) -> Status:
@@ -104,7 +104,7 @@ def read_server_status(url: str, repository: str | None) -> Status:
         RepositoryError: The repository cannot be read.
     """
     with (
-        look_at_place(repository) if repository else contextlib.nullcontext() as root,
-        Control(url) as control,
+        view_location(repository) if repository else contextlib.nullcontext() as root,
+        ModelControl(url) as control,
     ):
         return read_status(control, root)

@@ -13,8 +13,8 @@ from vdeploy.core.errors import RepositoryError
 from vdeploy.core.progress import say
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.listeners import is_loopback
-from vdeploy.triton.deployment.journal import Deployments
-from vdeploy.triton.deployment.location import Place, open_place
+from vdeploy.triton.deployment.journal import Journal
+from vdeploy.triton.deployment.location import Location, open_location
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
@@ -134,10 +134,10 @@ def prepare_serving(request: ServeRequest) -> Served:
         onnxruntime=request.target.onnxruntime,
     )
     surroundings = Surroundings(target, install, request.host, request.ports)
-    with open_place(request.repository) as place:
-        repository, checks = _fill(bundle, place, request, surroundings)
-        formats = Deployments(place.root).formats()
-    repository = dataclasses.replace(repository, address=place.address)
+    with open_location(request.repository) as location:
+        repository, checks = _fill(bundle, location, request, surroundings)
+        formats = Journal(location.root).formats()
+    repository = dataclasses.replace(repository, address=location.address)
     say(
         f"repository: {request.repository}, version {repository.version}, backend {', '.join(repository.backends)}, "
         f"models {', '.join(repository.models)}"
@@ -158,14 +158,14 @@ def prepare_serving(request: ServeRequest) -> Served:
         )
         _warn(request, install)
         say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
-    return Served(repository, place.name, formats, checks, server)
+    return Served(repository, location.name, formats, checks, server)
 
 
-def _note_golden(plan: ServingPlan, deployments: Deployments, version: int) -> None:
+def _note_golden(plan: ServingPlan, journal: Journal, version: int) -> None:
     """Keeps the bundle's golden clips beside the version, for the check when a server starts."""
     if GOLDEN in plan.bundle.manifest.documents:
         golden = golden_clips_of(plan.bundle, plan.extractor.format, plan.classifier.format)
-        deployments.note_golden(version, golden)
+        journal.note_golden(version, golden)
 
 
 def _warn(request: ServeRequest, install: TritonInstall | None) -> None:
@@ -183,18 +183,18 @@ def _warn(request: ServeRequest, install: TritonInstall | None) -> None:
 
 
 def _fill(
-    bundle: Bundle | None, place: Place, request: ServeRequest, surroundings: Surroundings
+    bundle: Bundle | None, location: Location, request: ServeRequest, surroundings: Surroundings
 ) -> tuple[Repository, tuple[str, ...]]:
     def stays() -> bool:
-        return bundle is None or keeps_deployed(place.root, place.name, bundle, allowed=request.keep_deployed)
+        return bundle is None or keeps_deployed(location.root, location.name, bundle, allowed=request.keep_deployed)
 
     if bundle is not None and not stays():
-        plan = plan_serving(bundle, place.root, request.stages, surroundings)
-        checks = check_plan(plan, place.root, surroundings, lambda check: say(f"preflight: {check}"))
-        with Deployments(place.root, place.name).exclusive(LOCK_SECONDS):
+        plan = plan_serving(bundle, location.root, request.stages, surroundings)
+        checks = check_plan(plan, location.root, surroundings, lambda check: say(f"preflight: {check}"))
+        with Journal(location.root, location.name).exclusive(LOCK_SECONDS):
             if not stays():  # a deployment may have ended meanwhile
-                repository = write_plan(plan, place.root)
-                _note_golden(plan, Deployments(place.root), repository.version)
+                repository = write_plan(plan, location.root)
+                _note_golden(plan, Journal(location.root), repository.version)
                 return repository, tuple(map(str, checks))
-    say(f"repository: {place.name} is served as it stands")
-    return standing_repository(place.root, place.name), ()
+    say(f"repository: {location.name} is served as it stands")
+    return standing_repository(location.root, location.name), ()

@@ -1,1 +1,1 @@
-"""Deployments: a new version beside the one that serves, verified, then switched to."""
+"""Journal: a new version beside the one that serves, verified, then switched to."""

@@ -12,13 +12,13 @@ from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import RolloutError, UserError
 from vdeploy.core.progress import say
 from vdeploy.core.timestamps import now
-from vdeploy.triton.client.model_control import Control
-from vdeploy.triton.deployment.journal import Deployments, Pending, Record
+from vdeploy.triton.client.model_control import ModelControl
+from vdeploy.triton.deployment.journal import Journal, Pending, Record
 from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS, Rollout
-from vdeploy.triton.deployment.verification import Proof, ask_ensemble
+from vdeploy.triton.deployment.verification import Verification, ask_ensemble
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
 from vdeploy.triton.repository.file_hashes import read_hashes
-from vdeploy.triton.repository.model_set import Layout
+from vdeploy.triton.repository.model_set import ModelSet
 from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.version_policy import inherit_settings, interface_of, parameters_of
 from vdeploy.triton.repository.writer import write_plan
@@ -41,11 +41,11 @@ class Deployed:
     version: int | None
     previous: int | None
     undone: int | None
-    proof: Proof | None
+    proof: Verification | None
     seconds: float
 
 
-def deploy(plan: ServingPlan, control: Control, root: Path, golden: GoldenClips, *, name: str = "") -> Deployed:
+def deploy(plan: ServingPlan, control: ModelControl, root: Path, golden: GoldenClips, *, name: str = "") -> Deployed:
     """Puts a bundle into service.
 
     Where a version serves, the new one takes over how it is run: instances, GPUs, batching, warm-up, kept streams.
@@ -65,39 +65,39 @@ def deploy(plan: ServingPlan, control: Control, root: Path, golden: GoldenClips,
         RepositoryError: The repository cannot be written, or another deployment is going on; nothing has changed.
     """
     started = time.monotonic()
-    deployments = Deployments(root, name)
-    with deployments.exclusive():
+    journal = Journal(root, name)
+    with journal.exclusive():
         control.check_access()
-        undone = _undo_interrupted(control, deployments)
-        previous = deployments.active()
+        undone = _undo_interrupted(control, journal)
+        previous = journal.active()
         if previous is None:
-            _refuse_another(control, deployments)
-        with deployments.staging() as staged:
+            _refuse_another(control, journal)
+        with journal.staging() as staged:
             repository = write_plan(plan, staged / "repository")
             repository.check()
             configs = {
                 model: (repository.root / model / CONFIG).read_text(encoding="utf-8") for model in repository.models
             }
             if previous is not None:
-                current = deployments.current_configs()
-                _check_compatible(deployments.layout, current, configs)
+                current = journal.current_configs()
+                _check_compatible(journal.model_set, current, configs)
                 configs = {model: inherit_settings(text, current[model]) for model, text in configs.items()}
-                _adopt(control, deployments, previous, golden)
-            record = _record_of(configs, deployments.next_version())
-            pending = deployments.begin(record.version, previous)
-            rollout = Rollout(control, deployments)
+                _adopt(control, journal, previous, golden)
+            record = _record_of(configs, journal.next_version())
+            pending = journal.begin(record.version, previous)
+            rollout = Rollout(control, journal)
             with _Undo(rollout, pending):
                 if previous is not None:
                     rollout.secure(previous)
-                deployments.add(record, golden, configs, read_hashes(repository.root, repository.version))
-                deployments.take_in(repository.root, repository.version, record.version)
+                journal.add(record, golden, configs, read_hashes(repository.root, repository.version))
+                journal.take_in(repository.root, repository.version, record.version)
                 say(f"rollout: version {record.version} is on disk")
                 proof = rollout.activate(pending)
-        deployments.end()
+        journal.end()
     return Deployed(record.version, previous, undone, proof, time.monotonic() - started)
 
 
-def rollback(control: Control, root: Path, *, name: str = "") -> Deployed:
+def rollback(control: ModelControl, root: Path, *, name: str = "") -> Deployed:
     """Goes back to the version from which the serving one took over, by the same proof.
 
     Where a deployment was interrupted, undoing that is all that is done.
@@ -112,27 +112,25 @@ def rollback(control: Control, root: Path, *, name: str = "") -> Deployed:
         RepositoryError: The repository cannot be written, or a deployment is going on; nothing has changed.
     """
     started = time.monotonic()
-    deployments = Deployments(root, name)
-    with deployments.exclusive():
+    journal = Journal(root, name)
+    with journal.exclusive():
         control.check_access()
-        pending = deployments.pending()
+        pending = journal.pending()
         if pending is not None:
-            proof = Rollout(control, deployments).go_back_after_kill(pending)
+            proof = Rollout(control, journal).go_back_after_kill(pending)
             return Deployed(pending.previous, None, pending.target, proof, time.monotonic() - started)
-        active = deployments.active()
-        record = None if active is None else deployments.record(active)
+        active = journal.active()
+        record = None if active is None else journal.record(active)
         if record is None or record.previous is None:
             which = "no version" if active is None else f"version {active}, which took over from none,"
-            raise RolloutError(f"there is nothing to go back to: {which} serves from {deployments.name}")
-        if record.previous not in deployments.versions():
-            raise RolloutError(
-                f"version {record.previous} is no longer in {deployments.name}", "deploy its bundle again"
-            )
-        pending = deployments.begin(record.previous, active)
-        rollout = Rollout(control, deployments)
+            raise RolloutError(f"there is nothing to go back to: {which} serves from {journal.name}")
+        if record.previous not in journal.versions():
+            raise RolloutError(f"version {record.previous} is no longer in {journal.name}", "deploy its bundle again")
+        pending = journal.begin(record.previous, active)
+        rollout = Rollout(control, journal)
         with _Undo(rollout, pending):
             proof = rollout.activate(pending)
-        deployments.end()
+        journal.end()
     return Deployed(proof.version, active, None, proof, time.monotonic() - started)
 
 
@@ -165,28 +163,28 @@ class _Undo:
             raise RolloutError(f"{failed}; {serves}") from error
 
 
-def _undo_interrupted(control: Control, deployments: Deployments) -> int | None:
-    pending = deployments.pending()
+def _undo_interrupted(control: ModelControl, journal: Journal) -> int | None:
+    pending = journal.pending()
     if pending is None:
         return None
     say(f"rollout: the deployment of version {pending.target} was interrupted; it is undone first")
-    Rollout(control, deployments).go_back_after_kill(pending)
+    Rollout(control, journal).go_back_after_kill(pending)
     return pending.target
 
 
-def _refuse_another(control: Control, deployments: Deployments) -> None:
+def _refuse_another(control: ModelControl, journal: Journal) -> None:
     """A server that serves what is not in the repository reads another one, and a failed deployment would end that."""
     served = [version for version, state in control.states(ENSEMBLE_MODEL).items() if state == "READY"]
     if served:
         raise RolloutError(
-            f"the server at {control.url} serves version {served[-1]}, of which {deployments.name} knows nothing: it "
+            f"the server at {control.url} serves version {served[-1]}, of which {journal.name} knows nothing: it "
             "does not read that repository; nothing has changed",
             "check --repo and --url",
         )
 
 
-def _check_compatible(layout: Layout, old: Mapping[str, str], new: Mapping[str, str]) -> None:
-    for model in layout.models:
+def _check_compatible(model_set: ModelSet, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    for model in model_set.models:
         if interface_of(old[model]) != interface_of(new[model]):
             raise RolloutError(
                 f"the bundle's {model} has other tensors, another batch size or another backend than the one that "
@@ -195,12 +193,12 @@ def _check_compatible(layout: Layout, old: Mapping[str, str], new: Mapping[str, 
             )
 
 
-def _adopt(control: Control, deployments: Deployments, version: int, golden: GoldenClips) -> None:
+def _adopt(control: ModelControl, journal: Journal, version: int, golden: GoldenClips) -> None:
     """Records a version that was not deployed but only served, with what it answers now as what it must answer."""
-    known = deployments.record(version)
-    if known is not None and deployments.is_pinned():
+    known = journal.record(version)
+    if known is not None and journal.is_pinned():
         return
-    configs = deployments.current_configs()
+    configs = journal.current_configs()
     try:
         answers = ask_ensemble(control, golden.frames, FIRST_LOOK_SECONDS)
     except RolloutError as error:
@@ -208,7 +206,7 @@ def _adopt(control: Control, deployments: Deployments, version: int, golden: Gol
         answers = golden.probabilities
     record = _record_of(configs, version)
     changes = {"activated": record.written, "previous": known.previous if known else None}
-    deployments.add(
+    journal.add(
         record.model_copy(update=changes),
         dataclasses.replace(golden, probabilities=answers, source="its own answers when it was first seen"),
         configs,

@@ -30,7 +30,7 @@ from vdeploy.core.timestamps import now
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.repository.backends import Backend, known_backend
 from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
-from vdeploy.triton.repository.model_set import Layout, layout_of
+from vdeploy.triton.repository.model_set import ModelSet, model_set_of
 from vdeploy.triton.repository.repository import versions_of
 from vdeploy.triton.repository.version_policy import (
     backend_of,
@@ -41,7 +41,7 @@ from vdeploy.triton.repository.version_policy import (
 )
 from vdeploy.triton.repository.write_errors import one_line_errors
 
-__all__ = ["Deployments", "Pending", "Record"]
+__all__ = ["Journal", "Pending", "Record"]
 
 _RECORD = "record.json"
 _PENDING = "pending.json"
@@ -91,7 +91,7 @@ class Pending(_Model):
     process: int
 
 
-class Deployments:
+class Journal:
     """The deployments of one repository.
 
     Args:
@@ -105,9 +105,9 @@ class Deployments:
         self._folder = root / DEPLOYMENTS
 
     @functools.cached_property
-    def layout(self) -> Layout:
+    def model_set(self) -> ModelSet:
         """The models of the repository, as they were when first asked for: a deployment neither adds nor drops one."""
-        return layout_of(self.root)
+        return model_set_of(self.root)
 
     @contextlib.contextmanager
     def exclusive(self, wait_seconds: float = 0.0) -> Iterator[None]:
@@ -156,17 +156,19 @@ class Deployments:
 
     def end(self) -> None:
         """Notes that nothing is going on any more, and removes what killed processes have left."""
-        for folder in (self._folder, *(self.root / model for model in self.layout.models)):
+        for folder in (self._folder, *(self.root / model for model in self.model_set.models)):
             remove_stale(folder)
         (self._folder / _PENDING).unlink(missing_ok=True)
 
     def versions(self) -> list[int]:
         """Versions that all models have on disk, rising."""
-        return sorted(set.intersection(*(set(versions_of(self.root / model)) for model in self.layout.models)))
+        return sorted(set.intersection(*(set(versions_of(self.root / model)) for model in self.model_set.models)))
 
     def next_version(self) -> int:
         """A number that no model has used yet."""
-        return max((number for model in self.layout.models for number in versions_of(self.root / model)), default=0) + 1
+        return (
+            max((number for model in self.model_set.models for number in versions_of(self.root / model)), default=0) + 1
+        )
 
     def active(self) -> int | None:
         """The version that a server serves which starts now: the pinned one, else the newest."""
@@ -213,11 +215,11 @@ class Deployments:
 
     def current_configs(self) -> dict[str, str]:
         """The configuration of each model as Triton would read it now."""
-        return {model: _read(self.root / model / CONFIG) for model in self.layout.models}
+        return {model: _read(self.root / model / CONFIG) for model in self.model_set.models}
 
     def configs(self, version: int) -> dict[str, str]:
         """The configuration of each model that belongs to a recorded version, nothing pinned."""
-        return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in self.layout.models}
+        return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in self.model_set.models}
 
     def add(
         self,
@@ -253,7 +255,7 @@ class Deployments:
             staged_version: Its version.
             version: The version's number here.
         """
-        for model in self.layout.models:
+        for model in self.model_set.models:
             (self.root / model).mkdir(exist_ok=True)
             (staged / model / str(staged_version)).rename(self.root / model / str(version))
             for entry in (staged / model).iterdir():
@@ -274,18 +276,18 @@ class Deployments:
     def pin_ensembles(self, version: int) -> None:
         """Has the ensembles call a version the next time that Triton looks."""
         configs = self.configs(version)
-        for model in self.layout.ensembles:
+        for model in self.model_set.ensembles:
             write_text(self.root / model / CONFIG, pin_ensemble(configs[model], version))
 
     def remove(self, version: int) -> None:
         """Removes a version with its record, the record last."""
-        for model in self.layout.models:
+        for model in self.model_set.models:
             shutil.rmtree(self.root / model / str(version), ignore_errors=True)
         shutil.rmtree(self._folder / str(version), ignore_errors=True)
 
     def remove_configs(self) -> None:
         """Leaves the repository without anything to load."""
-        for model in self.layout.models:
+        for model in self.model_set.models:
             (self.root / model / CONFIG).unlink(missing_ok=True)
 
     def staging(self) -> contextlib.AbstractContextManager[Path]:

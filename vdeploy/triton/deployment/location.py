@@ -17,21 +17,21 @@ from pathlib import Path
 from vdeploy.core.errors import RepositoryError, UserError
 from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import say
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
 from vdeploy.triton.repository.backends import known_backend, missing_file
-from vdeploy.triton.repository.model_set import layout_of
+from vdeploy.triton.repository.model_set import model_set_of
 from vdeploy.triton.repository.version_policy import backend_of
 from vdeploy.triton.s3.address import is_s3, parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.lease import Lease
 from vdeploy.triton.s3.mirror import Mirror
 
-__all__ = ["Place", "look_at_place", "open_place"]
+__all__ = ["Location", "open_location", "view_location"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Location:
     """An open model repository.
 
     Attributes:
@@ -48,7 +48,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def open_place(repository: str) -> Iterator[Place]:
+def open_location(repository: str) -> Iterator[Location]:
     """Opens a repository to change it.
 
     In a bucket, nobody else can meanwhile, and what was changed is there when the block ends, even by an error.
@@ -61,18 +61,18 @@ def open_place(repository: str) -> Iterator[Place]:
         MissingExtraError: It is in a bucket, and boto3 is not installed.
     """
     if not is_s3(repository):
-        yield Place(Path(repository), repository)
+        yield Location(Path(repository), repository)
         return
     address = parse_address(repository)
     bucket = Bucket(address)
     with Lease(bucket) as lease:
         mirror = Mirror(bucket, _cached(str(address)))
         mirror.pull()
-        deployments = Deployments(mirror.root)
-        pending, active = deployments.pending(), deployments.active()
+        journal = Journal(mirror.root)
+        pending, active = journal.pending(), journal.active()
         if pending is None:
             _refuse_half(mirror, active, str(address))
-        newest = max(deployments.versions(), default=None)
+        newest = max(journal.versions(), default=None)
         needed = {active, newest, pending.previous if pending else None} - {None}
         mirror.fetch({version for version in needed if version is not None})
 
@@ -81,7 +81,7 @@ def open_place(repository: str) -> Iterator[Place]:
             mirror.push()
 
         try:
-            yield Place(mirror.root, str(address), str(address), publish)
+            yield Location(mirror.root, str(address), str(address), publish)
         except BaseException:
             try:
                 publish()
@@ -92,11 +92,11 @@ def open_place(repository: str) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def look_at_place(repository: str) -> Iterator[Path]:
+def view_location(repository: str) -> Iterator[Path]:
     """Opens a repository to look at what it says of its versions; files of models may be left out.
 
     Args:
-        repository: As for `open_place`.
+        repository: As for `open_location`.
 
     Raises:
         RepositoryError: It is not there, or cannot be read.
@@ -124,7 +124,7 @@ def _refuse_half(mirror: Mirror, version: int | None, name: str) -> None:
     if f"{ENSEMBLE_MODEL}/{CONFIG}" not in mirror.keys:
         return
     missing = "a version that all models have" if version is None else ""
-    for stage in layout_of(mirror.root).stages if version is not None else ():
+    for stage in model_set_of(mirror.root).stages if version is not None else ():
         missing = missing or _missing_of(mirror, stage, f"{stage}/{version}/")
     if missing:
         raise RepositoryError(f"{name} is only half there: {missing} is missing", "upload it again, or empty it")

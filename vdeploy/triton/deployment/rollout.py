@@ -16,9 +16,9 @@ import time
 
 from vdeploy.core.errors import RolloutError
 from vdeploy.core.progress import say
-from vdeploy.triton.client.model_control import Control
-from vdeploy.triton.deployment.journal import Deployments, Pending
-from vdeploy.triton.deployment.verification import Proof, prove_ensembles, prove_stages
+from vdeploy.triton.client.model_control import ModelControl
+from vdeploy.triton.deployment.journal import Journal, Pending
+from vdeploy.triton.deployment.verification import Verification, verify_ensembles, verify_stages
 from vdeploy.triton.names import STREAM_MODELS
 
 __all__ = ["Rollout"]
@@ -38,12 +38,12 @@ class Rollout:
 
     Args:
         control: The server.
-        deployments: The repository that it reads; locked.
+        journal: The repository that it reads; locked.
     """
 
-    def __init__(self, control: Control, deployments: Deployments) -> None:
+    def __init__(self, control: ModelControl, journal: Journal) -> None:
         self._control = control
-        self._deployments = deployments
+        self._journal = journal
 
     def secure(self, version: int) -> None:
         """Ties a repository that was only written to the version that serves.
@@ -53,18 +53,18 @@ class Rollout:
         Raises:
             RolloutError: The ensemble serves, but cannot be loaded again.
         """
-        if self._deployments.is_pinned():
+        if self._journal.is_pinned():
             return
         self._end_dropped_streams()
-        for stage in self._deployments.layout.stages:
-            self._deployments.pin_stage(stage, version, {version})
+        for stage in self._journal.model_set.stages:
+            self._journal.pin_stage(stage, version, {version})
         try:
             self._switch(version)
         except RolloutError:
             if self._serves(version):
                 raise
 
-    def activate(self, pending: Pending) -> Proof:
+    def activate(self, pending: Pending) -> Verification:
         """Has a version take over, once it has proven itself.
 
         Args:
@@ -76,27 +76,27 @@ class Rollout:
         target, previous = pending.target, pending.previous
         beside = {target, previous} if previous is not None and self._serves(previous) else {target}
         self._end_dropped_streams()
-        for stage in self._deployments.layout.stages:
+        for stage in self._journal.model_set.stages:
             self._load(stage, target, beside)
         say(f"rollout: version {target} is loaded")
-        golden, layout = self._deployments.golden(target), self._deployments.layout
-        prove_stages(self._control, target, golden, self._control.timeout_seconds, layout)
+        golden, model_set = self._journal.golden(target), self._journal.model_set
+        verify_stages(self._control, target, golden, self._control.timeout_seconds, model_set)
         say(f"rollout: version {target} is proven")
         self._switch(target)
         self._prove(target)
-        self._deployments.activated(target, previous=previous)
+        self._journal.activated(target, previous=previous)
         say(f"rollout: version {target} answers")
         if previous is not None:
-            for ensemble in self._deployments.layout.ensembles:
+            for ensemble in self._journal.model_set.ensembles:
                 self._drain(previous, ensemble)
-            for stage in self._deployments.layout.stages:
+            for stage in self._journal.model_set.stages:
                 self._load(stage, target, {target})
-            for stage in self._deployments.layout.stages:
+            for stage in self._journal.model_set.stages:
                 self._drain(previous, stage)
             say(f"rollout: version {previous} is retired")
         return self._prove(target)
 
-    def go_back_after_kill(self, pending: Pending) -> Proof | None:
+    def go_back_after_kill(self, pending: Pending) -> Verification | None:
         """Undoes a rollout whose process was killed; see `go_back`.
 
         Triton goes on with what that process has asked for, and would undo the undoing: so that has to end first.
@@ -107,14 +107,14 @@ class Rollout:
         self._settle()
         return self.go_back(pending)
 
-    def go_back(self, pending: Pending) -> Proof | None:
+    def go_back(self, pending: Pending) -> Verification | None:
         """Undoes a rollout that has failed, however far it had come.
 
         Args:
             pending: What it was about to do.
 
         Returns:
-            Proof that the version before serves; `None` where there was none.
+            Verification that the version before serves; `None` where there was none.
 
         Raises:
             RolloutError: It cannot be taken back into service.
@@ -122,30 +122,30 @@ class Rollout:
         """
         self._control.wait_until_live(min(self._control.timeout_seconds, RETURN_SECONDS))
         target, previous = pending.target, pending.previous
-        record = self._deployments.record(target)
+        record = self._journal.record(target)
         if previous is None:
-            for model in reversed(self._deployments.layout.models):
+            for model in reversed(self._journal.model_set.models):
                 with contextlib.suppress(RolloutError):
                     self._control.unload(model)
-            self._deployments.remove_configs()
-            self._deployments.remove(target)
-            self._deployments.end()
+            self._journal.remove_configs()
+            self._journal.remove(target)
+            self._journal.end()
             return None
-        for stage in self._deployments.layout.stages:
+        for stage in self._journal.model_set.stages:
             self._bring_back(stage, previous, target)
-        self._deployments.pin_ensembles(previous)
-        for ensemble in self._deployments.layout.ensembles:
+        self._journal.pin_ensembles(previous)
+        for ensemble in self._journal.model_set.ensembles:
             if self._control.states(ensemble).get(previous) != "READY":
                 self._control.load(ensemble)
         self._revive(previous)
-        for ensemble in self._deployments.layout.ensembles:
+        for ensemble in self._journal.model_set.ensembles:
             self._drain(target, ensemble)
-        for stage in self._deployments.layout.stages:
+        for stage in self._journal.model_set.stages:
             self._drop(stage, previous, target)
         proof = self._revive(previous)
         if record is None or not record.activated:
-            self._deployments.remove(target)
-        self._deployments.end()
+            self._journal.remove(target)
+        self._journal.end()
         return proof
 
     def _end_dropped_streams(self) -> None:
@@ -153,7 +153,7 @@ class Rollout:
 
         Nothing would switch them with the others: windows would go on with features of another version.
         """
-        if self._deployments.layout.keeps_streams:
+        if self._journal.model_set.keeps_streams:
             return
         for model in reversed(STREAM_MODELS):
             with contextlib.suppress(RolloutError):
@@ -163,7 +163,7 @@ class Rollout:
         deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
         still_since = time.monotonic()
         while time.monotonic() - still_since < SETTLED_SECONDS:
-            models = self._deployments.layout.models
+            models = self._journal.model_set.models
             if any({"LOADING", "UNLOADING"} & set(self._control.states(model).values()) for model in models):
                 still_since = time.monotonic()
             if time.monotonic() > deadline:
@@ -180,23 +180,25 @@ class Rollout:
         return True
 
     def _load(self, stage: str, version: int, versions: set[int]) -> None:
-        self._deployments.pin_stage(stage, version, versions)
+        self._journal.pin_stage(stage, version, versions)
         self._control.load(stage)
         states = self._control.states(stage)
         if states.get(version) != "READY":
             raise RolloutError(
                 f"the server at {self._control.url} did not find version {version} of {stage}: "
-                f"it does not read {self._deployments.name}"
+                f"it does not read {self._journal.name}"
             )
 
     def _switch(self, version: int) -> None:
-        self._deployments.pin_ensembles(version)
-        for ensemble in self._deployments.layout.ensembles:
+        self._journal.pin_ensembles(version)
+        for ensemble in self._journal.model_set.ensembles:
             self._control.load(ensemble)
 
-    def _prove(self, version: int, timeout_seconds: float | None = None) -> Proof:
-        golden, layout = self._deployments.golden(version), self._deployments.layout
-        return prove_ensembles(self._control, version, golden, timeout_seconds or self._control.timeout_seconds, layout)
+    def _prove(self, version: int, timeout_seconds: float | None = None) -> Verification:
+        golden, model_set = self._journal.golden(version), self._journal.model_set
+        return verify_ensembles(
+            self._control, version, golden, timeout_seconds or self._control.timeout_seconds, model_set
+        )
 
     def _drain(self, version: int, model: str) -> None:
         """Waits until a version that was replaced has answered its last request, and Triton has let go of it.
@@ -215,19 +217,19 @@ class Rollout:
         """Makes sure that the stage of the version before is loaded, beside the one that may be answering."""
         states = self._control.states(stage)
         beside = {target} if states.get(target) == "READY" else set()
-        self._deployments.pin_stage(stage, previous, beside | {previous})
+        self._journal.pin_stage(stage, previous, beside | {previous})
         if states.get(previous) != "READY":
             self._control.load(stage)
 
-    def _revive(self, version: int) -> Proof:
+    def _revive(self, version: int) -> Verification:
         """Proves a version; one whose process has died is loaded anew, for Triton does not do that by itself."""
         try:
             return self._prove(version, FIRST_LOOK_SECONDS)
         except RolloutError:
-            for model in reversed(self._deployments.layout.models):
+            for model in reversed(self._journal.model_set.models):
                 with contextlib.suppress(RolloutError):
                     self._control.unload(model)
-            for model in self._deployments.layout.models:
+            for model in self._journal.model_set.models:
                 self._control.load(model)
             return self._prove(version)
 
@@ -239,11 +241,11 @@ class Rollout:
         """
         state = self._control.states(stage).get(target, "UNLOADED")
         if state == "UNAVAILABLE":
-            stand_in = self._deployments.root / stage / str(target)
+            stand_in = self._journal.root / stage / str(target)
             shutil.rmtree(stand_in, ignore_errors=True)
             shutil.copytree(stand_in.with_name(str(previous)), stand_in)
             self._load(stage, previous, {previous, target})
-        self._deployments.pin_stage(stage, previous, {previous})
+        self._journal.pin_stage(stage, previous, {previous})
         if state in {"UNAVAILABLE", "READY"}:
             self._control.load(stage)
             self._drain(target, stage)

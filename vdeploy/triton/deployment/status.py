@@ -12,10 +12,10 @@ from tritonclient.utils import InferenceServerException
 
 from vdeploy.core.errors import AccessError, ClientError, RepositoryError, RolloutError
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.client.model_control import Control
-from vdeploy.triton.deployment.journal import Deployments, Pending, Record
+from vdeploy.triton.client.model_control import ModelControl
+from vdeploy.triton.deployment.journal import Journal, Pending, Record
 from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS
-from vdeploy.triton.deployment.verification import prove_ensembles
+from vdeploy.triton.deployment.verification import verify_ensembles
 from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES, PROBABILITIES
 from vdeploy.triton.repository.model_set import WITH_STREAMS
 
@@ -78,7 +78,7 @@ class Status:
         return values
 
 
-def read_status(control: Control, root: Path | None = None) -> Status:
+def read_status(control: ModelControl, root: Path | None = None) -> Status:
     """Looks at a server, by inference, and at its repository; nothing is changed.
 
     Args:
@@ -91,15 +91,15 @@ def read_status(control: Control, root: Path | None = None) -> Status:
     """
     if root is not None and not root.is_dir():
         raise RepositoryError(f"there is no model repository at {root}", "check --repo")
-    deployments = None if root is None else Deployments(root)
+    journal = None if root is None else Journal(root)
     answering, run, milliseconds, problem = _ask(control)
-    record = deployments.record(answering) if deployments is not None and answering is not None else None
-    if deployments is not None and answering is not None and answering not in deployments.versions():
+    record = journal.record(answering) if journal is not None and answering is not None else None
+    if journal is not None and answering is not None and answering not in journal.versions():
         problem = f"version {answering} answers, which {root} does not hold: the server reads another repository"
-    if deployments is not None and record is not None and not problem:
+    if journal is not None and record is not None and not problem:
         try:
-            golden = deployments.golden(record.version)
-            proof = prove_ensembles(control, record.version, golden, FIRST_LOOK_SECONDS, deployments.layout)
+            golden = journal.golden(record.version)
+            proof = verify_ensembles(control, record.version, golden, FIRST_LOOK_SECONDS, journal.model_set)
             milliseconds = proof.milliseconds
         except RolloutError as error:
             problem = error.message
@@ -112,12 +112,12 @@ def read_status(control: Control, root: Path | None = None) -> Status:
         milliseconds=milliseconds,
         since=record.activated if record else "",
         run=run,
-        pending=deployments.pending() if deployments else None,
-        versions=_versions(control, deployments, answering),
+        pending=journal.pending() if journal else None,
+        versions=_versions(control, journal, answering),
     )
 
 
-def _ask(control: Control) -> tuple[int | None, str, float | None, str]:
+def _ask(control: ModelControl) -> tuple[int | None, str, float | None, str]:
     """Version and run that answer, after how many milliseconds, and what is wrong."""
     try:
         with TritonScorer(control.url) as scorer:
@@ -132,27 +132,27 @@ def _ask(control: Control) -> tuple[int | None, str, float | None, str]:
     return answer.version, run, 1000 * (time.monotonic() - started), ""
 
 
-def _versions(control: Control, deployments: Deployments | None, answering: int | None) -> tuple[VersionStatus, ...]:
+def _versions(control: ModelControl, journal: Journal | None, answering: int | None) -> tuple[VersionStatus, ...]:
     try:
         states = {model: control.states(model) for model in WITH_STREAMS.models}
     except AccessError:
         states = {model: {} for model in WITH_STREAMS.models}
-    on_disk = set(deployments.versions()) if deployments else set()
+    on_disk = set(journal.versions()) if journal else set()
     known = {
         version
         for of_model in states.values()
         for version, state in of_model.items()
-        if deployments is None or state not in {"UNLOADED", "UNAVAILABLE"}
+        if journal is None or state not in {"UNLOADED", "UNAVAILABLE"}
     }
     if answering is not None:
         known.add(answering)
     return tuple(
         VersionStatus(
             version,
-            version in on_disk if deployments else None,
+            version in on_disk if journal else None,
             {model: of_model[version] for model, of_model in states.items() if version in of_model},
             version == answering,
-            deployments.record(version) if deployments else None,
+            journal.record(version) if journal else None,
         )
         for version in sorted(on_disk | known)
     )

@@ -1,4 +1,4 @@
-"""Proof by inference: a version answers the golden clips as it should, or it does not serve."""
+"""Verification by inference: a version answers the golden clips as it should, or it does not serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import RolloutError
-from vdeploy.triton.client.model_control import Answer, Control
+from vdeploy.triton.client.model_control import Answer, ModelControl
 from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.names import (
     CLASSIFIER_MODEL,
@@ -25,9 +25,9 @@ from vdeploy.triton.names import (
     WINDOW,
     WINDOW_MODEL,
 )
-from vdeploy.triton.repository.model_set import PLAIN, Layout
+from vdeploy.triton.repository.model_set import PLAIN, ModelSet
 
-__all__ = ["Proof", "ask_ensemble", "prove_ensembles", "prove_stages"]
+__all__ = ["Verification", "ask_ensemble", "verify_ensembles", "verify_stages"]
 
 POLL_SECONDS = 0.1
 
@@ -36,7 +36,7 @@ Clip = npt.NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True)
-class Proof:
+class Verification:
     """A version has answered the golden clips as it should.
 
     Attributes:
@@ -56,9 +56,9 @@ class Proof:
     source: str
 
 
-def prove_stages(
-    control: Control, version: int, golden: GoldenClips, timeout_seconds: float, layout: Layout = PLAIN
-) -> Proof:
+def verify_stages(
+    control: ModelControl, version: int, golden: GoldenClips, timeout_seconds: float, model_set: ModelSet = PLAIN
+) -> Verification:
     """Sends the golden clips through a version of the stages, past the ensembles, so that no client sees it.
 
     Raises:
@@ -67,16 +67,16 @@ def prove_stages(
 
     def run(clip: Clip) -> Array:
         features = control.infer(EXTRACTOR_MODEL, (FRAMES, clip), FEATURES, version).output
-        if layout.keeps_streams:
+        if model_set.keeps_streams:
             features = control.infer_stream(WINDOW_MODEL, (FEATURES, features), WINDOW, version).output
         return control.infer(CLASSIFIER_MODEL, (FEATURES, features), PROBABILITIES, version).output
 
     return _prove(version, golden, run, timeout_seconds)
 
 
-def prove_ensembles(
-    control: Control, version: int, golden: GoldenClips, timeout_seconds: float, layout: Layout = PLAIN
-) -> Proof:
+def verify_ensembles(
+    control: ModelControl, version: int, golden: GoldenClips, timeout_seconds: float, model_set: ModelSet = PLAIN
+) -> Verification:
     """Sends the golden clips the way that clients do; where the server keeps streams, also as streams of one window.
 
     Raises:
@@ -94,12 +94,12 @@ def prove_ensembles(
     def run_stream(clip: Clip) -> Array:
         return checked(control.infer_stream(STREAM_MODEL, (FRAMES, clip), PROBABILITIES, None))
 
-    if layout.keeps_streams:
+    if model_set.keeps_streams:
         _prove(version, golden, run_stream, timeout_seconds)
     return _prove(version, golden, run, timeout_seconds)
 
 
-def ask_ensemble(control: Control, frames: npt.NDArray[np.uint8], timeout_seconds: float) -> Array:
+def ask_ensemble(control: ModelControl, frames: npt.NDArray[np.uint8], timeout_seconds: float) -> Array:
     """What clients get for some clips, `uint8[N, T, H, W, 3]`, right now: `float32[N, 2]`.
 
     Raises:
@@ -113,7 +113,7 @@ def ask_ensemble(control: Control, frames: npt.NDArray[np.uint8], timeout_second
     return np.concatenate([_patiently(run, clip, deadline) for clip in frames])
 
 
-def _prove(version: int, golden: GoldenClips, run: Callable[[Clip], Array], timeout_seconds: float) -> Proof:
+def _prove(version: int, golden: GoldenClips, run: Callable[[Clip], Array], timeout_seconds: float) -> Verification:
     started = time.monotonic()
     deadline = started + timeout_seconds
     answers = [_patiently(run, clip, deadline) for clip in golden.frames]
@@ -127,7 +127,7 @@ def _prove(version: int, golden: GoldenClips, run: Callable[[Clip], Array], time
             f"version {version} answers a golden clip wrongly: a probability is off by {deviation:.3g}, "
             f"and {golden.tolerance:.3g} is allowed"
         )
-    return Proof(version, len(golden), deviation, golden.tolerance, 1000 * took / len(golden), golden.source)
+    return Verification(version, len(golden), deviation, golden.tolerance, 1000 * took / len(golden), golden.source)
 
 
 def _patiently(run: Callable[[Clip], Array], clip: Clip, deadline: float) -> Array:

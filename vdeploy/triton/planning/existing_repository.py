@@ -7,7 +7,7 @@ from typing import Any
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import CONFIG, STAGES
 from vdeploy.triton.repository.backends import Backend, known_backend
 from vdeploy.triton.repository.repository import Repository, read_config
@@ -29,11 +29,11 @@ def keeps_deployed(root: Path, name: str, bundle: Bundle, *, allowed: bool) -> b
             the bundle starts again; a bundle that is new to it is served.
 
     Raises:
-        RepositoryError: Deployments have chosen the version, and it may not stay so; nothing has changed.
+        RepositoryError: Journal have chosen the version, and it may not stay so; nothing has changed.
     """
-    deployments = Deployments(root, name)
-    active = deployments.active()
-    if active is None or not deployments.is_pinned():
+    journal = Journal(root, name)
+    active = journal.active()
+    if active is None or not journal.is_pinned():
         return False
     if not allowed:
         raise RepositoryError(
@@ -42,7 +42,7 @@ def keeps_deployed(root: Path, name: str, bundle: Bundle, *, allowed: bool) -> b
             f"bring the bundle by vdeploy deploy, start a server as it stands by vdeploy serve --repo {name} --launch, "
             "or choose another folder with --repo",
         )
-    records = (deployments.record(version) for version in deployments.versions())
+    records = (journal.record(version) for version in journal.versions())
     return any(record is not None and record.bundle_sha256 == bundle.manifest.digest for record in records)
 
 
@@ -56,14 +56,14 @@ def standing_repository(root: Path, name: str) -> Repository:
     Raises:
         RepositoryError: Nothing serves from it, or a configuration cannot be read.
     """
-    deployments = Deployments(root, name)
-    active = deployments.active()
+    journal = Journal(root, name)
+    active = journal.active()
     if active is None:
         raise RepositoryError(f"{name} holds nothing to serve", "name a BUNDLE to fill it with, or check --repo")
     extractor, classifier = (read_config(root / stage / CONFIG) for stage in STAGES)
     takes_turns = any(group.HasField("rate_limiter") for group in extractor.instance_group)
     return Repository(
-        root, active, deployments.layout.models, _backend(root, extractor), _backend(root, classifier), takes_turns
+        root, active, journal.model_set.models, _backend(root, extractor), _backend(root, classifier), takes_turns
     )
 
 

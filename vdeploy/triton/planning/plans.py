@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.planning.format_selection import FormatSelection, choose_formats
 from vdeploy.triton.planning.preflight import Check, Surroundings, preflight, refuse_failures
 from vdeploy.triton.repository.backends import BackendChoice
@@ -91,11 +91,11 @@ def formats_to_deploy(bundle: Bundle, root: Path, request: StageRequest | None =
         RepositoryError: There is no engine format of that precision, or the repository cannot be read.
     """
     asked = request or StageRequest(backend=None)
-    deployments = Deployments(root)
-    running = deployments.backend()
+    journal = Journal(root)
+    running = journal.backend()
     extractor, classifier = asked.extractor, asked.classifier
     if asked.precision is None and asked.backend in {None, running}:
-        served = deployments.formats()
+        served = journal.formats()
         extractor, classifier = extractor or served.get("extractor"), classifier or served.get("classifier")
     backend = asked.backend or running
     return choose_formats(bundle, backend, precision=asked.precision, extractor=extractor, classifier=classifier)
@@ -116,7 +116,7 @@ def plan_deployment(bundle: Bundle, root: Path, request: StageRequest | None = N
     formats = formats_to_deploy(bundle, root, request)
     return make_plan(
         bundle,
-        backend=(request.backend if request else None) or Deployments(root).backend(),
+        backend=(request.backend if request else None) or Journal(root).backend(),
         extractor=formats.extractor,
         classifier=formats.classifier,
         options=ServingOptions(streams=streams_of(root)),

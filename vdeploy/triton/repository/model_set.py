@@ -10,11 +10,11 @@ from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STAGES, STREAM_MODEL, W
 from vdeploy.triton.repository.options import StreamOptions
 from vdeploy.triton.repository.version_policy import parameters_of
 
-__all__ = ["PLAIN", "WITH_STREAMS", "Layout", "layout_of", "streams_of"]
+__all__ = ["PLAIN", "WITH_STREAMS", "ModelSet", "model_set_of", "streams_of"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class ModelSet:
     """The models of a repository.
 
     Attributes:
@@ -36,11 +36,11 @@ class Layout:
         return STREAM_MODEL in self.ensembles
 
 
-PLAIN = Layout(STAGES, (ENSEMBLE_MODEL,))
-WITH_STREAMS = Layout((*STAGES, WINDOW_MODEL), (ENSEMBLE_MODEL, STREAM_MODEL))
+PLAIN = ModelSet(STAGES, (ENSEMBLE_MODEL,))
+WITH_STREAMS = ModelSet((*STAGES, WINDOW_MODEL), (ENSEMBLE_MODEL, STREAM_MODEL))
 
 
-def layout_of(root: Path) -> Layout:
+def model_set_of(root: Path) -> ModelSet:
     """The models of a repository, by the configurations that it holds."""
     return WITH_STREAMS if (root / STREAM_MODEL / CONFIG).is_file() else PLAIN
 
@@ -51,7 +51,7 @@ def streams_of(root: Path) -> StreamOptions | None:
     Raises:
         RepositoryError: Its configuration cannot be read.
     """
-    if not layout_of(root).keeps_streams:
+    if not model_set_of(root).keeps_streams:
         return None
     file = root / WINDOW_MODEL / CONFIG
     try:

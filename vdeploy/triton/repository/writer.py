@@ -18,7 +18,7 @@ from vdeploy.triton.names import CONFIG, STREAM_MODEL, STREAM_MODELS, WINDOW_MOD
 from vdeploy.triton.repository.backends import CODE_FILE, BackendChoice, ServedStage
 from vdeploy.triton.repository.file_hashes import write_hashes
 from vdeploy.triton.repository.model_configs import LABELS, WITHOUT_LABELS
-from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, layout_of, streams_of
+from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, model_set_of, streams_of
 from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.repository import Repository, versions_of
 from vdeploy.triton.repository.serving_plan import ServingPlan, make_plan
@@ -55,15 +55,15 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
     if not plan.options.streams:
         plan = dataclasses.replace(plan, options=dataclasses.replace(plan.options, streams=streams_of(root)))
     configs = plan.configs()
-    layout = WITH_STREAMS if STREAM_MODEL in configs else PLAIN
-    contents: dict[str, dict[str, _File]] = {model: {} for model in layout.models}
+    model_set = WITH_STREAMS if STREAM_MODEL in configs else PLAIN
+    contents: dict[str, dict[str, _File]] = {model: {} for model in model_set.models}
     for served in plan.stages:
         artifact = plan.artifact(served)
         contents[served.model] = _stage_files(served, plan.bundle.path(artifact), artifact.sha256)
-    if layout.keeps_streams:
+    if model_set.keeps_streams:
         contents[WINDOW_MODEL] = {CODE_FILE: _File(_WINDOW_CODE, sha256_of(_WINDOW_CODE))}
     with one_line_errors(root):
-        if layout_of(root).keeps_streams and not layout.keeps_streams:
+        if model_set_of(root).keeps_streams and not model_set.keeps_streams:
             _remove_streams(root)
         version = _version_for(root, contents)
         for model, files in contents.items():
@@ -74,7 +74,7 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
                 _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in plan.bundle.manifest.classes))
             _write_if_new(root / model / CONFIG, text)
     takes_turns = "rate_limiter" in configs[plan.extractor.model]
-    return Repository(root, version, layout.models, plan.extractor.backend, plan.classifier.backend, takes_turns)
+    return Repository(root, version, model_set.models, plan.extractor.backend, plan.classifier.backend, takes_turns)
 
 
 def write_repository(

@@ -19,9 +19,9 @@ from vdeploy.triton.client.channel import connect
 from vdeploy.triton.client.control_routes import ControlRoute
 from vdeploy.triton.client.server_log import reason_in
 from vdeploy.triton.client.stream import new_stream_id
-from vdeploy.triton.deployment.journal import Deployments
+from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import STREAM_MODELS
-from vdeploy.triton.repository.model_set import WITH_STREAMS, layout_of
+from vdeploy.triton.repository.model_set import WITH_STREAMS, model_set_of
 from vdeploy.triton.repository.repository import Repository
 
 __all__ = ["Health", "UnresponsiveError"]
@@ -100,11 +100,11 @@ class Health:
             UnresponsiveError: The server runs, but does not answer in time.
             ServerError: The server does not answer, or a stage stays dead.
         """
-        deployments = Deployments(self._repository.root)
+        journal = Journal(self._repository.root)
         try:
-            return () if deployments.goes_on() else self._heal()
+            return () if journal.goes_on() else self._heal()
         except ServerError:
-            if deployments.goes_on():  # it has begun meanwhile, and what failed may be its doing
+            if journal.goes_on():  # it has begun meanwhile, and what failed may be its doing
                 return ()
             raise
 
@@ -135,7 +135,7 @@ class Health:
 
     def _watched(self, models: tuple[str, ...]) -> tuple[str, ...]:
         """Those of some models that the server was started with and that have not been dropped since."""
-        held = layout_of(self._repository.root).models
+        held = model_set_of(self._repository.root).models
         return tuple(model for model in self._repository.models if model in models and model in held)
 
     @contextlib.contextmanager

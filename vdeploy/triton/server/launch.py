@@ -14,7 +14,7 @@ from pathlib import Path
 from vdeploy.core.errors import ServerError
 from vdeploy.triton.client.control_routes import CONTROL_KEY_VARIABLE, KEY_NAME
 from vdeploy.triton.names import THREADS_VARIABLE
-from vdeploy.triton.repository.model_set import layout_of
+from vdeploy.triton.repository.model_set import model_set_of
 from vdeploy.triton.repository.path_rules import refuse_unusable_path
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.install import TritonInstall
@@ -134,7 +134,7 @@ class Launch:
         )
 
     def _command(self, install: TritonInstall, backends: Path) -> list[str]:
-        held = layout_of(self.repository.root).models  # a deployment may have dropped some since
+        held = model_set_of(self.repository.root).models  # a deployment may have dropped some since
         command = [
             str(install.binary),
             f"--model-repository={self.repository.address or self.repository.root.resolve()}",

@@ -14,10 +14,10 @@ from types import TracebackType
 from vdeploy.core.errors import RolloutError, ServerError
 from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import say
-from vdeploy.triton.client.model_control import Control
+from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.client.server_log import reason_in
-from vdeploy.triton.deployment.journal import Deployments
-from vdeploy.triton.deployment.verification import prove_ensembles
+from vdeploy.triton.deployment.journal import Journal
+from vdeploy.triton.deployment.verification import verify_ensembles
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.repository.file_hashes import check_hashes
 from vdeploy.triton.repository.repository import Repository
@@ -276,20 +276,20 @@ class TritonServer:
 
     def _check_files(self) -> None:
         """Refuses a version whose files are not those that were written."""
-        deployments = Deployments(self._repository.root)
-        version = deployments.active() or self._repository.version
-        check_hashes(self._repository.root, version, deployments.layout.models)
+        journal = Journal(self._repository.root)
+        version = journal.active() or self._repository.version
+        check_hashes(self._repository.root, version, journal.model_set.models)
 
     def _check_answers(self, timeout_seconds: float) -> None:
         """Refuses a version that answers a golden clip wrongly, where there are any."""
-        deployments = Deployments(self._repository.root)
-        version = deployments.active() or self._repository.version
-        golden = deployments.served_golden(version)
-        if golden is None or deployments.goes_on():
+        journal = Journal(self._repository.root)
+        version = journal.active() or self._repository.version
+        golden = journal.served_golden(version)
+        if golden is None or journal.goes_on():
             return
         try:
-            with Control(self.url, timeout_seconds=timeout_seconds) as control:
-                prove_ensembles(control, version, golden.first(GOLDEN_CLIPS), timeout_seconds, deployments.layout)
+            with ModelControl(self.url, timeout_seconds=timeout_seconds) as control:
+                verify_ensembles(control, version, golden.first(GOLDEN_CLIPS), timeout_seconds, journal.model_set)
         except RolloutError as error:
             raise ServerError(error.message, "put another bundle into service, or export the run again") from error
 
