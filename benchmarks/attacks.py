@@ -1,4 +1,4 @@
-"""Every known attack on vdeploy, carried out for real on this machine's loopback: held or fell, one line each.
+"""Carry out all known attacks on vdeploy, on this machine's loopback only: held or fell, one line each.
 
     python -m benchmarks.attacks                         # all attacks
     python -m benchmarks.attacks --only headers          # those whose name contains a word
@@ -33,11 +33,11 @@ GATEWAY = "tests/gateway/test_gateway_"
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """Something that an attacker tries.
+    """One attack and the tests that carry it out.
 
     Attributes:
-        name: What it is.
-        tests: Files of tests that try it.
+        name: What the attacker tries.
+        tests: Files of tests.
         words: An expression of pytest that chooses among their tests; empty for all.
     """
 
@@ -68,7 +68,7 @@ ATTACKS = (
 
 
 def main() -> None:
-    """Runs what the command line asks for."""
+    """Run the attacks that the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="WORD", help="attacks whose name contains this")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="good clients beside bad ones for so long")
@@ -123,14 +123,14 @@ def carry_out(attack: Attack) -> dict[str, Any]:
 
 
 def line_of(row: dict[str, Any]) -> str:
-    """One attack as a person reads it."""
+    """Format one attack as text."""
     verdict = "held" if row["held"] else "FELL" if row["failed"] else "not tried"
     skipped = f", {row['skipped']} skipped" if row["skipped"] else ""
     return f"{verdict:9} {row['attack']:52} {row['tests'] - row['failed'] - row['skipped']} of {row['tests']}{skipped}"
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
-    """The result as a person reads it."""
+    """Format the result as text."""
     held = sum(row["held"] for row in rows)
     return "\n".join([*map(line_of, rows), f"{held} of {len(rows)} attacks held"])
 

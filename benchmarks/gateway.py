@@ -1,12 +1,12 @@
-"""How much a gateway carries on this machine, where its limit lies, and whether it holds on to anything.
+"""Measure throughput and latency of a gateway on this machine, and look for leaks under mixed load.
 
     python -m benchmarks.gateway                         # closed loop: N clients, each with one request at a time
     python -m benchmarks.gateway --rate 100              # open loop: requests at fixed times, whatever the answers do
     python -m benchmarks.gateway --soak 10               # minutes of mixed requests; memory, files, processes
 
-Clients send the decoded frames of one clip (`POST /predict/frames`); the model is a small one, so that what is measured
-is the gateway. Clients and gateway share the machine. In an open loop a request's time counts from when it was due, so
-that waiting for a slow answer is not hidden.
+Clients send the decoded frames of one clip (`POST /predict/frames`). The model is small, so that the gateway dominates
+the measurement. Clients and gateway share the machine. In an open loop the latency of a request counts from its due
+time, so that a slow answer before it is not hidden.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HEADERS = {"Content-Type": "application/octet-stream"}
 
 
 def main() -> None:
-    """Runs what the command line asks for."""
+    """Run the benchmark that the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=16, help="frames of a clip")
     parser.add_argument("--size", type=int, default=224, help="height and width of a frame in pixels")
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The result as a person reads it."""
+    """Format the result as text."""
     if soaked := result.get("soak"):
         lines = ["minute  requests  memory MiB  descriptors  processes  files"]
         lines += [
@@ -87,7 +87,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def closed_loop(gateway: Running, body: bytes, counts: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-    """Each client sends its next request when the last one is answered."""
+    """Each client sends its next request after the answer to the last one."""
     rows = []
     for count in counts:
         say(f"{count} clients")
@@ -100,7 +100,7 @@ def closed_loop(gateway: Running, body: bytes, counts: Sequence[int], seconds: f
 
 
 def open_loop(gateway: Running, body: bytes, rate: float, seconds: float) -> dict[str, Any]:
-    """Requests are due at fixed times; a pool of clients sends each as soon as one is free."""
+    """Requests are due at fixed times; the next free client of a pool sends each."""
     loads = [_Load(gateway, body) for _ in range(16)]
     start = time.perf_counter() + 0.2
     due = iter([start + number / rate for number in range(int(rate * seconds))])
@@ -120,7 +120,7 @@ def open_loop(gateway: Running, body: bytes, rate: float, seconds: float) -> dic
 
 
 def soak(gateway: Running, body: bytes, folder: Path, seconds: float) -> dict[str, Any]:
-    """Frames, videos, timelines, streams and rubbish in turn, with what the gateway holds from time to time."""
+    """Send frames, videos, timelines, streams and damaged videos in turn, and record resources of the gateway."""
     synthesize(folder / "clips", clips=4, size=(96, 72), fps=10.0)
     videos = [path.read_bytes() for path in sorted((folder / "clips").rglob("*.mp4"))]
     end = time.perf_counter() + seconds
@@ -181,7 +181,7 @@ def _mix(gateway: Running, body: bytes, videos: list[bytes], end: float, statuse
 
 
 class _Client:
-    """A connection that is kept."""
+    """A persistent connection."""
 
     def __init__(self, gateway: Running) -> None:
         host, port = gateway.url.removeprefix("http://").split(":")
@@ -195,7 +195,7 @@ class _Client:
 
 
 class _Load:
-    """What one client saw."""
+    """Latencies and statuses of one client."""
 
     def __init__(self, gateway: Running, body: bytes) -> None:
         self._client, self._body = _Client(gateway), body

@@ -1,8 +1,8 @@
-"""Good clients of a gateway, first alone and then beside bad ones: their latency, and what the gateway holds.
+"""Measure good clients of a gateway, first alone and then beside attackers, and record its resources.
 
     python -m benchmarks.attacks --soak 10
 
-The bad clients have a key of their own and run in a process of lower priority. They flood health, begin and delete
+The attackers have their own key and run in a process of lower priority. They flood health, begin and delete
 streams, send endless headers and JSON, hold connections, ask for tiny windows, and send damaged videos.
 """
 
@@ -35,19 +35,19 @@ __all__ = ["as_text", "soak"]
 FRAMES, SIZE = 16, 64
 GOOD_CLIENTS = 2
 PAUSE_S = 0.05
-"""Between two requests of a good client."""
+"""Pause between two requests of a good client."""
 
 TICKS = 10
 
 
 def soak(seconds: float) -> dict[str, Any]:
-    """Measure good clients alone for a quarter of the time, and beside bad ones for the rest.
+    """Measure good clients alone for a quarter of the time, and beside attackers for the rest.
 
     Args:
-        seconds: Of both together.
+        seconds: Duration of both phases.
 
     Returns:
-        JSON-ready: latency and statuses of both phases, and what the gateway held over time.
+        JSON-ready: latency and statuses of both phases, and resources of the gateway over time.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,7 +88,7 @@ def soak(seconds: float) -> dict[str, Any]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The result as a person reads it."""
+    """Format the result as text."""
     lines = ["good clients      requests  p50 ms  p99 ms  statuses"]
     for name in ("alone", "beside_attackers"):
         one = result[name]
@@ -159,11 +159,11 @@ def _holds(gateway: Running, second: float) -> dict[str, Any]:
 
 
 def _attack(url: str, key: str, video: bytes, seconds: float, counts: Any) -> None:
-    """All attacks at once, one thread each, in a process of low priority."""
+    """Run all attacks at once, one thread each, in a process of low priority."""
     os.nice(10)
     end = time.monotonic() + seconds
     client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
-    long_video = video * 3  # trailing copies are rubbish to a decoder
+    long_video = video * 3  # half of it is cut off, so that it begins with garbage
     json_type = {"Content-Type": "application/json"}
 
     def begin_and_delete() -> int:

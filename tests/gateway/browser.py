@@ -48,11 +48,11 @@ class Browser:
         return self._post("element", using="css selector", value=selector)[ELEMENT]
 
     def type(self, selector: str, text: str) -> None:
-        """Types text, or chooses a file."""
+        """Type text, or choose a file."""
         self._post(f"element/{self.find(selector)}/value", text=text)
 
     def press(self, *keys: str) -> None:
-        """Presses keys wherever the focus is."""
+        """Press keys in the focused element."""
         steps = [{"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]
         self._post("actions", actions=[{"type": "key", "id": "keyboard", "actions": steps}])
 
@@ -68,7 +68,7 @@ class Browser:
         return content
 
     def wait(self, condition: str, seconds: float = 60.0) -> Any:
-        """Waits until a JavaScript expression is true, and returns it."""
+        """Wait until a JavaScript expression is true, and return its value."""
         deadline = time.monotonic() + seconds
         while not (value := self.run(f"return {condition}")):
             assert time.monotonic() < deadline, f"{condition} does not become true"
@@ -76,12 +76,12 @@ class Browser:
         return value
 
     def complaints(self) -> list[str]:
-        """What the console says about errors."""
+        """Errors of the console."""
         entries = self._post("se/log", type="browser")
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def emulate(self, **features: str) -> None:
-        """Sets media features such as `prefers-color-scheme`."""
+        """Set media features such as `prefers-color-scheme`."""
         values = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self._post("goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params={"features": values})
 
@@ -98,7 +98,7 @@ class Browser:
 
 @contextlib.contextmanager
 def open_browser(folder: Path) -> Iterator[Browser]:
-    """Starts Chromium; skips the test where there is none."""
+    """Start Chromium; skip the test where there is none."""
     chromium, chromedriver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not chromium or not chromedriver:
         pytest.skip("needs chromium and chromedriver")

@@ -1,4 +1,4 @@
-"""Video files as attackers and broken cameras make them."""
+"""Damaged and hostile video files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAGIC = (
 
 
 def mutated_videos(folder: Path, count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Yields so many files, each with what was done to it: a few bombs, then seeded damage to intact videos."""
+    """Yield files, each with a description: a few decompression bombs, then intact videos with seeded damage."""
     folder.mkdir(parents=True, exist_ok=True)
     bombs = dict(_bombs(folder))
     yield from list(bombs.items())[:count]
@@ -119,7 +119,7 @@ def _swap(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def _extreme(content: bytes, random: np.random.Generator) -> bytes:
-    """Some 32-bit numbers of the header become the largest."""
+    """Set some 32-bit numbers of the header to the largest value."""
     values = bytearray(content)
     for place in random.integers(0, min(1200, len(values) - 4), int(random.integers(1, 6))):
         values[place : place + 4] = b"\xff\xff\xff\x7f"

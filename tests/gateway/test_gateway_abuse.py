@@ -1,4 +1,4 @@
-"""What strangers send: damaged files by the hundred, random requests, and load that must leave nothing behind."""
+"""Hundreds of damaged files, random requests, and load that must leave no resource behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NPY = {"Content-Type": "application/octet-stream"}
 
 
 def is_clean(answer) -> bool:
-    """Whether it is a verdict, or a refusal in the one shape."""
+    """Whether an answer is a score, or a refusal in the documented shape."""
     if answer.status_code == 200:
         return 0 <= answer.json()["violent_probability"] <= 1
     error = answer.json()["error"]
@@ -131,7 +131,7 @@ def test_hundreds_of_requests_leave_nothing_behind(bundle_dir: Path, tmp_path: P
 
 
 class Held:
-    """What a gateway holds."""
+    """Memory, descriptors and processes of a gateway."""
 
     def __init__(self, gateway: Running) -> None:
         process = Path(f"/proc/{gateway.process.pid}")

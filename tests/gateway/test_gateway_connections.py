@@ -1,4 +1,4 @@
-"""What reaches the gateway before a route does: headers, hosts, origins, parts of forms, signals."""
+"""Limits before routing: headers, hosts, origins, parts of forms, bodies; and signals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def connected(gateway: Running) -> Iterator[socket.socket]:
 
 
 def flood(connection: socket.socket, piece: bytes, limit: int = 64 << 20) -> int:
-    """Sends a piece again and again until the server closes, or up to a limit; bytes sent."""
+    """Send a piece repeatedly until the server closes the connection, or up to a limit; return the bytes sent."""
     sent = 0
     with contextlib.suppress(OSError):
         while sent < limit:

@@ -177,7 +177,7 @@ def test_files_wait_for_a_free_process_but_not_for_ever(video: Path):
 
 @pytest.mark.parametrize("network", [False, True])
 def test_a_decoding_process_can_do_little(tmp_path: Path, network: bool):
-    """What a decoder that was taken over could still do, tried in one that is confined in the same way."""
+    """Attempts of a decoder under an attacker's control, in a process that is confined in the same way."""
     source, other = tmp_path / "source", tmp_path / "other"
     source.write_bytes(b"video")
     other.write_bytes(b"of somebody else")
@@ -199,7 +199,7 @@ def test_the_kernel_ends_a_process_that_computes_too_long():
 
 
 class Scripted:
-    """A scorer that notes its batches, and fails or waits when told to."""
+    """A scorer that records its batches, and fails or waits on demand."""
 
     spec, classes, threshold = SPEC, ("non-violent", "violent"), 0.5
 

@@ -1,4 +1,4 @@
-"""Health: what it says is true, and asking for it costs customers nothing."""
+"""Liveness and readiness: correct, and independent of the load that they cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that want more than to be decoded: other files, the network, or more pixels than their header says."""
+"""Files that refer to other files or to the network, or hold more pixels than their header states."""
 
 from __future__ import annotations
 

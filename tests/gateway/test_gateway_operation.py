@@ -214,7 +214,7 @@ def test_tls(bundle_dir: Path, tmp_path: Path):
 
 
 class SlowUpload:
-    """A client that sends all but the end of a form, and then waits."""
+    """A client that sends a form without its end, and then waits."""
 
     def __init__(self, gateway: Running, header: str, content: bytes) -> None:
         body = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a"\r\n\r\n' + content

@@ -31,14 +31,14 @@ return arguments[0].map((pair) => {
   return (high + 0.05) / (low + 0.05);
 });
 """
-"""Contrasts of pairs of colours as WCAG 2 defines them; text needs 4.5."""
+"""Contrast ratios of pairs of colours, by WCAG 2; text needs 4.5."""
 
 NAMELESS = """
 const controls = [...document.querySelectorAll('button, input, progress, [role=slider]')];
 const named = (one) => (one.labels && one.labels.length) || one.getAttribute('aria-label') || one.textContent.trim();
 return controls.filter((one) => !named(one)).map((one) => one.id);
 """
-"""What a screen reader could not name."""
+"""Elements without an accessible name."""
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def judged(browser: Browser, gateway: Running, film: Path) -> Browser:
-    """The page with a judged film, its threshold in the middle of the scores."""
+    """The page with a scored video; the threshold lies in the middle of the scores."""
     browser.open(gateway.url)
     browser.wait("about")
     browser.type("#file", str(film))

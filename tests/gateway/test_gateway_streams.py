@@ -1,4 +1,4 @@
-"""Streams in the background: how many there may be, when they end, and that requests never wait for them."""
+"""Streams in the background: their number, their end, and their independence from requests."""
 
 from __future__ import annotations
 

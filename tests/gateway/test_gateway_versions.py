@@ -1,4 +1,4 @@
-"""Versions that come and go: a share for a canary, and a server whose model is replaced."""
+"""Versions of the model: a share of the requests for a canary, and a server whose model is replaced."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NPY = {"Content-Type": "application/octet-stream"}
 
 
 class Model:
-    """As much of a model as a router needs."""
+    """A stand-in with what a router uses of a model."""
 
     def __init__(self, version: str) -> None:
         self.version, self.users, self.failed, self.closed = version, 0, False, 0
