@@ -17,7 +17,7 @@ from vdeploy.core.errors import BenchmarkError
 def test_each_type_has_the_best_of_its_candidates(monkeypatch):
     costs = {"slow": 4.0, "fast": 2.0, "other": 1.0}
     candidates = [(kind, how, how, 8e9) for kind, how in (("fp32", "slow"), ("fp32", "fast"), ("int8", "other"))]
-    monkeypatch.setattr(peaks, "_candidates", lambda _: iter(candidates))
+    monkeypatch.setattr(peaks, "_kernels", lambda _: iter(candidates))
     monkeypatch.setattr(peaks, "_fastest", lambda call, _: costs[call])
     assert [(peak.data_type, peak.gflops, peak.how) for peak in find_peaks(1, 0)] == [
         ("fp32", 4.0, "fast"),

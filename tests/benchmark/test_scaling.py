@@ -133,7 +133,7 @@ def test_numbers_and_chart_are_written(tmp_path):
     assert json.loads((tmp_path / "deep" / NUMBERS).read_text()) == json.loads(json.dumps(report))
     assert report["environment"]["cores"] > 0
     chart = (tmp_path / "deep" / CHART).read_text()
-    assert chart.count("clips a batch") == 2
+    assert chart.count("clips per batch") == 2
     assert "classifier &lt;b&gt;" in chart
     (tmp_path / "file").touch()
     with pytest.raises(BenchmarkError, match=r"cannot write to .*--out FOLDER"):
@@ -149,13 +149,13 @@ def test_the_folder_decides_what_is_studied(bundle, tiny_run):
 
 @pytest.mark.parametrize(("option", "value"), [("devices", "1"), ("clips", "100"), ("logical_cpus", True)], ids=str)
 def test_a_bundle_does_not_train(bundle, option, value):
-    with pytest.raises(BenchmarkError, match=f"--{option.replace('_', '-')} does not go with .* a bundle; give a run"):
+    with pytest.raises(BenchmarkError, match=f"--{option.replace('_', '-')} does not apply to .* a bundle; give a run"):
         choose_studies(bundle, **{option: value})
 
 
 @pytest.mark.parametrize(("option", "value"), [("pipeline", True), ("format_name", "onnx-fp32"), ("threads", 1)])
 def test_a_run_has_no_formats(tiny_run, option, value):
-    with pytest.raises(BenchmarkError, match=f"--{option.split('_')[0]} does not go with .* a run; give a bundle"):
+    with pytest.raises(BenchmarkError, match=f"--{option.split('_')[0]} does not apply to .* a run; give a bundle"):
         choose_studies(tiny_run.root, **{option: value})
 
 

@@ -1,1 +1,1 @@
-"""Measuring latency and throughput of what was exported, in process and served."""
+"""Measures latency, throughput, memory and accuracy of a bundle, in process and served."""

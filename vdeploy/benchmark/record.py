@@ -1,7 +1,7 @@
-"""What `benchmark.json` holds: the machine, what it can do at best, and a row for everything that was measured.
+"""The contents of `benchmark.json`: the machine, its measured peaks, and the rows.
 
-Units stand in the names: ``_ms`` milliseconds, ``_mhz`` megahertz, ``_bytes`` bytes, ``_per_s`` a second. Shares lie
-between 0 and 1. What is unknown, or was not measured, is ``None``.
+Names carry their unit: ``_ms`` milliseconds, ``_mhz`` megahertz, ``_bytes`` bytes, ``_per_s`` per second. Shares are
+between 0 and 1. Values that are unknown or were not measured are ``None``.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ __all__ = [
 
 KIND = "vdeploy benchmark"
 SCHEMA_VERSION = "1.1"
-"""A minor version adds fields that have defaults; a major one may change anything."""
+"""A minor version adds fields with defaults; a major version may change anything."""
 
 IN_PROCESS = "in process"
-"""Where a row ran that no server was asked for."""
+"""Value of `Row.where` for rows without a server."""
 
 Workload = Literal["extractor", "classifier", "pipeline", "video"]
 """Frames to features, features to probabilities, frames to probabilities, and a video file to probabilities."""
 
 Status = Literal["ok", "failed parity", "absent", "error"]
-"""Measured; refused by the export; cannot run here; should have run and did not."""
+"""Measured; rejected by the export; cannot run on this machine; failed while it was measured."""
 
 Transport = Literal["grpc", "shared memory"]
 
@@ -53,110 +53,110 @@ class _Model(BaseModel):
 
 
 class Environment(_Model):
-    """The machine and what ran on it."""
+    """The machine and its software."""
 
     cpu: str = Field(description="model name")
-    cores: int = Field(description="cores that the benchmark was allowed to use")
-    threads: int = Field(description="threads that each call was given")
+    cores: int = Field(description="cores available to the benchmark")
+    threads: int = Field(description="threads per call")
     clocks_mhz: tuple[float, ...] = Field(description="clock of each core when the benchmark began; empty if unknown")
     memory_bytes: int | None
     gpu: str | None = Field(description="name of the first GPU")
     driver: str | None = Field(description="version of its driver")
     system: str
     python: str
-    versions: dict[str, str] = Field(description="by package; only those that are installed")
+    versions: dict[str, str] = Field(description="by package, of those that are installed")
     load_average: tuple[float, float, float] = Field(description="over 1, 5 and 15 minutes, when the benchmark began")
 
 
 class Peak(_Model):
-    """The fastest arithmetic that was seen on this machine in one data type, in the same run."""
+    """The highest rate of arithmetic in one data type that was measured in the same run."""
 
     data_type: str = Field(description="as the precision of rows: fp32, int8, ...")
-    gflops: float = Field(description="10^9 additions and multiplications a second; of integers where the type is one")
-    how: str = Field(description="what was computed, and in what")
+    gflops: float = Field(description="10^9 additions and multiplications per second, of integers for an integer type")
+    how: str = Field(description="the kernel and its library")
 
 
 class Shares(_Model):
-    """Where the time of a video goes; the shares of a row add up to 1."""
+    """Shares of the parts in the time of a video; they add up to 1."""
 
     decode: float
-    extract: float | None = Field(None, description="None where a server does both stages")
+    extract: float | None = Field(None, description="None where a server runs both stages")
     classify: float | None = None
-    transport: float | None = Field(None, description="to the server and back, its waiting included")
+    transport: float | None = Field(None, description="to the server and back, including its queue")
 
 
 class ServerTime(_Model):
-    """Where a request's time goes in one of the server's models, by its own statistics over the measuring time.
+    """Mean times of a request in one model of a server, from the server's statistics.
 
-    Times are means of the requests; a request that was computed in a batch with others has the batch's time.
+    A request that was computed in a batch with others has the time of the batch.
     """
 
     requests: int
     executions: int = Field(description="batches that the requests were computed in")
-    queue_ms: float = Field(description="waiting for the model, or for a fuller batch")
+    queue_ms: float = Field(description="time in the queue, for the model or for a fuller batch")
     compute_input_ms: float
     compute_infer_ms: float
     compute_output_ms: float
 
     @property
     def compute_ms(self) -> float:
-        """All but the waiting."""
+        """All times except the queue."""
         return self.compute_input_ms + self.compute_infer_ms + self.compute_output_ms
 
 
 class Row(_Model):
-    """One thing in one setting, measured, or the reason why it was not."""
+    """One workload in one setting: its figures, or the reason why it was not measured."""
 
     what: Workload
     where: str = Field(description="'in process', or HOST:PORT of the server")
-    name: str = Field(description="the format, or what a peer is called")
-    format: str = Field(description="format of the bundle's file that runs")
-    peer: bool = Field(False, description="whether the bundle's own way would be another runtime")
+    name: str = Field(description="the format, or the name of a peer")
+    format: str = Field(description="format of the artifacts that run")
+    peer: bool = Field(False, description="whether the runtime is another than the format's own")
     precision: str
     runtime: str
     device: str = "cpu"
-    batch: int = Field(description="clips a call")
-    threads: int = Field(description="threads a call")
-    concurrency: int = Field(1, description="callers at once")
+    batch: int = Field(description="clips per call")
+    threads: int = Field(description="threads per call")
+    concurrency: int = Field(1, description="number of concurrent callers")
     transport: Transport | None = None
     status: Status
-    reason: str | None = Field(None, description="why it was not measured")
+    reason: str | None = Field(None, description="reason why it was not measured")
     warmup_calls: int = 0
-    calls: int = Field(0, description="calls that were timed")
+    calls: int = Field(0, description="number of timed calls")
     p50_ms: float | None = None
     p90_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
     clips_per_s: float | None = None
     frames_per_s: float | None = None
-    windows_ms: tuple[float, ...] = Field((), description="median call of each window, in the order of time")
+    windows_ms: tuple[float, ...] = Field((), description="median call of each window, in chronological order")
     spread: float | None = Field(None, description="(largest - smallest) / median of the last windows")
     settled: bool = Field(False, description="whether the spread is under the limit; otherwise the row is not ranked")
-    size_bytes: int | None = Field(None, description="on disk, all that the row needs")
-    peak_memory_bytes: int | None = Field(None, description="of the row's own process, the runtime included")
+    size_bytes: int | None = Field(None, description="size of the artifacts on disk")
+    peak_memory_bytes: int | None = Field(None, description="of the process of the row, including the runtime")
     accuracy: float | None = None
     auc: float | None = Field(None, description="area under the ROC curve")
     agreement: float | None = Field(None, description="share of held-out clips with the reference's verdict")
     held_out_clips: int | None = None
     held_out_from: Literal["this run", "manifest"] | None = None
-    flop_per_clip: float | None = Field(None, description="2 for each multiply-add of convolutions and products")
-    gflops: float | None = Field(None, description="achieved, 10^9 a second")
+    flop_per_clip: float | None = Field(None, description="a multiply-add counts as 2; see vdeploy.export.onnx.flops")
+    gflops: float | None = Field(None, description="achieved, 10^9 operations per second")
     peak_share: float | None = Field(None, description="of the measured peak of the precision")
     queue_ms: float | None = Field(None, description="served: mean wait of a request in the server, all stages")
     compute_ms: float | None = Field(None, description="served: mean time of a request in the server's models")
-    server: dict[str, ServerTime] = Field({}, description="served: by stage; empty where the server does not tell")
-    other_requests: int = Field(0, description="served: requests of other callers meanwhile, as the server counts")
+    server: dict[str, ServerTime] = Field({}, description="served: by stage; empty without statistics of the server")
+    other_requests: int = Field(0, description="served: requests of other clients at the same time")
     in_process_clips_per_s: float | None = Field(
-        None, description="served: what the same files did in process, measured in turns with this row"
+        None, description="served: the same artifacts in process, measured in turns with this row"
     )
     perf_analyzer_clips_per_s: float | None = Field(
-        None, description="served: what NVIDIA's perf_analyzer found on the same server in the same setting"
+        None, description="served: NVIDIA's perf_analyzer on the same server in the same setting"
     )
     shares: Shares | None = None
 
     @property
     def ranked(self) -> bool:
-        """Whether its speed may be compared with others'."""
+        """Whether its speed can be compared with that of other rows."""
         return self.status == "ok" and self.settled
 
     def __hash__(self) -> int:
@@ -164,22 +164,22 @@ class Row(_Model):
 
     @property
     def key(self) -> tuple[str | int | None, ...]:
-        """What makes two rows of two files the same measurement; the server's address does not matter."""
+        """Identifies the same measurement in two files; the address of the server is not part of it."""
         served = self.where != IN_PROCESS
         setting = (self.batch, self.threads, self.concurrency, self.transport)
         return (self.what, served, self.name, self.precision, self.runtime, self.device, *setting)
 
 
 class Benchmark(_Model):
-    """What `benchmark.json` holds."""
+    """The contents of `benchmark.json`."""
 
     kind: Literal["vdeploy benchmark"] = "vdeploy benchmark"
     schema_version: str = SCHEMA_VERSION
     created: str = Field(description="ISO 8601 with time zone")
-    command: str = Field(description="what was typed")
+    command: str = Field(description="the command line")
     vdeploy_version: str
     bundle: str = Field(description="its folder")
-    run: str = Field(description="name of the run that it came from")
+    run: str = Field(description="name of the exported run")
     sha256: dict[str, str] = Field(description="of 'classifier', 'weights', and each artifact by STAGE/FORMAT")
     clip_frames: int
     clip_size: int = Field(description="height and width of a frame in pixels")
@@ -196,8 +196,11 @@ class Benchmark(_Model):
 def load_benchmark(path: Path) -> Benchmark:
     """Reads a `benchmark.json`.
 
+    Args:
+        path: The file.
+
     Raises:
-        BenchmarkError: It cannot be read, is something else, or was written by a newer vdeploy.
+        BenchmarkError: The file cannot be read, is no benchmark, or was written by a newer vdeploy.
     """
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -223,7 +226,7 @@ def load_benchmark(path: Path) -> Benchmark:
 
 
 def save_benchmark(path: Path, benchmark: Benchmark) -> None:
-    """Writes a `benchmark.json` atomically; its folder is made."""
+    """Writes a `benchmark.json` atomically; its folder is created."""
     write_json(path, benchmark.model_dump(mode="json"))
 
 

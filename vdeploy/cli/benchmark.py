@@ -1,4 +1,4 @@
-"""`vdeploy benchmark`: how fast is it, and how good?"""
+"""`vdeploy benchmark`: measures speed and accuracy of a bundle."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from vdeploy.cli.options import JsonOption, PositiveOption, print_json, print_ta
 def benchmark(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
     url: Annotated[
-        str | None, typer.Option(help="HOST:PORT of a server that serves it, to measure it as well.")
+        str | None, typer.Option(help="HOST:PORT of a server that serves the bundle, to be measured as well.")
     ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Start a Triton here for each format that it can serve, and measure it.")
+        bool,
+        typer.Option("--serve", help="Start a Triton here for each format that it can serve, and measure it."),
     ] = False,
     concurrency: Annotated[
-        str, typer.Option(help="Callers of a server at once, several numbers separated by commas.")
+        str, typer.Option(help="Numbers of concurrent callers of a server, separated by commas.")
     ] = "1",
     perf_analyzer: Annotated[
         Path | None,
-        typer.Option(help="NVIDIA's perf_analyzer, to measure the same server with it.", show_default=False),
+        typer.Option(help="Path of NVIDIA's perf_analyzer, to measure the same server with.", show_default=False),
     ] = None,
-    what: Annotated[
-        str, typer.Option(help="Stages and wholes to measure, separated by commas.")
-    ] = "extractor,classifier,pipeline,video",
+    what: Annotated[str, typer.Option(help="Workloads, separated by commas.")] = "extractor,classifier,pipeline,video",
     formats: Annotated[
         str | None,
         typer.Option("--format", help="Formats, separated by commas. [default: all of the bundle]", show_default=False),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Clips a call, several sizes separated by commas.")] = "1",
-    seconds: Annotated[float, typer.Option(min=0, help="How long to measure each row.")] = 5.0,
+    batch: Annotated[str, typer.Option(help="Clips per call, several sizes separated by commas.")] = "1",
+    seconds: Annotated[float, typer.Option(min=0, help="Time for each row.")] = 5.0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of a call. [default: all cores]", show_default=False)
+        int | None, typer.Option(min=1, help="Threads per call. [default: all cores]", show_default=False)
     ] = None,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Run the same files in OpenVINO and in TensorFlow's other ways, too.")
+        bool, typer.Option("--peers", help="Run the same files in OpenVINO, by model.predict and with XLA as well.")
     ] = False,
     against: Annotated[
         str | None,
@@ -48,11 +47,13 @@ def benchmark(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Labelled clips, to judge the held-out ones. [default: figures of the export]", show_default=False
+            help="Labelled clips; the held-out ones are scored. [default: figures of the export]",
+            show_default=False,
         ),
     ] = None,
     clips: Annotated[
-        int | None, typer.Option(min=1, help="How many clips to judge. [default: all held out]", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Clips to score. [default: all held out]", show_default=False),
     ] = None,
     positive: PositiveOption = None,
     out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file as well.")] = None,
@@ -90,7 +91,7 @@ def benchmark(
     )
     for file in filter(None, (out, html)):
         refuse_unwritable(file)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends servers and row processes as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops servers and processes of rows as Ctrl-C does
     result = benchmark_bundle(bundle, plan)
     if out:
         save_benchmark(out, result)

@@ -1,4 +1,4 @@
-"""`vdeploy benchmark` and the verbs below it."""
+"""`vdeploy benchmark` and its subcommands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vdeploy benchmark compare`: did it become slower?"""
+"""`vdeploy benchmark compare`: finds rows that became slower."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_SHOWN = 10.0
 
 
 def benchmark_compare(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE.json", help="What vdeploy benchmark --out wrote.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER.json", help="The same, written later.")],
-    limit: Annotated[float, typer.Option(min=0, metavar="PCT", help="Slowdown that is tolerated, in per cent.")] = 3.0,
+    before: Annotated[Path, typer.Argument(metavar="BEFORE.json", help="File that vdeploy benchmark --out wrote.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER.json", help="A later file.")],
+    limit: Annotated[float, typer.Option(min=0, metavar="PCT", help="Tolerated slowdown, in per cent.")] = 3.0,
     json: JsonOption = False,
 ) -> None:
-    """Tell change from noise between two benchmarks; exit code 3 where a row is certainly slower than the limit."""
+    """Distinguish changes from noise; exit code 3 where a row is slower than the limit with certainty."""
     from vdeploy.benchmark.compare.comparison import compare  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.record import load_benchmark  # noqa: PLC0415  keeps --help fast
 
@@ -41,7 +41,7 @@ def _print(comparison: Comparison) -> None:
     columns = ("row", "before ms", "after ms", "change", "interval", "verdict")
     print_table(columns, [_cells(change) for change in comparison.changes])
     for difference in comparison.differences:
-        typer.echo(f"not the same: {difference}")
+        typer.echo(f"different: {difference}")
     for row in comparison.only_before:
         typer.echo(f"only before: {row}")
     for row in comparison.only_after:
@@ -50,7 +50,7 @@ def _print(comparison: Comparison) -> None:
     open_ones = sum(change.verdict in {"unclear", "not judged"} for change in comparison.changes)
     rows = "1 row" if count == 1 else f"{count or 'no'} rows"
     undecided = f"; {open_ones} of {len(comparison.changes)} could not be decided" if open_ones else ""
-    typer.echo(f"{rows} certainly slower by more than {100 * comparison.limit:.3g} %{undecided}")
+    typer.echo(f"{rows} slower by more than {100 * comparison.limit:.3g} %{undecided}")
 
 
 def _cells(change: Change) -> tuple[str | None, ...]:

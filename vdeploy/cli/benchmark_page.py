@@ -1,4 +1,4 @@
-"""`vdeploy benchmark page`: a benchmark for people."""
+"""`vdeploy benchmark page`: draws a benchmark as an HTML page."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import typer
 
 
 def benchmark_page(
-    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="What vdeploy benchmark --out wrote.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="File that vdeploy benchmark --out wrote.")],
     out: Annotated[Path | None, typer.Option(help="The page. [default: RESULT.html]", show_default=False)] = None,
     against: Annotated[
         str | None,
         typer.Option(
-            help="Name of the row that ratios refer to. [default: model.predict, or else what runs in fp32]",
+            help="Name of the row that ratios refer to. [default: model.predict, or else a row in fp32]",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Draw a benchmark that was measured before as one HTML file, without scripts or outside assets."""
+    """Draw an existing benchmark as one HTML file without scripts or external assets."""
     from vdeploy.benchmark.record import load_benchmark  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.report.page import write_page  # noqa: PLC0415  keeps --help fast
 

@@ -1,4 +1,4 @@
-"""`vdeploy benchmark scale`: what do larger batches, more devices and more data cost or gain?"""
+"""`vdeploy benchmark scale`: measures throughput by batch, devices and size of the data set."""
 
 from __future__ import annotations
 
@@ -14,31 +14,29 @@ def benchmark_scale(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Run: training. Bundle: inference.")],
     batch: Annotated[
         str | None,
-        typer.Option(metavar="N,N", help="Clips a batch. [default: 16,32,48,64,96]", show_default=False),
+        typer.Option(metavar="N,N", help="Clips per batch. [default: 16,32,48,64,96]", show_default=False),
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Devices that share the batch of the run's recipe.")
+        str | None, typer.Option(metavar="N,N", help="Numbers of devices that share the batch of the run's recipe.")
     ] = None,
     clips: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Clips of a data set, for the time of an epoch.")
+        str | None, typer.Option(metavar="N,N", help="Sizes of a data set, for the time of an epoch.")
     ] = None,
     logical_cpus: Annotated[
         bool, typer.Option("--logical-cpus", help="Count parts of one CPU as devices; they share its speed.")
     ] = False,
     pipeline: Annotated[
-        bool, typer.Option("--pipeline", help="A bundle: time frames to probabilities as well; VGG19 makes it long.")
+        bool, typer.Option("--pipeline", help="A bundle: time frames to probabilities as well, which takes long.")
     ] = False,
     format_name: FormatOption = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="A bundle: threads of a call. [default: all cores]")
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="How long to time each place of an axis.")] = 3.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="A bundle: threads per call. [default: all cores]")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Time for each position of an axis.")] = 3.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write scaling.json and scaling.svg there.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure how speed scales: a bundle's inference with the batch; a run's training with batch, devices, clips."""
+    """Measure scaling: inference of a bundle by batch; training of a run by batch, devices and clips."""
     from vdeploy.benchmark.scaling.output import CHART, NUMBERS, scaling_report, write_scaling  # noqa: PLC0415  same
     from vdeploy.benchmark.scaling.selection import choose_studies  # noqa: PLC0415  keeps --help fast
 

@@ -1,4 +1,4 @@
-"""Two benchmarks, row by row: what became slower or faster, what only looks like it, and what cannot be told."""
+"""Compares two benchmarks row by row and distinguishes changes from noise."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from vdeploy.core.errors import BenchmarkError
 __all__ = ["DEFAULT_LIMIT", "Change", "Comparison", "Verdict", "compare"]
 
 DEFAULT_LIMIT = 0.03
-"""The slowdown that is tolerated, unless another is asked for; `benchmarks/compare_power.py` shows what it finds."""
+"""The default tolerated slowdown; `benchmarks/compare_power.py` shows which changes it detects."""
 
 Verdict = Literal["slower", "faster", "same", "unclear", "not judged"]
-"""Certainly slower or faster than the limit allows; neither; neither, but noise may hide much; not comparable."""
+"""Slower or faster than the limit with certainty; neither; neither, but noise may hide a change; not comparable."""
 
 _LEVEL = 0.05
 _MUCH = 0.10
-"""A change that a comparison should not miss."""
+"""A change that a comparison should detect."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Change:
     """A row that both benchmarks have.
 
     Attributes:
-        label: What it is, for people.
-        verdict: What can be said of it.
+        label: Label of the row.
+        verdict: The conclusion.
         before_ms: Median latency in the first benchmark.
         after_ms: Median latency in the second one.
         ratio: The second over the first, from the trimmed means of the windows; ``None`` where not judged.
@@ -64,7 +64,7 @@ class Comparison:
         changes: Rows of both, in the order of the second benchmark.
         only_before: Labels of the rows that only the first benchmark has.
         only_after: Labels of the rows that only the second one has.
-        differences: What else is not the same on the two sides, a line each.
+        differences: Other differences between the two sides, a line each.
     """
 
     limit: float
@@ -105,13 +105,13 @@ def compare(before: Benchmark, after: Benchmark, limit: float = DEFAULT_LIMIT) -
         BenchmarkError: The two have no row in common.
     """
     if not 0 <= limit < math.inf:
-        raise BenchmarkError(f"a limit of {limit:.0%} is none", "give 0 % or more: --limit 3")
+        raise BenchmarkError(f"{limit:.0%} is no limit", "give 0 % or more: --limit 3")
     old, new = ({row.key: row for row in benchmark.rows} for benchmark in (before, after))
     common = [key for key in new if key in old]
     if not common:
-        told = "; ".join(differences(before, after))
+        reasons = "; ".join(differences(before, after))
         raise BenchmarkError(
-            "the two benchmarks have no row in common" + (f" ({told})" if told else ""),
+            "the two benchmarks have no row in common" + (f" ({reasons})" if reasons else ""),
             "measure the same formats and batches, in the same settings",
         )
     names = labels([*old.values(), *new.values()])

@@ -1,4 +1,4 @@
-"""What two benchmarks do not have in common beside their timings, and what may explain a difference of these."""
+"""Differences between two benchmarks that may explain a difference of their timings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["differences"]
 
 _CLOCK = 0.05
 _LOAD = 0.5
-"""Of the cores: a load average that differs by more is told."""
+"""Difference of the load average, relative to the cores, above which it is reported."""
 
 _PEAK = 0.05
 
 
 def differences(before: Benchmark, after: Benchmark) -> Iterator[str]:
-    """Tells the differences of machine, versions and models, a line each, what matters most first.
+    """Lists differences of machine, versions and models, the most relevant first.
 
     Args:
         before: The benchmark to compare with.
@@ -69,7 +69,7 @@ def _peaks(before: Benchmark, after: Benchmark) -> Iterator[str]:
             change = other.gflops / peak.gflops - 1
             yield (
                 f"measured {peak.data_type} peak: {peak.gflops:.0f}, then {other.gflops:.0f} GFLOP/s ({change:+.0%}); "
-                "the machine itself was not equally fast"
+                "the machine was not equally fast"
             )
 
 

@@ -1,16 +1,16 @@
-"""How much two series of timings differ, and how sure one can be of it.
+"""The ratio of two series of timings, with its confidence interval.
 
-Timings on a shared machine are not independent draws: a window that was disturbed is slow as a whole, a busy or hot
-machine makes neighbouring windows alike, and two runs of one program differ a little even where no window of either
-shows it. So, on the logarithm of the windows' medians:
+Timings on a shared machine are not independent: a disturbed window is slow as a whole, neighbouring windows of a busy
+or hot machine are alike, and two runs of one program differ a little even where no window of either shows it.
+Therefore, on the logarithm of the windows' medians:
 
 - location and spread are those of the 20 % trimmed mean and the winsorized variance, which a few disturbed windows
   hardly move (Yuen 1974, "The two-sample trimmed t for unequal population variances");
 - n windows with lag-one autocorrelation r count as n (1 - r) / (1 + r) independent ones. In a short series r is
   biased by -(1 + 4 r) / n (Kendall 1954; Marriott and Pope 1954), which is corrected, and uncertain: it is drawn
   towards the mean over all rows, which ran on the same machine;
-- `RUN_SPREAD` stands for what differs from run to run (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable
-  time"), which no number of windows in one run can reveal;
+- `RUN_SPREAD` is the variation from run to run (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable
+  time"), which no number of windows in one run reveals;
 - the two are compared by Student's t with Welch's degrees of freedom.
 """
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_WINDOWS", "RUN_SPREAD", "LogRatio", "enough", "holm_levels", "log_ratio", "mean_correlation"]
 
 LEAST_WINDOWS = 4
-"""With fewer windows, nothing is known of the noise."""
+"""With fewer windows, the noise cannot be estimated."""
 
 RUN_SPREAD = 0.01
-"""Standard deviation of the logarithm of a latency from run to run, beyond what the windows of a run show.
+"""Standard deviation of the logarithm of a latency from run to run, beyond that of the windows of a run.
 
-It cannot be measured in two runs, so it is assumed; `benchmarks/compare_reruns.py` shows whether a machine keeps to it.
+It cannot be measured in two runs and is assumed; `benchmarks/compare_reruns.py` shows whether it holds for a machine.
 """
 
 _CERTAIN = 1e6
 """Degrees of freedom that make Student's distribution the normal one."""
 
 _LARGEST = 700.0
-"""Of the exponents whose power is finite."""
+"""Largest exponent whose power is finite."""
 
 _TRIM = 0.2
 _MOST_CORRELATED = 0.9
 _PRIOR_WINDOWS = 20
-"""The mean correlation counts as much as this many windows of a row's own."""
+"""Weight of the mean correlation, in windows of a row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +78,11 @@ class LogRatio:
         return _exponential(self.estimate - half), _exponential(self.estimate + half)
 
     def p_above(self, ratio: float) -> float:
-        """How probable so high an estimate is where the true ratio is ``ratio`` at most."""
+        """Probability of an estimate this high where the true ratio is at most ``ratio``."""
         return float(_special().stdtr(self.freedom, (math.log(ratio) - self.estimate) / self.error))
 
     def p_below(self, ratio: float) -> float:
-        """How probable so low an estimate is where the true ratio is ``ratio`` at least."""
+        """Probability of an estimate this low where the true ratio is at least ``ratio``."""
         return float(_special().stdtr(self.freedom, (self.estimate - math.log(ratio)) / self.error))
 
 
@@ -95,10 +95,10 @@ def mean_correlation(series: Sequence[Sequence[float]]) -> float:
     """Mean lag-one autocorrelation of several series of window medians, corrected for its bias.
 
     Args:
-        series: The series; those that are not `enough` do not count.
+        series: The series; series that are not `enough` are ignored.
 
     Returns:
-        Between 0 and 1; 0 where nothing is known.
+        Between 0 and 1; 0 where it is not known.
     """
     known = [_correlation(_Trimmed.of(windows).winsorized) for windows in series if enough(windows)]
     return min(max(float(np.mean(known)), 0.0), _MOST_CORRELATED) if known else 0.0
@@ -126,16 +126,16 @@ def log_ratio(before: Sequence[float], after: Sequence[float], *, correlation: f
 
 
 def holm_levels(p_values: Sequence[float], level: float) -> list[tuple[bool, float]]:
-    """Which of several hypotheses fall, so that one that is true falls with a probability of ``level`` at most.
+    """Tests several hypotheses, so that a true one is rejected with a probability of at most ``level``.
 
     Holm (1979), "A simple sequentially rejective multiple test procedure".
 
     Args:
-        p_values: One of each hypothesis.
-        level: For all of them together.
+        p_values: The p-value of each hypothesis.
+        level: Level of all tests together.
 
     Returns:
-        For each: whether it falls, and the level at which it was tested.
+        For each: whether it is rejected, and the level at which it was tested.
     """
     outcome = [(False, level)] * len(p_values)
     falling = True

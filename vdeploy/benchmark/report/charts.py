@@ -1,4 +1,4 @@
-"""The charts of a benchmark's page, as inline SVG; what they need to be read stands beside them, in HTML."""
+"""Charts of a benchmark's page as inline SVG; their legends are HTML."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from vdeploy.core.svg_charts import INK, MUTED, PAPER, SERIES, printable, render
 __all__ = ["COLOURED", "FAMILIES", "pareto_chart", "throughput_chart"]
 
 FAMILIES = {"fp32": 1, "fp16": 2, "bf16": 3, "int8": 4}
-"""Number of the colour of each precision; others share `_OTHER`."""
+"""Number of the colour of each precision; all others have `_OTHER`."""
 
 COLOURED = len(SERIES)
-"""So many lines can be told apart in one chart."""
+"""Number of lines that can be distinguished in one chart."""
 
 _OTHER = 6
 _WIDE = (5.6, 3.6)
 
 
 def pareto_chart(points: Mapping[Row, float], axis: str) -> str:
-    """Latency against quality; the rows that no other beats in both are joined and named.
+    """Draws latency against quality; the rows of the Pareto front are connected and labelled.
 
     Args:
         points: Quality, between 0 and 1, of rows that have a latency.
-        axis: What that quality is called.
+        axis: Name of the quality.
 
     Returns:
         An ``<svg>`` element.
@@ -51,15 +51,15 @@ def pareto_chart(points: Mapping[Row, float], axis: str) -> str:
         axes.set_xlabel("Median latency of a call, ms")
         axes.set_ylabel(axis.capitalize())
 
-    return render_svg("pareto", f"Scatter plot: {axis} by median latency, a point a row", _WIDE, draw)
+    return render_svg("pareto", f"Scatter plot: {axis} by median latency, one point per row", _WIDE, draw)
 
 
 def throughput_chart(name: str, lines: Mapping[str, Sequence[tuple[int, float]]], axis: str) -> str:
-    """Clips a second along an axis of powers of two, a line a row's name.
+    """Draws clips per second along an axis of powers of two, one line for each name.
 
     Args:
-        name: Unique to the page.
-        lines: Places and throughputs by name; the first `COLOURED` are drawn, in the colours 1, 2, ...
+        name: Unique name in the page.
+        lines: Positions and throughputs by name; the first `COLOURED` are drawn, in the colours 1, 2, ...
         axis: Label of the axis.
 
     Returns:
@@ -75,13 +75,13 @@ def throughput_chart(name: str, lines: Mapping[str, Sequence[tuple[int, float]]]
         axes.minorticks_off()
         axes.set_ylim(0, 1.08 * max(rate for line in lines.values() for _, rate in line))
         axes.set_xlabel(axis)
-        axes.set_ylabel("Clips a second")
+        axes.set_ylabel("Clips per second")
 
-    return render_svg(name, f"Line chart: clips a second by {axis.lower()}", _WIDE, draw)
+    return render_svg(name, f"Line chart: clips per second by {axis.lower()}", _WIDE, draw)
 
 
 def _log_axis(axes: Any, values: Sequence[float]) -> None:
-    """A logarithmic axis with plain numbers, and room for names on the left."""
+    """Sets a logarithmic axis with plain numbers and space for labels on the left."""
     span = max(max(values) / min(values), 1.6)
     low, high = min(values) / span**0.5, max(values) * span**0.12
     axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""What a row of a benchmark is called: as short as it can be while no two rows share a name."""
+"""Labels of rows: as short as possible, and unique."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["label", "labels"]
 
 
 def label(row: Row) -> str:
-    """What was measured, in what, and every setting that is not the usual one: ``extractor onnx-int8, batch 8``."""
+    """Labels a row by workload, name and every setting that is not the default: ``extractor onnx-int8, batch 8``."""
     parts = [f"{row.what} {row.name}", f"batch {row.batch}"]
     if row.where != IN_PROCESS:
         parts.append("served" if row.transport is None else f"served over {row.transport}")
@@ -23,10 +23,10 @@ def label(row: Row) -> str:
 
 
 def labels(rows: Iterable[Row]) -> dict[Hashable, str]:
-    """Labels of rows by their key; those that would be alike name precision, runtime and threads as well.
+    """Labels rows, by their key; where labels would be equal, precision, runtime and threads are added.
 
     Args:
-        rows: Rows of one file or of several; rows with the same key are the same measurement.
+        rows: Rows of one or several files; rows with the same key are the same measurement.
     """
     by_key = {row.key: row for row in rows}
     shared = Counter(label(row) for row in by_key.values())

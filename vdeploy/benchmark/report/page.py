@@ -1,4 +1,4 @@
-"""A benchmark as one HTML file without scripts or outside assets, for whoever has to decide what runs where."""
+"""Renders a benchmark as one HTML file without scripts or external assets."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _TITLES = {
 
 
 def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -> None:
-    """Writes the page atomically; its folder is made.
+    """Writes the page atomically; its folder is created.
 
     Args:
         path: The file.
-        benchmark: What to tell.
+        benchmark: The benchmark.
         reference: Name of the rows that ratios refer to; see `vdeploy.benchmark.report.ranking.reference_name`.
 
     Raises:
@@ -48,7 +48,7 @@ def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -
 
 
 def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
-    """The page as text; see `write_page`."""
+    """Renders the page; arguments as of `write_page`."""
     environment = template_environment(_TEMPLATES, extra="report", purpose="the benchmark's page")
     environment.filters.update(
         percent=_percent,
@@ -85,7 +85,7 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three significant digits, without an exponent."""
+    """Formats three significant digits without an exponent."""
     if value is None:
         return _NONE
     if abs(value) >= 100:

@@ -1,4 +1,4 @@
-"""What stands on a benchmark's page: tiles, charts, tables and bars, chosen from its rows."""
+"""Parts of a benchmark's page: tiles, charts, tables and bars."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A picture and what is needed to read it.
+    """A chart with its legend.
 
     Attributes:
         title: Its heading.
-        svg: The picture.
-        about: A sentence on how to read it.
-        key: Numbers of colours, and what they stand for.
+        svg: The drawing.
+        about: A sentence that explains it.
+        key: The legend: numbers of colours and their meaning.
     """
 
     title: str
@@ -58,12 +58,12 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of one kind of work.
+    """The rows of one workload.
 
     Attributes:
-        what: The kind.
-        rows: Those that were measured: by batch, then ranked ones before others, then the fastest first.
-        shown: Fields that at least one of them has.
+        what: The workload.
+        rows: The measured rows, by batch; ranked rows before others, then the fastest first.
+        shown: Fields that at least one row has.
     """
 
     what: Workload
@@ -73,7 +73,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """The arithmetic of a row, to be drawn as a bar.
+    """The arithmetic rate of a row, drawn as a bar.
 
     Attributes:
         row: The row.
@@ -87,11 +87,11 @@ class Speed:
 
 
 def tiles(rows: Sequence[Row], what: Workload, reference: str | None) -> list[Tile]:
-    """The fastest row of each precision.
+    """Chooses the fastest row of each precision.
 
     Args:
         rows: All rows.
-        what: The kind of work.
+        what: The workload.
         reference: Name of the rows that ratios refer to.
     """
     best = best_by_precision(rows, what)
@@ -99,25 +99,25 @@ def tiles(rows: Sequence[Row], what: Workload, reference: str | None) -> list[Ti
 
 
 def charts(rows: Sequence[Row], what: Workload) -> list[Chart]:
-    """The charts for which there are enough rows that were measured and have settled.
+    """Draws the charts for which enough rows have settled.
 
     Args:
         rows: All rows.
-        what: The kind of work.
+        what: The workload.
     """
     ranked = [row for row in rows if row.ranked and row.what == what and row.p50_ms and row.clips_per_s]
     alone = [row for row in ranked if row.concurrency == 1]
     sent = [row for row in ranked if row.where != IN_PROCESS]
     found = (
         _pareto(alone),
-        _lines("batch", "Throughput and batch", "Clips a call", alone, lambda row: row.batch),
-        _lines("callers", "Throughput and callers", "Callers at once", sent, lambda row: row.concurrency),
+        _lines("batch", "Throughput and batch", "Clips per call", alone, lambda row: row.batch),
+        _lines("callers", "Throughput and callers", "Concurrent callers", sent, lambda row: row.concurrency),
     )
     return [chart for chart in found if chart is not None]
 
 
 def tables(rows: Sequence[Row], reference: str | None) -> list[tuple[Table, dict[Row, float]]]:
-    """A table for each kind of work that was measured, with the ratios of its rows.
+    """Makes a table of each measured workload, with the ratios of its rows.
 
     Args:
         rows: All rows.
@@ -135,9 +135,9 @@ def tables(rows: Sequence[Row], reference: str | None) -> list[tuple[Table, dict
 
 
 def speeds(benchmark: Benchmark) -> list[Speed]:
-    """Achieved arithmetic against the measured peak, for the fastest row of each name that has settled.
+    """Compares the achieved arithmetic rate with the measured peak, for the fastest settled row of each name.
 
-    They are rows of the first kind of work, in the order of `WORKLOADS`, whose arithmetic is known.
+    The rows are those of the first workload in the order of `WORKLOADS` whose operations are counted.
 
     Args:
         benchmark: The benchmark.
@@ -169,14 +169,14 @@ def _pareto(rows: Sequence[Row]) -> Chart | None:
     used = dict.fromkeys(precision_family(row) for row in points)
     about = (
         f"Calls of {smallest} clip{'s' if smallest > 1 else ''}; further to the left is faster, further up is better. "
-        "What is named and joined is not beaten in both at once."
+        "Labelled rows are on the Pareto front: no other row is better in both."
     )
     key = [(FAMILIES.get(family, COLOURED), family) for family in used]
     return Chart(f"Latency and {axis}", pareto_chart(points, axis), about, key)
 
 
 def _lines(name: str, title: str, axis: str, rows: Sequence[Row], place: Callable[[Row], int]) -> Chart | None:
-    """Throughput along an axis for everything that was measured at two places of it or more."""
+    """Draws throughput along an axis for every name with at least two positions on it."""
     best: dict[str, dict[int, float]] = {}
     for row in rows:
         line = best.setdefault(row.name if row.transport is None else f"{row.name}, {row.transport}", {})
@@ -185,5 +185,7 @@ def _lines(name: str, title: str, axis: str, rows: Sequence[Row], place: Callabl
     if not long:
         return None
     drawn = {label: sorted(line.items()) for label, line in long[:COLOURED]}
-    about = "Clips a second." if len(long) <= COLOURED else f"Clips a second; the {COLOURED} fastest of {len(long)}."
+    about = (
+        "Clips per second." if len(long) <= COLOURED else f"Clips per second; the {COLOURED} fastest of {len(long)}."
+    )
     return Chart(title, throughput_chart(name, drawn, axis), about, list(enumerate(drawn, start=1)))

@@ -1,4 +1,4 @@
-"""Which rows of a benchmark a reader looks at first, and what they are compared with."""
+"""Ranking of rows: the fastest, the Pareto front, and the reference of ratios."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = [
 ]
 
 WORKLOADS: tuple[Workload, ...] = ("pipeline", "video", "extractor", "classifier")
-"""What is measured, what says most of the whole first."""
+"""All workloads, the most relevant for a deployment first."""
 
 _REFERENCES = ("TensorFlow, model.predict", "savedmodel", "onnx-fp32", "tflite-fp32")
 _FAMILIES = ("fp32", "fp16", "bf16", "int8")
 
 
 def reference_name(benchmark: Benchmark, wanted: str | None = None) -> str | None:
-    """The name of the rows that ratios refer to.
+    """Chooses the name of the rows that ratios refer to.
 
     Args:
         benchmark: The benchmark.
-        wanted: A name; left out, the way most programs run such a model, which is Keras' ``model.predict``, or the
-            next best that was measured in full precision.
+        wanted: A name; left out, Keras' ``model.predict``, as most programs run such a model, or else another row in
+            full precision.
 
     Returns:
-        The name; ``None`` where nothing suitable was measured.
+        The name; ``None`` where no suitable row was measured.
 
     Raises:
-        BenchmarkError: No row that was measured has the wanted name.
+        BenchmarkError: No measured row has the wanted name.
     """
     names = list(dict.fromkeys(row.name for row in benchmark.rows if row.ranked))
     if wanted is not None and wanted not in names:
@@ -50,23 +50,23 @@ def reference_name(benchmark: Benchmark, wanted: str | None = None) -> str | Non
 
 
 def most_telling(rows: Iterable[Row]) -> Workload | None:
-    """The first of `WORKLOADS` that was measured and settled; ``None`` where nothing was."""
+    """Chooses the first of `WORKLOADS` that has a settled row; ``None`` where there is none."""
     measured = {row.what for row in rows if row.ranked}
     return next((what for what in WORKLOADS if what in measured), None)
 
 
 def fastest(rows: Iterable[Row]) -> Row | None:
-    """The ranked row with the highest throughput, if there is one."""
+    """Chooses the ranked row with the highest throughput, if there is one."""
     timed = [row for row in rows if row.ranked and row.clips_per_s]
     return max(timed, key=lambda row: row.clips_per_s or 0.0, default=None)
 
 
 def best_by_precision(rows: Sequence[Row], what: Workload) -> dict[str, Row]:
-    """The fastest row of each precision, from the widest type to the narrowest.
+    """Chooses the fastest row of each precision, from the widest type to the narrowest.
 
     Args:
         rows: All rows.
-        what: The rows to choose from.
+        what: The workload.
     """
     found = {}
     families = dict.fromkeys((*_FAMILIES, *(precision_family(row) for row in rows)))
@@ -78,7 +78,7 @@ def best_by_precision(rows: Sequence[Row], what: Workload) -> dict[str, Row]:
 
 
 def times_reference(row: Row, rows: Iterable[Row], reference: str | None) -> float | None:
-    """How many times the reference's throughput a row has, at the same work and the same batch.
+    """Computes the throughput of a row over that of the reference, for the same workload and batch.
 
     Args:
         row: A row.
@@ -96,7 +96,7 @@ def times_reference(row: Row, rows: Iterable[Row], reference: str | None) -> flo
 
 
 def quality(rows: Iterable[Row]) -> tuple[str, dict[Row, float]]:
-    """The figure by which verdicts are judged: accuracy where there is one, else agreement with the reference.
+    """Chooses the measure of quality: accuracy where it is known, else agreement with the reference.
 
     Returns:
         ``"accuracy"`` or ``"agreement"``, and its values for the rows that have it.
@@ -109,7 +109,7 @@ def quality(rows: Iterable[Row]) -> tuple[str, dict[Row, float]]:
 
 
 def latency_front(points: dict[Row, float]) -> list[Row]:
-    """Rows that no other one beats in latency and quality at once (Pareto), the fastest first.
+    """Computes the Pareto front of latency and quality, the fastest row first.
 
     Args:
         points: Quality of rows that have a latency.
@@ -122,5 +122,5 @@ def latency_front(points: dict[Row, float]) -> list[Row]:
 
 
 def precision_family(row: Row) -> str:
-    """The precision without what follows a colon, where not all of a file has it."""
+    """Precision of most of the artifact, without the detail after a colon."""
     return row.precision.partition(":")[0]

@@ -1,4 +1,4 @@
-"""A benchmark as a table for the terminal: the fastest first, and how many times faster than the reference."""
+"""A benchmark as a table for the terminal: the fastest row first, with ratios to a reference."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _REFERENCES = ("onnx-fp32", "tflite-fp32", "savedmodel")
 
 
 def choose_reference(benchmark: Benchmark, wanted: str | None) -> str:
-    """The name of the rows that the others' speed is a ratio to.
+    """Chooses the name of the rows that ratios refer to.
 
     Args:
         benchmark: The benchmark.
-        wanted: A name; left out, the first format in full precision that was measured.
+        wanted: A name; left out, the first measured format in full precision.
 
     Raises:
         BenchmarkError: There are no rows of that name.
@@ -37,40 +37,48 @@ def choose_reference(benchmark: Benchmark, wanted: str | None) -> str:
 
 
 def ranked_rows(rows: Sequence[Row]) -> list[tuple[int | None, Row]]:
-    """Rows of the same stage and batch together, the fastest first.
+    """Groups rows by workload and batch and ranks them, the fastest first.
+
+    Args:
+        rows: The rows.
 
     Returns:
-        Pairs of a rank, from 1, and a row. Rows that did not settle or were not measured have none and come last.
+        Pairs of a rank, from 1, and a row. Rows that did not settle or were not measured have no rank and come last.
     """
     result: list[tuple[int | None, Row]] = []
-    order = list(dict.fromkeys(_side_by_side(row) for row in rows))
-    for heat in order:
-        members = sorted((row for row in rows if _side_by_side(row) == heat), key=_place)
+    order = list(dict.fromkeys(_group(row) for row in rows))
+    for group in order:
+        members = sorted((row for row in rows if _group(row) == group), key=_place)
         places = itertools.count(1)
         result += [(next(places) if row.ranked else None, row) for row in members]
     return result
 
 
 def table_rows(benchmark: Benchmark, reference: str) -> list[list[object]]:
-    """The cells of the table, under `COLUMNS`.
+    """Makes the cells of the table, under `COLUMNS`.
 
     Args:
         benchmark: The benchmark.
-        reference: As `choose_reference` gives it.
+        reference: The result of `choose_reference`.
     """
-    base = {_side_by_side(row): row.clips_per_s for row in benchmark.rows if row.name == reference and row.clips_per_s}
-    return [_cells(rank, row, base.get(_side_by_side(row))) for rank, row in ranked_rows(benchmark.rows)]
+    base = {_group(row): row.clips_per_s for row in benchmark.rows if row.name == reference and row.clips_per_s}
+    return [_cells(rank, row, base.get(_group(row))) for rank, row in ranked_rows(benchmark.rows)]
 
 
 def title_of(benchmark: Benchmark, reference: str) -> str:
-    """The line above the table: what ran where, and what the figures refer to."""
+    """Makes the title of the table: bundle, machine, peaks and references.
+
+    Args:
+        benchmark: The benchmark.
+        reference: The result of `choose_reference`.
+    """
     machine = benchmark.environment
     peaks = ", ".join(f"{peak.data_type} {peak.gflops:.0f}" for peak in benchmark.peaks)
     sources = {row.held_out_from for row in benchmark.rows if row.held_out_from}
-    judged = " and ".join(sorted(sources)) or "nowhere"
+    origin = " and ".join(sorted(sources)) or "nowhere"
     return (
         f"{benchmark.bundle} on {machine.cores} cores of {machine.cpu}, {machine.threads} threads; "
-        f"measured peak GFLOP/s: {peaks}; ratio to {reference or 'nothing'}; accuracy from: {judged}"
+        f"measured peak GFLOP/s: {peaks}; ratio to {reference or 'nothing'}; accuracy from: {origin}"
     )
 
 
@@ -109,7 +117,7 @@ def _number(value: float | None, form: str, factor: float = 1.0) -> str | None:
     return None if value is None else form.format(value * factor)
 
 
-def _side_by_side(row: Row) -> tuple[str, int]:
+def _group(row: Row) -> tuple[str, int]:
     return row.what, row.batch
 
 

@@ -1,1 +1,1 @@
-"""Throughput against batch size and number of devices."""
+"""Scaling of throughput with batch size, number of devices and size of the data set."""

@@ -1,4 +1,4 @@
-"""How speed scales: inference with the batch; training with the batch, with devices, and with the size of the data."""
+"""Scaling studies: throughput by batch, number of devices, or size of the data set."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ROUNDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """Something to time at one place of an axis.
+    """A call to time at one position of an axis.
 
     Attributes:
-        value: The place: clips a batch, devices, or clips of the data set.
-        clips: Clips that a call takes.
-        call: The work; it returns when that is done.
+        value: The position: clips per batch, devices, or clips of the data set.
+        clips: Clips per call.
+        call: The work; it returns when the work is done.
     """
 
     value: int
@@ -36,16 +36,16 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class ScalePoint:
-    """What was measured at one place of an axis.
+    """The measurement at one position of an axis.
 
     Attributes:
-        value: The place.
+        value: The position.
         calls: Calls that were timed, after the warm-up.
         seconds: Of the median call.
         p10_seconds: A tenth of the calls were faster.
         p90_seconds: A tenth of the calls were slower.
         clips_per_s: Throughput of the median call.
-        times_first: The same over that of the study's first place.
+        times_first: Throughput relative to the first position of the study.
     """
 
     value: int
@@ -59,12 +59,12 @@ class ScalePoint:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """How one kind of work scales along one axis.
+    """Measurements along one axis.
 
     Attributes:
-        what: What was timed, for people.
-        axis: What was varied.
-        points: In the order of the axis as it was asked for.
+        what: Description of the work.
+        axis: The axis.
+        points: The measurements, in the requested order.
     """
 
     what: str
@@ -72,20 +72,20 @@ class Study:
     points: tuple[ScalePoint, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The study as JSON-ready values."""
+        """Converts the study to JSON-ready values."""
         return dataclasses.asdict(self)
 
 
 def run_study(what: str, axis: Axis, probes: Sequence[Probe], seconds: float) -> Study:
-    """Times probes in turns, so that a drift of the machine favours none of them.
+    """Times probes in turns, so that a drift of the machine affects all of them alike.
 
     Every probe is called once to warm up; then each of several rounds gives every probe a turn of at least one call.
 
     Args:
-        what: What is timed, for people.
-        axis: What the probes vary.
-        probes: What to time.
-        seconds: How long to time each probe, all turns together; a turn ends with the call during which it runs out.
+        what: Description of the work.
+        axis: The axis along which the probes vary.
+        probes: The calls to time.
+        seconds: Time for each probe over all turns; a turn ends with the call during which its time is over.
     """
     durations: list[list[float]] = [[] for _ in probes]
     with track(what, (1 + _ROUNDS) * len(probes), "turns") as step:

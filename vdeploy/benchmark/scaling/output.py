@@ -1,4 +1,4 @@
-"""Scaling studies on disk: numbers as JSON, and a picture."""
+"""Writes scaling studies: numbers as JSON, and a chart."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["CHART", "NUMBERS", "scaling_report", "write_scaling"]
 NUMBERS = "scaling.json"
 CHART = "scaling.svg"
 
-_AXES = {"batch": "clips a batch", "devices": "devices", "clips": "clips of the data set"}
+_AXES = {"batch": "clips per batch", "devices": "devices", "clips": "clips of the data set"}
 
 
 def scaling_report(source: Path, studies: Sequence[Study], threads: int | None = None) -> dict[str, Any]:
-    """Studies with the machine that they ran on, as `vdeploy.benchmark.record.Environment` describes it; JSON-ready.
+    """Converts studies to JSON-ready values, with the machine as a `vdeploy.benchmark.record.Environment`.
 
     Args:
         source: The run or the bundle.
-        studies: What was measured.
-        threads: Threads of a call; all available cores if left out.
+        studies: The studies.
+        threads: Threads per call; all available cores if left out.
     """
     return {
         "kind": "vdeploy scaling",
@@ -43,11 +43,11 @@ def scaling_report(source: Path, studies: Sequence[Study], threads: int | None =
 
 
 def write_scaling(folder: Path, report: dict[str, Any], studies: Sequence[Study]) -> None:
-    """Writes `NUMBERS` and `CHART` into a folder, which is made.
+    """Writes `NUMBERS` and `CHART` into a folder, which is created.
 
     Args:
-        folder: Where to.
-        report: What `scaling_report` gave.
+        folder: The folder.
+        report: The result of `scaling_report`.
         studies: The same studies.
 
     Raises:
@@ -65,7 +65,7 @@ def write_scaling(folder: Path, report: dict[str, Any], studies: Sequence[Study]
 
 
 def _draw(studies: Sequence[Study]) -> bytes:
-    """A panel a study: throughput with the range of four calls in five, or seconds where the data grow."""
+    """Draws a panel for each study: throughput with the range of 80 % of the calls, or seconds by data set size."""
     figures: Any = require("matplotlib.figure", extra="report", purpose="drawing a chart")
     figure = figures.Figure(figsize=(4.8 * len(studies), 3.8), layout="constrained")
     for study, axes in zip(studies, figure.subplots(1, len(studies), squeeze=False)[0], strict=True):

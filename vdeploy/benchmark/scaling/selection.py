@@ -1,4 +1,4 @@
-"""Which scaling studies a folder and the options of a command line ask for."""
+"""Chooses the scaling studies of a run or a bundle from the options of the command line."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def choose_studies(
     threads: int | None = None,
     seconds: float = 3.0,
 ) -> list[Study]:
-    """Runs the studies that are asked for, those of the default batches if none is.
+    """Runs the requested studies, by default one over `DEFAULT_BATCHES`.
 
     Args:
         source: Folder of a run or of a bundle.
-        batch: Clips a batch, ``"16,32"``.
+        batch: Clips per batch, ``"16,32"``.
         devices: Numbers of devices; for a run.
         clips: Numbers of clips; for a run.
-        logical_cpus: As `vdeploy.benchmark.scaling.studies.run_studies` takes it.
-        pipeline: As `vdeploy.benchmark.scaling.studies.bundle_studies` takes it, with the two that follow.
+        logical_cpus: See `vdeploy.benchmark.scaling.studies.run_studies`.
+        pipeline: See `vdeploy.benchmark.scaling.studies.bundle_studies`; for a bundle, as the next two.
         format_name: The format to run.
-        threads: Threads of a call.
-        seconds: How long to time each place of an axis.
+        threads: Threads per call.
+        seconds: Time for each position of an axis.
 
     Raises:
-        BenchmarkError: The folder is neither a run nor a bundle, or an option does not go with it or is no list of
+        BenchmarkError: The folder is neither a run nor a bundle, or an option does not apply to it or is no list of
             numbers.
     """
     for_runs = {"--devices": devices, "--clips": clips, "--logical-cpus": logical_cpus or None}
@@ -79,7 +79,7 @@ def choose_studies(
 def _refuse(source: Path, kind: str, other: str, options: Mapping[str, object]) -> None:
     for option, value in options.items():
         if value is not None:
-            raise BenchmarkError(f"{option} does not go with {source}, a {kind}", f"give a {other}, or leave it out")
+            raise BenchmarkError(f"{option} does not apply to {source}, a {kind}", f"give a {other}, or leave it out")
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...]:

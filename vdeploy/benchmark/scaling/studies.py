@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["bundle_studies", "run_studies"]
 
 _LEAST_CLIPS = 768
-"""An epoch of the studies of batches and devices holds at least as many clips, so that its start hardly counts."""
+"""Least number of clips in an epoch of the studies of batches and devices, so that its start is negligible."""
 
 
 def bundle_studies(
@@ -40,18 +40,18 @@ def bundle_studies(
     threads: int | None = None,
     seconds: float = 3.0,
 ) -> list[Study]:
-    """Times inference in this process by the number of clips a call.
+    """Times inference in this process by the number of clips per call.
 
     Args:
         root: Folder of a bundle.
-        batches: Clips a call.
-        format_name: The format to run; the first of the table that the bundle holds if left out.
-        pipeline: Whether to time frames to probabilities as well, which VGG19 makes long.
-        threads: Threads of a call; all available cores if left out.
-        seconds: How long to time each batch.
+        batches: Clips per call.
+        format_name: The format to run; left out, the first format of the bundle.
+        pipeline: Whether to time frames to probabilities as well, which takes long.
+        threads: Threads per call; all available cores if left out.
+        seconds: Time for each batch.
 
     Returns:
-        A study of the classifier, then one of the pipeline if it was asked for.
+        A study of the classifier, and one of the pipeline if it was requested.
 
     Raises:
         BundleError: The bundle is damaged or does not hold the format.
@@ -82,21 +82,21 @@ def run_studies(
     logical_cpus: bool = False,
     seconds: float = 3.0,
 ) -> list[Study]:
-    """Times epochs of training, on synthetic features, with a run's recipe and the shape of its features.
+    """Times epochs of training on synthetic features, with the recipe and the shapes of a run.
 
-    Validation, checkpoints and the extraction of features are not in the times.
+    The times exclude validation, checkpoints and the extraction of features.
 
     Args:
         root: Folder of a run.
         batches: Clips of a global batch.
         devices: How many devices share the recipe's batch.
-        clips: Clips of an epoch.
-        logical_cpus: Whether parts of one CPU count as devices where there are not enough GPUs: that shows what several
-            devices cost, not what they gain.
-        seconds: How long to time each place of an axis.
+        clips: Clips per epoch.
+        logical_cpus: Whether parts of one CPU count as devices where there are not enough GPUs: this shows the cost of
+            several devices, not their gain.
+        seconds: Time for each position of an axis.
 
     Returns:
-        A study for each axis that was given.
+        A study for each requested axis.
 
     Raises:
         BenchmarkError: There are too few GPUs.
@@ -104,7 +104,7 @@ def run_studies(
         RunError: The run is missing or damaged.
     """
     run = Run.load(root)
-    load_tensorflow().get_logger().setLevel("ERROR")  # it warns of graphs that are alike, and each probe has its own
+    load_tensorflow().get_logger().setLevel("ERROR")  # it warns of similar graphs; every probe has one
     names = {count: _names(count, logical_cpus) for count in sorted({1, *devices}, reverse=True)}
     for each in names.values():
         open_strategy(each)
@@ -146,12 +146,12 @@ def _probe(batch: int, call: Callable[[Any], object], inputs: npt.NDArray[Any]) 
 
 
 def _whole(batch: int) -> int:
-    """Clips of an epoch in which every batch is full."""
+    """Computes the clips of an epoch in which every batch is full."""
     return math.ceil(_LEAST_CLIPS / batch) * batch
 
 
 def _names(count: int, logical_cpus: bool) -> tuple[str, ...]:
-    """TensorFlow's names of as many devices: GPUs, or the CPU, or, where that is allowed, parts of it."""
+    """Lists TensorFlow's names of devices: GPUs, the CPU or, where allowed, parts of the CPU."""
     tf: Any = load_tensorflow()
     gpus = len(tf.config.list_physical_devices("GPU"))
     if count <= gpus:
