@@ -93,7 +93,8 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(page):
 
 def test_the_headline_names_the_fastest_and_how_much_faster_it_is(text):
     assert (
-        "On 2 cores of Some CPU, Triton does 5.40 clips per second, 700 ms for a call of 1 clip with 4 concurrent callers: "
+        "On 2 cores of Some CPU, Triton does 5.40 clips per second, "
+        "700 ms for a call of 1 clip with 4 concurrent callers: "
         "9.72\N{MULTIPLICATION SIGN} the throughput of TensorFlow, model.predict." in text
     )
 
