@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vdeploy.artifacts.bundle import digest_of
 from vdeploy.core.errors import MissingExtraError, ServerError
 from vdeploy.triton.server import install as install_module
 from vdeploy.triton.server import python_backend
@@ -87,13 +88,25 @@ class TestFinding:
         assert found.libraries == site / "nvidia_pytriton.libs"
 
     @pytest.mark.usefixtures("nothing_installed")
-    def test_the_cache(self, tmp_path: Path) -> None:
-        make_wheel_tree(tmp_path / "cache" / "triton" / "0.7.0", "3.11")
+    def test_the_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = tmp_path / "cache" / "triton" / "0.7.0"
+        make_wheel_tree(root, "3.11")
+        monkeypatch.setattr(install_module, "TREE_SHA256", digest_of(root))
         assert find_install().origin.startswith("the cache ")
 
     @pytest.mark.usefixtures("nothing_installed")
-    def test_a_cache_without_the_program(self, tmp_path: Path) -> None:
+    def test_a_cache_that_was_tampered_with_is_not_started(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        make_wheel_tree(tmp_path / "cache" / "triton" / "0.7.0", "3.11")
+        with pytest.raises(ServerError, match="could not be fetched"):
+            find_install()
+        assert "0.7.0 is not what was unpacked there; it is fetched again" in capfd.readouterr().err
+
+    @pytest.mark.usefixtures("nothing_installed")
+    def test_a_cache_without_the_program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "cache" / "triton" / "0.7.0").mkdir(parents=True)
+        monkeypatch.setattr(install_module, "TREE_SHA256", digest_of(tmp_path / "cache" / "triton" / "0.7.0"))
         with pytest.raises(ServerError, match=r"holds no runnable .*; delete .* and start again"):
             find_install()
 

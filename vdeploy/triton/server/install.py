@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from vdeploy.artifacts.bundle import digest_of
 from vdeploy.core.errors import ServerError
 from vdeploy.core.files import cache_dir, publish_folder, staging_folder
 from vdeploy.core.progress import say
@@ -24,6 +25,8 @@ __all__ = ["TritonInstall", "find_install", "from_wheel_tree", "local_install"]
 WHEEL = "nvidia-pytriton"
 WHEEL_VERSION = "0.7.0"
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
+TREE_SHA256 = "ddf081e0495ab27e7897d6fd20f5272829f6a898ed6ef7457a1c2eb275c4782c"
+"""Of what `_unpack` takes from the wheel, as `vdeploy.artifacts.bundle.digest_of` has it."""
 TRITON_OF_WHEEL = {"0.7.0": "2.51.0"}
 SAFE_VERSION = (2, 59)
 """The first release with the repairs of CVE-2025-23310, -23311 and -23317 (25.07)."""
@@ -95,7 +98,7 @@ def local_install(binary: Path | None = None) -> TritonInstall | None:
         return _from_binary(Path(on_path), "PATH")
     if installed := _from_site_packages():
         return installed
-    if _cached().is_dir():
+    if _cached().is_dir() and _is_intact(_cached()):
         return from_wheel_tree(_cached(), WHEEL_VERSION, f"the cache {_cached()}")
     return None
 
@@ -158,6 +161,14 @@ def _cached() -> Path:
     return cache_dir() / "triton" / WHEEL_VERSION
 
 
+def _is_intact(root: Path) -> bool:
+    """Whether the cached server is what was unpacked from the wheel, whose hash was checked."""
+    if digest_of(root) == TREE_SHA256:
+        return True
+    say(f"the cached Triton in {root} is not what was unpacked there; it is fetched again")
+    return False
+
+
 def _check_platform() -> None:
     kind, glibc = platform.libc_ver()
     found = f"{platform.system()} {platform.machine()} with {kind or 'another C library'} {glibc}".strip()
@@ -175,8 +186,7 @@ def _fetch(final: Path) -> None:
     try:
         with staging_folder(final) as staged, tempfile.TemporaryDirectory() as downloads:
             _unpack(_download(Path(downloads)), staged)
-            if not final.is_dir():
-                publish_folder(staged, final)
+            publish_folder(staged, final)
     except OSError as error:
         raise ServerError(
             f"Triton cannot be unpacked into {final} ({error})", "set VDEPLOY_CACHE to a writable folder with 150 MB"

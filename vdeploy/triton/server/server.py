@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import subprocess
 import threading
@@ -11,24 +10,20 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from vdeploy.core.errors import RolloutError, ServerError
+from vdeploy.core.errors import ServerError
 from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import say
-from vdeploy.triton.client.model_control import ModelControl
-from vdeploy.triton.client.server_log import reason_in
-from vdeploy.triton.deployment.journal import Journal
-from vdeploy.triton.deployment.verification import verify_ensembles
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
-from vdeploy.triton.repository.file_hashes import check_hashes
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.backoff import Backoff
 from vdeploy.triton.server.control_service import ControlService, LocalRoute
+from vdeploy.triton.server.exits import ended, late, was_killed
 from vdeploy.triton.server.health import Health, UnresponsiveError
 from vdeploy.triton.server.install import TritonInstall, find_install
 from vdeploy.triton.server.launch import Launch
 from vdeploy.triton.server.ports import check_ports, grpc_address, resolve_host
 from vdeploy.triton.server.process_group import remove_stale_regions
-from vdeploy.triton.server.reaper import CRASH_SECONDS
+from vdeploy.triton.server.version_checks import check_answers, check_files
 
 __all__ = ["TritonServer"]
 
@@ -36,9 +31,6 @@ POLL_SECONDS = 0.05
 
 PATIENCE_SECONDS = 30.0
 """How long a server that runs may not answer before it is killed and started again; it may only be stopped."""
-
-GOLDEN_CLIPS = 2
-"""How many golden clips a server must answer rightly when it starts."""
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
 
@@ -138,7 +130,7 @@ class TritonServer:
             MissingExtraError: The Python backend's packages are not installed.
         """
         self._repository.check()
-        self._check_files()
+        check_files(self._repository)
         self._install = self._install or find_install()
         check_ports(self._launch.host, self._launch.ports)
         remove_stale_regions()
@@ -180,9 +172,9 @@ class TritonServer:
             except ServerError:
                 if self._stopping.is_set():
                     return
-                if process is None or not _was_killed(process):
+                if process is None or not was_killed(process):
                     raise
-                self._restart(self._ended(process))
+                self._restart(ended(process, self.log_file))
 
     def heal(self) -> tuple[str, ...]:
         """Loads every stage again that is dead; see `Health.heal`.
@@ -198,7 +190,7 @@ class TritonServer:
             return self._health.heal()
         except ServerError as error:
             if process.poll() is not None:
-                raise self._ended(process) from error
+                raise ended(process, self.log_file) from error
             raise
 
     def _watch_once(self, interval_seconds: float) -> None:
@@ -209,7 +201,7 @@ class TritonServer:
             for model in self.heal():
                 say(f"Triton's {model} had died and was loaded again")
         else:
-            raise self._ended(process)
+            raise ended(process, self.log_file)
 
     def _wait_or_restart(self, silence: UnresponsiveError) -> None:
         """Gives a server that does not answer some more time: it may only be stopped, or short of processors."""
@@ -256,7 +248,7 @@ class TritonServer:
         if process is None:
             raise ServerError("the Triton server is not running", "start it first")
         if process.poll() is not None:
-            raise self._ended(process)
+            raise ended(process, self.log_file)
         return process
 
     def _wait_until_ready(self) -> None:
@@ -264,34 +256,15 @@ class TritonServer:
         deadline = time.monotonic() + self._startup_timeout
         while not self._listens():
             if process.poll() is not None:
-                raise self._ended(process)
+                raise ended(process, self.log_file)
             if time.monotonic() > deadline:
-                raise self._late()
+                raise late(self._startup_timeout, self.log_file)
             time.sleep(POLL_SECONDS)
         try:
             self._health.check_ensemble(max(1.0, deadline - time.monotonic()))
         except TimeoutError as error:
-            raise self._late() from error
-        self._check_answers(max(1.0, deadline - time.monotonic()))
-
-    def _check_files(self) -> None:
-        """Refuses a version whose files are not those that were written."""
-        journal = Journal(self._repository.root)
-        version = journal.active() or self._repository.version
-        check_hashes(self._repository.root, version, journal.model_set.models)
-
-    def _check_answers(self, timeout_seconds: float) -> None:
-        """Refuses a version that answers a golden clip wrongly, where there are any."""
-        journal = Journal(self._repository.root)
-        version = journal.active() or self._repository.version
-        golden = journal.served_golden(version)
-        if golden is None or journal.goes_on():
-            return
-        try:
-            with ModelControl(self.url, timeout_seconds=timeout_seconds) as control:
-                verify_ensembles(control, version, golden.first(GOLDEN_CLIPS), timeout_seconds, journal.model_set)
-        except RolloutError as error:
-            raise ServerError(error.message, "put another bundle into service, or export the run again") from error
+            raise late(self._startup_timeout, self.log_file) from error
+        check_answers(self._repository, self.url, max(1.0, deadline - time.monotonic()))
 
     def _listens(self) -> bool:
         """Whether all of its ports answer; gRPC's is the first of them."""
@@ -300,30 +273,3 @@ class TritonServer:
                 socket.create_connection((self._near, port), timeout=1).close()
             return True
         return False
-
-    def _ended(self, process: subprocess.Popen[bytes]) -> ServerError:
-        code = process.poll() or 0
-        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        return ServerError(f"Triton {how}: {self._reason()}", f"its log is {self.log_file}")
-
-    def _late(self) -> ServerError:
-        return ServerError(
-            f"Triton was not ready after {self._startup_timeout:g} s: {self._reason()}", f"its log is {self.log_file}"
-        )
-
-    def _reason(self) -> str:
-        return reason_in(self.log_file) or "it told no reason"
-
-
-def _was_killed(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a signal has ended the server, which its reaper may be about to find out."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(2 * CRASH_SECONDS) < 0
-    return False
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
