@@ -69,7 +69,7 @@ def test_modules_in_the_working_directory_are_not_imported_by_decoders(bundle_di
     script.parent.mkdir()
     script.write_text("import sys\nfrom vdeploy.cli import main\nsys.exit(main())\n")
     started = running_gateway(
-        tmp_path / "spool", "--bundle", str(bundle_dir), command=(sys.executable, str(script)), folder=tmp_path
+        Path("relative spool"), "--bundle", str(bundle_dir), command=(sys.executable, str(script)), folder=tmp_path
     )
     with started as gateway, gateway.client() as client:
         assert client.get("/readyz").status_code == 200

@@ -130,4 +130,11 @@ def test_cameras_have_names_of_their_own(tmp_path: Path):
     (tmp_path / "latin.txt").write_bytes(b"t\xfcr=/dev/video0\n")
     with pytest.raises(UserError, match="is not UTF-8"):
         read_cameras([], tmp_path / "latin.txt")
-    assert read_cameras([" door = /dev/video0 "]) == {"door": "/dev/video0"}
+    assert read_cameras([" door = /dev/video0 ", "gate=7"]) == {"door": "/dev/video0", "gate": "/dev/video7"}
+
+
+def test_a_file_as_a_camera_is_found_from_any_working_directory(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(video.parent)
+    assert read_cameras([f"film={video.name}"]) == {"film": str(video)}

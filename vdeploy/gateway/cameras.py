@@ -22,7 +22,7 @@ def read_cameras(pairs: Iterable[str], file: Path | None = None) -> dict[str, st
         file: One ``NAME=URL`` per line; empty lines and lines that begin with ``#`` are ignored.
 
     Returns:
-        Addresses by name.
+        Addresses, or absolute paths of files and devices, by name.
 
     Raises:
         GatewayError: An entry is not ``NAME=URL``, a name occurs twice, or the file cannot be read.
@@ -36,8 +36,7 @@ def read_cameras(pairs: Iterable[str], file: Path | None = None) -> dict[str, st
             raise GatewayError(f"{place} {shown_address(pair)} is not NAME=URL", f"for example: {_EXAMPLE}")
         if name in cameras:
             raise GatewayError(f"{place}: there are two cameras named {name}", "give each a name of its own")
-        parse_source(address)
-        cameras[name] = address
+        cameras[name] = parse_source(address).target
     return cameras
 
 

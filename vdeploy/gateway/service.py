@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from vdeploy.core.files import staging_folder
 from vdeploy.gateway.access import Access
 from vdeploy.gateway.decoding.job import Job
-from vdeploy.gateway.decoding.pool import DecodedClip, DecoderPool
+from vdeploy.gateway.decoding.pool import BACKGROUND_NICE, DecodedClip, DecoderPool
 from vdeploy.gateway.metrics import Metrics
 from vdeploy.gateway.models import open_model
 from vdeploy.gateway.problems import Problem, unavailable
@@ -216,7 +216,7 @@ def open_service(
         keys.read()
     metrics = Metrics()
     with contextlib.ExitStack() as stack:
-        uploads = stack.enter_context(staging_folder(folder / "uploads"))
+        uploads = stack.enter_context(staging_folder(folder.absolute() / "uploads"))
         uploads.chmod(0o700)
         opening = functools.partial(open_model, limits=limits, on_batch=metrics.on_batch)
         router = Router(
@@ -231,6 +231,7 @@ def open_service(
         stream_decoders = DecoderPool(
             limits.stream_decoders,
             patience_s=None,
+            nice=BACKGROUND_NICE,
             share=functools.partial(_share, limits.stream_decoders, keys),
             on_loss=metrics.losses.inc,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdeploy.gateway.decoding.job import Job
-from vdeploy.gateway.decoding.pool import DecoderPool
+from vdeploy.gateway.decoding.pool import BACKGROUND_NICE, DecoderPool
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.timelines import make_timeline
 from vdeploy.live.camera import backoff_s
@@ -87,7 +87,7 @@ def watch_camera(
     Raises:
         Cancelled: The reporter was cancelled.
     """
-    decoder = DecoderPool(1, network=True)
+    decoder = DecoderPool(1, network=True, nice=BACKGROUND_NICE)
     failures = 0
     try:
         while True:

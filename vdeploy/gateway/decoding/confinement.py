@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import os
 import resource
 import signal
 from pathlib import Path
@@ -92,8 +90,6 @@ def confine(limits: DecodingLimits, source: str, *, network: bool = False) -> No
         value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (value, value))
     signal.setitimer(signal.ITIMER_REAL, min(limits.wall_s, _LONGEST_S))
-    with contextlib.suppress(OSError):
-        os.nice(5)
     if landlock_abi():
         is_device = source.startswith("/dev/")
         readable = [] if is_device or "://" in source else [Path(source)]

@@ -21,7 +21,10 @@ from vdeploy.gateway.problems import Problem, busy
 if TYPE_CHECKING:
     from vdeploy.video.clips import ClipSpec
 
-__all__ = ["DecodedClip", "DecoderPool", "VideoEnd"]
+__all__ = ["BACKGROUND_NICE", "DecodedClip", "DecoderPool", "VideoEnd"]
+
+BACKGROUND_NICE = 10
+"""Priority of processes that decode streams: lower than that of the processes for requests."""
 
 _FRESH_SECONDS = 30.0
 
@@ -62,6 +65,7 @@ class DecoderPool:
         size: Processes.
         patience_s: Seconds that a file waits for a process; ``None`` waits as long as its check allows.
         network: Whether the processes may reach the network, for cameras.
+        nice: How much lower the priority of the processes is than the gateway's, 0 to 19.
         share: Processes that one owner may hold at a time; all if left out.
         on_loss: Called whenever a process was lost.
 
@@ -75,13 +79,14 @@ class DecoderPool:
         *,
         patience_s: float | None = 10.0,
         network: bool = False,
+        nice: int = 5,
         share: Callable[[], int] | None = None,
         on_loss: Callable[[], None] | None = None,
     ) -> None:
         self.answered = -math.inf
         self._patience = patience_s
         self._on_loss = on_loss
-        self._workers = [DecoderProcess(network) for _ in range(size)]
+        self._workers = [DecoderProcess(network, nice) for _ in range(size)]
         self._turns = Turns(self._workers, share or (lambda: size))
         self._closed = threading.Event()
 

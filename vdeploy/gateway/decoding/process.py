@@ -59,10 +59,11 @@ class DecoderProcess:
 
     Args:
         network: Whether it may reach the network, for cameras.
+        nice: How much lower its priority is than the gateway's, 0 to 19.
     """
 
-    def __init__(self, network: bool) -> None:
-        self._options = ["--network"] if network else []
+    def __init__(self, network: bool, nice: int) -> None:
+        self._options = [f"--nice={nice}", *(["--network"] if network else [])]
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = bytearray()
 

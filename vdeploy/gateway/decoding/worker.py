@@ -2,7 +2,7 @@
 
 Decoders are loaded once, here; files are opened in children only. A child that exits normally is followed by the next
 job. One that was killed may have left half a message, so this process ends too and the gateway starts another. With
-``--network``, for cameras, it keeps the network.
+``--network``, for cameras, it keeps the network; ``--nice=N`` lowers its priority.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = ["main"]
 def main() -> int:
     """Decode one file after another until standard input ends; return the exit code."""
     network = "--network" in sys.argv
+    os.nice(next(int(option.partition("=")[2]) for option in sys.argv if option.startswith("--nice=")))
     if not network:
         leave_network()
     from vdeploy.gateway.decoding.decode import decode  # noqa: PLC0415  threads may start only after that
