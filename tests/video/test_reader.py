@@ -298,6 +298,19 @@ def test_a_frame_that_is_cut_off_is_left_out_and_told(tmp_path: Path) -> None:
     assert [read_number(frame) for frame in one.frames] == frame_indices(one.decoded_frames, 16)
 
 
+def test_a_title_that_is_not_utf8_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as output:
+        output.metadata["title"] = "TITLE"
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(16):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")))
+        output.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"Caf\xe9\xff"))
+    assert numbers(path) == list(range(16))
+
+
 def test_a_container_cannot_open_other_addresses(tmp_path: Path) -> None:
     secret = write_numbered(tmp_path / "secret.mp4", 4)
     playlist = tmp_path / "list.mp4"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import av
 
 from vdeploy.core.errors import SourceError
+from vdeploy.video.containers import open_container
 from vdeploy.video.frame_stream import FrameStream, NoVideoError
 from vdeploy.video.pictures import ConversionError, resize
 
@@ -50,13 +51,7 @@ class LiveReader:
         self.name = name
         self.unconverted = 0
         try:
-            opened = av.open(
-                target,
-                format=container,
-                options=dict(options or {}),
-                timeout=(timeout_s, timeout_s),
-                metadata_errors="replace",
-            )
+            opened = open_container(target, options or {}, container=container, timeout_s=timeout_s)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"{name} {_failure(error)}", _HINT) from None
         try:

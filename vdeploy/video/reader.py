@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import av
 
 from vdeploy.core.errors import ClipError
+from vdeploy.video.containers import open_container
 from vdeploy.video.file_checks import unreadable_reason
 from vdeploy.video.formats import self_contained_formats
 from vdeploy.video.frame_stream import FrameSizeError, FrameStream, NoVideoError
@@ -70,7 +71,7 @@ class VideoReader:
         name = os.path.abspath(self.path)  # noqa: PTH100  a name that FFmpeg cannot take for a URL
         try:
             options = {**_OPTIONS, "format_whitelist": self_contained_formats()}
-            container = av.open(name, options=options, metadata_errors="replace")
+            container = open_container(name, options)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise ClipError(self.path, unreadable_reason(self.path)) from error
         try:
