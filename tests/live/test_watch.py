@@ -140,7 +140,7 @@ class SlowScorer:
     def __init__(self, scorer) -> None:
         self._scorer = scorer
         self.spec, self.classes, self.threshold = scorer.spec, scorer.classes, scorer.threshold
-        self.clip_seconds = scorer.clip_seconds
+        self.clip_seconds, self.granularity = scorer.clip_seconds, scorer.granularity
 
     def extract(self, frames):
         time.sleep(0.4)

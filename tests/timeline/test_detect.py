@@ -42,7 +42,7 @@ class CountingScorer:
     def __init__(self, scorer) -> None:
         self._scorer = scorer
         self.spec, self.classes, self.threshold = scorer.spec, scorer.classes, scorer.threshold
-        self.clip_seconds = scorer.clip_seconds
+        self.clip_seconds, self.granularity = scorer.clip_seconds, scorer.granularity
         self.frames, self.shapes, self.batches = 0, [], []
 
     def extract(self, frames):
@@ -73,6 +73,38 @@ def test_scores_are_those_of_each_window_by_itself(scorer, long_video, window_s,
         assert window.end_s - window.start_s == pytest.approx(window_s, abs=1e-5)
     assert counting.frames == len(frames)
     assert timeline.windows[-1].end_s == pytest.approx(30, abs=1 / plan.sampled_fps)
+
+
+class WholeClipScorer(CountingScorer):
+    """A scorer that looks at the frames of a clip together, and finds those violent that grow brighter."""
+
+    def __init__(self, scorer) -> None:
+        super().__init__(scorer)
+        self.granularity = "clip"
+
+    def extract(self, _):
+        raise AssertionError("frames of a clip are not looked at one by one")
+
+    def score(self, frames):
+        assert frames.dtype == np.uint8
+        assert frames.shape[1:] == (4, 32, 32, 3)
+        self.shapes.append(frames.shape)
+        means = frames.mean(axis=(2, 3, 4), dtype=np.float64)
+        violent = 1 / (1 + np.exp((means[:, 0] - means[:, 3]) / 20))
+        return np.stack([1 - violent, violent], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("window_s", "stride_s"), [(2.0, 1.0), (1.64, 0.41)])
+def test_where_clips_are_looked_at_whole_every_window_is_scored_whole(scorer, long_video, window_s, stride_s):
+    whole = WholeClipScorer(scorer)
+    timeline = detect(long_video, whole, window_s=window_s, stride_s=stride_s)
+    plan = WindowPlan.of(4, window_s, stride_s)
+    frames = dict(VideoSampler(long_video, plan, 32))
+    assert len(whole.shapes) == len(timeline.windows) >= (30 - window_s) / timeline.stride_s
+    for window in timeline.windows:
+        first = round(window.start_s * plan.sampled_fps)
+        alone = np.stack([frames[first + number] for number in range(4)])[np.newaxis]
+        assert window.probability == pytest.approx(float(whole.score(alone)[0, 1]), abs=1e-5)
 
 
 def test_a_video_of_one_window_is_scored_as_a_clip(scorer, tmp_path):

@@ -12,12 +12,12 @@ from vdeploy.timeline.windows import WindowPlan, WindowSlider
 def run(slider: WindowSlider, indices) -> list[tuple[int, list[int]]]:
     """What is due for features that are the frames' numbers."""
     due = [window for index in indices for window in slider.push(index, np.array([index], np.float32))]
-    return [(window.first, window.features[:, 0].astype(int).tolist()) for window in due]
+    return [(window.first, window.values[:, 0].astype(int).tolist()) for window in due]
 
 
 def end(slider: WindowSlider) -> tuple[int, list[int]] | None:
     due = slider.finish()
-    return due and (due.first, due.features[:, 0].astype(int).tolist())
+    return due and (due.first, due.values[:, 0].astype(int).tolist())
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 7])

@@ -45,6 +45,7 @@ class LocalScorer:
     ) -> None:
         self.spec = bundle.manifest.clip_spec
         self.clip_seconds = bundle.manifest.clip_seconds
+        self.granularity = bundle.manifest.extractor.granularity
         self.classes = bundle.manifest.classes
         self.threshold = bundle.manifest.threshold
         self.format_name = choose_format(bundle, format_name)

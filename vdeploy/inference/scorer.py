@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -52,20 +52,27 @@ class StagedScorer(Scorer, Protocol):
 
     Attributes:
         clip_seconds: Median duration of the clips that the classifier was trained on; `None` where it is not known.
+        granularity: `"frame"` where a frame's features do not depend on the other frames; `"clip"` where the extractor
+            looks at all frames of a clip together, so that only whole clips may be given to `extract`.
     """
 
     @property
     def clip_seconds(self) -> float | None:
         """Median duration of the training clips, if it is known."""
 
+    @property
+    def granularity(self) -> Literal["frame", "clip"]:
+        """What the extractor looks at as one: a frame, or a clip."""
+
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features of frames.
 
         Args:
-            frames: RGB, `uint8[B, t, S, S, 3]` with S of `spec` and t from 1 to its T.
+            frames: RGB, `uint8[B, t, S, S, 3]` with S of `spec` and t from 1 to its T; whole clips for granularity
+                `"clip"`.
 
         Returns:
-            `float32[B, t, F]`; a frame's features do not depend on the other frames.
+            `float32[B, t, F]`; for granularity `"clip"`, as many steps as the extractor gives for a clip.
         """
 
     def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

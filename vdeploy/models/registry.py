@@ -27,12 +27,18 @@ __all__ = [
 ]
 
 BACKBONES: dict[str, str] = {
+    "efficientnet-lite0": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite0",
+    "efficientnet-lite1": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite1",
+    "efficientnet-lite2": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite2",
+    "i3d": "vdeploy.models.backbones.i3d.model:I3D",
     "vgg19": "vdeploy.models.backbones.vgg19.model:VGG19",
 }
 """Class of each backbone by name, as ``"module:class"``. A further model is one more line here."""
 
 HEADS: dict[str, str] = {
+    "gru": "vdeploy.models.heads.gru:GRU",
     "lstm": "vdeploy.models.heads.lstm.model:LSTM",
+    "pooling": "vdeploy.models.heads.pooling:Pooling",
     "transformer": "vdeploy.models.heads.transformer:Transformer",
 }
 """Class of each head by name, as ``"module:class"``."""

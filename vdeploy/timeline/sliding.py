@@ -1,10 +1,14 @@
-"""Windows of many streams, scored together; each sampled frame goes through the extractor once."""
+"""Windows of many streams, scored together.
+
+Where a frame's features do not depend on the other frames, each sampled frame goes through the extractor once. Where an
+extractor looks at a clip as a whole, as a 3-D network does, frames are kept instead and every window is scored whole.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -45,9 +49,10 @@ class ScoredWindow(Generic[Stream]):
 
 
 class SlidingDetector(Generic[Stream]):
-    """Frames of any number of streams in, scored windows out. Keeps T features a stream and no frame.
+    """Frames of any number of streams in, scored windows out.
 
-    Not for several threads at a time.
+    Keeps T features a stream and no frame; for an extractor that looks at whole clips, T frames. Not for several
+    threads at a time.
 
     Args:
         scorer: What computes features and probabilities.
@@ -74,9 +79,9 @@ class SlidingDetector(Generic[Stream]):
             The windows that are complete now, those of one stream in order.
         """
         due: list[tuple[Stream, DueWindow]] = []
-        for sample, features in zip(samples, self._extract(samples), strict=True):
+        for sample, value in zip(samples, self._values(samples), strict=True):
             slider = self._sliders.setdefault(sample.stream, WindowSlider(self.plan, self._longest_gap))
-            due += [(sample.stream, window) for window in slider.push(sample.index, features)]
+            due += [(sample.stream, window) for window in slider.push(sample.index, value)]
         return self._classify(due)
 
     def finish(self, stream: Stream, end_s: float | None = None) -> list[ScoredWindow[Stream]]:
@@ -93,6 +98,12 @@ class SlidingDetector(Generic[Stream]):
         due = slider.finish() if slider else None
         return self._classify([(stream, due)], end_s) if due else []
 
+    def _values(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[Any]]:
+        """What is kept of each sample: its features, or the frame."""
+        if self.scorer.granularity == "clip":
+            return (sample.frame for sample in samples)
+        return self._extract(samples)
+
     def _extract(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[np.float32]]:
         length = self.plan.frames
         whole = len(samples) // length * length
@@ -105,7 +116,11 @@ class SlidingDetector(Generic[Stream]):
     def _classify(self, due: list[tuple[Stream, DueWindow]], end_s: float | None = None) -> list[ScoredWindow[Stream]]:
         if not due:
             return []
-        probabilities = self.scorer.classify(np.stack([window.features for _, window in due]))[:, 1]
+        if self.scorer.granularity == "clip":
+            # One at a time: the frames of a window fill a CPU, those of many fill its memory.
+            probabilities = np.concatenate([self.scorer.score(window.values[np.newaxis]) for _, window in due])[:, 1]
+        else:
+            probabilities = self.scorer.classify(np.stack([window.values for _, window in due]))[:, 1]
         return [
             ScoredWindow(stream, self.plan.window(window.first, float(probability), self._end_s(window, end_s)))
             for (stream, window), probability in zip(due, probabilities, strict=True)

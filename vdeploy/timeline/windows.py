@@ -1,11 +1,11 @@
-"""Windows that slide over a stream of sampled frames, so that every frame's features are used in all of its windows."""
+"""Windows that slide over a stream of sampled frames; what is kept of a frame is used in all of its windows."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -124,17 +124,17 @@ class DueWindow:
 
     Attributes:
         first: Number of its first sampled frame.
-        features: ``float32[T, F]``.
+        values: What was pushed for its frames: features ``float32[T, F]``, or the frames ``uint8[T, S, S, 3]``.
         end: Number after its last sampled frame, where a gap ends it before a whole window is over.
     """
 
     first: int
-    features: npt.NDArray[np.float32]
+    values: npt.NDArray[Any]
     end: int | None = None
 
 
 class WindowSlider:
-    """The last T features of one stream.
+    """The last T features, or frames, of one stream.
 
     Args:
         plan: The windows.
@@ -144,35 +144,35 @@ class WindowSlider:
     def __init__(self, plan: WindowPlan, longest_gap: int | None = None) -> None:
         self._plan = plan
         self._longest_gap = plan.longest_gap if longest_gap is None else longest_gap
-        self._features: collections.deque[npt.NDArray[np.float32]] = collections.deque(maxlen=plan.frames)
+        self._values: collections.deque[npt.NDArray[Any]] = collections.deque(maxlen=plan.frames)
         self._begin = self._next = 0
 
-    def push(self, index: int, features: npt.NDArray[np.float32]) -> list[DueWindow]:
-        """Takes the features of the next sampled frame.
+    def push(self, index: int, value: npt.NDArray[Any]) -> list[DueWindow]:
+        """Takes the features of the next sampled frame, or the frame.
 
-        Numbers that were left out stand for the features before them, as long as they are no more than the
+        Numbers that were left out stand for what came before them, as long as they are no more than the
         longest gap. What comes before a longer gap ends there, as a stream does, and windows begin anew after it, so
         that none spans it.
 
         Args:
             index: Number of the sampled frame, larger than the one before.
-            features: ``float32[F]``.
+            value: Features ``float32[F]``, or the frame ``uint8[S, S, 3]``.
 
         Returns:
             The windows that are complete now.
         """
         due: list[DueWindow] = []
         missing = index - self._next
-        if self._features and missing <= self._longest_gap:
-            held = self._features[-1]
+        if self._values and missing <= self._longest_gap:
+            held = self._values[-1]
             for _ in range(missing):
                 due += self._append(held)
         else:
             if last := self.finish():
                 due.append(dataclasses.replace(last, end=self._next))
-            self._features.clear()
+            self._values.clear()
             self._begin = self._next = index
-        return due + self._append(features)
+        return due + self._append(value)
 
     def finish(self) -> DueWindow | None:
         """Says that the stream has ended.
@@ -184,14 +184,14 @@ class WindowSlider:
         length, wanted = self._next - self._begin, self._plan.frames
         if length == 0 or (length >= wanted and (length - wanted) % self._plan.stride == 0):
             return None
-        held = list(self._features)
-        features = np.stack([held[index] for index in frame_indices(len(held), wanted)])
-        return DueWindow(self._next - len(held), features)
+        held = list(self._values)
+        values = np.stack([held[index] for index in frame_indices(len(held), wanted)])
+        return DueWindow(self._next - len(held), values)
 
-    def _append(self, features: npt.NDArray[np.float32]) -> list[DueWindow]:
-        self._features.append(features)
+    def _append(self, value: npt.NDArray[Any]) -> list[DueWindow]:
+        self._values.append(value)
         self._next += 1
         past = self._next - self._begin - self._plan.frames
         if past < 0 or past % self._plan.stride:
             return []
-        return [DueWindow(self._next - self._plan.frames, np.stack(list(self._features)))]
+        return [DueWindow(self._next - self._plan.frames, np.stack(list(self._values)))]

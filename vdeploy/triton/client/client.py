@@ -7,7 +7,7 @@ import http.client
 import json
 import re
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,7 @@ class TritonScorer:
         threshold: Probability of the second class from which a clip counts as violent.
         temperature: What the classifier's logits were divided by.
         bias: What the violent class's logit was raised by before that.
+        granularity: What the extractor looks at as one; see `vdeploy.inference.scorer.StagedScorer`.
         run: Name of the run that is served.
         bundle_digest: SHA-256 of the served bundle's manifest.
         max_batch_size: Clips in one request at most.
@@ -116,6 +117,9 @@ class TritonScorer:
             ClientError: The server does not answer as it should, or has replaced the version.
         """
         count = frames.shape[1]
+        if self.granularity == "clip":
+            steps = int(self._config_of(EXTRACTOR_MODEL).output[0].dims[0])
+            return self._in_batches(EXTRACTOR_MODEL, FRAMES, frames, FEATURES, (steps, self._dim))
         whole = padded(frames, self._frames_of_extractor())
         shape = (whole.shape[1], self._dim)
         return self._in_batches(EXTRACTOR_MODEL, FRAMES, whole, FEATURES, shape)[:, :count]
@@ -200,6 +204,7 @@ class TritonScorer:
             self.run = str(values["run"])
             self.bundle_digest = str(values["bundle_sha256"])
             self._dim = int(values["extractor_dim"])
+            self.granularity: Literal["frame", "clip"] = "clip" if values.get("granularity") == "clip" else "frame"
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ClientError(
                 f"{self.address} serves a {ENSEMBLE_MODEL} that vdeploy did not write ({error!r})",

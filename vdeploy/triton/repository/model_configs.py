@@ -90,6 +90,7 @@ def _parameters(manifest: Manifest, extractor: ServedStage, classifier: ServedSt
         "clip": manifest.clip,
         "clip_seconds": manifest.clip_seconds,
         "extractor_dim": manifest.extractor.dim,
+        "granularity": None if manifest.extractor.granularity == "frame" else "clip",
         "formats": {served.stage: served.format for served in (extractor, classifier)},
         "run": manifest.run,
         "temperature": manifest.temperature,

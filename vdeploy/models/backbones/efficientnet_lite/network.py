@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as one Keras graph from RGB bytes to features, batch normalisation folded into the convolutions."""
+"""EfficientNet-Lite as one Keras graph from RGB pixels to features; batch normalisation is folded into convolutions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Block:
     residual: bool
 
 
-def build_network(variant: Variant, frames: int, size: int, *, classes: int = 0) -> keras.Model:
+def build_network(variant: Variant, size: int, *, classes: int = 0) -> keras.Model:
     """EfficientNet-Lite up to the average over all positions.
 
     The Lite variants are EfficientNet (Tan and Le 2019) without squeeze-and-excitation, with ReLU6 for swish, and with
@@ -59,19 +59,17 @@ def build_network(variant: Variant, frames: int, size: int, *, classes: int = 0)
 
     Args:
         variant: Which size.
-        frames: Frames of a clip, T.
         size: Height and width of a frame in pixels.
         classes: With the published classifier's logits for so many classes instead of features, to check weights with.
 
     Returns:
-        A model ``frames uint8[B, T, size, size, 3]`` (RGB) -> ``features float32[B, T, 1280]``, or ``logits
-        float32[B, T, classes]``.
+        A model ``pixels float32[N, size, size, 3]`` (RGB, 0 to 255) -> ``features float32[N, 1280]``, or ``logits
+        float32[N, classes]``.
     """
     keras: Any = load_keras()
-    layers, reshape = keras.layers, keras.ops.reshape
-    inputs = keras.Input((frames, size, size, 3), name="frames", dtype="uint8")
+    layers = keras.layers
+    inputs = keras.Input((size, size, 3), name="pixels", dtype="float32")
     x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(inputs)
-    x = reshape(x, (-1, size, size, 3))
     x = _convolution(layers, x, _STEM_CHANNELS, "_conv_stem", kernel=3, strides=2)
     x = layers.ReLU(6, name="_conv_stem.relu6")(x)
     for block in _blocks(variant):
@@ -81,7 +79,7 @@ def build_network(variant: Variant, frames: int, size: int, *, classes: int = 0)
     x = layers.GlobalAveragePooling2D(name="average")(x)
     if classes:
         x = layers.Dense(classes, name="_fc")(x)
-    return keras.Model(inputs, reshape(x, (-1, frames, x.shape[-1])), name=f"efficientnet_{variant}")
+    return keras.Model(inputs, x, name=f"efficientnet_{variant}")
 
 
 def _blocks(variant: Variant) -> Iterator[_Block]:

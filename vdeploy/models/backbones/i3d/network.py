@@ -1,4 +1,4 @@
-"""I3D as one Keras graph from RGB bytes to features, batch normalisation folded into the convolutions."""
+"""I3D as one Keras graph from RGB pixels to features, batch normalisation folded into the convolutions."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def build_network(frames: int, size: int, *, classes: int = 0) -> keras.Model:
         classes: With the published classifier's logits for so many classes instead of features, to check weights with.
 
     Returns:
-        A model ``frames uint8[B, T, size, size, 3]`` (RGB) -> ``features float32[B, T / 8, 1024]``, or ``logits
-        float32[B, classes]``.
+        A model ``pixels float32[B, T, size, size, 3]`` (RGB, 0 to 255) -> ``features float32[B, T / 8, 1024]``, or
+        ``logits float32[B, classes]``.
     """
     keras: Any = load_keras()
     layers = keras.layers
-    inputs = keras.Input((frames, size, size, 3), name="frames", dtype="uint8")
+    inputs = keras.Input((frames, size, size, 3), name="pixels", dtype="float32")
     x = layers.Rescaling(2 / 255, offset=-1, name="scale")(inputs)
     x = _unit(layers, x, 64, 7, "Conv3d_1a_7x7", strides=2)
     x = _pool(layers, x, (1, 3, 3), (1, 2, 2), "MaxPool3d_2a_3x3")

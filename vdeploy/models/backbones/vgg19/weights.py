@@ -66,7 +66,7 @@ def find_weights(
     """
     check = functools.partial(_check_file, layer=layer)
     published = {"imagenet": FILES[layer]}
-    return find.find_weights(source, published, check, offline=offline, seed=seed, on_progress=on_progress)
+    return find.find_weights(source, published, check=check, offline=offline, seed=seed, on_progress=on_progress)
 
 
 def _check_file(path: Path, *, layer: Layer) -> None:

@@ -1,0 +1,73 @@
+"""I3D (Carreira and Zisserman 2017), pre-trained on Kinetics-400: all frames of a clip looked at together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from vdeploy.core.errors import RecipeError
+from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
+from vdeploy.models.backbones.i3d.network import FEATURES, TEMPORAL_STRIDE, build_network
+from vdeploy.models.backbones.i3d.weights import FILES
+from vdeploy.models.base import Backbone, BackboneSettings, Granularity
+from vdeploy.models.weights.find import Weights, find_weights
+
+if TYPE_CHECKING:
+    import keras
+
+    from vdeploy.video.clips import ClipSpec
+
+__all__ = ["I3D", "I3DSettings"]
+
+
+class I3DSettings(BackboneSettings):
+    """Settings of I3D.
+
+    Attributes:
+        name: Name in the registry.
+        weights: ``"kinetics-400"``, ``"random"``, or the path of the published checkpoint.
+    """
+
+    name: Literal["i3d"] = "i3d"
+    weights: str = "kinetics-400"
+
+
+class I3D(Backbone[I3DSettings]):
+    """I3D's RGB stream as a backbone: 1024 features for every eight frames.
+
+    Scaling to -1 to 1 is inside the graph. Features of a step in time depend on frames before and after it, so windows
+    are scored whole.
+    """
+
+    name: ClassVar[str] = "i3d"
+    title: ClassVar[str] = "I3D"
+    settings_type: ClassVar[type[BackboneSettings]] = I3DSettings
+    granularity: ClassVar[Granularity] = "clip"
+
+    def feature_shape(self, frames: int) -> tuple[int, int]:
+        """Return (T / 8, 1024)."""
+        return frames // TEMPORAL_STRIDE, FEATURES
+
+    def find_weights(
+        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
+    ) -> Weights:
+        """Find the weights; see `Backbone.find_weights`."""
+        source = source or self.settings.weights
+        return find_weights(source, FILES, offline=offline, on_progress=on_progress)
+
+    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
+        """Build the network; see `Backbone.build`."""
+        del seed
+        network = build_network(spec.frames, spec.size)
+        if weights.path is not None:
+            load_checkpoint(network, weights.path)
+        network.trainable = False
+        return network
+
+    def check(self, spec: ClipSpec) -> None:
+        """Refuse clips whose frames are no multiple of eight."""
+        if spec.frames % TEMPORAL_STRIDE:
+            raise RecipeError(
+                f"I3D takes a multiple of {TEMPORAL_STRIDE} frames, not {spec.frames}",
+                "set clip.frames to 16, 32 or 64",
+            )

@@ -1,0 +1,56 @@
+"""Statistics of the features over time, and a linear classifier or a small dense network on them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.base import Head, HeadSettings
+
+__all__ = ["Pooling", "PoolingSettings"]
+
+_EPSILON = 1e-6
+"""Added to the variance over time before the square root."""
+
+
+class PoolingSettings(HeadSettings):
+    """Settings of the pooling head.
+
+    Attributes:
+        name: Name in the registry.
+        statistics: What is taken of each feature over time: its ``"mean"``, or ``"mean_std"``, mean and standard
+            deviation.
+        dense: Units of a dense layer before the logits; 0 for a linear classifier.
+        dropout: Share of statistics, and of the dense layer's outputs, that is dropped in training.
+    """
+
+    name: Literal["pooling"] = "pooling"
+    statistics: Literal["mean", "mean_std"] = "mean_std"
+    dense: int = Field(0, ge=0, le=4096)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class Pooling(Head[PoolingSettings]):
+    """The pooling head, which ignores the order of time: the fewest weights, so the first choice for few clips."""
+
+    name: ClassVar[str] = "pooling"
+    title: ClassVar[str] = "pooling"
+    settings_type: ClassVar[type[HeadSettings]] = PoolingSettings
+
+    def body(self, features: Any) -> Any:
+        """Add the statistics over time, dropout and the dense layer, if there is one."""
+        keras: Any = load_keras()
+        layers, ops, settings = keras.layers, keras.ops, self.settings
+        x = layers.GlobalAveragePooling1D(keepdims=True, name="average")(features)
+        if settings.statistics == "mean_std":
+            deviation = layers.Subtract(name="deviation")([features, x])
+            variance = ops.mean(ops.square(deviation), axis=1, keepdims=True)
+            x = layers.Concatenate(name="statistics")([x, ops.sqrt(variance + _EPSILON)])
+        x = layers.Flatten(name="flat")(x)
+        x = layers.Dropout(settings.dropout, name="dropout_statistics")(x)
+        if settings.dense:
+            x = layers.Dense(settings.dense, activation="relu", name="dense")(x)
+            x = layers.Dropout(settings.dropout, name="dropout_dense")(x)
+        return x
