@@ -20,7 +20,7 @@ from vdeploy.models.backbones.efficientnet_lite.torch_archive import read_state_
 from vdeploy.models.backbones.efficientnet_lite.weights import FILES
 from vdeploy.models.weights.find import find_weights
 
-NORMALIZATIONS = {"_conv_stem": "_bn0", "_conv_head": "_bn1", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
+NORMALIZATIONS = {"conv_stem": "_bn0", "conv_head": "_bn1", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def state(network) -> dict[str, np.ndarray]:
             continue
         kernel, bias = layer.get_weights()
         order = (2, 3, 0, 1) if "depthwise" in layer.name else (3, 2, 0, 1)
-        state[f"{layer.name}.weight"] = rng.normal(0, 0.1, kernel.shape).transpose(order).astype(np.float32)
-        parent, _, name = layer.name.rpartition(".")
+        parent, _, name = published(layer.name).rpartition(".")
+        state[f"{published(layer.name)}.weight"] = rng.normal(0, 0.1, kernel.shape).transpose(order).astype(np.float32)
         suffix = next(value for key, value in NORMALIZATIONS.items() if key in name)
         normalization = f"{parent}.{suffix}".removeprefix(".")
         for key in ("weight", "bias", "running_mean"):
@@ -47,6 +47,11 @@ def state(network) -> dict[str, np.ndarray]:
         state[f"{normalization}.running_var"] = rng.uniform(0.5, 2, bias.shape).astype(np.float32)
         state[f"{normalization}.num_batches_tracked"] = np.array(7)
     return state
+
+
+def published(name: str) -> str:
+    """The name of a layer in the published weights: ``blocks.4.project_conv`` is ``_blocks.4._project_conv``."""
+    return ".".join(part if part.isdigit() else f"_{part}" for part in name.split("."))
 
 
 def torch_archive(state: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> bytes:
@@ -102,7 +107,7 @@ def checkpoint(state, tmp_path, monkeypatch) -> Path:
 def test_as_many_parameters_as_published(variant, published):
     """The published networks have a gain for each channel besides, which is folded into the convolutions here."""
     model = build_network(variant, 224, classes=1000)
-    gains = sum(layer.bias.shape[0] for layer in model.layers if layer.weights and layer.name != "_fc")
+    gains = sum(layer.bias.shape[0] for layer in model.layers if layer.weights and layer.name != "fc")
     assert model.count_params() + gains == published
 
 
@@ -124,13 +129,13 @@ def test_tensors_are_read_with_their_strides(state, checkpoint):
         np.testing.assert_array_equal(read[name], array)
 
 
-@pytest.mark.parametrize("name", ["_conv_stem", "_blocks.4._depthwise_conv", "_blocks.4._project_conv"])
+@pytest.mark.parametrize("name", ["conv_stem", "blocks.4.depthwise_conv", "blocks.4.project_conv"])
 def test_batch_normalisation_is_folded_exactly(network, state, checkpoint, name):
     load_checkpoint(network, checkpoint)
     folded = network.get_layer(name)
     layers = load_keras().layers
     options = {"strides": folded.strides, "padding": "same", "use_bias": False}
-    weight = state[f"{name}.weight"]
+    weight = state[f"{published(name)}.weight"]
     if "depthwise" in name:
         convolution, kernel = layers.DepthwiseConv2D(folded.kernel_size, **options), weight.transpose(2, 3, 0, 1)
     else:
@@ -140,7 +145,7 @@ def test_batch_normalisation_is_folded_exactly(network, state, checkpoint, name)
     x = np.random.default_rng(1).normal(size=(2, 9, 9, folded.input.shape[-1])).astype(np.float32)
     normalization(convolution(x))
     convolution.set_weights([kernel])
-    parent, _, conv = name.rpartition(".")
+    parent, _, conv = published(name).rpartition(".")
     suffix = next(value for key, value in NORMALIZATIONS.items() if key in conv)
     prefix = f"{parent}.{suffix}".removeprefix(".")
     normalization.set_weights([state[f"{prefix}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")])

@@ -21,12 +21,13 @@ _EPSILON = 1e-3
 """Added to the variance by the published batch normalisation."""
 
 _NORMALIZATIONS = {
-    "_conv_stem": "_bn0",
-    "_conv_head": "_bn1",
-    "_expand_conv": "_bn0",
-    "_depthwise_conv": "_bn1",
-    "_project_conv": "_bn2",
+    "conv_stem": "_bn0",
+    "conv_head": "_bn1",
+    "expand_conv": "_bn0",
+    "depthwise_conv": "_bn1",
+    "project_conv": "_bn2",
 }
+"""The batch normalisation behind each convolution."""
 
 
 def load_checkpoint(network: keras.Model, path: Path) -> None:
@@ -54,15 +55,16 @@ def load_checkpoint(network: keras.Model, path: Path) -> None:
 
 def _folded(state: Mapping[str, npt.NDArray[Any]], layer: str) -> list[npt.NDArray[np.float32]]:
     """Kernel and bias of a layer in Keras' order; PyTorch's is ``[outputs, inputs, height, width]``."""
-    weight = state[f"{layer}.weight"]
-    if layer == "_fc":
+    *block, name = layer.split(".")
+    parent = f"_blocks.{block[-1]}." if block else ""
+    weight = state[f"{parent}_{name}.weight"]
+    if name == "fc":
         return [weight.T, state["_fc.bias"]]
-    parent, _, name = layer.rpartition(".")
-    normalization = f"{parent}.{_NORMALIZATIONS[name]}".removeprefix(".")
+    normalization = parent + _NORMALIZATIONS[name]
     gain, offset, mean, variance = (
         state[f"{normalization}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gain / np.sqrt(variance + _EPSILON)
     kernel = weight * scale[:, None, None, None]
-    order = (2, 3, 0, 1) if name == "_depthwise_conv" else (2, 3, 1, 0)
+    order = (2, 3, 0, 1) if name == "depthwise_conv" else (2, 3, 1, 0)
     return [kernel.transpose(order), offset - mean * scale]

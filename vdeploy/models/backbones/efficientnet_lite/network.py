@@ -55,7 +55,7 @@ def build_network(variant: Variant, size: int, *, classes: int = 0) -> keras.Mod
     The Lite variants are EfficientNet (Tan and Le 2019) without squeeze-and-excitation, with ReLU6 for swish, and with
     the stem, the head and the number of blocks of the first and last stage alike in all sizes. Convolutions have
     TensorFlow's SAME padding, which is asymmetric where the stride is 2. Convolutions are named as in the published
-    PyTorch weights.
+    PyTorch weights, without the underscores that names there begin with.
 
     Args:
         variant: Which size.
@@ -70,15 +70,15 @@ def build_network(variant: Variant, size: int, *, classes: int = 0) -> keras.Mod
     layers = keras.layers
     inputs = keras.Input((size, size, 3), name="pixels", dtype="float32")
     x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(inputs)
-    x = _convolution(layers, x, _STEM_CHANNELS, "_conv_stem", kernel=3, strides=2)
-    x = layers.ReLU(6, name="_conv_stem.relu6")(x)
+    x = _convolution(layers, x, _STEM_CHANNELS, "conv_stem", kernel=3, strides=2)
+    x = layers.ReLU(6, name="conv_stem.relu6")(x)
     for block in _blocks(variant):
         x = _apply(layers, x, block)
-    x = _convolution(layers, x, FEATURES, "_conv_head")
-    x = layers.ReLU(6, name="_conv_head.relu6")(x)
+    x = _convolution(layers, x, FEATURES, "conv_head")
+    x = layers.ReLU(6, name="conv_head.relu6")(x)
     x = layers.GlobalAveragePooling2D(name="average")(x)
     if classes:
-        x = layers.Dense(classes, name="_fc")(x)
+        x = layers.Dense(classes, name="fc")(x)
     return keras.Model(inputs, x, name=f"efficientnet_{variant}")
 
 
@@ -90,7 +90,7 @@ def _blocks(variant: Variant) -> Iterator[_Block]:
         after = _round_to_eight(channels * width)
         for repeat in range(blocks):
             yield _Block(
-                name=f"_blocks.{number}",
+                name=f"blocks.{number}",
                 kernel=kernel,
                 stride=1 if repeat else stride,
                 expanded=before * expansion,
@@ -109,9 +109,9 @@ def _round_to_eight(channels: float) -> int:
 def _apply(layers: ModuleType, x: Any, block: _Block) -> Any:
     y = x
     if block.expanded != x.shape[-1]:
-        y = _convolution(layers, y, block.expanded, f"{block.name}._expand_conv")
-        y = layers.ReLU(6, name=f"{block.name}._expand_conv.relu6")(y)
-    name = f"{block.name}._depthwise_conv"
+        y = _convolution(layers, y, block.expanded, f"{block.name}.expand_conv")
+        y = layers.ReLU(6, name=f"{block.name}.expand_conv.relu6")(y)
+    name = f"{block.name}.depthwise_conv"
     y = layers.DepthwiseConv2D(
         block.kernel,
         strides=block.stride,
@@ -120,7 +120,7 @@ def _apply(layers: ModuleType, x: Any, block: _Block) -> Any:
         name=name,
     )(y)
     y = layers.ReLU(6, name=f"{name}.relu6")(y)
-    y = _convolution(layers, y, block.channels, f"{block.name}._project_conv")
+    y = _convolution(layers, y, block.channels, f"{block.name}.project_conv")
     return layers.Add(name=f"{block.name}.add")([y, x]) if block.residual else y
 
 
