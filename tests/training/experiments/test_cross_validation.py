@@ -1,0 +1,71 @@
+"""Folds keep the clips of a source together, and what is judged has no part in the training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.experiments.cross_validation import CrossValidation, cross_validate, grouped_folds
+from training.recipe import Recipe, load_recipe
+from vdeploy.core.errors import DatasetError
+
+
+@pytest.fixture
+def clips() -> tuple[np.ndarray, np.ndarray]:
+    """Labels and groups: twelve sources of four clips, most of them of one class."""
+    groups = np.repeat([f"s{number:02}" for number in range(12)], 4)
+    labels = np.tile([0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0], 4).astype(np.int64)
+    return labels, groups
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load_recipe(
+        "edge", ("training.epochs=20", "training.patience=4", "training.batch=16", "optimizer.learning_rate=0.05", "head.dropout=0.0")
+    )
+
+
+def test_every_clip_is_judged_once_and_by_other_sources(clips):
+    labels, groups = clips
+    judged = []
+    for fold in grouped_folds(labels, groups, 4, 0):
+        parts = [set(groups[part]) for part in (fold.train, fold.valid, fold.judged)]
+        assert len(set.union(*parts)) == sum(len(part) for part in parts)
+        assert len(fold.train) + len(fold.valid) + len(fold.judged) == len(labels)
+        judged += fold.judged.tolist()
+    assert sorted(judged) == list(range(len(labels)))
+
+
+def test_a_seed_decides_on_the_folds(clips):
+    first, again, other = ([fold.judged.tolist() for fold in grouped_folds(*clips, 4, seed)] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_too_few_sources(clips):
+    labels, groups = clips
+    with pytest.raises(DatasetError, match="3 sources are too few for 5 folds; give fewer folds"):
+        list(grouped_folds(labels[:12], groups[:12], 5, 0))
+
+
+def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, recipe):
+    labels, groups = clips
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(len(labels), 4, 8)) + 3 * labels[:, None, None] * np.array([1, -1] * 4)
+    found = cross_validate(recipe, signal.astype(np.float16), labels, groups, seeds=1, folds=3)
+    assert found.accuracy().value > 0.9
+    # Every clip of a source has the same features: they tell the clips of a known source apart, not those of a new one.
+    marks = dict(zip(np.unique(groups), rng.normal(size=(12, 8)), strict=True))
+    alike = np.stack([np.tile(marks[group], (4, 1)) for group in groups]).astype(np.float16)
+    leaked = cross_validate(recipe, alike, np.arange(len(groups)) % 2, groups, seeds=1, folds=3)
+    assert leaked.accuracy().value == pytest.approx(0.5)
+
+
+def test_figures_are_means_over_seeds_with_intervals_over_sources():
+    labels = np.array([0, 0, 1, 1])
+    groups = np.array(["a", "a", "b", "b"])
+    result = CrossValidation(labels, groups, np.array([[0.1, 0.2, 0.8, 0.9], [0.1, 0.6, 0.8, 0.4]]))
+    assert result.seed_accuracy == (1.0, 0.5)
+    accuracy = result.accuracy()
+    assert accuracy.value == 0.75
+    assert accuracy.low <= accuracy.value <= accuracy.high
+    assert result.roc_auc().value == pytest.approx((1.0 + 0.75) / 2)

@@ -1,0 +1,172 @@
+"""Cross-validation of a recipe on one data set, with all clips of a source on the same side."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.engine.trainer import FeatureSplit, Trainer
+from training.recipe import Recipe
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.lazy_imports import load_keras, require
+from vdeploy.features.prediction import predict
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["CrossValidation", "Fold", "Interval", "cross_validate", "grouped_folds"]
+
+THRESHOLD = 0.5
+"""Clips are judged at this probability, without calibration: nothing is chosen on clips that are reported on."""
+
+_RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """Clips of one fold by number, ascending; all clips of a group are in the same part.
+
+    Attributes:
+        train: What is learned from.
+        valid: What chooses the epoch.
+        judged: What is judged, and has no other part in the training.
+    """
+
+    train: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.int64]
+    judged: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval over sources."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossValidation:
+    """Probabilities of clips that a classifier has not learned from.
+
+    Attributes:
+        labels: ``int64[N]``.
+        groups: The source of each clip.
+        probabilities: Of violence, ``float64[S, N]``; one row a seed.
+    """
+
+    labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.str_]
+    probabilities: npt.NDArray[np.float64]
+
+    @property
+    def seed_accuracy(self) -> tuple[float, ...]:
+        """The accuracy of each seed at a threshold of 0.5."""
+        return tuple(float(np.mean((row >= THRESHOLD) == self.labels)) for row in self.probabilities)
+
+    def accuracy(self) -> Interval:
+        """The accuracy at a threshold of 0.5, mean over the seeds."""
+        right = ((self.probabilities >= THRESHOLD) == self.labels).mean(axis=0)
+        return self._interval(lambda clips: float(right[clips].mean()))
+
+    def roc_auc(self) -> Interval:
+        """The area under the ROC curve, mean over the seeds.
+
+        Raises:
+            MissingExtraError: scikit-learn is not installed.
+        """
+        metrics: Any = require("sklearn.metrics", extra="train", purpose="measuring accuracy")
+
+        def mean_auc(clips: npt.NDArray[np.int64]) -> float:
+            labels = self.labels[clips]
+            if labels.min() == labels.max():
+                return float("nan")
+            return float(np.mean([metrics.roc_auc_score(labels, row[clips]) for row in self.probabilities]))
+
+        return self._interval(mean_auc)
+
+    def _interval(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Interval:
+        """Percentile bootstrap over sources, as clips of one source are alike (Field and Welsh 2007)."""
+        rng = np.random.default_rng(0)
+        members = [np.flatnonzero(self.groups == group) for group in np.unique(self.groups)]
+        drawn = [
+            figure(np.concatenate([members[index] for index in rng.integers(len(members), size=len(members))]))
+            for _ in range(_RESAMPLES)
+        ]
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        return Interval(figure(np.arange(len(self.labels))), float(low), float(high))
+
+
+def grouped_folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], folds: int, seed: int) -> Iterator[Fold]:
+    """Split clips into folds by group, classes spread as evenly as the groups allow.
+
+    Of the clips that are not judged, one part in ``folds``, again by group, chooses the epoch.
+
+    Args:
+        labels: ``int64[N]``.
+        groups: The source of each clip.
+        folds: How many.
+        seed: Which groups come together.
+
+    Raises:
+        DatasetError: There are fewer sources than folds need, or a part would hold one class only.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    selection: Any = require("sklearn.model_selection", extra="train", purpose="cross-validation")
+    sources = len(np.unique(groups))
+    if sources < folds + 1:
+        raise DatasetError(
+            f"{sources} sources are too few for {folds} folds", "give fewer folds, or clips of more sources"
+        )
+    splitter = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for rest, judged in splitter.split(labels, labels, groups):
+        inner = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        train, valid = next(inner.split(rest, labels[rest], groups[rest]))
+        fold = Fold(rest[train], rest[valid], judged)
+        if len(np.unique(labels[fold.train])) < 2 or not len(fold.valid):
+            raise DatasetError("a fold has clips of one class only to learn from", "give fewer folds")
+        yield fold
+
+
+def cross_validate(
+    recipe: Recipe,
+    features: npt.NDArray[np.float16],
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.str_],
+    *,
+    seeds: int = 3,
+    folds: int = 5,
+    on_fold: Callable[[], None] = lambda: None,
+) -> CrossValidation:
+    """Train a classifier for every seed and fold, and score the clips that it has not seen.
+
+    Args:
+        recipe: Every choice but the seed.
+        features: ``float16[N, t, F]``.
+        labels: ``int64[N]``.
+        groups: The source of each clip.
+        seeds: How often everything is repeated; a seed decides on the folds, the first weights and the order of clips.
+        folds: Parts that the clips are split into.
+        on_fold: Called after each training.
+
+    Raises:
+        UserError: There are too few sources, or the data do not allow a training.
+    """
+    probabilities = np.empty((seeds, len(labels)))
+    for seed in range(seeds):
+        seeded = recipe.varied(training={"seed": seed})
+        for fold in grouped_folds(labels, groups, folds, seed):
+            load_keras().utils.clear_session()
+            train, valid = (FeatureSplit(features[part], labels[part]) for part in (fold.train, fold.valid))
+            with tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
+                trainer = Trainer(seeded, train, valid, Path(folder))
+                trainer.fit()
+            probabilities[seed, fold.judged] = predict(trainer.model, features[fold.judged])[:, 1]
+            on_fold()
+    return CrossValidation(labels, groups, probabilities)
