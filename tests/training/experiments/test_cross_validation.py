@@ -20,9 +20,8 @@ def clips() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return load_recipe(
-        "edge", ("training.epochs=20", "training.patience=4", "training.batch=16", "optimizer.learning_rate=0.05", "head.dropout=0.0")
-    )
+    few = ("training.epochs=20", "training.patience=4", "training.batch=16")
+    return load_recipe("edge", (*few, "optimizer.learning_rate=0.05", "head.dropout=0.0"))
 
 
 def test_every_clip_is_judged_once_and_by_other_sources(clips):
