@@ -226,12 +226,15 @@ def test_names_may_be_listed_and_keys_accept_every_host(bundle_dir: Path, tmp_pa
             assert client.get("/model", headers={"Origin": "https://attacker.example"}).status_code == 403
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1"])  # noqa: S104  refused
-def test_other_machines_are_not_let_in_without_keys(host: str, tmp_path: Path):
-    done = vdeploy("gateway", "--bundle", tmp_path, "--host", host)
+def test_a_gateway_for_other_machines_does_not_start_without_keys(tmp_path: Path):
+    done = vdeploy("gateway", "--bundle", tmp_path, "--host", "0.0.0.0")  # noqa: S104  refused
     assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
     assert "--insecure" in done.stderr
-    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "no-such-host.invalid"])  # noqa: S104  refused
+def test_other_machines_are_not_let_in_without_keys(host: str):
     check_exposure(host, has_keys=True, insecure=False)
     check_exposure(host, has_keys=False, insecure=True)
     with pytest.raises(GatewayError):
