@@ -20,7 +20,9 @@ from vdeploy.gateway.decoding import process as process_module
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
 from vdeploy.gateway.limits import DecodingLimits
+from vdeploy.gateway.models import ServedModel
 from vdeploy.gateway.problems import Problem
+from vdeploy.gateway.timelines import make_timeline
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import ClipSpec, read_clip
@@ -267,3 +269,46 @@ def test_a_failure_reaches_all_who_wait_and_the_next_batch_works():
     with pytest.raises(ZeroDivisionError):
         batcher.call(lambda: 1 // 0).result(30)
     batcher.close()
+
+
+class WholeClips:
+    """A scorer whose extractor looks at whole clips; it counts them."""
+
+    spec, classes, threshold, clip_seconds, granularity = SPEC, ("non-violent", "violent"), 0.5, None, "clip"
+
+    def __init__(self) -> None:
+        self.clips = 0
+
+    def score(self, frames: np.ndarray) -> np.ndarray:
+        return self.classify(self.extract(frames))
+
+    def extract(self, frames: np.ndarray) -> np.ndarray:
+        assert frames.shape[1] == SPEC.frames
+        self.clips += len(frames)
+        return frames.reshape(len(frames), 1, -1)[..., :8].astype(np.float32)
+
+    def classify(self, features: np.ndarray) -> np.ndarray:
+        share = features[:, 0, 0] / 255
+        return np.stack([1 - share, share], axis=1).astype(np.float32)
+
+
+def test_windows_that_are_scored_whole_leave_room_for_other_requests(decoders: DecoderPool, video: Path):
+    scorer = WholeClips()
+    in_calls: list[int] = []
+
+    class Counting(Batcher):
+        def call(self, function, **options):
+            def counted():
+                before = scorer.clips
+                found = function()
+                in_calls.append(scorer.clips - before)
+                return found
+
+            return super().call(counted, **options)
+
+    model = ServedModel(scorer, "version", "run", Counting(scorer), lambda: None)
+    plan = WindowPlan.of(4, 0.4, 0.1)
+    timeline = make_timeline(video, model, decoders, LIMITS, plan=plan)
+    model.close()
+    assert len(timeline.windows) > 30
+    assert max(in_calls) == 1

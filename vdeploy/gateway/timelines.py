@@ -72,6 +72,8 @@ def make_timeline(
     detector: SlidingDetector[str] = SlidingDetector(model.scorer, plan)
     windows: list[Window] = []
     batch: list[Sample[str]] = []
+    # A call scores one window at most where windows are scored whole, so that other requests come in between.
+    batch_size = plan.stride if model.scorer.granularity == "clip" else plan.frames
 
     def score(call: Callable[[], Any]) -> None:
         future = model.batcher.call(call, patience_s=_PATIENCE_S)
@@ -97,7 +99,7 @@ def make_timeline(
                 end = ending.value
                 break
             batch.append(Sample("", index, frame))
-            if len(batch) == plan.frames:
+            if len(batch) >= batch_size:
                 flush()
     flush()
     score(lambda: detector.finish("", end.duration_s))
