@@ -67,13 +67,15 @@ def test_vgg19_has_the_known_number_of_multiply_adds():
 def test_the_exported_graphs_hold_what_the_formulas_say(tiny_bundle_dir):
     bundle = Bundle(tiny_bundle_dir)
     spec, dim = bundle.manifest.clip_spec, bundle.manifest.extractor.dim
-    units, dense = bundle.manifest.classifier.units, bundle.manifest.classifier.dense
+    units, dense = (bundle.manifest.classifier.settings[name] for name in ("units", "dense"))
     extractor, classifier = (bundle.path(bundle.artifact(stage, "onnx-fp32")) for stage in ("extractor", "classifier"))
     convolutions = 39_016_857_600 // (224 // spec.size) ** 2
     assert count_flops(extractor, {"frames": (1, spec.frames, spec.size, spec.size, 3)}) == spec.frames * convolutions
     expected = lstm_flops(spec.frames, dim, units) + 2 * (units * dense + dense * 2)
     assert count_flops(classifier, {"features": (1, spec.frames, dim)}) == expected
     assert count_flops(classifier, {"features": (3, spec.frames, dim)}) == 3 * expected
+    assert bundle.manifest.classifier.flops == expected
+    assert bundle.manifest.extractor.flops == spec.frames * convolutions
 
 
 def test_parameters_are_those_of_keras_and_the_constants_beside_them(tiny_run, tiny_bundle_dir):
@@ -82,7 +84,7 @@ def test_parameters_are_those_of_keras_and_the_constants_beside_them(tiny_run, t
     assert count_parameters(extractor) == pytest.approx(20_024_384, rel=1e-4)
     assert count_parameters(extractor) == count_parameters(onnx.load(extractor))
     keras_count = tiny_run.classifier().count_params()
-    recurrent_bias = 4 * bundle.manifest.classifier.units
+    recurrent_bias = 4 * bundle.manifest.classifier.settings["units"]
     assert keras_count <= count_parameters(classifier) <= keras_count + recurrent_bias + 16
 
 

@@ -16,7 +16,7 @@ __all__ = ["BundleFlops"]
 
 
 class BundleFlops:
-    """Counts the operations of a bundle's stages.
+    """Operations of a bundle's stages; see `vdeploy.export.onnx.flops` for how they are counted.
 
     Args:
         bundle: The bundle.
