@@ -35,7 +35,7 @@ def classifier() -> onnx.ModelProto:
     from training.recipe import load_recipe
     from vdeploy.export.onnx.convert import classifier_to_onnx
 
-    return classifier_to_onnx(build_lstm(16, 512, load_recipe("default").model))
+    return classifier_to_onnx(build_lstm(16, 512, load_recipe("default").head))
 
 
 @pytest.fixture(scope="session")
