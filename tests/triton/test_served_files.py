@@ -55,8 +55,8 @@ def remove(version: Path) -> None:
     [
         (change_in_place, r"1/model.onnx is not the file that was written: its SHA-256 differs"),
         (exchange, r"1/model.py is not the file that was written: its SHA-256 differs"),
-        (add, r"1/weights.bin does not belong to version 1: nobody noted its hash"),
-        (add_a_folder, r"1/more/code.py does not belong to version 1: nobody noted its hash"),
+        (add, r"1/weights.bin does not belong to version 1: no hash of it is recorded"),
+        (add_a_folder, r"1/more/code.py does not belong to version 1: no hash of it is recorded"),
         (remove, r"1/model.onnx is missing from the model repository"),
     ],
 )

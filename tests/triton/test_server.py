@@ -221,12 +221,12 @@ class TestWhileItRuns:
             assert eventually(lambda: server.restarts == 1, seconds=20)
             assert eventually(lambda: answers(scorer))
             assert "Started GRPCInferenceService" in server.log_file.with_name("log.crashed").read_text()
-            assert "Triton was ended by SIGBUS: it told no reason; it is started again" in capfd.readouterr().err
+            assert "Triton was ended by SIGBUS: its log gives no reason; it is started again" in capfd.readouterr().err
             for restarts, pause in ((2, "0.25"), (3, "0.5")):
                 os.kill(program_of(server, repository.root), signal.SIGKILL)
                 assert eventually(lambda restarts=restarts: server.restarts == restarts, seconds=20)
                 told = capfd.readouterr().err
-                assert f"Triton was ended by SIGKILL: it told no reason; it is started again in {pause} s" in told
+                assert f"Triton was ended by SIGKILL: its log gives no reason; it is started again in {pause} s" in told
             assert eventually(lambda: answers(scorer))
             os.kill(program_of(server, repository.root), signal.SIGKILL)
             server.stop()

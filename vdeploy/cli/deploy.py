@@ -38,7 +38,8 @@ RepoOption = Annotated[
 ]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds that a load, or an answer, may take.")]
 LogOption = Annotated[
-    Path | None, typer.Option(help="Log file of the server, where it can be read; it tells why a load failed.")
+    Path | None,
+    typer.Option(help="Log file of the server, where it can be read; it contains the reason of a failed load."),
 ]
 
 _DEFAULT_URL = "localhost:8001"

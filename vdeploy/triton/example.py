@@ -1,4 +1,4 @@
-"""The configuration that `triton_repo/` shows a reader: that of a bundle with every default.
+"""Write `triton_repo/`, the example configuration of a bundle with every default.
 
 Renew it with `make triton-repo` when the generator changes; a test compares.
 """

@@ -1,4 +1,4 @@
-"""What the repository, the server and the client call things. Imports nothing, so that a bare client can read it."""
+"""Names that the repository, the server and the client share; imports nothing, for clients with few packages."""
 
 from __future__ import annotations
 

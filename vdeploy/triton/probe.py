@@ -1,4 +1,4 @@
-"""Whether a Triton server really works, as an exit code: its ensembles score zeros.
+"""Probe a Triton server by inference; the exit code says whether its ensembles score zeros.
 
     python -m vdeploy.triton.probe HOST:PORT [--timeout SECONDS]
 

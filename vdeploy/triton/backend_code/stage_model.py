@@ -1,4 +1,4 @@
-"""A Triton model for the Python backend that runs what lies beside it, an ONNX file or an OpenVINO model.
+"""A Triton model for the Python backend that runs the ONNX file or OpenVINO model beside it.
 
 The repository writer copies this file as `model.py`. It stands alone: it needs numpy, the one runtime and what Triton
 gives it, and nothing else of vdeploy. The model has one input and one output, both batched along the first axis. The
@@ -31,7 +31,7 @@ __all__ = ["TritonPythonModel"]
 Array = npt.NDArray[Any]
 
 _CONSUMED = b"used_dltensor"
-"""The name that numpy's capsule destructor takes for "owned by somebody else"; the interpreter keeps only a pointer."""
+"""The name that numpy's capsule destructor takes for "owned by another object"; the interpreter keeps only a pointer."""
 
 _rename_capsule = ctypes.pythonapi.PyCapsule_SetName
 _rename_capsule.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -73,7 +73,7 @@ class _OnnxRunner:
 
 
 class _OpenVinoRunner:
-    """Floating point stays float32, where OpenVINO would take bfloat16 by itself.
+    """Floating point stays float32, where OpenVINO would select bfloat16.
 
     Threads are not pinned: instances are processes, and all would be pinned to the same first cores.
     """
@@ -111,7 +111,7 @@ class TritonPythonModel:
         """Loads the model.
 
         Args:
-            args: What Triton tells an instance: `model_config` as JSON, `model_repository`, `model_version`, ...
+            args: What Triton passes to an instance: `model_config` as JSON, `model_repository`, `model_version`, ...
 
         Raises:
             TritonModelException: There is no model, or its input or output is not the configuration's.
@@ -129,7 +129,7 @@ class TritonPythonModel:
             )
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answers every request, with an output or with an error of its own.
+        """Answers every request, with an output or an error.
 
         Args:
             requests: What Triton has batched.

@@ -1,4 +1,4 @@
-"""gRPC connections to Triton that find a restarted server soon."""
+"""gRPC connections to Triton that reconnect quickly and use no proxy on loopback."""
 
 from __future__ import annotations
 

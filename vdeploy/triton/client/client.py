@@ -1,4 +1,4 @@
-"""Scores clips on a Triton server that serves a vdeploy repository; needs numpy and `tritonclient[grpc]` alone."""
+"""Score clips on a Triton server; requires only numpy and `tritonclient[grpc]`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Routes to the model control of a Triton: its supervisor's socket, or Triton's own gRPC interface.
 
 Triton's model control loads files that its caller sends, and runs them. A Triton of `vdeploy serve --launch` restricts
-it to a key that only its supervisor knows and that is drawn anew for each process. Others ask the supervisor, over a
-Unix-domain socket on which the kernel tells each side who the other one is: no secret is sent, and none is stored.
+it to a key that only its supervisor knows and that is drawn for each process. Others ask the supervisor, over a
+Unix-domain socket on which the kernel gives each side the user of the other: no secret is sent, and none is stored.
 A Triton that was started in another way is asked itself, with the key of `VDEPLOY_TRITON_KEY` if it wants one.
 """
 

@@ -1,4 +1,4 @@
-"""Who listens on a TCP port of this machine."""
+"""The users whose processes listen on a TCP port of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triton's model control interface, with time limits and with the reasons of failures."""
+"""Load, unload and call models of a Triton server, with time limits and readable errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ModelControl:
     Args:
         url: `HOST:PORT`.
         timeout_seconds: How long a load may take.
-        log_file: The server's log, where it can be read; it tells reasons that Triton's answers leave out.
+        log_file: The server's log, where it can be read; it has reasons that Triton's answers lack.
         before_load: Is called before Triton is asked to read a model's folder, to have it see what is there.
 
     Raises:
@@ -154,7 +154,7 @@ class ModelControl:
             raise RolloutError(f"{model} cannot be unloaded: {self._reason(error)}") from error
 
     def states(self, model: str) -> dict[int, str]:
-        """Triton's word for the state of each version that it has ever seen: `READY`, `UNLOADING`, ...
+        """Triton's state of each version that it has ever seen: `READY`, `UNLOADING`, ...
 
         A version that was dropped on purpose is `UNLOADED`, which Triton calls unavailable, as one that has failed.
 
@@ -230,7 +230,7 @@ class ModelControl:
         if error.status() == "StatusCode.DEADLINE_EXCEEDED":
             return f"Triton was not done after {self.timeout_seconds:g} s"
         message = str(error.message() or error)
-        if _LITTLE_SAID in message and self._log_file is not None and (told := reason_in(self._log_file)):
-            return told
+        if _LITTLE_SAID in message and self._log_file is not None and (reason := reason_in(self._log_file)):
+            return reason
         found = _REASON.search(message)
         return (found["why"] if found else message).splitlines()[0].strip().rstrip(";. ")

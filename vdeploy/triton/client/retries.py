@@ -1,9 +1,9 @@
-"""Which failures of a Triton are over in seconds, so that the same request may simply be sent again.
+"""Classify Triton errors that are safe to retry.
 
 A request of a client that keeps its windows itself changes nothing on the server, nor does one that is a whole stream,
 so these may always be repeated. Triton answers a request that met a dead
 stub with `INTERNAL`, and one that met a model in the middle of a reload with `NOT_FOUND` or `UNAVAILABLE`; the status
-alone does not tell these from a call that will never succeed.
+alone does not distinguish these from a call that will never succeed.
 """
 
 from __future__ import annotations

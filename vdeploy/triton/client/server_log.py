@@ -1,4 +1,4 @@
-"""The one line of a Triton log that says why it failed."""
+"""Extract the reason of a failure from a Triton log."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _REASONS = (
     re.compile(r"^E\d{4} [^\]]*\] (?!\"(?:CudaDriverHelper|unable to create stream))\"?(?P<why>.+)", re.MULTILINE),
     re.compile(r"^error: (?P<why>.+)", re.MULTILINE),
 )
-"""From the telling to the vague; what a machine without a GPU always complains of is no reason."""
+"""From the most to the least specific; messages that every machine without a GPU logs are excluded."""
 
 
 def reason_in(log: Path) -> str:
-    """Digs the reason of a failure out of a log.
+    """Extracts the reason of a failure from a log.
 
     Args:
         log: Everything that `tritonserver` and its stubs have printed.
 
     Returns:
-        One line without a traceback, or `""` where the log tells none.
+        One line without a traceback, or `""` where the log has none.
     """
     try:
         text = log.read_text(encoding="utf-8", errors="replace")

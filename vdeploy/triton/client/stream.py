@@ -1,4 +1,4 @@
-"""One stream whose window a Triton server keeps: frames go there one by one, and scores come back."""
+"""A stream whose window of features a Triton server keeps: frames are sent one by one, and scored."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def new_stream_id() -> int:
 class Stream:
     """A stream on a server of `vdeploy serve --streams`, made by `StreamClient.open`.
 
-    It holds its last T frames, and where the server has lost it, begins it anew with them, so that the next score is
+    It holds its last T frames, and where the server has lost it, starts it again with them, so that the next score is
     what it would have been. Servers lose streams when a stage dies, when another version takes over, and when a stream
     sends nothing for long. Not for several threads at a time; several streams may each have one.
 
@@ -56,7 +56,7 @@ class Stream:
         on_close: Is called when the stream has been closed.
 
     Attributes:
-        restarts: How often it was begun anew because the server had lost it.
+        restarts: How often it was started again because the server had lost it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Stream:
     ) -> StreamScore:
         """Sends the next frames, and has the window scored that ends with the last of them.
 
-        After an error the frames count as sent: the next call begins the stream anew with them.
+        After an error the frames count as sent: the next call starts the stream again with them.
 
         Args:
             frames: RGB, `uint8[S, S, 3]`, or `uint8[t, S, S, 3]` with t from 1 to T.
@@ -122,7 +122,7 @@ class Stream:
             raise self._explain(error, STREAM_MODEL) from error
 
     def clear(self) -> None:
-        """Has the window begin anew with the next frame."""
+        """Starts an empty window with the next frame."""
         self._recent.clear()
         self._is_live = False
 
@@ -133,9 +133,9 @@ class Stream:
         self._on_close(self)
 
     def _abandon(self) -> None:
-        """Has the server forget what it has, and goes on under another id.
+        """Drops the stream on the server and continues under another id.
 
-        After a failure, what was sent may still be on its way, and must not get into the window that is begun anew.
+        After a failure, what was sent may still be on its way, and must not get into the window that is started again.
         """
         with contextlib.suppress(triton.InferenceServerException):
             if self._version:
@@ -156,7 +156,7 @@ class Stream:
         return self._send(list(self._recent), start=True, last=last)
 
     def _note_loss(self) -> None:
-        """A stream that is unknown somewhere goes on under another id, as it may still be known elsewhere."""
+        """A stream that is unknown somewhere continues under another id, as it may still be known elsewhere."""
         self._id, self._version = new_stream_id(), ""
         self.restarts += 1
         self._lost_in_a_row += 1

@@ -1,4 +1,4 @@
-"""A client of a Triton server that keeps the windows of streams, so that each frame is sent once, and alone."""
+"""A client of a Triton server that keeps the windows of streams, so that each frame is sent once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StreamClient(TritonScorer):
         return self
 
     def open(self) -> Stream:
-        """A new stream, with a connection of its own; the server hears of it with its first frame."""
+        """A new stream with a dedicated connection; the server learns of it with the first frame."""
         stream = Stream(self.address, self.spec, self._dim, self._timeout, self._explain, self._streams.discard)
         self._streams.add(stream)
         return stream

@@ -1,1 +1,1 @@
-"""What `vdeploy serve`, `deploy` and `rollback` do, each as one call with one request."""
+"""The operations of `vdeploy serve`, `deploy` and `rollback`, each a call with one request object."""

@@ -70,7 +70,7 @@ class DeployRequest:
 
 
 def deploy_bundle(request: DeployRequest) -> Deployed:
-    """Puts a bundle into service beside the version that serves; that one stays where the bundle fails its proof.
+    """Puts a bundle into service beside the version that serves; that one stays if the bundle fails verification.
 
     Raises:
         BundleError: The bundle is damaged, not signed by the key, or does not hold a format.
@@ -79,8 +79,8 @@ def deploy_bundle(request: DeployRequest) -> Deployed:
         ClientError: The server does not answer, or may not be controlled.
     """
     bundle = open_signed(request.bundle, request.verify_key)
-    told = request.target
-    target = find_target(None, capabilities=told.capabilities, tensorrt=told.tensorrt, onnxruntime=told.onnxruntime)
+    given = request.target
+    target = find_target(None, capabilities=given.capabilities, tensorrt=given.tensorrt, onnxruntime=given.onnxruntime)
     with open_location(request.server.repository) as location:
         plan = plan_deployment(bundle, location.root, request.stages)
         say(f"rollout: extractor in {plan.extractor.format}, classifier in {plan.classifier.format}")

@@ -1,4 +1,4 @@
-"""Fill a model repository from a bundle, and make the server that `vdeploy serve` watches over."""
+"""Fill a model repository from a bundle, and create the server that `vdeploy serve` supervises."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _warn(request: ServeRequest, install: TritonInstall | None) -> None:
     """Says what is open to whom, where that is more than this machine's gRPC."""
     if install is None or not install.has_known_holes:
         return
-    what = f"Triton {install.version} has known security holes; whoever reaches it can end it"
+    what = f"Triton {install.version} has known security holes; a client that reaches it can end it"
     if request.http_port:
         say(f"security: {what} with one request over HTTP; leave --http out, or start a newer server with --triton")
     if not is_loopback(resolve_host(request.host)):

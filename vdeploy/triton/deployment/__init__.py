@@ -1,1 +1,1 @@
-"""Journal: a new version beside the one that serves, verified, then switched to."""
+"""Deployments: a new version beside the one that serves, verified, then switched to."""

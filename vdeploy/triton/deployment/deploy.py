@@ -1,4 +1,4 @@
-"""Deploying a bundle to a running Triton: the new version proves itself beside the old one, or the old one stays."""
+"""Deploy a bundle to a running Triton: the new version is verified beside the old one, or the old one stays."""
 
 from __future__ import annotations
 
@@ -153,10 +153,10 @@ class _Undo:
         try:
             self._rollout.go_back(self._pending)
         except (UserError, OSError) as second:
-            told = second.message if isinstance(second, UserError) else str(second)
+            reason = second.message if isinstance(second, UserError) else str(second)
             raise RolloutError(
-                f"{failed}; going back to version {previous} failed too: {told}",
-                "start the server anew, then: vdeploy rollback",
+                f"{failed}; going back to version {previous} failed too: {reason}",
+                "restart the server, then run: vdeploy rollback",
             ) from error
         if isinstance(error, UserError | OSError):
             serves = "nothing serves, as before" if previous is None else f"version {previous} serves as before"
@@ -189,7 +189,7 @@ def _check_compatible(model_set: ModelSet, old: Mapping[str, str], new: Mapping[
             raise RolloutError(
                 f"the bundle's {model} has other tensors, another batch size or another backend than the one that "
                 "serves, and Triton keeps one configuration for all versions of a model",
-                "serve it from a repository of its own: vdeploy serve BUNDLE --repo OTHER",
+                "serve it from another repository: vdeploy serve BUNDLE --repo OTHER",
             )
 
 

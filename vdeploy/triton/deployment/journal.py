@@ -1,4 +1,4 @@
-"""What a model repository remembers of its deployments, so that one can be undone, even after a `kill -9`.
+"""The journal of a model repository's deployments, by which one is undone, even after a `kill -9`.
 
     <root>/violence_detector/deployments/
         lock                one deployment or rollback at a time
@@ -133,7 +133,7 @@ class Journal:
             yield
 
     def goes_on(self) -> bool:
-        """Whether a deployment or rollback is going on, as far as this machine can tell."""
+        """Whether a deployment or rollback is going on, as far as this machine can see."""
         try:
             with (self._folder / "lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -184,9 +184,9 @@ class Journal:
         return known_backend(found) or "python"
 
     def formats(self) -> dict[str, str]:
-        """The format of each stage that serves now, by stage; empty where nothing serves or nobody noted it."""
-        told = {} if self.active() is None else parameters_of(_read(self.root / ENSEMBLE_MODEL / CONFIG))
-        return {str(stage): str(name) for stage, name in json.loads(told.get("formats", "{}")).items()}
+        """The format of each stage that serves now, by stage; empty where nothing serves or the formats are not recorded."""
+        parameters = {} if self.active() is None else parameters_of(_read(self.root / ENSEMBLE_MODEL / CONFIG))
+        return {str(stage): str(name) for stage, name in json.loads(parameters.get("formats", "{}")).items()}
 
     def is_pinned(self) -> bool:
         """Whether the ensemble names the versions that it calls."""
@@ -296,7 +296,7 @@ class Journal:
 
 
 def _take(lock: TextIO, wait_seconds: float) -> bool:
-    """Takes a lock; also without waiting, a few times, as somebody may only be looking at it, which is over at once."""
+    """Takes a lock; also without waiting, a few times, because a reader may hold it for a moment."""
     deadline = time.monotonic() + max(wait_seconds, 4 * LOOK_SECONDS)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Where a model repository is: a folder that Triton reads, or a bucket of which a folder here is the mirror.
+"""The location of a model repository: a folder that Triton reads, or a bucket with a local mirror.
 
 Of a folder that several machines share (NFS 4, for example), this is taken for granted: that flock(2) holds on all of
 them, as it does on Linux where locks are not switched off (`nolock`, `local_lock`); that a rename within a folder is
@@ -51,13 +51,13 @@ class Location:
 def open_location(repository: str) -> Iterator[Location]:
     """Opens a repository to change it.
 
-    In a bucket, nobody else can meanwhile, and what was changed is there when the block ends, even by an error.
+    A bucket is locked meanwhile, and changes are uploaded when the block ends, even by an error.
 
     Args:
         repository: A folder, or an address in a bucket, as in `vdeploy.triton.s3.address`.
 
     Raises:
-        RepositoryError: It cannot be read or written, is only half there, or somebody else is changing it.
+        RepositoryError: It cannot be read or written, is incomplete, or another process is changing it.
         MissingExtraError: It is in a bucket, and boto3 is not installed.
     """
     if not is_s3(repository):

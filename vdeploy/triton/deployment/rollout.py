@@ -1,11 +1,11 @@
-"""The order of steps in which one version takes over from another, and the way back.
+"""The steps by which one version replaces another, and those that undo them.
 
 Both versions of all stages are loaded before the ensembles are switched, and the old ones stay until the old ensembles
 have answered their last requests. So at every moment, and after a kill at any moment, each request runs through stages
 of one version, and a server that is started on the repository serves the old version or the new one.
 
 Streams whose windows the server keeps live in one version: the new one does not know them and refuses their next
-frame, whereupon clients begin them anew with the last frames, and no window mixes features of two versions.
+frame, whereupon clients start them again with the last frames, and no window mixes features of two versions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Rollout:
     def secure(self, version: int) -> None:
         """Ties a repository that was only written to the version that serves.
 
-        Until then Triton would load the newest version of each stage by itself, whenever it looks.
+        Until then Triton would load the newest version of each stage whenever it reads the repository.
 
         Raises:
             RolloutError: The ensemble serves, but cannot be loaded again.
@@ -99,7 +99,7 @@ class Rollout:
     def go_back_after_kill(self, pending: Pending) -> Verification | None:
         """Undoes a rollout whose process was killed; see `go_back`.
 
-        Triton goes on with what that process has asked for, and would undo the undoing: so that has to end first.
+        Triton completes what that process has requested, and that would undo the undoing: so it has to end first.
 
         Raises:
             RolloutError: The version before cannot be taken back into service.
@@ -118,7 +118,7 @@ class Rollout:
 
         Raises:
             RolloutError: It cannot be taken back into service.
-            ClientError: The server has ended and nobody has started it again.
+            ClientError: The server has ended and was not restarted.
         """
         self._control.wait_until_live(min(self._control.timeout_seconds, RETURN_SECONDS))
         target, previous = pending.target, pending.previous
@@ -201,7 +201,7 @@ class Rollout:
         )
 
     def _drain(self, version: int, model: str) -> None:
-        """Waits until a version that was replaced has answered its last request, and Triton has let go of it.
+        """Waits until a version that was replaced has answered its last request, and Triton has unloaded it.
 
         No request is lost where that takes too long: what runs already keeps its version. It does where a process of
         that version has died, for then Triton waits for it long.
@@ -209,7 +209,7 @@ class Rollout:
         deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
         while self._control.states(model).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
             if time.monotonic() > deadline:
-                say(f"rollout: Triton does not let go of version {version} of {model}, which nobody calls any more")
+                say(f"rollout: Triton does not unload version {version} of {model}, which is no longer called")
                 return
             time.sleep(POLL_SECONDS)
 
@@ -222,7 +222,7 @@ class Rollout:
             self._control.load(stage)
 
     def _revive(self, version: int) -> Verification:
-        """Proves a version; one whose process has died is loaded anew, for Triton does not do that by itself."""
+        """Proves a version; one whose process has died is loaded again, which Triton does not do."""
         try:
             return self._prove(version, FIRST_LOOK_SECONDS)
         except RolloutError:
@@ -250,4 +250,4 @@ class Rollout:
             self._control.load(stage)
             self._drain(target, stage)
         elif state == "LOADING":
-            say(f"rollout: Triton still tries to load version {target} of {stage}; start it anew when that suits you")
+            say(f"rollout: Triton still tries to load version {target} of {stage}; restart it at a convenient time")

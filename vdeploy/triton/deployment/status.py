@@ -1,4 +1,4 @@
-"""Which versions there are, which are loaded, which one answers, since when, and whether it answers rightly."""
+"""The state of a server: its versions, which are loaded, which one answers, since when, and whether correctly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VersionStatus:
     Attributes:
         version: Its number.
         on_disk: Whether all of its models are in the repository; `None` where the repository was not looked at.
-        loaded: Triton's word for the state of each of its models, by model; empty where Triton keeps that from us.
+        loaded: Triton's state of each of its models, by model; empty where the server restricts it.
         answers: Whether it is the one that answers.
         record: What the repository knows of it.
     """
@@ -52,7 +52,7 @@ class Status:
         healthy: Whether it answers, and its golden clips rightly where the repository holds them.
         problem: What is wrong; empty where nothing is.
         milliseconds: Time of an answer.
-        since: When the answering version was taken into service, ISO 8601; empty where nobody noted it.
+        since: When the answering version was taken into service, ISO 8601; empty where that is not recorded.
         run: Name of the run that answers.
         pending: A deployment that is going on or was interrupted.
         versions: All versions, rising.

@@ -1,4 +1,4 @@
-"""Verification by inference: a version answers the golden clips as it should, or it does not serve."""
+"""Verify a version by inference on golden clips, before it serves."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Between a bundle and a server: what the server can run, which formats fit it, and what would be refused."""
+"""Plan what a server serves: its capabilities, the formats that suit it, and checks before anything changes."""

@@ -1,4 +1,4 @@
-"""Whether a file can be run by a library of a certain version on a certain GPU; each reason is one line."""
+"""Compatibility of model files with library versions and GPUs, each reason in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repositories as they stand: after deployments, what a server serves is not what `vdeploy serve` once wrote."""
+"""Repositories that already hold versions, chosen by `vdeploy serve` or by deployments."""
 
 from __future__ import annotations
 

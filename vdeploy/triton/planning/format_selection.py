@@ -1,4 +1,4 @@
-"""Which format of a bundle each stage is served in."""
+"""Select the format of a bundle in which each stage is served."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def choose_formats(
 
 
 def options_to_serve(manifest: Manifest) -> tuple[str, ...] | None:
-    """What `vdeploy serve` has to be told to serve a bundle.
+    """Options of `vdeploy serve` that a bundle requires.
 
     Returns:
         Options, none for a bundle with `onnx-fp32`; or `None` for one that holds nothing that Triton can serve.

@@ -1,4 +1,4 @@
-"""From a bundle and a request to a plan: for a repository to be filled, or for a server that runs."""
+"""Plan what is served from a bundle and a request, for a repository to be filled or for a running server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can be known to go wrong before a server starts or a repository changes: a line for each."""
+"""Checks that run before a server starts or a repository changes, one line each."""
 
 from __future__ import annotations
 

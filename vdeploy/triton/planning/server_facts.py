@@ -1,4 +1,4 @@
-"""What a repository is going to run on: versions and GPU, told by the user or read from the server."""
+"""Library versions and GPUs of a server, given by the user or read from its installation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def find_target(
     tensorrt: Version | None = None,
     onnxruntime: Version | None = None,
 ) -> Target:
-    """Reads from the server and this machine what the user has not told.
+    """Reads from the server and this machine what the user has not given.
 
     Args:
         install: The server, or `None` where it is elsewhere: then nothing is read.

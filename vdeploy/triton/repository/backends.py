@@ -1,4 +1,4 @@
-"""Which formats Triton serves, by which backend, and why not the others."""
+"""The formats that Triton serves, the backend of each, and why the others are refused."""
 
 from __future__ import annotations
 

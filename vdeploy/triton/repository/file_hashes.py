@@ -1,4 +1,4 @@
-"""SHA-256 of every file of a version, noted when it is written and checked before it is served.
+"""SHA-256 of every file of a version, recorded when it is written and checked before it is served.
 
     <root>/violence_detector/deployments/<version>/files.sha256      a line a file, as sha256sum(1) reads it in <root>
 
@@ -45,7 +45,7 @@ def write_hashes(root: Path, version: int, hashes: Mapping[str, Mapping[str, str
 
 
 def read_hashes(root: Path, version: int) -> dict[str, dict[str, str]] | None:
-    """The hashes of a version's files by model and name; `None` where nobody has noted them.
+    """The hashes of a version's files by model and name; `None` where none are recorded.
 
     Raises:
         RepositoryError: The note cannot be read.
@@ -75,7 +75,7 @@ def check_hashes(root: Path, version: int, models: Iterable[str]) -> bool:
         models: The models that are served.
 
     Returns:
-        Whether it could be checked: whether somebody has noted the hashes.
+        Whether hashes are recorded, so that they could be checked.
 
     Raises:
         RepositoryError: A file is missing, is another one, or does not belong there.
@@ -89,7 +89,9 @@ def check_hashes(root: Path, version: int, models: Iterable[str]) -> bool:
         for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder).as_posix()
             if not file.is_dir() and name not in noted:
-                raise RepositoryError(f"{file} does not belong to version {version}: nobody noted its hash", _REMEDY)
+                raise RepositoryError(
+                    f"{file} does not belong to version {version}: no hash of it is recorded", _REMEDY
+                )
         for name, sha256 in noted.items():
             file = folder / name
             if not file.is_file():

@@ -1,4 +1,4 @@
-"""The `config.pbtxt` of each model of a repository, written through Triton's own `ModelConfig`."""
+"""The `config.pbtxt` of each model of a repository, written through Triton's `ModelConfig` message."""
 
 from __future__ import annotations
 

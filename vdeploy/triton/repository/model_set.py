@@ -1,4 +1,4 @@
-"""Which models a repository is made of: with or without those that keep the windows of streams on the server."""
+"""The models of a repository, with or without those that keep the windows of streams."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def streams_of(root: Path) -> StreamOptions | None:
         return None
     file = root / WINDOW_MODEL / CONFIG
     try:
-        told = parameters_of(file.read_text(encoding="utf-8"))
-        return StreamOptions(int(told["max_streams"]), float(told["idle_seconds"]))
+        parameters = parameters_of(file.read_text(encoding="utf-8"))
+        return StreamOptions(int(parameters["max_streams"]), float(parameters["idle_seconds"]))
     except (OSError, KeyError, ValueError) as error:
         raise RepositoryError(f"{file} cannot be read ({error!r})", "say how many streams: --streams N") from error

@@ -1,4 +1,4 @@
-"""How the models of a repository are to be run, whatever the bundle."""
+"""Options of how models are served, independent of the bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vdeploy.core.errors import RepositoryError
 __all__ = ["DEFAULT_STREAMS", "ServingOptions", "StreamOptions", "parse_numbers"]
 
 DEFAULT_STREAMS = 64
-"""Streams whose windows a server keeps where nobody says how many."""
+"""Streams whose windows a server keeps by default."""
 
 EXTRACTOR_DELAY_MICROSECONDS = 5_000
 """How long the extractor waits for a fuller batch where there is no budget; nothing beside a second of VGG19."""

@@ -1,4 +1,4 @@
-"""Folders that Triton's Python backend can work in.
+"""Refuse paths that Triton's Python backend cannot use.
 
 It starts each model by a shell, with the paths of the stub and of the model in the command as they are: behind a space
 the command goes wrong, and Triton waits for the model for ever. In the stub, Python takes file names for ASCII.

@@ -46,7 +46,7 @@ class Repository:
         models: Names of its models, an ensemble after what it is made of.
         backend: The backend that runs the extractor.
         classifier_backend: The backend that runs the classifier; `None` for the same.
-        takes_turns: Whether stages share a GPU and take turns on it, which the server must be told.
+        takes_turns: Whether stages share a GPU and take turns on it, which requires an option of the server.
         address: What Triton reads in place of `root`, where that is only a mirror of it; empty where it is not.
     """
 

@@ -1,4 +1,4 @@
-"""The `ModelConfig` of one stage: its backend, where it runs, how it waits for a batch and how it is warmed up."""
+"""The `ModelConfig` of one stage: backend, instances, batching and warm-up."""
 
 from __future__ import annotations
 

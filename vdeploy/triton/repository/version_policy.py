@@ -1,4 +1,4 @@
-"""Which versions a `config.pbtxt` has Triton load, and which versions of the stages the ensemble calls.
+"""The versions that a `config.pbtxt` makes Triton load, and those of the stages that an ensemble calls.
 
 An ensemble binds the stages of a request when the request begins. With `model_version: -1` it binds whatever is newest
 at that moment: while one stage has its new version and the other has not, a request would run through an old extractor
@@ -52,7 +52,7 @@ def pin_ensemble(text: str, version: int) -> str:
 
 
 def pinned_version(text: str) -> int | None:
-    """The version that `pin_ensemble` has pinned; `None` if nobody has."""
+    """The version that `pin_ensemble` has pinned; `None` if none is pinned."""
     config = _parse(text)
     versions = list(config.version_policy.specific.versions)
     steps = {int(step.model_version) for step in config.ensemble_scheduling.step}

@@ -1,4 +1,4 @@
-"""Errors of the operating system while a model repository is written, as one line each."""
+"""Turn errors of the operating system while writing a model repository into one-line errors."""
 
 from __future__ import annotations
 

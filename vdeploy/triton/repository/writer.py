@@ -1,4 +1,4 @@
-"""Writing a bundle into a model repository: a version folder in each model, and the configurations.
+"""Write a bundle into a model repository: a version folder in each model, and the configurations.
 
 A deployment is a version folder, the same number in all models. It appears by a rename, so Triton never sees half
 of one, and the one before stays. Other models in the repository are left alone.

@@ -1,4 +1,4 @@
-"""How a repository in a bucket is written: `s3://bucket/prefix`, or with Triton's `s3://http://host:port/bucket/prefix`."""
+"""The address of a repository in a bucket: `s3://bucket/prefix`, or with Triton's `s3://http://host:port/bucket/prefix`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects of one repository in a bucket; whatever goes wrong is one line."""
+"""Read and write the objects of a repository in a bucket, with one-line errors."""
 
 from __future__ import annotations
 
@@ -224,8 +224,8 @@ class Bucket:
                 f"these credentials have no permission for {verb} on {self.address}",
                 "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there",
             )
-        told = error.response.get("Error", {}).get("Message") or "it told no reason"
-        return RepositoryError(f"{self.address} refuses {verb}: {code}: {told}", "look at the server's settings")
+        reason = error.response.get("Error", {}).get("Message") or "without a reason"
+        return RepositoryError(f"{self.address} refuses {verb}: {code}: {reason}", "look at the server's settings")
 
 
 def _code(error: Any) -> str:

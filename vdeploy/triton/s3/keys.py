@@ -1,4 +1,4 @@
-"""What the objects of a repository are, by their keys, and the order in which they may change.
+"""Classify the objects of a repository by key, and order their changes.
 
 An object changes in one step, but a repository is many. So what refers to others is written after them and removed
 before them: a configuration after the version folders that it names. And the note of what is going on is written before

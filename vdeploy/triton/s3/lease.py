@@ -1,8 +1,8 @@
-"""One deployment at a time to a repository in a bucket, kept by an object that only one can write.
+"""A lock on a repository in a bucket: an object that is written under a condition.
 
 The object is written under a condition: that there is none, or that it is still the one that was read. Its holder
 writes it again every few seconds. Where it has not been for a minute, by the server's clock, its holder is taken for
-dead, and at once where it was a process of this machine that is gone. The object stays when nobody holds it any more.
+dead, and at once where it was a process of this machine that is gone. The object stays when the lock is released.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Holder(BaseModel):
     renewal: int = 0
 
     def is_gone(self) -> bool:
-        """Whether it let go, or was a process of this machine that is no more."""
+        """Whether the lock was released, or its holder was a process of this machine that has ended."""
         return not self.process or (self.machine == _machine() and not Path("/proc", str(self.process)).exists())
 
 

@@ -1,4 +1,4 @@
-"""A folder that is what is in a bucket, on which everything works that works on a repository in a folder.
+"""A local mirror of a repository in a bucket, used like a repository in a folder.
 
 It is a cache. Files of version folders are fetched only where they are asked for; without them the folder is there, and
 what it holds in the bucket stays.

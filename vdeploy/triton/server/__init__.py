@@ -1,1 +1,1 @@
-"""A Triton server on this machine: installed, started, watched over."""
+"""A Triton server on this machine: installation, start and supervision."""

@@ -77,7 +77,7 @@ class ControlService:
         route: Does what is asked for.
 
     Attributes:
-        server_id: Id that the server has to tell in its metadata; clients find the socket by it.
+        server_id: Id that the server gives in its metadata; clients find the socket by it.
     """
 
     def __init__(self, route: ControlRoute) -> None:

@@ -39,7 +39,7 @@ def was_killed(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _reason(log: Path) -> str:
-    return reason_in(log) or "it told no reason"
+    return reason_in(log) or "its log gives no reason"
 
 
 def _signal_name(number: int) -> str:

@@ -1,6 +1,6 @@
-"""Whether the stages of a running Triton answer, and how to bring a dead one back.
+"""Check that the stages of a running Triton answer, and reload those that do not.
 
-Triton neither restarts the process of a model that has crashed, nor turns unready. Only an inference tells, and only
+Triton neither restarts the process of a model that has crashed, nor turns unready. Only an inference shows it, and only
 unloading and loading the model helps.
 """
 
@@ -33,7 +33,7 @@ SECOND_LOOK_SECONDS = 0.5
 DEADLINE = "StatusCode.DEADLINE_EXCEEDED"
 
 FULL_BATCHES = 4
-"""How many full batches may be in front of an inference before a stage that answers nobody counts as dead."""
+"""How many full batches may be in front of an inference before a stage without answers counts as dead."""
 
 
 class UnresponsiveError(ServerError):
@@ -87,10 +87,10 @@ class Health:
                 raise self._error(f"{model} fails: {error.message()}") from error
 
     def heal(self) -> tuple[str, ...]:
-        """Loads again what is dead: a stage that fails an inference and answers nobody else meanwhile.
+        """Reloads dead stages: those that fail an inference and answer no other request meanwhile.
 
         A stage that has only answered since the last call, and never failed, is not bothered, nor is one that the
-        repository no longer has. While a deployment goes on, nothing is: it looks after the stages itself, and would
+        repository no longer has. During a deployment, nothing is: it loads the stages itself, and would
         find its own loads undone.
 
         Returns:
@@ -161,7 +161,7 @@ class Health:
         return answers or self._counts[model].successes > before.successes
 
     def _answers(self, client: Any, model: str) -> bool:
-        """Whether it answers at once or, where somebody may just have had it loaded, a moment later."""
+        """Whether it answers at once or, where it may just be loading, a moment later."""
         for pause in (SECOND_LOOK_SECONDS, 0.0):
             try:
                 self._infer(client, model, self._timeout)

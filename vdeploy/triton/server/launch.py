@@ -26,7 +26,7 @@ from vdeploy.triton.server.reaper import remove_regions
 __all__ = ["Launch"]
 
 EXIT_TIMEOUT_SECONDS = 2
-"""How long Triton may wait for requests, and for idle connections, which it cannot tell apart from them."""
+"""How long Triton may wait for requests, and for idle connections, which it cannot distinguish from them."""
 STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 3
 
 VISIBLE_KEY_VARIABLE = "VDEPLOY_VISIBLE_KEY"

@@ -1,4 +1,4 @@
-"""A server process that leaves nothing behind: no process of its group, and no shared memory of its stubs."""
+"""Start a server in a process group, and end it with all of its processes and shared memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spawn(
     Args:
         command: The program's absolute path and its arguments.
         environment: All of its environment variables.
-        log: The file that takes its output, begun anew.
+        log: The file for its output, emptied first.
         region_prefix: With what the names of its shared memory regions begin.
         scratch: A folder that goes with the server when this process is killed; else it is the caller's to remove.
         hidden: More arguments, which no other user may see in the list of processes.
@@ -79,7 +79,7 @@ def end_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
 
 
 def new_region_prefix() -> str:
-    """A name for shared memory regions that tells whose they are: `vdeploy-<pid>-<pid namespace>-<serial>-`."""
+    """A name for shared memory regions that contains their owner: `vdeploy-<pid>-<pid namespace>-<serial>-`."""
     return f"vdeploy-{os.getpid()}-{_pid_namespace()}-{next(_serials)}-"
 
 

@@ -1,4 +1,4 @@
-"""Triton's Python backend for the running Python, put together from the parts in the nvidia-pytriton wheel."""
+"""Assemble Triton's Python backend for the running Python from the nvidia-pytriton wheel."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ given the variable's value: between the program's start and its first instructio
 changed to point at the environment, which the kernel shows to the same user alone.
 
 Triton prints its stack when it crashes, and then ends. Where another of its threads holds a lock that the printing
-needs, it goes on instead, with one thread less and deaf to SIGTERM; then the reaper ends it.
+needs, it continues instead, with one thread less and without reacting to SIGTERM; then the reaper ends it.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class _Program(ctypes.Structure):
 
 
 class _Log:
-    """What the server prints, read as it grows, where it goes to a file; to read a pipe would be to take from it."""
+    """The server's output, read as it grows, if it goes to a file: reading a pipe would consume it."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = Path(f"/proc/self/fd/{descriptor}")
@@ -188,7 +188,7 @@ class _Log:
         self._read = 0
 
     def crash(self) -> int:
-        """Number of the signal that the server says it has received through a fault of its own; 0 for none."""
+        """Number of the signal that a fault of the server has raised, by its log; 0 for none."""
         if not self._is_file:
             return 0
         with contextlib.suppress(OSError), self._file.open("rb") as file:
@@ -201,7 +201,7 @@ class _Log:
 
 
 def _end_late(server: subprocess.Popen[bytes], crash: int) -> None:
-    """Ends a server that has crashed but goes on, and this process as the crash should have."""
+    """Ends a server that has crashed but continues, and this process as the crash should have."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(CRASH_SECONDS)
         return
@@ -212,7 +212,7 @@ def _end_late(server: subprocess.Popen[bytes], crash: int) -> None:
 
 
 def _end_by(number: int) -> None:
-    """Ends as the server did, so that the supervisor can tell a crash from a kill; the core that is dumped is its."""
+    """Ends as the server did, so that the supervisor can distinguish a crash from a kill; only the server dumps core."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number != signal.SIGKILL:
         signal.signal(number, signal.SIG_DFL)
