@@ -39,7 +39,7 @@ RepoOption = Annotated[
 TimeoutOption = Annotated[float, typer.Option(help="Seconds that a load, or an answer, may take.")]
 LogOption = Annotated[
     Path | None,
-    typer.Option(help="Log file of the server, where it can be read; it contains the reason of a failed load."),
+    typer.Option(help="Log file of the server, where it can be read; it has the reason of a failed load."),
 ]
 
 _DEFAULT_URL = "localhost:8001"

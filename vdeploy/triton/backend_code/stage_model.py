@@ -31,7 +31,7 @@ __all__ = ["TritonPythonModel"]
 Array = npt.NDArray[Any]
 
 _CONSUMED = b"used_dltensor"
-"""The name that numpy's capsule destructor takes for "owned by another object"; the interpreter keeps only a pointer."""
+"""The name by which numpy's capsule destructor knows another owner; the interpreter keeps only a pointer."""
 
 _rename_capsule = ctypes.pythonapi.PyCapsule_SetName
 _rename_capsule.argtypes = [ctypes.py_object, ctypes.c_char_p]

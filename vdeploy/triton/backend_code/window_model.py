@@ -2,11 +2,11 @@
 
 The repository writer copies this file as `model.py`. It stands alone: it needs numpy and what Triton gives it, and
 nothing else of vdeploy. A request brings the features of a stream's next frames and is answered with the window that
-ends with the last of them. A stream is identified by Triton's correlation id; the flag START begins it, END forgets it, and
-a request with both leaves nothing behind.
+ends with the last of them. Triton's correlation id identifies a stream; the flag START begins it, END forgets it, and a
+request with both leaves nothing behind.
 
 The model is not under Triton's sequence batcher: that one makes a stream too many wait for another's end, without a
-word, where this one refuses it, and does not notify a Python model of a stream that went idle, where this one forgets it.
+message, where this one refuses it, and does not notify a Python model of an idle stream, where this one forgets it.
 
 Inputs: `features` float32[1, t, F]; `missing` int32[1, t], frames left out before each frame, for which the features
 before them stand. Outputs: `window` float32[1, T, F]; `held` int32[1, 1], how many of the T frames it is made of.
@@ -42,7 +42,7 @@ _START, _END = 1, 2
 """Triton's flags of a request."""
 
 _CONSUMED = b"used_dltensor"
-"""The name that numpy's capsule destructor takes for "owned by another object"; the interpreter keeps only a pointer."""
+"""The name by which numpy's capsule destructor knows another owner; the interpreter keeps only a pointer."""
 
 _rename_capsule = ctypes.pythonapi.PyCapsule_SetName
 _rename_capsule.argtypes = [ctypes.py_object, ctypes.c_char_p]

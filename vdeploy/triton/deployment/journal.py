@@ -184,7 +184,7 @@ class Journal:
         return known_backend(found) or "python"
 
     def formats(self) -> dict[str, str]:
-        """The format of each stage that serves now, by stage; empty where nothing serves or the formats are not recorded."""
+        """The format of each stage that serves now, by stage; empty where nothing serves or none is recorded."""
         parameters = {} if self.active() is None else parameters_of(_read(self.root / ENSEMBLE_MODEL / CONFIG))
         return {str(stage): str(name) for stage, name in json.loads(parameters.get("formats", "{}")).items()}
 

@@ -212,7 +212,7 @@ def _end_late(server: subprocess.Popen[bytes], crash: int) -> None:
 
 
 def _end_by(number: int) -> None:
-    """Ends as the server did, so that the supervisor can distinguish a crash from a kill; only the server dumps core."""
+    """Ends as the server did, so that the supervisor can distinguish a crash from a kill; only it dumps core."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number != signal.SIGKILL:
         signal.signal(number, signal.SIG_DFL)
