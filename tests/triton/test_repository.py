@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.triton.names import MODELS, WINDOW_MODEL
 from vdeploy.triton.repository.backends import Backend, BackendChoice, missing_file
+from vdeploy.triton.repository.model_set import model_set_of
 from vdeploy.triton.repository.repository import Repository, read_config
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
@@ -292,3 +294,26 @@ def test_what_keeps_windows_is_code_alone() -> None:
 def test_a_sample_is_the_smallest_batch(repository: Repository) -> None:
     samples = [(name, array.shape) for model in MODELS for name, array in repository.sample(model).items()]
     assert samples == [("frames", (1, 1, 32, 32, 3)), ("features", (1, 4, 8)), ("frames", (1, 4, 32, 32, 3))]
+
+
+def with_transformer(folder: Path) -> Bundle:
+    """A tiny bundle whose head calls itself a transformer."""
+    bundle = make_tiny_bundle(folder)
+    extractor, classifier = bundle.manifest.model_dump(mode="json")["stages"]
+    return rewritten(bundle, stages=[extractor, classifier | {"architecture": "transformer"}])
+
+
+def test_models_are_named_after_the_architectures(tmp_path):
+    repository = write_repository(with_transformer(tmp_path / "bundle"), tmp_path / "repository")
+    names = (EXTRACTOR, "transformer_classifier", ENSEMBLE)
+    assert repository.models == model_set_of(repository.root).models == names
+    text = (repository.root / ENSEMBLE / "config.pbtxt").read_text()
+    assert tuple(re.findall(r'model_name: "([^"]+)"', text)) == names[:2]
+    repository.check()
+
+
+def test_a_repository_of_other_models_is_refused(bundle: Bundle, tmp_path):
+    write_repository(bundle, tmp_path / "repository")
+    with pytest.raises(RepositoryError, match=r"serves vgg19_features and lstm_classifier, .*transformer_classifier"):
+        write_repository(with_transformer(tmp_path / "bundle"), tmp_path / "repository")
+    assert not (tmp_path / "repository" / "transformer_classifier").exists()

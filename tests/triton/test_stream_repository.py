@@ -14,12 +14,20 @@ from tests.triton.planning.conftest import publish
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployment.journal import Journal
-from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, EXTRACTOR_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
+from vdeploy.triton.names import (
+    CLASSIFIER_MODEL,
+    CONFIG,
+    EXTRACTOR_MODEL,
+    STAGES,
+    STREAM_MODEL,
+    STREAM_MODELS,
+    WINDOW_MODEL,
+)
 from vdeploy.triton.planning.plans import StageRequest
 from vdeploy.triton.planning.preflight import Check, Surroundings, preflight, refuse_failures
 from vdeploy.triton.repository.backends import Backend, ServedStage
 from vdeploy.triton.repository.model_configs import render_configs
-from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, model_set_of, streams_of
+from vdeploy.triton.repository.model_set import PLAIN, model_set_for, model_set_of, streams_of
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.version_policy import pin_ensemble, pinned_version
@@ -57,7 +65,7 @@ def test_the_ordinary_models_stay_as_they_are(bundle: Bundle) -> None:
     plain = render_configs(bundle.manifest, *stages)
     with_streams = render_configs(bundle.manifest, *stages, keeping(5))
     assert tuple(plain) == PLAIN.models
-    assert tuple(with_streams) == WITH_STREAMS.models
+    assert tuple(with_streams) == model_set_for(STAGES, streams=True).models
     assert {model: with_streams[model] for model in plain} == plain
 
 
@@ -76,14 +84,14 @@ def test_streams_come_stay_and_go(bundle: Bundle, tmp_path: Path) -> None:
     assert streams_of(tmp_path) is None
     repository = write_repository(bundle, tmp_path, options=ServingOptions(streams=StreamOptions(7, 2.5)))
     repository.check()
-    assert (repository.models, repository.version) == (WITH_STREAMS.models, 1)
+    assert (repository.models, repository.version) == (model_set_for(STAGES, streams=True).models, 1)
     assert streams_of(tmp_path) == StreamOptions(7, 2.5)
     assert [file.name for file in (tmp_path / WINDOW_MODEL / "1").iterdir()] == ["model.py"]
     assert (tmp_path / STREAM_MODEL / "labels.txt").is_file()
     assert not (tmp_path / WINDOW_MODEL / "labels.txt").exists()
 
     again = write_repository(make_tiny_bundle(tmp_path / "other", seed=1), tmp_path)
-    assert (again.models, again.version) == (WITH_STREAMS.models, 2)
+    assert (again.models, again.version) == (model_set_for(STAGES, streams=True).models, 2)
     assert streams_of(tmp_path) == StreamOptions(7, 2.5)
     assert Journal(tmp_path).versions() == [1, 2]
 
@@ -173,7 +181,7 @@ class TestPreflight:
         write_repository(bundle, tmp_path, options=keeping(6))
         published = publish(bundle, tmp_path, StageRequest(backend="python"))
         assert "ok: streams: the python backend keeps the windows of 6 at most" in map(str, published.checks)
-        assert published.repository.models == WITH_STREAMS.models
+        assert published.repository.models == model_set_for(STAGES, streams=True).models
 
 
 def test_a_bucket_holds_the_models_of_streams_too() -> None:

@@ -37,10 +37,10 @@ from vdeploy.triton.client.stream import Stream
 from vdeploy.triton.client.stream_client import StreamClient
 from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.deployment.status import read_status
-from vdeploy.triton.names import EXTRACTOR_MODEL, WINDOW_MODEL
+from vdeploy.triton.names import EXTRACTOR_MODEL, STAGES, WINDOW_MODEL
 from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.probe import probe
-from vdeploy.triton.repository.model_set import WITH_STREAMS
+from vdeploy.triton.repository.model_set import model_set_for
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository
@@ -446,7 +446,7 @@ class TestLosses:
                 sender.join(30)
             assert (there.version, back.version) == (2, 1)
             assert found.healthy, found.problem
-            assert found.versions[1].loaded == dict.fromkeys(WITH_STREAMS.models, "READY")
+            assert found.versions[1].loaded == dict.fromkeys(model_set_for(STAGES, streams=True).models, "READY")
             assert not wrong
             assert (versions[0], 2 in versions, versions[-1]) == (1, True, 1)
             assert stream.restarts >= 2

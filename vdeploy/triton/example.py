@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vdeploy.artifacts.bundle import CLASSES, SCHEMA_VERSION, Manifest, StageInfo, TensorSpec
 from vdeploy.core.files import write_text
-from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL
+from vdeploy.triton.names import CONFIG
 from vdeploy.triton.repository.backends import ServedStage
-from vdeploy.triton.repository.model_configs import LABELS, render_configs
+from vdeploy.triton.repository.model_configs import LABELS, has_labels, render_configs
 from vdeploy.video.clips import ClipSpec
 
 __all__ = ["example_files", "main"]
@@ -38,7 +38,7 @@ def example_files() -> dict[str, str]:
     classifier = ServedStage("classifier", "onnx-fp32", "python")
     for model, text in render_configs(manifest, extractor, classifier).items():
         files[f"{model}/{CONFIG}"] = text
-        if model != EXTRACTOR_MODEL:
+        if has_labels(model):
             files[f"{model}/{LABELS}"] = "".join(f"{name}\n" for name in CLASSES)
     return files
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FEATURES, FRAMES, PROBABILITIES
+from vdeploy.triton.names import ENSEMBLE_MODEL, FEATURES, FRAMES, PROBABILITIES, stage_model
 
 if TYPE_CHECKING:
     from vdeploy.artifacts.bundle import Manifest
     from vdeploy.benchmark.record import Workload
 
-__all__ = ["STAGE_MODELS", "ServedModel", "served_model"]
-
-STAGE_MODELS = {"extractor": EXTRACTOR_MODEL, "classifier": CLASSIFIER_MODEL}
-"""Names of the models that compute, by stage; the ensemble only connects them."""
+__all__ = ["ServedModel", "served_model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +24,14 @@ class ServedModel:
         input_name: Name of its input.
         output_name: Name of its output.
         output_shape: Shape of the output for one clip.
-        stages: The stages that it runs, as in `STAGE_MODELS`.
+        stages: Names of the models that compute, by stage; the ensemble only connects them.
     """
 
     name: str
     input_name: str
     output_name: str
     output_shape: tuple[int, ...]
-    stages: tuple[str, ...]
+    stages: Mapping[str, str]
 
 
 def served_model(what: Workload, manifest: Manifest) -> ServedModel:
@@ -44,9 +42,10 @@ def served_model(what: Workload, manifest: Manifest) -> ServedModel:
         manifest: Manifest of the served bundle.
     """
     classes = (len(manifest.classes),)
+    models: dict[str, str] = {stage.id: stage_model(stage.id, stage.architecture) for stage in manifest.stages}
     if what == "extractor":
         features = manifest.feature_shape
-        return ServedModel(EXTRACTOR_MODEL, FRAMES, FEATURES, features, ("extractor",))
+        return ServedModel(models[what], FRAMES, FEATURES, features, {what: models[what]})
     if what == "classifier":
-        return ServedModel(CLASSIFIER_MODEL, FEATURES, PROBABILITIES, classes, ("classifier",))
-    return ServedModel(ENSEMBLE_MODEL, FRAMES, PROBABILITIES, classes, ("extractor", "classifier"))
+        return ServedModel(models[what], FEATURES, PROBABILITIES, classes, {what: models[what]})
+    return ServedModel(ENSEMBLE_MODEL, FRAMES, PROBABILITIES, classes, models)

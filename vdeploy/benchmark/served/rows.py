@@ -14,7 +14,6 @@ from vdeploy.benchmark.measure.unmeasured import unmeasured_row
 from vdeploy.benchmark.plan import Plan
 from vdeploy.benchmark.record import Row, Transport, Workload
 from vdeploy.benchmark.served.cross_check import CrossCheck
-from vdeploy.benchmark.served.models import STAGE_MODELS
 from vdeploy.benchmark.served.regions import release_dead_regions
 from vdeploy.benchmark.served.statistics import other_requests, server_times
 from vdeploy.benchmark.served.target import Target, check_server, start_server
@@ -99,7 +98,7 @@ class ServedRows:
         ]
         measurements[0].label = target.name
         partner = side_by_side.measurement(target.candidate, what, batch) if target.candidate else None
-        scoring = () if what in STAGE_MODELS else (target.name,)
+        scoring = () if what in ("extractor", "classifier") else (target.name,)
         side_by_side.measure([*measurements, *([partner] if partner else [])], scoring)
         for measurement in measurements:
             row = side_by_side.complete(target.candidate, measurement, self._row(target, measurement, partner))

@@ -6,11 +6,10 @@ readings. An ensemble's statistics omit the time that its stages wait, so the st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from vdeploy.benchmark.record import ServerTime
-from vdeploy.benchmark.served.models import STAGE_MODELS
 
 __all__ = ["Counts", "difference", "other_requests", "read_counts", "server_times"]
 
@@ -20,19 +19,19 @@ Counts = dict[str, dict[str, int]]
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
-def read_counts(client: Any, stages: Iterable[str]) -> Counts:
+def read_counts(client: Any, stages: Mapping[str, str]) -> Counts:
     """Reads a server's counters.
 
     Args:
         client: A `tritonclient.grpc.InferenceServerClient`.
-        stages: The stages to read.
+        stages: Names of the models to read, by stage.
 
     Raises:
         InferenceServerException: The server does not publish its statistics.
     """
     counts: Counts = {}
-    for stage in stages:
-        versions = client.get_inference_statistics(STAGE_MODELS[stage]).model_stats
+    for stage, model in stages.items():
+        versions = client.get_inference_statistics(model).model_stats
         counts[stage] = {
             "requests": sum(version.inference_stats.success.count for version in versions),
             "executions": sum(version.execution_count for version in versions),

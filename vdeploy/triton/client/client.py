@@ -17,10 +17,8 @@ from vdeploy.core.errors import ClientError
 from vdeploy.inference.scorer import check_features, padded
 from vdeploy.triton.client.channel import connect
 from vdeploy.triton.names import (
-    CLASSIFIER_MODEL,
     DEFAULT_GRPC_PORT,
     ENSEMBLE_MODEL,
-    EXTRACTOR_MODEL,
     FEATURES,
     FRAMES,
     PROBABILITIES,
@@ -122,7 +120,7 @@ class TritonScorer:
             return self._in_batches(EXTRACTOR_MODEL, FRAMES, frames, FEATURES, (steps, self._dim))
         whole = padded(frames, self._frames_of_extractor())
         shape = (whole.shape[1], self._dim)
-        return self._in_batches(EXTRACTOR_MODEL, FRAMES, whole, FEATURES, shape)[:, :count]
+        return self._in_batches(self._stages[0], FRAMES, whole, FEATURES, shape)[:, :count]
 
     def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probabilities from features; see `vdeploy.inference.scorer.StagedScorer`.
@@ -132,7 +130,7 @@ class TritonScorer:
             DeployError: Some features are NaN or infinite.
         """
         check_features(features)
-        return self._in_batches(CLASSIFIER_MODEL, FEATURES, features, PROBABILITIES, (len(self.classes),))
+        return self._in_batches(self._stages[-1], FEATURES, features, PROBABILITIES, (len(self.classes),))
 
     def _in_batches(
         self, model: str, name: str, values: npt.NDArray[Any], wanted: str, shape: tuple[int, ...]
@@ -179,7 +177,7 @@ class TritonScorer:
     def _frames_of_extractor(self) -> int:
         """Frames of a clip that the extractor insists on, 1 where it takes any number."""
         if self._extractor_frames is None:
-            config = self._config_of(EXTRACTOR_MODEL)
+            config = self._config_of(self._stages[0])
             self._extractor_frames = max(int(config.input[0].dims[0]), 1)
         return self._extractor_frames
 
@@ -211,6 +209,7 @@ class TritonScorer:
                 "serve a bundle with this version of vdeploy",
             ) from error
         self.max_batch_size = int(config.max_batch_size)
+        self._stages = tuple(step.model_name for step in config.ensemble_scheduling.step)
         self._versions = {
             step.model_name: str(step.model_version)
             for step in config.ensemble_scheduling.step

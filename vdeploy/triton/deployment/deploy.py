@@ -184,6 +184,11 @@ def _refuse_another(control: ModelControl, journal: Journal) -> None:
 
 
 def _check_compatible(model_set: ModelSet, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    if other := [model for model in model_set.models if model not in new]:
+        raise RolloutError(
+            f"the bundle holds other models than those that serve: it has no {' and no '.join(other)}",
+            "serve it from a repository of its own: vdeploy serve BUNDLE --repo OTHER",
+        )
     for model in model_set.models:
         if interface_of(old[model]) != interface_of(new[model]):
             raise RolloutError(

@@ -27,7 +27,7 @@ from vdeploy.artifacts.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.core.timestamps import now
-from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
+from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL
 from vdeploy.triton.repository.backends import Backend, known_backend
 from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
 from vdeploy.triton.repository.model_set import ModelSet, model_set_of
@@ -180,7 +180,7 @@ class Journal:
 
     def backend(self) -> Backend:
         """What runs the extractor now; the Python backend where nothing serves."""
-        found = "" if self.active() is None else backend_of(self.current_configs()[EXTRACTOR_MODEL])
+        found = "" if self.active() is None else backend_of(self.current_configs()[self.model_set.stages[0]])
         return known_backend(found) or "python"
 
     def formats(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from vdeploy.triton.deployment.journal import Journal, Pending, Record
 from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS
 from vdeploy.triton.deployment.verification import verify_ensembles
 from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES, PROBABILITIES
-from vdeploy.triton.repository.model_set import WITH_STREAMS
+from vdeploy.triton.repository.model_set import PLAIN, model_set_for
 
 __all__ = ["Status", "VersionStatus", "read_status"]
 
@@ -133,10 +133,12 @@ def _ask(control: ModelControl) -> tuple[int | None, str, float | None, str]:
 
 
 def _versions(control: ModelControl, journal: Journal | None, answering: int | None) -> tuple[VersionStatus, ...]:
+    stages = journal.model_set.stages[:2] if journal else PLAIN.stages
+    models = model_set_for(stages, streams=True).models
     try:
-        states = {model: control.states(model) for model in WITH_STREAMS.models}
+        states = {model: control.states(model) for model in models}
     except AccessError:
-        states = {model: {} for model in WITH_STREAMS.models}
+        states = {model: {} for model in models}
     on_disk = set(journal.versions()) if journal else set()
     known = {
         version

@@ -15,9 +15,7 @@ from vdeploy.core.errors import RolloutError
 from vdeploy.triton.client.model_control import Answer, ModelControl
 from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.names import (
-    CLASSIFIER_MODEL,
     ENSEMBLE_MODEL,
-    EXTRACTOR_MODEL,
     FEATURES,
     FRAMES,
     PROBABILITIES,
@@ -64,12 +62,13 @@ def verify_stages(
     Raises:
         RolloutError: An answer is wrong, or there was none within `timeout_seconds`.
     """
+    extractor, classifier = model_set.stages[:2]
 
     def run(clip: Clip) -> Array:
-        features = control.infer(EXTRACTOR_MODEL, (FRAMES, clip), FEATURES, version).output
+        features = control.infer(extractor, (FRAMES, clip), FEATURES, version).output
         if model_set.keeps_streams:
             features = control.infer_stream(WINDOW_MODEL, (FEATURES, features), WINDOW, version).output
-        return control.infer(CLASSIFIER_MODEL, (FEATURES, features), PROBABILITIES, version).output
+        return control.infer(classifier, (FEATURES, features), PROBABILITIES, version).output
 
     return _prove(version, golden, run, timeout_seconds)
 

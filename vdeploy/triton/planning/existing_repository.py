@@ -8,7 +8,7 @@ from typing import Any
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployment.journal import Journal
-from vdeploy.triton.names import CONFIG, STAGES
+from vdeploy.triton.names import CONFIG
 from vdeploy.triton.repository.backends import Backend, known_backend
 from vdeploy.triton.repository.repository import Repository, read_config
 
@@ -60,7 +60,7 @@ def standing_repository(root: Path, name: str) -> Repository:
     active = journal.active()
     if active is None:
         raise RepositoryError(f"{name} holds nothing to serve", "name a BUNDLE to fill it with, or check --repo")
-    extractor, classifier = (read_config(root / stage / CONFIG) for stage in STAGES)
+    extractor, classifier = (read_config(root / stage / CONFIG) for stage in journal.model_set.stages[:2])
     takes_turns = any(group.HasField("rate_limiter") for group in extractor.instance_group)
     return Repository(
         root, active, journal.model_set.models, _backend(root, extractor), _backend(root, classifier), takes_turns

@@ -8,7 +8,7 @@ from typing import Literal
 
 from vdeploy.artifacts.bundle import Artifact, Stage
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE, WINDOW_MODEL
+from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE, WINDOW_MODEL, stage_model
 from vdeploy.triton.server.install import TritonInstall
 
 __all__ = [
@@ -66,17 +66,20 @@ class ServedStage:
         format: Its format in the bundle.
         backend: What runs it.
         largest_batch: Clips that it takes at once, or `None` where it takes any number.
+        architecture: Name of the backbone or head, after which its model is named.
     """
 
     stage: Stage
     format: str
     backend: Backend
     largest_batch: int | None = None
+    architecture: str = ""
 
     @property
     def model(self) -> str:
         """The name of its model."""
-        return EXTRACTOR_MODEL if self.stage == "extractor" else CLASSIFIER_MODEL
+        defaults = {"extractor": EXTRACTOR_MODEL, "classifier": CLASSIFIER_MODEL}
+        return stage_model(self.stage, self.architecture) if self.architecture else defaults[self.stage]
 
     @property
     def files(self) -> tuple[str, ...]:

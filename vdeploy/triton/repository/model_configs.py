@@ -10,9 +10,7 @@ from tritonclient.grpc import model_config_pb2
 
 from vdeploy.artifacts.bundle import Manifest
 from vdeploy.triton.names import (
-    CLASSIFIER_MODEL,
     ENSEMBLE_MODEL,
-    EXTRACTOR_MODEL,
     FEATURES,
     FRAMES,
     PROBABILITIES,
@@ -23,13 +21,10 @@ from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.stage_config import Tensor, add_step, add_tensors, model_config, stage_config
 from vdeploy.triton.repository.stream_config import stream_configs
 
-__all__ = ["LABELS", "WITHOUT_LABELS", "render_configs"]
+__all__ = ["LABELS", "has_labels", "render_configs"]
 
 LABELS = "labels.txt"
 """Beside each configuration with probabilities: the names of the classes, a line each."""
-
-WITHOUT_LABELS = {EXTRACTOR_MODEL, WINDOW_MODEL}
-"""Models that give no probabilities."""
 
 HEADER = "# Written by vdeploy from a bundle's manifest; a change here is lost at the next deployment.\n"
 
@@ -70,16 +65,21 @@ def render_configs(
     )
     ensemble = model_config(ENSEMBLE_MODEL, batch, chosen)
     add_tensors(ensemble, (Tensor(FRAMES, uint8, clip),), (probabilities,))
-    add_step(ensemble, EXTRACTOR_MODEL, {FRAMES: FRAMES}, {FEATURES: FEATURES})
-    add_step(ensemble, CLASSIFIER_MODEL, {FEATURES: FEATURES}, {PROBABILITIES: PROBABILITIES})
+    add_step(ensemble, extractor.model, {FRAMES: FRAMES}, {FEATURES: FEATURES})
+    add_step(ensemble, classifier.model, {FEATURES: FEATURES}, {PROBABILITIES: PROBABILITIES})
     configs, ensembles = [*stages, ensemble], [ensemble]
     if chosen.streams and chosen.streams.limit:
-        window, streams = stream_configs(extractor, clip, dim, probabilities, batch, chosen)
+        window, streams = stream_configs(extractor, classifier, clip, dim, probabilities, batch, chosen)
         configs, ensembles = [*stages, window, ensemble, streams], [ensemble, streams]
     for config in ensembles:
         for name, value in _parameters(manifest, extractor, classifier).items():
             config.parameters[name].string_value = json.dumps(value, sort_keys=True)
     return {config.name: HEADER + text_format.MessageToString(config, as_utf8=True) for config in configs}
+
+
+def has_labels(model: str) -> bool:
+    """Return whether a model gives probabilities, and so has a file with the names of the classes."""
+    return model != WINDOW_MODEL and not model.endswith("_features")
 
 
 def _parameters(manifest: Manifest, extractor: ServedStage, classifier: ServedStage) -> dict[str, Any]:

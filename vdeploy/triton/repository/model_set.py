@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from vdeploy.core.errors import RepositoryError
@@ -10,7 +12,7 @@ from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STAGES, STREAM_MODEL, W
 from vdeploy.triton.repository.options import StreamOptions
 from vdeploy.triton.repository.version_policy import parameters_of
 
-__all__ = ["PLAIN", "WITH_STREAMS", "ModelSet", "model_set_of", "streams_of"]
+__all__ = ["PLAIN", "ModelSet", "model_set_for", "model_set_of", "stages_of", "streams_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +39,38 @@ class ModelSet:
 
 
 PLAIN = ModelSet(STAGES, (ENSEMBLE_MODEL,))
-WITH_STREAMS = ModelSet((*STAGES, WINDOW_MODEL), (ENSEMBLE_MODEL, STREAM_MODEL))
+
+
+def model_set_for(stages: tuple[str, ...], *, streams: bool) -> ModelSet:
+    """Return the models of a repository with the given stages."""
+    if streams:
+        return ModelSet((*stages, WINDOW_MODEL), (ENSEMBLE_MODEL, STREAM_MODEL))
+    return ModelSet(stages, (ENSEMBLE_MODEL,))
 
 
 def model_set_of(root: Path) -> ModelSet:
-    """The models of a repository, by the configurations that it holds."""
-    return WITH_STREAMS if (root / STREAM_MODEL / CONFIG).is_file() else PLAIN
+    """Return the models of a repository, by the configurations that it holds."""
+    return model_set_for(stages_of(root), streams=(root / STREAM_MODEL / CONFIG).is_file())
+
+
+def stages_of(root: Path) -> tuple[str, ...]:
+    """Return the models of the two stages of a repository.
+
+    The ensemble's configuration names them. Before it is written, the folders do; of an empty repository, the stages
+    are those of the default recipe.
+    """
+    try:
+        text = (root / ENSEMBLE_MODEL / CONFIG).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        found = tuple(_stage_folders(root))
+    else:
+        found = tuple(re.findall(r'model_name: "([^"]+)"', text))
+    return found if len(found) == len(STAGES) else STAGES
+
+
+def _stage_folders(root: Path) -> Iterator[str]:
+    for suffix in ("_features", "_classifier"):
+        yield from (folder.name for folder in root.glob(f"*{suffix}") if folder.is_dir())
 
 
 def streams_of(root: Path) -> StreamOptions | None:

@@ -22,9 +22,9 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, STREAM_MODEL, WINDOW_MODEL
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.repository.backends import PYTHON_RUNTIMES, Backend, missing_file
-from vdeploy.triton.repository.model_configs import LABELS, WITHOUT_LABELS
+from vdeploy.triton.repository.model_configs import LABELS, has_labels
 from vdeploy.triton.repository.path_rules import OTHER_FOLDER, refuse_unusable_path
 
 __all__ = ["Repository", "read_config", "versions_of"]
@@ -76,7 +76,7 @@ class Repository:
             return None
         if model == WINDOW_MODEL:
             return "python"
-        return self.backend if model == EXTRACTOR_MODEL else self.classifier_backend or self.backend
+        return self.backend if model == self.models[0] else self.classifier_backend or self.backend
 
     def check(self) -> None:
         """Looks at the path and every file that Triton needs; it hangs for ever over some that are missing.
@@ -90,7 +90,7 @@ class Repository:
         for model in self.models:
             folder = self.root / model
             wanted = [folder / CONFIG]
-            if model not in WITHOUT_LABELS:
+            if has_labels(model):
                 wanted.append(folder / LABELS)
             backend, version = self._backend_of(model), folder / str(self.version)
             if backend is not None and (name := missing_file(model, backend, _names_in(version))):

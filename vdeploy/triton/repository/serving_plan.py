@@ -77,4 +77,6 @@ def make_plan(
     """
     first = served_stage(bundle.artifact("extractor", extractor), backend, install)
     second = served_stage(bundle.artifact("classifier", classifier), backend, install)
+    first = dataclasses.replace(first, architecture=bundle.manifest.extractor.architecture)
+    second = dataclasses.replace(second, architecture=bundle.manifest.classifier.architecture)
     return ServingPlan(bundle, first, second, options or ServingOptions(), reason)

@@ -15,8 +15,6 @@ from tritonclient.grpc import model_config_pb2
 
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.names import (
-    CLASSIFIER_MODEL,
-    EXTRACTOR_MODEL,
     FEATURES,
     FRAMES,
     HELD,
@@ -48,6 +46,7 @@ def refuse_for_streams(extractor: ServedStage) -> None:
 
 def stream_configs(
     extractor: ServedStage,
+    classifier: ServedStage,
     clip: tuple[int, ...],
     dim: int,
     probabilities: Tensor,
@@ -58,6 +57,7 @@ def stream_configs(
 
     Args:
         extractor: What is to extract the features.
+        classifier: What is to classify a window of them.
         clip: Shape of a clip, (T, S, S, 3).
         dim: Features of a frame.
         probabilities: The output of the classifier.
@@ -86,7 +86,7 @@ def stream_configs(
     ensemble = model_config(STREAM_MODEL, batch, options)
     frames = Tensor(FRAMES, model_config_pb2.TYPE_UINT8, (-1, *clip[1:]))
     add_tensors(ensemble, (frames, missing), (probabilities, held))
-    add_step(ensemble, EXTRACTOR_MODEL, {FRAMES: FRAMES}, {FEATURES: FEATURES})
+    add_step(ensemble, extractor.model, {FRAMES: FRAMES}, {FEATURES: FEATURES})
     add_step(ensemble, WINDOW_MODEL, {FEATURES: FEATURES, MISSING: MISSING}, {WINDOW: WINDOW, HELD: HELD})
-    add_step(ensemble, CLASSIFIER_MODEL, {FEATURES: WINDOW}, {PROBABILITIES: PROBABILITIES})
+    add_step(ensemble, classifier.model, {FEATURES: WINDOW}, {PROBABILITIES: PROBABILITIES})
     return window, ensemble

@@ -14,11 +14,11 @@ from typing import NamedTuple
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import clone_or_copy, publish_folder, sha256_of, staging_folder, write_text
-from vdeploy.triton.names import CONFIG, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
 from vdeploy.triton.repository.backends import CODE_FILE, BackendChoice, ServedStage
 from vdeploy.triton.repository.file_hashes import write_hashes
-from vdeploy.triton.repository.model_configs import LABELS, WITHOUT_LABELS
-from vdeploy.triton.repository.model_set import PLAIN, WITH_STREAMS, model_set_of, streams_of
+from vdeploy.triton.repository.model_configs import LABELS, has_labels
+from vdeploy.triton.repository.model_set import model_set_for, model_set_of, stages_of, streams_of
 from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.repository import Repository, versions_of
 from vdeploy.triton.repository.serving_plan import ServingPlan, make_plan
@@ -55,7 +55,8 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
     if not plan.options.streams:
         plan = dataclasses.replace(plan, options=dataclasses.replace(plan.options, streams=streams_of(root)))
     configs = plan.configs()
-    model_set = WITH_STREAMS if STREAM_MODEL in configs else PLAIN
+    model_set = model_set_for((plan.extractor.model, plan.classifier.model), streams=STREAM_MODEL in configs)
+    _refuse_other_models(root, model_set.stages[:2])
     contents: dict[str, dict[str, _File]] = {model: {} for model in model_set.models}
     for served in plan.stages:
         artifact = plan.artifact(served)
@@ -70,11 +71,21 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
             _publish(root / model / str(version), files)
         write_hashes(root, version, _hashes_of(contents))
         for model, text in configs.items():
-            if model not in WITHOUT_LABELS:
+            if has_labels(model):
                 _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in plan.bundle.manifest.classes))
             _write_if_new(root / model / CONFIG, text)
     takes_turns = "rate_limiter" in configs[plan.extractor.model]
     return Repository(root, version, model_set.models, plan.extractor.backend, plan.classifier.backend, takes_turns)
+
+
+def _refuse_other_models(root: Path, stages: tuple[str, ...]) -> None:
+    """Refuse a repository that serves other backbones or heads: Triton would keep serving both."""
+    held = stages_of(root)
+    if (root / ENSEMBLE_MODEL / CONFIG).is_file() and held != stages:
+        raise RepositoryError(
+            f"{root} serves {' and '.join(held)}, the bundle holds {' and '.join(stages)}",
+            "give the other models a repository of their own: --repo DIR",
+        )
 
 
 def write_repository(

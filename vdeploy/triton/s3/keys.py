@@ -7,10 +7,9 @@ that, and removed last. Where a process is killed in between, what Triton reads 
 
 from __future__ import annotations
 
-from vdeploy.triton.names import CONFIG, DEPLOYMENTS
-from vdeploy.triton.repository.model_set import WITH_STREAMS
+from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, STREAM_MODEL, STREAM_MODELS, is_stage
 
-__all__ = ["PLACEHOLDER", "is_config", "is_ours", "removal_order", "version_of", "writing_order"]
+__all__ = ["PLACEHOLDER", "is_config", "is_model", "is_ours", "removal_order", "version_of", "writing_order"]
 
 PLACEHOLDER = ".keep"
 """An empty object in a version folder without files: in a bucket there is no folder but by what is in it."""
@@ -19,20 +18,21 @@ _RECORD = "record.json"
 _PENDING = "pending.json"
 
 
+def is_model(name: str) -> bool:
+    """Return whether a folder of a repository is that of a model of ours."""
+    return name == ENSEMBLE_MODEL or name in STREAM_MODELS or is_stage(name)
+
+
 def is_ours(key: str) -> bool:
     """Whether an object belongs to one of our models; others, and hidden ones, are left alone."""
     model, *names = key.split("/")
-    return (
-        bool(names)
-        and model in WITH_STREAMS.models
-        and not any(name.startswith(".") for name in names if name != PLACEHOLDER)
-    )
+    return bool(names) and is_model(model) and not any(name.startswith(".") for name in names if name != PLACEHOLDER)
 
 
 def version_of(key: str) -> int | None:
     """The version in whose folder of a model an object is; `None` if it is in none."""
     model, version, *names = (*key.split("/"), "", "")[:3]
-    return int(version) if model in WITH_STREAMS.models and version.isdecimal() and names[0] else None
+    return int(version) if is_model(model) and version.isdecimal() and names[0] else None
 
 
 def is_config(key: str) -> bool:
@@ -46,7 +46,7 @@ def writing_order(key: str) -> tuple[int, str]:
     if name == _PENDING:
         place = 2
     elif is_config(key):
-        place = 6 if key.partition("/")[0] in WITH_STREAMS.ensembles else 5
+        place = 6 if key.partition("/")[0] in {ENSEMBLE_MODEL, STREAM_MODEL} else 5
     elif version_of(key) is not None:
         place = 3
     elif key.startswith(f"{DEPLOYMENTS}/"):

@@ -17,10 +17,9 @@ from typing import NamedTuple
 from vdeploy.core.files import write_json
 from vdeploy.core.progress import track
 from vdeploy.triton.names import DEPLOYMENTS
-from vdeploy.triton.repository.model_set import WITH_STREAMS
 from vdeploy.triton.repository.write_errors import one_line_errors
 from vdeploy.triton.s3.bucket import Bucket, Found
-from vdeploy.triton.s3.keys import PLACEHOLDER, is_config, is_ours, removal_order, version_of, writing_order
+from vdeploy.triton.s3.keys import PLACEHOLDER, is_config, is_model, is_ours, removal_order, version_of, writing_order
 
 __all__ = ["Mirror"]
 
@@ -134,7 +133,7 @@ class Mirror:
         """Keys of what is in the folder, but for its own lock and what is hidden, as unfinished files are."""
         files = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
         found = {key for key in files if key != _FOLDER_LOCK and is_ours(key)}
-        folders = (folder for model in WITH_STREAMS.models for folder in (self.root / model).glob("[0-9]*"))
+        folders = (folder for folder in self.root.glob("*/[0-9]*") if is_model(folder.parent.name))
         for folder in folders:
             prefix = f"{folder.relative_to(self.root).as_posix()}/"
             if not any(folder.iterdir()) and not any(key.startswith(prefix) for key in self._remote):

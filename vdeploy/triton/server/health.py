@@ -21,7 +21,7 @@ from vdeploy.triton.client.server_log import reason_in
 from vdeploy.triton.client.stream import new_stream_id
 from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import STREAM_MODELS
-from vdeploy.triton.repository.model_set import WITH_STREAMS, model_set_of
+from vdeploy.triton.repository.model_set import model_set_of
 from vdeploy.triton.repository.repository import Repository
 
 __all__ = ["Health", "UnresponsiveError"]
@@ -77,7 +77,7 @@ class Health:
         started = time.monotonic()
         with self._client() as client:
             try:
-                for model in self._watched(WITH_STREAMS.ensembles):
+                for model in self._watched_ensembles():
                     self._infer(client, model, timeout_seconds)
                     patience = FULL_BATCHES * self._repository.max_batch_size() * (time.monotonic() - started)
                     self._timeout = max(self._timeout, patience)
@@ -120,10 +120,10 @@ class Health:
         with self._client() as client:
             try:
                 client.is_server_live(client_timeout=CALL_TIMEOUT_SECONDS)
-                dead = tuple(model for model in self._watched(WITH_STREAMS.stages) if not self._is_alive(client, model))
+                dead = tuple(model for model in self._watched_stages() if not self._is_alive(client, model))
                 for model in dead:
                     self._reload(client, model)
-                for model in self._watched(WITH_STREAMS.ensembles):
+                for model in self._watched_ensembles():
                     if not client.is_model_ready(model, client_timeout=CALL_TIMEOUT_SECONDS):
                         self._load(model)
             except triton.InferenceServerException as error:
@@ -133,10 +133,15 @@ class Health:
                 raise self._error(message) from error
             return dead
 
-    def _watched(self, models: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of some models that the server was started with and that have not been dropped since."""
-        held = model_set_of(self._repository.root).models
-        return tuple(model for model in self._repository.models if model in models and model in held)
+    def _watched_stages(self) -> tuple[str, ...]:
+        """Stages that the server was started with and that have not been dropped since."""
+        held = model_set_of(self._repository.root).stages
+        return tuple(model for model in self._repository.models if model in held)
+
+    def _watched_ensembles(self) -> tuple[str, ...]:
+        """Ensembles that the server was started with and that have not been dropped since."""
+        held = model_set_of(self._repository.root).ensembles
+        return tuple(model for model in self._repository.models if model in held)
 
     @contextlib.contextmanager
     def _client(self) -> Any:
