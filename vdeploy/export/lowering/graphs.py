@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.normalization import normalize
 
 if TYPE_CHECKING:
     import keras
@@ -99,16 +100,17 @@ class HeadGraph(abc.ABC):
 
 
 class KerasHeadGraph(HeadGraph):
-    """Any head, by its Keras model."""
+    """Any head, by its Keras model; the normalisation at its beginning is written out, as INT8 converters need it."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
-        self._model: Any = model
-        self.variables = [variable.value for variable in self._model.weights]
+        whole: Any = model
+        self._body: Any = load_keras().Model(whole.get_layer("normalize").output, whole.output)
+        self.variables = [variable.value for variable in whole.weights]
 
     def __call__(self, features: Any) -> Any:
         """Call the model; see `HeadGraph`."""
-        return self._model(features, training=False)
+        return self._body(normalize(features, "float32"), training=False)
 
 
 def variables_of(layer: Any) -> list[Any]:

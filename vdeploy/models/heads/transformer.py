@@ -11,6 +11,8 @@ from vdeploy.models.base import Head, HeadSettings
 
 __all__ = ["Transformer", "TransformerSettings"]
 
+_EPSILON = 1e-5
+
 
 class TransformerSettings(HeadSettings):
     """Settings of the transformer head.
@@ -35,7 +37,8 @@ class Transformer(Head[TransformerSettings]):
     """Self-attention over the t steps of a clip, with learned positions, averaged over time.
 
     Layers normalise before attention and dense layers rather than after them (Xiong et al. 2020, "On Layer
-    Normalization in the Transformer Architecture"), which trains without a long warm-up. Learned positions are one bias
+    Normalization in the Transformer Architecture"), which trains without a long warm-up. The normalisations have no gain
+    and no bias, for the kernels and biases of the layers behind them do the same. Learned positions are one bias
     for each step and feature of the projection, so a model takes clips of one length.
     """
 
@@ -52,19 +55,26 @@ class Transformer(Head[TransformerSettings]):
         x = layers.EinsumDense("btf,fd->btd", output_shape=shape, bias_axes="td", name="projection")(x)
         for number in range(settings.layers):
             x = self._layer(x, f"layer{number + 1}")
-        x = layers.LayerNormalization(epsilon=1e-5, name="final_normalization")(x)
-        x = layers.GlobalAveragePooling1D(name="mean")(x)
+        x = layers.GlobalAveragePooling1D(name="mean")(_normalized(x))
         return layers.Dropout(settings.dropout, name="dropout_mean")(x)
 
     def _layer(self, x: Any, name: str) -> Any:
         layers: Any = load_keras().layers
         settings = self.settings
-        normal = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_normalization1")(x)
+        normal = _normalized(x)
         attention = layers.MultiHeadAttention(
             settings.heads, max(settings.width // settings.heads, 1), name=f"{name}_attention"
         )(normal, normal)
         x = layers.Add(name=f"{name}_sum1")([x, layers.Dropout(settings.dropout, name=f"{name}_dropout1")(attention)])
-        normal = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_normalization2")(x)
-        hidden = layers.Dense(settings.expansion * settings.width, activation="relu", name=f"{name}_dense1")(normal)
+        hidden = layers.Dense(settings.expansion * settings.width, activation="relu", name=f"{name}_dense1")(
+            _normalized(x)
+        )
         hidden = layers.Dense(settings.width, name=f"{name}_dense2")(hidden)
         return layers.Add(name=f"{name}_sum2")([x, layers.Dropout(settings.dropout, name=f"{name}_dropout2")(hidden)])
+
+
+def _normalized(x: Any) -> Any:
+    """Normalise over the last axis; written out, as a converter to INT8 needs it."""
+    ops: Any = load_keras().ops
+    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + _EPSILON)

@@ -116,8 +116,8 @@ class TritonScorer:
         """
         count = frames.shape[1]
         if self.granularity == "clip":
-            steps = int(self._config_of(EXTRACTOR_MODEL).output[0].dims[0])
-            return self._in_batches(EXTRACTOR_MODEL, FRAMES, frames, FEATURES, (steps, self._dim))
+            steps = int(self._config_of(self._stages[0]).output[0].dims[0])
+            return self._in_batches(self._stages[0], FRAMES, frames, FEATURES, (steps, self._dim))
         whole = padded(frames, self._frames_of_extractor())
         shape = (whole.shape[1], self._dim)
         return self._in_batches(self._stages[0], FRAMES, whole, FEATURES, shape)[:, :count]
