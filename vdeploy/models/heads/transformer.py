@@ -37,7 +37,7 @@ class Transformer(Head[TransformerSettings]):
     """Self-attention over the t steps of a clip, with learned positions, averaged over time.
 
     Layers normalise before attention and dense layers rather than after them (Xiong et al. 2020, "On Layer
-    Normalization in the Transformer Architecture"), which trains without a long warm-up. The normalisations have no gain
+    Normalization in the Transformer Architecture"), which trains without a long warm-up. They have no gain
     and no bias, for the kernels and biases of the layers behind them do the same. Learned positions are one bias
     for each step and feature of the projection, so a model takes clips of one length.
     """
@@ -55,8 +55,8 @@ class Transformer(Head[TransformerSettings]):
         x = layers.EinsumDense("btf,fd->btd", output_shape=shape, bias_axes="td", name="projection")(x)
         for number in range(settings.layers):
             x = self._layer(x, f"layer{number + 1}")
-        x = layers.GlobalAveragePooling1D(name="mean")(_normalized(x))
-        return layers.Dropout(settings.dropout, name="dropout_mean")(x)
+        x = layers.GlobalAveragePooling1D(name="time_average")(_normalized(x))
+        return layers.Dropout(settings.dropout, name="dropout_average")(x)
 
     def _layer(self, x: Any, name: str) -> Any:
         layers: Any = load_keras().layers
