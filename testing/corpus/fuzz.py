@@ -77,6 +77,7 @@ def _try(files: list[Path], counts: dict[str, int]) -> None:
         counts["files"] += len(files)
         for line in done.stdout.splitlines():
             counts[line] += 1
+        print(done.stderr, end="", file=sys.stderr, flush=True)
     elif len(files) == 1:
         counts["files"] += 1
         counts[name] += 1
@@ -91,6 +92,7 @@ def _decode(files: list[Path]) -> int:
         print("refused" if (first := _digest(file)) is None else "decoded", flush=True)
         if first != _digest(file):
             print("differed", flush=True)
+            print(f"{file.name}: differed", file=sys.stderr, flush=True)
     return 0
 
 
