@@ -29,7 +29,7 @@ Flavour = Literal["fp32", "fp16", "cpu", "tensorrt"]
 """A precision in floating point, or the INT8 flavour of `vdeploy.export.quantization`."""
 
 _FRAMES_PER_CLIP = 1
-"""Frames of a clip alike one another; more clips tell more about the range of a tensor."""
+"""Frames of a clip are alike; more clips tell more about the range of a tensor. A backbone of whole clips takes all."""
 
 _SPOOL = "weights"
 
@@ -76,13 +76,15 @@ class Sources:
         return self._details[stage, flavour]
 
     def calibration_inputs(self, stage: Stage) -> Iterator[npt.NDArray[Any]]:
-        """Inputs of a stage from training clips: ``uint8[1, 1, H, W, 3]`` frames or ``float32[1, T, F]`` features.
+        """Inputs of a stage from training clips: ``uint8[1, 1, H, W, 3]`` frames or ``float32[1, t, F]`` features.
+
+        For a backbone that looks at whole clips, all frames of a clip: ``uint8[1, T, H, W, 3]``.
 
         Raises:
             ExportError: The clips of the run are not where they should be.
         """
         if stage == "extractor":
-            return self._calibration_clips.frames(_FRAMES_PER_CLIP)
+            return self._calibration_clips.frames(_FRAMES_PER_CLIP if self._by_frame else None)
         return (features[None] for features in self._calibration_features)
 
     @property
@@ -130,10 +132,16 @@ class Sources:
             "float_only": list(result.float_only),
         }
 
+    @property
+    def _by_frame(self) -> bool:
+        return self._reference.run.backbone.granularity == "frame"
+
     def _sample_feeds(self, stage: Stage) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """A frame of a clip at a time, for all inner tensors of VGG19 are kept at once; or the features of a clip."""
+        """A frame of a clip at a time, for all inner tensors are kept at once; or a clip, or its features."""
         for clip in self._samples[stage]:
-            if stage == "extractor":
+            if stage == "extractor" and not self._by_frame:
+                yield {"frames": clip[None]}
+            elif stage == "extractor":
                 yield from ({"frames": frame[None, None]} for frame in clip)
             else:
                 yield {"features": clip[None]}

@@ -169,6 +169,63 @@ def test_dead_channels_and_dead_tensors_give_zeros(flavour):
     np.testing.assert_array_equal(run_dense(model, np.zeros((1, 2), np.float32)), np.zeros((1, 2)))
 
 
+def relu6() -> onnx.ModelProto:
+    """Two convolutions with a ReLU6 each, whose inputs go far beyond 6."""
+    rng = np.random.default_rng(0)
+    nodes = []
+    tensors = [numpy_helper.from_array(np.float32(value), name) for value, name in ((0, "floor"), (6, "ceiling"))]
+    for number, source in ((1, "x"), (2, "clip1")):
+        kernel = rng.normal(0, 4 / number, (8, 8, 1, 1)).astype(np.float32)
+        tensors.append(numpy_helper.from_array(kernel, f"kernel{number}"))
+        tensors.append(numpy_helper.from_array(rng.normal(size=8).astype(np.float32), f"bias{number}"))
+        inputs = [source, f"kernel{number}", f"bias{number}"]
+        nodes.append(helper.make_node("Conv", inputs, [f"conv{number}"], name=f"conv{number}"))
+        clip = [f"conv{number}", "floor", "ceiling"]
+        nodes.append(helper.make_node("Clip", clip, [f"clip{number}"], name=f"relu6_{number}"))
+    nodes.append(helper.make_node("GlobalAveragePool", ["clip2"], ["y"], name="average"))
+    source, target = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 8, side, side])
+        for name, side in (("x", 5), ("y", 1))
+    )
+    graph = helper.make_graph(nodes, "relu6", [source], [target], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def relu6_ranges() -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
+    x = np.random.default_rng(1).uniform(0, 6, (4, 8, 5, 5)).astype(np.float32)
+    histograms = collect_histograms(relu6(), tensors_to_calibrate(relu6()), [{"x": x}])
+    return x, {name: min_max(histogram, CPU) for name, histogram in histograms.items()}
+
+
+def test_what_a_clip_cuts_off_takes_no_steps():
+    x, ranges = relu6_ranges()
+    assert set(ranges) == {"x", "clip1", "clip2"}
+    assert ranges["clip2"] == pytest.approx((0, 6))
+    quantized = write_qdq(relu6(), CPU, ranges)
+    stored = weights(quantized)
+    assert (stored["clip1/scale"], stored["clip1/zero_point"]) == (pytest.approx(6 / 255), 0)
+    actual, expected = (run_dense(model, x) for model in (quantized, relu6()))
+    difference = actual - expected
+    assert np.sqrt(np.mean(difference**2)) < 0.12
+
+
+def test_on_a_cpu_a_relu6_runs_inside_its_convolution(tmp_path):
+    found = operators_that_run(write_qdq(relu6(), CPU, relu6_ranges()[1]), tmp_path)
+    assert found["QLinearConv"] == 2
+    assert not found["Conv"] + found["FusedConv"] + found["Clip"]
+
+
+def test_a_layer_with_a_relu6_to_keep_stays_in_float_when_it_runs(tmp_path):
+    x, ranges = relu6_ranges()
+    model = write_qdq(relu6(), CPU, ranges, keep=["conv1"])
+    onnx.checker.check_model(model, full_check=True)
+    found = operators_that_run(model, tmp_path)
+    assert found["QLinearConv"] == 1
+    assert found["Conv"] + found["FusedConv"] == 1
+    whole = write_qdq(relu6(), CPU, ranges, keep=["conv1", "conv2"])
+    np.testing.assert_array_equal(run_dense(whole, x), run_dense(relu6(), x))
+
+
 @pytest.mark.parametrize("name", ["extractor", "classifier"])
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
 def test_tensorrt_parses_and_builds_it(request, name, kind):

@@ -7,7 +7,7 @@ the frames' bytes that TensorRT wants there, copies all weights several times, a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ Range = tuple[float, float]
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 _FUSABLE = ("Conv", "Gemm")
+_ACTIVATIONS = ("Relu", "Clip")
 _INT8_MAX = 127
 _BIAS_MAX = 2.0**30
 
@@ -75,10 +76,13 @@ def write_qdq(
 
 
 def _end(graph: onnx.GraphProto, layer: onnx.NodeProto) -> str:
-    """The output of a layer, or of the Relu that is the only one to read it."""
+    """The output of a layer, or of the Relu or Clip that is the only one to read it.
+
+    What a Clip cuts off then takes no part of the 256 steps: a ReLU6 has the range 0 to 6 however large its input is.
+    """
     output: str = layer.output[0]
     readers = [node for node in graph.node if output in node.input]
-    return readers[0].output[0] if len(readers) == 1 and readers[0].op_type == "Relu" else output
+    return readers[0].output[0] if len(readers) == 1 and readers[0].op_type in _ACTIVATIONS else output
 
 
 class _Writer:
@@ -109,8 +113,8 @@ class _Writer:
         for node in self._source.node:
             if node.name in self._layers:
                 self._layer(node)
-            elif node.op_type == "Relu" and node.input[0] in self._kept:
-                self._relu_of_kept(node)
+            elif node.op_type in _ACTIVATIONS and node.input[0] in self._kept:
+                self._activation_of_kept(node)
             else:
                 self._copy(node, [self._readable(name) for name in node.input])
                 if node.op_type == "MaxPool" and self._flavour.fused and node.input[0] in self._scales:
@@ -137,21 +141,32 @@ class _Writer:
             inputs[2] = self._quantize_bias(node.input[2], bias, scales * np.float32(self._scales[source].scale))
         self._copy(node, inputs)
 
-    def _relu_of_kept(self, node: onnx.NodeProto) -> None:
-        """Writes a Relu as a maximum: ONNX Runtime quantizes the weights of a float layer between 8-bit ones by itself.
+    def _activation_of_kept(self, node: onnx.NodeProto) -> None:
+        """Writes a Relu or Clip as Max and Min: ONNX Runtime quantizes a float layer between 8-bit ones by itself.
 
-        It does so where the layer's input is dequantized and its output, or the Relu's behind it, is quantized again.
+        It does so where the layer's input is dequantized and its output, or the activation's behind it, is quantized
+        again.
         """
-        zero = "zero"
-        if zero not in self._stored:
-            self._stored.add(self._store(zero, np.float32(0)))
-        self._node("Max", [node.input[0], zero], node.output[0])
+        if node.op_type == "Clip":
+            floor, *ceiling = node.input[1:]
+            self._keep_weights(node.input[1:])
+        else:
+            floor, ceiling = "zero", []
+            if floor not in self._stored:
+                self._stored.add(self._store(floor, np.float32(0)))
+        output = f"{node.output[0]}/above" if ceiling else node.output[0]
+        self._node("Max", [node.input[0], floor], output)
+        if ceiling:
+            self._node("Min", [output, *ceiling], node.output[0])
 
-    def _copy(self, node: onnx.NodeProto, inputs: list[str]) -> None:
-        for name in inputs:
+    def _keep_weights(self, names: Iterable[str]) -> None:
+        for name in names:
             if name in self._weights and name not in self._stored:
                 self._stored.add(name)
                 self._result.graph.initializer.add().CopyFrom(self._weights[name])
+
+    def _copy(self, node: onnx.NodeProto, inputs: list[str]) -> None:
+        self._keep_weights(inputs)
         added = self._result.graph.node.add()
         added.CopyFrom(node)
         added.input[:] = inputs

@@ -20,7 +20,7 @@ __all__ = ["classifier_to_savedmodel", "extractor_to_savedmodel", "found_precisi
 
 SIGNATURE = "serving_default"
 
-_COMPUTE = {"BatchMatMulV2", "BatchMatMulV3", "Conv2D", "MatMul"}
+_COMPUTE = {"BatchMatMulV2", "BatchMatMulV3", "Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul"}
 _NAMES = {"DT_FLOAT": "fp32", "DT_HALF": "fp16", "DT_BFLOAT16": "bf16", "DT_DOUBLE": "fp64"}
 
 
