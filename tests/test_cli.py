@@ -275,9 +275,7 @@ def test_ctrl_c_is_one_line_and_code_130_and_keeps_what_is_finished(tmp_path):
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == (
-        "error: interrupted; what was finished is kept, the same command goes on from there"
-    )
+    assert err.splitlines()[-1] == ("error: interrupted; what was finished is kept, the same command resumes")
     assert "Traceback" not in err
     assert list(clips.rglob("*.mp4"))
     assert not [file for file in clips.rglob("*") if file.name.endswith(".tmp")]

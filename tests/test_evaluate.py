@@ -99,7 +99,7 @@ def test_clips_that_cannot_be_used_are_refused_when_strict(
     shutil.copytree(clips_dir, folder)
     (folder / "violent" / name).write_text(content)
     root = tiny_run.root if subject == "run" else make_tiny_bundle(tmp_path / "bundle").root
-    with pytest.raises(DatasetError, match=rf"{name}: {reason}; mend or remove .*leave --strict out"):
+    with pytest.raises(DatasetError, match=rf"{name}: {reason}; replace or remove .*leave --strict out"):
         evaluate_on(root, folder, split="all", positive=(), store_root=store, strict=True)
 
 

@@ -1,4 +1,4 @@
-"""`make demo`: the whole life of a detector on generated clips, by the commands that a user would type."""
+"""`make demo`: data, training, export, serving, prediction and benchmark on generated clips."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     """Runs the demo.
 
     Args:
-        folder: Where clips, run, bundle and repository go; what is there already is used again.
+        folder: Folder of clips, run, bundle and repository; existing ones are reused.
     """
     started = time.monotonic()
     clips, run, bundle, repository = (folder / name for name in ("clips", "run", "bundle", "triton_repo"))

@@ -1,4 +1,4 @@
-"""What this machine has, and what each missing thing would enable."""
+"""Packages, devices and files that commands need, and how to get the missing ones."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Finding", "examine"]
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One part of the machine.
+    """A package, device or file.
 
     Attributes:
-        name: What was looked for.
-        found: Whether it is there.
-        detail: Version or place, or why it is not there.
-        enables: What it is good for.
-        remedy: How to get it, where it is missing.
+        name: Its name.
+        found: Whether it is available.
+        detail: Version or location, or why it is missing.
+        enables: What needs it.
+        remedy: How to get it if it is missing.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Looks at everything that some verb needs; nothing is installed, downloaded or started."""
+    """Examines everything that a command may need; installs, downloads and starts nothing."""
     checks: tuple[Callable[[], Finding], ...] = (
         _python,
         lambda: _package("av", "av", "decoding video", "pip install vdeploy"),
@@ -66,7 +66,7 @@ def examine() -> list[Finding]:
             "TensorRT engines for RTX cards, built without a GPU",
             "pip install tensorrt-rtx",
         ),
-        lambda: _package("tritonclient", "tritonclient.grpc", "asking a Triton server", "pip install vdeploy"),
+        lambda: _package("tritonclient", "tritonclient.grpc", "requests to a Triton server", "pip install vdeploy"),
         _triton,
         _confinement,
         lambda: _weights("avg"),

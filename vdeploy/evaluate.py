@@ -1,4 +1,4 @@
-"""A run or a bundle on labelled clips."""
+"""Evaluation of a run or a bundle on labelled clips."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Result", "evaluate_on"]
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
-        evaluation: The measures.
+        evaluation: The metrics.
         problems: Clips that were left out.
-        probabilities: Of violence, by clip path.
+        probabilities: Probability of violence by clip path.
     """
 
     evaluation: Evaluation
@@ -68,14 +68,14 @@ def evaluate_on(
         source: Labelled clips.
         split: ``"train"``, ``"valid"``, ``"test"`` or ``"all"``. Where the data set has no splits, those of the
             run are drawn again; for a bundle, those of the defaults.
-        positive: Names of the class that means violence, where the run does not say.
+        positive: Names of the class that means violence, if the run does not name it.
         store_root: Folder of all feature stores; a bundle does not use it.
         strict: Refuse clips that cannot be used instead of leaving them out.
-        format_name: Which of a bundle's formats to run; left out, the first of the table that it holds.
+        format_name: Format of the bundle to run; the first that it holds by default.
 
     Raises:
         DatasetError: No clip of the split can be used.
-        RunError: The subject is no run, or changed places with the clips, or is a run although a format was chosen.
+        RunError: The subject is no run, was swapped with the clips, or is a run although a format was given.
         BundleError: The subject is no bundle, or does not hold the format.
     """
     if split not in ("train", "valid", "test", "all"):
@@ -113,7 +113,9 @@ _Scored = tuple["npt.NDArray[np.int64]", "npt.NDArray[np.float32]", Sequence[Lab
 def _choose(dataset: Dataset, split: str, *, strict: bool) -> Dataset:
     if strict and dataset.problems:
         first = dataset.problems[0]
-        raise DatasetError(f"{dataset.root / first.path}: {first.reason}", "mend or remove it, or leave --strict out")
+        raise DatasetError(
+            f"{dataset.root / first.path}: {first.reason}", "replace or remove it, or leave --strict out"
+        )
     clips = dataset.clips if split == "all" else dataset.of(split)
     if not clips:
         raise DatasetError(f"the {split} split of {dataset.root} is empty", "choose another: --split")
@@ -137,7 +139,7 @@ def _score_bundle(bundle: Bundle, dataset: Dataset, format_name: str | None, *, 
         for clip, (_, outcome) in zip(dataset.clips, read_clips(paths, scorer.spec), strict=True):
             if isinstance(outcome, ClipError):
                 if strict:
-                    raise DatasetError(str(outcome), "mend or remove it, or leave --strict out")
+                    raise DatasetError(str(outcome), "replace or remove it, or leave --strict out")
                 problems.append(Problem(clip.path, outcome.reason))
             else:
                 used.append(clip)

@@ -92,7 +92,7 @@ def test_a_path_with_a_nul_is_no_defect(vdeploy, monkeypatch: pytest.MonkeyPatch
         Path("a\0b").read_bytes()
 
     monkeypatch.setattr("vdeploy.dataset.validation.inspect_dataset", fail)
-    assert last_line(vdeploy("data", "scan", ".")) == ("a path holds a NUL character; correct it where it is written")
+    assert last_line(vdeploy("data", "scan", ".")) == ("a path holds a NUL character; remove it")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,10 @@ def test_absurd_settings_are_refused_before_anything_is_read(vdeploy, tmp_path: 
         (("ablate", "clips", "--seeds", 10**30), 2),
         (("tune", "clips", "--trials", 10**30), 2),
         (("lr-find", "clips", "--steps", 10**30), 2),
+        (("predict", "clips", "--window", "1e300"), 2),
+        (("predict", "clips", "--window", "1", "--stride", "1e308"), 2),
+        (("predict", "clips", "--min-duration", "inf"), 2),
+        (("predict", "clips", "--merge-gap", "nan"), 2),
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -1,1 +1,1 @@
-"""Questions put to many trainings at once: what does each method add, which settings are best, how fast to learn."""
+"""Studies of many trainings: ablation, hyperparameter search and the learning-rate range test."""

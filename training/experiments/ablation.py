@@ -1,4 +1,4 @@
-"""The cumulative ladder: from plain cross-entropy up to a recipe, one method more on each rung."""
+"""Cumulative ablation: recipes from plain cross-entropy up to a given one, with one more method each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _BASELINE: _Sections = {
 
 
 def ladder(recipe: Recipe) -> list[Arm]:
-    """The rungs below a recipe, lowest first.
+    """Returns the recipes from the baseline to a given one.
 
-    Class weights always get a rung. A method that the recipe does not use gets none. Where the recipe's alpha is
-    ``"balanced"``, the class weights have done its work already, so the focal rung leaves alpha at 1 for both classes.
-    If the recipe itself differs from the highest rung, it is the last arm.
+    There is always an arm with class weights, and none for a method that the recipe does not use. Where the recipe's
+    alpha is ``"balanced"``, class weights balance the classes already, so the focal loss keeps alpha at 1 for both.
+    If the recipe differs from the last of these, it is the last arm.
 
     Args:
-        recipe: What the ladder leads to; whatever no rung is about is the recipe's on every rung.
+        recipe: The last recipe; settings that no arm changes are taken from it in every arm.
     """
     current = recipe.varied(**_BASELINE)
     arms = [Arm("cross-entropy", current)]

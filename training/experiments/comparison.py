@@ -1,4 +1,4 @@
-"""Several recipes on the same features, each over several seeds."""
+"""Comparison of recipes on the same features over several seeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Arm", "Comparison", "Row", "compare"]
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One recipe of a comparison; its seed is replaced by each of the comparison's."""
+    """A recipe in a comparison. The comparison replaces its seed."""
 
     name: str
     recipe: Recipe
@@ -38,7 +38,7 @@ class Row:
     Attributes:
         name: The arm.
         figures: One for each seed.
-        rare_label: The label that is rarer in the training split, and 1 where both are as frequent.
+        rare_label: The less frequent label in the training split; 1 if both are equally frequent.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Row:
 
     @property
     def rare_accuracies(self) -> list[float]:
-        """Accuracy among clips of the rare class, for each seed; empty if no such clip was judged."""
+        """Accuracy among clips of the rare class, for each seed; empty if there is no such clip."""
         both = [(figures.accuracy_non_violent, figures.accuracy_violent) for figures in self.figures]
         return [value for pair in both if (value := pair[self.rare_label]) is not None]
 
@@ -64,12 +64,12 @@ class Row:
 
     @property
     def calibrated_accuracy(self) -> Mean:
-        """Accuracy with the calibration that ``vdeploy train`` adds."""
+        """Accuracy after the calibration that ``vdeploy train`` applies."""
         return mean_over_seeds([figures.calibrated_accuracy for figures in self.figures])
 
     @property
     def calibrated_rare_accuracies(self) -> list[float]:
-        """The same among clips of the rare class, for each seed; empty if no such clip was judged."""
+        """The same among clips of the rare class, for each seed; empty if there is no such clip."""
         both = [(figures.calibrated_non_violent, figures.calibrated_violent) for figures in self.figures]
         return [value for pair in both if (value := pair[self.rare_label]) is not None]
 
@@ -81,7 +81,7 @@ class Row:
 
     @property
     def roc_auc(self) -> Mean | None:
-        """Area under the ROC curve; ``None`` if one class only was judged."""
+        """Area under the ROC curve; ``None`` if the evaluated clips are of one class."""
         values = [figures.roc_auc for figures in self.figures if figures.roc_auc is not None]
         return mean_over_seeds(values) if values else None
 
@@ -98,11 +98,11 @@ class Comparison:
     Attributes:
         rows: One for each arm, in their order.
         rare_class: ``"non-violent"`` or ``"violent"``: the class of `Row.rare_accuracy`.
-        train_clips: Clips that were trained on: non-violent, violent.
-        judged_clips: Clips that were judged: non-violent, violent.
-        judged_split: The split that these belong to.
+        train_clips: Number of training clips: non-violent, violent.
+        judged_clips: Number of evaluated clips: non-violent, violent.
+        judged_split: Split of the evaluated clips.
         seeds: The seeds.
-        imbalance: What was done to the training split, in words; ``None`` if nothing was.
+        imbalance: Description of the clips that were dropped from the training split, or ``None``.
     """
 
     rows: tuple[Row, ...]
@@ -114,7 +114,7 @@ class Comparison:
     imbalance: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values; intervals are 95 % and Student's."""
+        """Returns JSON-ready values with Student's 95 % intervals."""
         values = dataclasses.asdict(self)
         values["rows"] = [
             {
@@ -133,19 +133,19 @@ class Comparison:
 
     @property
     def _fitted_on(self) -> str:
-        return "the other half of the judged clips" if self.judged_split == "valid" else "the valid split"
+        return "the other half of the evaluated clips" if self.judged_split == "valid" else "the valid split"
 
     @property
     def conditions(self) -> str:
-        """What the figures were measured on and how, in a few lines for the reader of the table."""
+        """Describes how the figures were measured, in a few lines below the table."""
         lines = [
             f"trained on {_clips(self.train_clips)}" + (f": {self.imbalance}" if self.imbalance else ""),
             f"judged on {_clips(self.judged_clips)} of the {self.judged_split} split at threshold 0.5",
-            f"calibrated: as vdeploy train does it, fitted on {self._fitted_on}",
+            f"calibrated: as by vdeploy train, fitted on {self._fitted_on}",
             f"mean over {len(self.seeds)} seeds ± Student's 95 % interval; seconds: one training",
         ]
         if self.judged_split == "valid":
-            lines.append("the validation split also chose each training's best epoch: the figures flatter all rows")
+            lines.append("the best epoch was chosen on the same validation split, so all figures are optimistic")
         return "\n".join(lines)
 
 
@@ -157,12 +157,12 @@ def compare(
     *,
     imbalance: Imbalance | None = None,
 ) -> Comparison:
-    """Trains every arm with every seed, but for what the ledger has.
+    """Trains every arm with every seed, except those that the cache holds.
 
     Args:
         arms: The recipes.
         data: The features.
-        seeds: Each gives other initial weights, another order of clips and, with ``imbalance``, other dropped clips.
+        seeds: Each determines the initial weights, the order of clips and, with ``imbalance``, the dropped clips.
         ledger: Finished trainings.
         imbalance: Drop clips of one class from the training split.
 

@@ -1,4 +1,4 @@
-"""A mean over seeds, and how sure one can be of it."""
+"""Mean over seeds with a confidence interval."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Mean:
 def mean_over_seeds(values: Sequence[float]) -> Mean:
     """Mean and the half width of Student's 95 % interval, t(0.975, n - 1) s / sqrt(n) (Student 1908).
 
-    It covers what the seeds vary, such as initial weights and the order of clips, and not which clips were judged.
+    The interval covers what the seeds vary, such as initial weights and the order of clips, not the choice of clips.
 
     Args:
         values: One figure for each of n > 0 seeds.

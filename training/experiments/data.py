@@ -1,4 +1,4 @@
-"""The features that a study works on, extracted once."""
+"""Features of a study's data set, extracted once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class StudyData:
     """Features of a data set by split.
 
     Attributes:
-        train: What is learned from.
-        valid: What chooses the best epoch.
-        judged: What the figures are measured on.
-        judged_split: Which split that is: ``"test"``, or ``"valid"`` where there is none. The validation split also
-            chooses the epoch, so figures on it flatter every training.
-        digest: Hash of everything that the numbers above depend on.
+        train: Training split.
+        valid: Validation split, which chooses the best epoch.
+        judged: Split that the figures are measured on.
+        judged_split: Its name: ``"test"``, or ``"valid"`` if there is no test split. Figures on the validation split
+            are optimistic, because it also chooses the epoch.
+        digest: Hash of all inputs that the features depend on.
     """
 
     train: FeatureSplit
@@ -47,7 +47,7 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
         strict: Refuse clips that cannot be read instead of leaving them out.
 
     Raises:
-        UserError: The data, the weights or the store do not allow it.
+        UserError: The data, the weights or the store cannot be used.
     """
     dataset = scan_source(source, recipe)
     backbone = recipe.make_backbone()

@@ -1,4 +1,4 @@
-"""A training split made as lopsided as life is: clips of one class are dropped until a ratio is met."""
+"""Class imbalance in a training split: clips of one class are dropped until a ratio is reached."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rare = Literal["non-violent", "violent"]
 
 @dataclasses.dataclass(frozen=True)
 class Imbalance:
-    """How lopsided a training split is to be.
+    """The target ratio of the classes in a training split.
 
     Attributes:
         frequent: Share of the class that keeps all of its clips.
@@ -34,14 +34,14 @@ class Imbalance:
         return f"{self.frequent:g}/{self.rare:g} with {get_args(Rare)[self.label]} clips rare"
 
     def apply(self, split: FeatureSplit, seed: int) -> FeatureSplit:
-        """Drops clips of the rare class, drawn by the seed; the others stay in their order.
+        """Drops clips of the rare class at random; the others keep their order.
 
         Args:
             split: The clips.
-            seed: Another seed drops others.
+            seed: Seed of the random choice.
 
         Raises:
-            StudyError: The class holds fewer clips than it is to keep, or would keep none.
+            StudyError: The class has too few clips for the ratio, or would have none.
         """
         members = np.flatnonzero(split.labels == self.label)
         others = len(split.labels) - len(members)
@@ -58,7 +58,7 @@ class Imbalance:
 
 
 def parse_imbalance(ratio: str, rare: str = "non-violent") -> Imbalance:
-    """Reads a ratio.
+    """Parses a ratio.
 
     Args:
         ratio: Shares of the frequent and of the rare class, such as ``"78/22"``.

@@ -1,4 +1,4 @@
-"""The learning-rate range test: how the loss answers to a rate that rises with every step."""
+"""Learning-rate range test: the loss at a rate that rises with every step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RateCurve:
         rates: One for each step.
         losses: The training loss of each step's batch, before the step.
         smooth: The same, smoothed.
-        suggested: The rate that `suggested_rate` reads off it.
+        suggested: The rate that `suggested_rate` derives from it.
     """
 
     rates: tuple[float, ...]
@@ -48,22 +48,22 @@ class RateCurve:
 
 
 def sweep(recipe: Recipe, train: FeatureSplit, *, low: float = 1e-6, high: float = 1.0, steps: int = 200) -> RateCurve:
-    """Trains a fresh classifier while the rate rises from step to step, until the loss diverges.
+    """Trains a new classifier at a rising rate until the loss diverges.
 
     This is the range test of Smith 2017, "Cyclical Learning Rates for Training Neural Networks", sec. 3.3, with a rate
     that rises exponentially instead of linearly, so that every decade gets as many steps.
 
     Args:
-        recipe: Model, loss, batch, clipping, weight decay and seed are the recipe's.
-        train: What to learn from.
+        recipe: Defines model, loss, batch, clipping, weight decay and seed.
+        train: Training split.
         low: The first rate.
         high: The last rate.
-        steps: Steps from the one to the other.
+        steps: Number of steps.
 
     Raises:
         StudyError: The range is empty, the training split holds one class only, or the loss never falls.
     """
-    if not (0 < low < high and steps >= 10):
+    if not (0 < low < high < math.inf and steps >= 10):
         raise StudyError(
             f"a sweep from {low:g} to {high:g} in {steps} steps is none", "give 0 < low < high and 10 steps or more"
         )
@@ -88,7 +88,7 @@ def sweep(recipe: Recipe, train: FeatureSplit, *, low: float = 1e-6, high: float
             if latest > _DIVERGED * best:
                 break
     if not losses:
-        raise StudyError("the loss is not a number from the first step on", "check the features")
+        raise StudyError("the loss is not a number at the first step", "check the features")
     smooth = smoothed(losses)
     rates = rates[: len(losses)]
     return RateCurve(
@@ -116,7 +116,7 @@ def smoothed(losses: list[float]) -> npt.NDArray[np.float64]:
 
 
 def suggested_rate(rates: npt.NDArray[np.float64], smooth: npt.NDArray[np.float64]) -> float:
-    """A tenth of the rate at which the smoothed loss is lowest: a decade away from where it begins to diverge.
+    """Returns a tenth of the rate at which the smoothed loss is lowest, a decade below the onset of divergence.
 
     Args:
         rates: Rising, ``float64[N]``.
@@ -127,12 +127,12 @@ def suggested_rate(rates: npt.NDArray[np.float64], smooth: npt.NDArray[np.float6
     """
     lowest = int(np.argmin(smooth))
     if not lowest:
-        raise StudyError("the loss never falls, whatever the rate", "sweep from a lower one: --low")
+        raise StudyError("the loss never falls", "start at a lower rate: --low")
     return float(rates[lowest]) / 10
 
 
 def _batches(count: int, batch: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Row numbers of one full batch after another, without end, each epoch in another order."""
+    """Yields the rows of full batches without end, in a new order for each epoch."""
     random = np.random.default_rng(seed)
     rows = np.empty(0, np.int64)
     while True:
@@ -143,7 +143,7 @@ def _batches(count: int, batch: int, seed: int) -> Iterator[npt.NDArray[np.int64
 
 
 def _step_function(recipe: Recipe, split: FeatureSplit) -> Any:
-    """One step of training: a rate and row numbers in, the batch's loss before the step out."""
+    """Returns a function that takes a rate and rows, trains one step and returns the batch's loss before it."""
     tf, keras = load_tensorflow(), load_keras()
     keras.utils.set_random_seed(recipe.training.seed)
     _, frames, dim = split.features.shape
@@ -164,7 +164,7 @@ def _step_function(recipe: Recipe, split: FeatureSplit) -> Any:
             probabilities = model(features, training=True)
             loss = tf.reduce_mean(loss_of(targets, probabilities) * weight)
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-        # Keras clips probabilities before the logarithm, and clipping makes a number of NaN.
+        # Keras clips probabilities before the logarithm, and clipping turns NaN into a number.
         return tf.where(tf.reduce_all(tf.math.is_finite(probabilities)), loss, math.nan)
 
     def run(rate: float, rows: npt.NDArray[np.int64]) -> float:

@@ -1,4 +1,4 @@
-"""The learning-rate curve as a picture or as numbers."""
+"""The learning-rate curve as a chart or as JSON."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PICTURES = (".png", ".svg")
 
 
 def write_rate_curve(curve: RateCurve, file: Path) -> None:
-    """Writes a curve as the file's suffix says: a picture for ``.png`` and ``.svg``, numbers for ``.json``.
+    """Writes a curve in the format of the file's suffix: a chart for ``.png`` and ``.svg``, or ``.json``.
 
     Args:
         curve: The curve.
-        file: Where to.
+        file: File to write.
 
     Raises:
-        StudyError: The suffix is another one, or the file cannot be written.
+        StudyError: The suffix is unknown, or the file cannot be written.
     """
     check_suffix(file)
     try:
@@ -38,7 +38,7 @@ def write_rate_curve(curve: RateCurve, file: Path) -> None:
 
 
 def check_suffix(file: Path) -> None:
-    """Refuses a file that `write_rate_curve` would refuse for its name.
+    """Checks that `write_rate_curve` knows the suffix of a file.
 
     Raises:
         StudyError: The suffix is unknown.

@@ -1,4 +1,4 @@
-"""Finished trainings of a study in one JSON file, so that an interrupted study goes on where it stopped."""
+"""Cache of a study's finished trainings in one JSON file, from which an interrupted study resumes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _VERSION = 2
 
 
 class Ledger:
-    """Figures by everything that they depend on.
+    """Figures of finished trainings, keyed by everything that they depend on.
 
-    An entry is found by the hash of what was trained on what, so one file may hold several studies, and a study with
-    another recipe or other clips never takes an entry that is not its own.
+    The key is the hash of recipe and clips, so one file can hold several studies, and no study uses the entry of
+    another recipe or of other clips.
 
     Args:
-        path: The file; it is made by the first entry.
+        path: The file; the first entry creates it.
 
     Raises:
-        StudyError: The file is not a ledger.
+        StudyError: The file is no such cache.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,16 +45,16 @@ class Ledger:
         return _key(identity) in self._entries
 
     def figures(self, identity: object, label: str, train: Callable[[Path], Figures]) -> Figures:
-        """The figures of a training, which is done unless it is in the file.
+        """Returns the figures of a training, from the file if it holds them.
 
         Args:
             identity: JSON-ready; everything that the figures depend on.
-            label: The training's name for readers of the file.
-            train: Trains in a folder; after a kill it is called with the same folder, checkpoints and all.
+            label: Name of the training in the file.
+            train: Trains in a folder; after an interruption it is called with the same folder and its checkpoints.
 
         Raises:
             StudyError: The file cannot be written.
-            UserError: As ``train`` raises.
+            UserError: As raised by ``train``.
         """
         key = _key(identity)
         folder = self.path.with_name(f".{self.path.name}.{key[:16]}.partial")
@@ -62,7 +62,7 @@ class Ledger:
             result = train(folder)
             self._entries[key] = {"label": label, **dataclasses.asdict(result)}
             self._write()
-        shutil.rmtree(folder, ignore_errors=True)  # also that of a process which was killed after its entry was written
+        shutil.rmtree(folder, ignore_errors=True)  # also after a process was killed when it had written its entry
         return Figures(**{name: value for name, value in self._entries[key].items() if name != "label"})
 
     def _read(self) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One training of a study, and what it was worth."""
+"""One training of a study and its figures."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Figures", "cross_calibrated", "train_once"]
 
 THRESHOLD = 0.5
-"""Clips are judged at this probability: every training of a study is to be measured by one rule."""
+"""Decision threshold, the same for all trainings of a study."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What one training was worth on the clips that it is judged on.
+    """Figures of one training on the evaluated clips.
 
     Attributes:
         accuracy: Share of clips put in the right class at a threshold of 0.5, without calibration.
         accuracy_non_violent: The same among non-violent clips; ``None`` if there are none.
         accuracy_violent: The same among violent clips; ``None`` if there are none.
         roc_auc: Area under the ROC curve; ``None`` with one class only.
-        calibrated_accuracy: Accuracy at a threshold of 0.5 with the calibration that ``vdeploy train`` adds: fitted on
-            the validation split, or, where that is the one that is judged, on the other half of its clips.
+        calibrated_accuracy: Accuracy at a threshold of 0.5 after the calibration that ``vdeploy train`` applies: fitted
+            on the validation split or, if that is evaluated, on the other half of its clips.
         calibrated_non_violent: The same among non-violent clips; ``None`` if there are none.
         calibrated_violent: The same among violent clips; ``None`` if there are none.
         log_loss: Mean negative log likelihood in nats.
@@ -58,16 +58,16 @@ class Figures:
 
 
 def train_once(recipe: Recipe, data: StudyData, folder: Path, *, train: FeatureSplit | None = None) -> Figures:
-    """Trains one classifier and measures it.
+    """Trains one classifier and evaluates it.
 
     Args:
-        recipe: Every choice, the seed among them.
+        recipe: All settings, including the seed.
         data: The features.
-        folder: Where checkpoints go; a training that was interrupted there goes on.
-        train: What to learn from instead of ``data.train``.
+        folder: Folder of the checkpoints, from which an interrupted training resumes.
+        train: Training split; ``data.train`` by default.
 
     Raises:
-        UserError: The data do not allow a training, its loss is not a number, or the disk is full.
+        UserError: The data cannot be trained on, the loss is not a number, or the disk is full.
     """
     load_keras().utils.clear_session()
     trainer = Trainer(recipe, data.train if train is None else train, data.valid, folder)
@@ -96,14 +96,14 @@ def train_once(recipe: Recipe, data: StudyData, folder: Path, *, train: FeatureS
 
 
 def cross_calibrated(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Calibrates each half of the clips with what the other half shows, so that no clip has a say in its own.
+    """Calibrates each half of the clips with a calibration fitted on the other half.
 
     Args:
         labels: int[N], 1 for violent.
         probabilities: float[N], of the violent class.
 
     Returns:
-        float64[N]. Every other clip of a class belongs to the same half.
+        float64[N]. The clips of each class alternate between the halves.
     """
     half = np.empty(len(labels), np.int64)
     for label in (0, 1):

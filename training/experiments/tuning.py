@@ -1,4 +1,4 @@
-"""A search for a better recipe: Optuna's TPE over a few keys, kept in SQLite so that it can be interrupted."""
+"""Hyperparameter search with Optuna's TPE sampler, stored in SQLite so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _IDENTITY = "identity"
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
         trials: Finished trials in the study.
         recipe: The best recipe.
-        parameters: The values that were searched, of the best trial.
-        figures: What the best trial's training was worth on the validation split.
+        parameters: Searched values of the best trial.
+        figures: Figures of the best trial on the validation split.
     """
 
     trials: int
@@ -53,25 +53,25 @@ def search(
     trials: int,
     train: Callable[[Recipe, StudyData, Path], Figures] = train_once,
 ) -> SearchResult:
-    """Searches until a study holds a number of finished trials, going on where it was interrupted.
+    """Runs trials until a study holds a number of finished ones; an interrupted search resumes.
 
-    The sampler is seeded by the recipe's seed and by how many trials are finished, so an interrupted search finds the
-    same as one in a single piece. Every trial trains with the recipe's seed and is judged on the validation split.
+    The sampler is seeded by the recipe's seed and the number of finished trials, so a resumed search gives the same
+    result as an uninterrupted one. Every trial trains with the recipe's seed and is evaluated on the validation split.
 
     Args:
         data: The features.
-        recipe: What is not searched is the recipe's.
+        recipe: Settings that are not searched.
         study_file: SQLite file of the study.
         best_file: The best recipe so far is written to this TOML file after every trial.
-        trials: How many finished trials the study is to hold at the end, earlier ones included.
+        trials: Number of finished trials in the study at the end, including earlier ones.
         train: Trains one recipe in a folder.
 
     Returns:
-        The best of all trials; of equals the first.
+        The best of all trials; the first one of several equal ones.
 
     Raises:
         MissingExtraError: Optuna is not installed.
-        StudyError: The file is no study, is one of other clips or of another recipe, or cannot be written.
+        StudyError: The file is no study, belongs to other clips or another recipe, or cannot be written.
         UserError: As for `train_once`.
     """
     optuna = require("optuna", extra="tune", purpose="vdeploy tune")
@@ -88,24 +88,24 @@ def search(
         study.tell(trial, objective(figures, data.valid.labels.tolist()))
         best = _best(study, recipe)
         _write_best(best_file, best)
-        say(f"trial {done + 1} of {trials}: {_told(figures)}; best: {_told(best.figures)}")
+        say(f"trial {done + 1} of {trials}: {_summary(figures)}; best: {_summary(best.figures)}")
     best = _best(study, recipe)
     _write_best(best_file, best)
     return best
 
 
 def objective(figures: Figures, labels: list[int]) -> float:
-    """Validation AUC; of two trainings with the same AUC, the one with the lower log loss has the higher value.
+    """Returns the validation AUC, with ties broken in favour of the lower log loss.
 
-    The AUC of P violent and N other clips is a multiple of 1 / (2 P N), as a tie counts half, so a term below that
-    orders equals and nothing else.
+    The AUC of P violent and N other clips is a multiple of 1 / (2 P N), because a tie counts half, so a smaller term
+    orders only trainings with equal AUC.
 
     Args:
-        figures: What the training was worth on the validation split.
+        figures: Figures on the validation split.
         labels: Labels of that split.
 
     Raises:
-        StudyError: The split holds one class only, so that it has no AUC.
+        StudyError: The split holds one class only.
     """
     if figures.roc_auc is None:
         raise StudyError("the validation split holds one class only: there is no AUC to search for", "add clips to it")
@@ -187,5 +187,5 @@ def _write_best(file: Path, best: SearchResult) -> None:
         raise StudyError(f"cannot write {file} ({error.strerror or error})", "choose another: --out FILE") from error
 
 
-def _told(figures: Figures) -> str:
+def _summary(figures: Figures) -> str:
     return f"AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}"

@@ -18,7 +18,7 @@ _JPEG_QUALITIES = (82, 65, 45, 25, 10)
 
 
 def contact_sheet(frames: npt.NDArray[np.uint8]) -> str:
-    """Puts up to eight frames of a clip, evenly spaced in time, in one row.
+    """Arranges up to eight frames of a clip, evenly spaced in time, in one row.
 
     Args:
         frames: uint8[T, H, W, 3] in RGB, T > 0.

@@ -1,4 +1,4 @@
-"""What a finished training is worth: calibrated, judged on every split, and put together for the report."""
+"""Calibration and evaluation of a trained classifier on every split."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Outcome:
     """A calibrated classifier's figures.
 
     Attributes:
-        calibration: What is built into the classifier now.
+        calibration: Calibration that is built into the classifier.
         threshold: Probability from which a clip counts as violent.
         evaluations: Figures by split.
         probabilities: Of violence, ``float[N]`` by split, calibrated.
@@ -48,19 +48,19 @@ class Outcome:
 
     @property
     def best_split(self) -> str:
-        """The split whose figures are the most honest ones there are: the test split, else the validation split."""
+        """The split that the report shows: the test split, or the validation split if there is none."""
         return "test" if "test" in self.evaluations else "valid"
 
 
 def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome:
     """Calibrates a classifier on the validation split and measures it on all splits.
 
-    The calibration is built into the last layer of the model, so that every export of it is calibrated by itself.
+    The calibration is folded into the last layer of the model, so every export of it is calibrated.
 
     Args:
         model: The classifier; its layer ``logits`` is changed.
         extraction: Features of all clips.
-        recipe: Says how the threshold is chosen.
+        recipe: Its decision section applies.
 
     Returns:
         The figures.
@@ -85,7 +85,7 @@ def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome
 
 
 def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake]:
-    """The most confident errors of the best split, with their frames decoded for the report."""
+    """Decodes the frames of the most confident errors of `Outcome.best_split`."""
     clips = dataset.of(outcome.best_split)
     wrong = [
         (abs(probability - outcome.threshold), clip, float(probability))

@@ -1,4 +1,4 @@
-"""A run's report: one HTML file without scripts or outside assets, for whoever has to decide about the detector."""
+"""The report of a run: one HTML file without scripts or external assets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["REPORT", "Mistake", "ReportData", "write_report"]
 REPORT = "report.html"
 
 Mistake = tuple[str, int, float, npt.NDArray[np.uint8]]
-"""A clip that was misjudged: path, label, probability of the violent class, frames uint8[T, H, W, 3] in RGB."""
+"""A misclassified clip: path, label, probability of the violent class, frames uint8[T, H, W, 3] in RGB."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MAX_MISTAKES = 12
@@ -38,7 +38,7 @@ _WIDE_INTERVAL = 0.05
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReportData:
-    """Everything that a report tells. What is left out is left out of the page.
+    """Content of a report. The page leaves out what is not given.
 
     Attributes:
         name: Name of the run.
@@ -53,12 +53,12 @@ class ReportData:
         classes: The user's names of the non-violent and the violent class.
         created: When the run ended, as text.
         counts: Clips by split, then by class name.
-        problems: Clips that were left out or deserve a look, a line each.
+        problems: Clips that were left out or need attention, one line each.
         recipe: The resolved recipe: values, or tables of values.
         history: Per epoch: ``epoch``, ``loss``, ``valid_loss``, ``valid_auc``, ``valid_accuracy``, ``learning_rate``,
             ``seconds``; missing values are ``None`` or absent.
         best_epoch: The ``epoch`` whose weights were kept.
-        mistakes: Misjudged clips; the twelve most confident ones are shown.
+        mistakes: Misclassified clips; the twelve most confident ones are shown.
         environment: Versions and devices by name.
         notes: Further remarks for the reader, a sentence or two each.
     """
@@ -88,8 +88,8 @@ def write_report(run_dir: Path, data: ReportData) -> Path:
     """Writes ``report.html`` into a run folder, atomically.
 
     Args:
-        run_dir: The run folder; made where it is missing.
-        data: What to tell.
+        run_dir: The run folder, created if necessary.
+        data: Content of the report.
 
     Returns:
         The file.
@@ -165,28 +165,28 @@ def _notes(data: ReportData) -> list[str]:
     if evaluation.accuracy == 1:
         highest = 1 - 0.05 ** (1 / evaluation.clips)
         notes.append(
-            f"Not one of {evaluation.clips} clips was misjudged, so the interval has no width. That is not certainty: "
+            f"Not one of {evaluation.clips} clips was misclassified, so the interval has no width. This is no proof: "
             f"with this many clips the true error rate may still be up to {_percent(highest)} (95% confidence)."
         )
     elif high - low > _WIDE_INTERVAL:
         notes.append(
-            f"{evaluation.clips} clips are few: on new clips of the same kind, expect an accuracy anywhere between "
+            f"{evaluation.clips} clips are few: on new clips of the same kind, the accuracy may lie anywhere between "
             f"{_percent(low)} and {_percent(high)}. More held-out clips narrow this."
         )
     if evaluation.roc_auc is None:
-        notes.append("These clips are all of one class, so what compares the two classes could not be computed.")
+        notes.append("These clips are all of one class, so figures that compare the two classes are not defined.")
     if data.tuned_on_split:
         notes.append(
-            "The best epoch, the threshold or the calibration was chosen on these same clips, which flatters the "
-            "figures a little. A test split that nothing was chosen on gives the fair ones."
+            "The best epoch, the threshold or the calibration was chosen on these clips, so the figures are "
+            "slightly optimistic. A test split gives unbiased figures."
         )
     notes.append(
-        "The figures hold for footage like this data set. Another camera, angle, crowd or sport is another question: "
-        "measure on your own clips before you rely on them."
+        "The figures hold for footage like this data set. They do not carry over to another camera, angle, crowd or "
+        "sport: measure on your own clips before you rely on them."
     )
     notes.append(
-        "A probability is the model's opinion, not proof. Keep a person in the loop, and let nothing that affects "
-        "people follow from a score alone."
+        "A probability is an estimate, not proof. Keep a person in the loop, and base no decision about people "
+        "on a score alone."
     )
     return [*notes, *data.notes]
 
@@ -208,7 +208,7 @@ def _charts(data: ReportData, reliability_chart: str) -> dict[str, str]:
 
 
 def _groups(evaluation: Evaluation) -> list[tuple[str, Evaluation]]:
-    """The groups with the lowest accuracy first, larger ones before smaller ones."""
+    """Sorts groups by accuracy, lowest first, and larger ones before smaller ones."""
     worst = sorted(evaluation.groups.items(), key=lambda item: (item[1].accuracy, -item[1].clips, item[0]))
     return worst[:_MAX_GROUPS]
 
@@ -219,7 +219,7 @@ def _confidence(mistake: Mistake) -> float:
 
 
 def _recipe_tables(recipe: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Plain values under ``""`` first, then each nested table under its dotted name."""
+    """Returns plain values under ``""``, then each nested table under its dotted name."""
     tables: list[tuple[str, list[tuple[str, str]]]] = []
 
     def collect(name: str, table: Mapping[str, Any]) -> None:

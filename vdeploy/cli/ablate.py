@@ -1,4 +1,4 @@
-"""`vdeploy ablate`: what does each method add?"""
+"""`vdeploy ablate`: measure what each method adds."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from vdeploy.cli.recipe_options import RecipeOptions
 @expand_groups
 def ablate(
     *,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings of each row; seeds 0, 1, 2, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings per row; seeds 0, 1, 2, ...")] = 3,
     imbalance: Annotated[
         str | None,
-        typer.Option(metavar="FREQUENT/RARE", help="Drop training clips of one class until the ratio is this."),
+        typer.Option(metavar="FREQUENT/RARE", help="Drop training clips of one class to reach this ratio."),
     ] = None,
     rare: Annotated[
         str, typer.Option(help="The class that --imbalance drops: non-violent or violent.")
     ] = "non-violent",
     out: Annotated[
         Path | None,
-        typer.Option(help="Finished trainings are kept here. [default: studies/NAME_OF_DATA.json]", show_default=False),
+        typer.Option(help="File of finished trainings. [default: studies/NAME_OF_DATA.json]", show_default=False),
     ] = None,
     options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
-    """Climb from plain cross-entropy to a recipe, a method a row; an interrupted study goes on where it stopped."""
+    """Compare recipes from cross-entropy up to a given one, one method more per row; an interrupted study resumes."""
     from training.experiments.ablation import ladder  # noqa: PLC0415  keeps --help fast
     from training.experiments.comparison import compare  # noqa: PLC0415  keeps --help fast
     from training.experiments.imbalance import parse_imbalance  # noqa: PLC0415  keeps --help fast
@@ -50,6 +50,6 @@ def ablate(
         for row in result.rows
     ]
     columns = ("row", "accuracy", f"accuracy, {result.rare_class}", "accuracy, calibrated", "AUC", "seconds")
-    print_table(columns, rows, title=f"{options.source}, recipe {options.recipe}: each row adds to the one above")
+    print_table(columns, rows, title=f"{options.source}, recipe {options.recipe}: each row adds one method")
     print_line(result.conditions)
     print_line(f"trainings: {file}")

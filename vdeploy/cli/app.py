@@ -1,4 +1,4 @@
-"""The Typer app, and the one place where errors become lines and exit codes."""
+"""The Typer app, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _REMEDIES = {
     errno.EISDIR: "give a file",
     errno.ENOTDIR: "give a folder",
 }
-"""What a user can do about an error of the operating system."""
+"""Hints for errors of the operating system."""
 
 _PARSERS = ("json/decoder.py", "json/__init__.py", "tomllib/_parser.py", "tomli/_parser.py")
 
@@ -102,16 +102,16 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error; works behind any verb.")
+        bool, typer.Option("--debug", help="Show the traceback of an error; may follow any command.")
     ] = False,
 ) -> None:
-    """Options that every verb has."""
+    """Options of every command."""
 
 
 def main() -> None:
     """Runs the command line; an error is one line on stderr and a non-zero exit code.
 
-    Exit codes: 1 for what the user can mend, 2 for a wrong call, 70 for a defect of ours, 130 after Ctrl-C.
+    Exit codes: 1 for an error that the user can resolve, 2 for wrong usage, 70 for a bug, 130 after Ctrl-C.
     """
     mask_secrets()
     disable_telemetry()
@@ -123,8 +123,8 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), 1, debug)
     except SystemExit as ending:
-        if ending.code == INTERRUPTED:  # Typer turns KeyboardInterrupt into this, and says nothing
-            _fail("interrupted; what was finished is kept, the same command goes on from there", INTERRUPTED, debug)
+        if ending.code == INTERRUPTED:  # Typer turns KeyboardInterrupt into this without a message
+            _fail("interrupted; what was finished is kept, the same command resumes", INTERRUPTED, debug)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -135,18 +135,18 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """The line and the exit code of an error that no module foresaw."""
+    """Returns the message and the exit code of an unexpected error."""
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         return f"{_shortened(error.filename)}: {error.strerror}; {_REMEDIES[error.errno]}", 1
     if isinstance(error, ValueError) and "embedded null" in str(error):
-        return "a path holds a NUL character; correct it where it is written", 1
+        return "a path holds a NUL character; remove it", 1
     if isinstance(error, ValueError) and "integer string conversion" in str(error):
         return "a number has thousands of digits; give a smaller one", 1
     if isinstance(error, RecursionError) and _raised_in(error).endswith(_PARSERS):
         return "a JSON or TOML document is nested too deeply; give one that vdeploy wrote", 1
     if isinstance(error, MemoryError):
         detail = str(error).partition(" with shape")[0]
-        return f"the memory is not enough{f' ({detail})' if detail else ''}; work in smaller parts", 1
+        return f"out of memory{f' ({detail})' if detail else ''}; work in smaller parts", 1
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return f"internal error, {line}; add --debug for the traceback and report it", INTERNAL
 
@@ -157,7 +157,7 @@ def _shortened(path: object) -> str:
 
 
 def _raised_in(error: BaseException) -> str:
-    """The source file of the function that raised an error."""
+    """Returns the source file of the function that raised an error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -165,7 +165,7 @@ def _raised_in(error: BaseException) -> str:
 
 
 def _escape_unprintable() -> None:
-    """Escapes what the encoding of a stream cannot express, instead of failing after the work is done."""
+    """Escapes characters that the encoding of a stream cannot express, instead of failing after the work is done."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`vdeploy bundle`: look at a bundle, check it, sign it."""
+"""`vdeploy bundle`: show, verify and sign bundles."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vdeploy.cli.options import JsonOption, print_json, print_line, print_next, 
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")]
 
-app = typer.Typer(help="Look at a bundle, check it, sign it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Show, verify and sign bundles.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("show")
 def show(bundle: BundleArgument, json: JsonOption = False) -> None:
-    """Print what a bundle holds, after checking every file's hash."""
+    """Check every file's hash and print the content of a bundle."""
     from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
 
     manifest = Bundle(bundle).manifest
@@ -45,7 +45,7 @@ def verify(
     key: Annotated[Path | None, typer.Option(help="PEM file of the signer's Ed25519 public key.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every file's hash and, with --key, who has signed the bundle."""
+    """Check every file's hash and, with --key, the signature."""
     from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.artifacts.bundle.signing import SIGNATURE, check_signature  # noqa: PLC0415  keeps --help fast
 

@@ -1,4 +1,4 @@
-"""`vdeploy data`: look at a data set, or make a synthetic one."""
+"""`vdeploy data`: inspect a data set, or render a synthetic one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from vdeploy.cli.options import (
     print_table,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Look at a data set, or make a synthetic one.", rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help="Inspect a data set, or render a synthetic one.", rich_markup_mode=None)
 
 
 @app.command()
 def scan(
     source: DataArgument,
     positive: PositiveOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the splits, where the data set has none.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the splits, if the data set has none.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the clips with label, split and hash to this CSV.")] = None,
     decode: Annotated[bool, typer.Option(help="Decode every clip to find damaged ones.")] = True,
     strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Count the clips of each class and split, and name those that cannot be used."""
+    """Count the clips of each class and split, and list those that cannot be used."""
     from vdeploy.dataset.validation import inspect_dataset  # noqa: PLC0415  keeps --help fast
 
     result = inspect_dataset(source, positive=positive or (), seed=seed, decode=decode, strict=strict)
@@ -53,12 +53,12 @@ def scan(
 @app.command()
 def synth(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
-    clips: Annotated[int, typer.Option(help="How many clips.")] = 96,
+    clips: Annotated[int, typer.Option(help="Number of clips.")] = 96,
     seed: Annotated[int, typer.Option(help="The same seed gives the same clips.")] = 0,
     violent_share: Annotated[float, typer.Option(help="Share of violent clips.")] = 0.5,
     json: JsonOption = False,
 ) -> None:
-    """Render labelled clips of figures that move calmly or clash."""
+    """Render labelled clips of figures that move calmly or fight."""
     from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
     from vdeploy.synthetic import synthesize  # noqa: PLC0415  keeps --help fast
 

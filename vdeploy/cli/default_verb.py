@@ -1,4 +1,4 @@
-"""A group of commands one of which needs no name: ``vdeploy benchmark BUNDLE`` beside ``vdeploy benchmark compare``."""
+"""A command group with a default command: ``vdeploy benchmark BUNDLE`` and ``vdeploy benchmark compare``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typer.core import TyperGroup
 __all__ = ["DEFAULT", "DefaultVerbGroup"]
 
 DEFAULT = "measure"
-"""Name under which the command that needs none is added to the group."""
+"""Name of the default command in the group."""
 
 
 class DefaultVerbGroup(TyperGroup):
-    """A group whose command `DEFAULT` takes every call that does not begin with the name of another command."""
+    """A group that runs the command `DEFAULT` unless the first argument names another command."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Makes the context of the group, or of the default command as if there were no group."""
+        """Creates the context of the group or of the default command."""
         if args and args[0] in self.commands:
             return super().make_context(info_name, args, parent, **extra)
         return self.commands[DEFAULT].make_context(info_name, args, parent, **extra)

@@ -1,4 +1,4 @@
-"""`vdeploy doctor`: what this machine has."""
+"""`vdeploy doctor`: examine this machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from vdeploy.cli.options import JsonOption, print_json, print_table
 
 MeasureOption = Annotated[
-    bool, typer.Option("--measure", help="Time training steps in every precision, with and without XLA, instead.")
+    bool, typer.Option("--measure", help="Instead, time training steps in every precision, with and without XLA.")
 ]
 
 
 def doctor(measure: MeasureOption = False, json: JsonOption = False) -> None:
-    """Say what this machine has, and what each missing thing would enable."""
+    """List what this machine has, and what each missing part would enable."""
     if measure:
         _measure(json=json)
         return

@@ -1,4 +1,4 @@
-"""`vdeploy evaluate`: a run or a bundle on labelled clips."""
+"""`vdeploy evaluate`: measure accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options for what counts as an event, and the table of events."""
+"""Options of events, and the table of events."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ if TYPE_CHECKING:
 
 __all__ = ["EventOptions", "print_events"]
 
+_DAY_S = 86_400
+
 
 @dataclasses.dataclass(frozen=True)
 class EventOptions:
-    """Sliding windows, and the rule that turns their scores into events."""
+    """Options of sliding windows and of the rule that turns their scores into events."""
 
     window: Annotated[
         float | None,
         typer.Option(
-            min=0.04, help="Seconds of a window. [default: the length of the training clips]", show_default=False
+            min=0.04,
+            max=_DAY_S,
+            help="Seconds of a window. [default: the length of the training clips]",
+            show_default=False,
         ),
     ] = None
     stride: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Seconds from window to window. [default: half a window]", show_default=False),
+        typer.Option(
+            min=0.001, max=_DAY_S, help="Seconds from window to window. [default: half a window]", show_default=False
+        ),
     ] = None
     threshold: Annotated[
         float | None,
@@ -47,16 +54,20 @@ class EventOptions:
             show_default=False,
         ),
     ] = None
-    min_duration: Annotated[float, typer.Option(min=0, help="Length of the shortest event, in seconds.")] = 0.0
-    merge_gap: Annotated[float, typer.Option(min=0, help="Events closer than this are merged, in seconds.")] = 1.0
+    min_duration: Annotated[
+        float, typer.Option(min=0, max=_DAY_S, help="Length of the shortest event, in seconds.")
+    ] = 0.0
+    merge_gap: Annotated[
+        float, typer.Option(min=0, max=_DAY_S, help="Events closer than this are merged, in seconds.")
+    ] = 1.0
 
     @property
     def given(self) -> bool:
-        """Whether an option was given that applies to sliding windows only."""
+        """Whether an option of sliding windows was given."""
         return any(value is not None for value in (self.window, self.stride, self.threshold, self.leave))
 
     def rule(self, model_threshold: float) -> EventRule:
-        """The rule for events, with the model's threshold where none was given.
+        """Returns the rule for events, with the model's threshold by default.
 
         Raises:
             TimelineError: Events would end at a higher probability than they begin at.

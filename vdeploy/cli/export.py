@@ -16,34 +16,38 @@ if TYPE_CHECKING:
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     formats: Annotated[
-        str, typer.Option("--format", help="Formats, separated by commas; all makes what this machine can.")
+        str,
+        typer.Option("--format", help="Formats, separated by commas; all exports every format that this machine can."),
     ] = "onnx-fp32",
     out: Annotated[
         Path | None, typer.Option(help="Bundle folder. [default: bundles/NAME_OF_RUN]", show_default=False)
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="VGG19 weights of the run, where they lie elsewhere now.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The run's clips, where they lie elsewhere now.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Backbone weights of the run, if they have moved.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Clips of the run, if they have moved.")] = None,
     clips: Annotated[
         int | None,
-        typer.Option(min=1, help="Held-out clips to judge on. [default: all for INT8, few else]", show_default=False),
+        typer.Option(
+            min=1, help="Held-out clips to verify on. [default: all for INT8, else a few]", show_default=False
+        ),
     ] = None,
     calibration_clips: Annotated[
         int | None, typer.Option(min=1, help="INT8: training clips to calibrate on.", show_default=False)
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(help="TensorRT: smallest, usual and largest batch, as in 1,16,64.", show_default=False)
+        str | None,
+        typer.Option(help="TensorRT: smallest, typical and largest batch, as in 1,16,64.", show_default=False),
     ] = None,
     target_sm: Annotated[
         str | None, typer.Option(help="TensorRT for RTX: compute capabilities, as in 89,86.", show_default=False)
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep/--no-keep", help="Keep formats of the same run that the bundle holds already.")
+        bool, typer.Option("--keep/--no-keep", help="Keep other formats of the same run in the bundle.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Write an HTML report into the bundle.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Export both stages and prove them against Keras before they count."""
+    """Export both stages and verify them against Keras."""
     from vdeploy.artifacts.run import Run  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.availability import select_formats  # noqa: PLC0415  keeps --help fast
     from vdeploy.export.exporter import export_run  # noqa: PLC0415  keeps --help fast

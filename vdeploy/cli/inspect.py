@@ -1,4 +1,4 @@
-"""`vdeploy inspect`: what a bundle, a repository, an engine or an ONNX file holds."""
+"""`vdeploy inspect`: describe a bundle, a repository or a model file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Bundle, model repository, engine or ONNX file.")],
     json: JsonOption = False,
 ) -> None:
-    """Print what is in a model: tensors, precision found, sizes, hashes, versions, and who would refuse it."""
+    """Print the tensors, precision, size, hash, versions and compatibility of models."""
     from vdeploy.inspection.describe import describe  # noqa: PLC0415  keeps --help fast
 
     found = describe(path)
@@ -45,7 +45,7 @@ def inspect(
 
 
 def _shared_versions(found: Description) -> dict[str, str]:
-    """What all parts were made with, where there are several."""
+    """Returns the versions that all parts share, if there are several."""
     if len(found.parts) < 2:
         return {}
     first, *others = (part.versions for part in found.parts)

@@ -1,4 +1,4 @@
-"""`vdeploy lr-find`: how fast may it learn?"""
+"""`vdeploy lr-find`: suggest a learning rate."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vdeploy.cli.recipe_options import RecipeOptions
 @expand_groups
 def lr_find(
     *,
-    low: Annotated[float, typer.Option(help="The rate to begin with.")] = 1e-6,
-    high: Annotated[float, typer.Option(help="The rate to end with.")] = 1.0,
-    steps: Annotated[int, typer.Option(max=1_000_000, help="Batches from the one to the other.")] = 200,
+    low: Annotated[float, typer.Option(help="First rate.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="Last rate.")] = 1.0,
+    steps: Annotated[int, typer.Option(max=1_000_000, help="Number of batches.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Write the curve to this .png, .svg or .json file.")] = None,
     options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
-    """Suggest a learning rate: raise it from batch to batch until the loss diverges, and read the curve."""
+    """Suggest a learning rate by raising it from batch to batch until the loss diverges."""
     from training.experiments.learning_rate import sweep  # noqa: PLC0415  keeps --help fast
     from training.experiments.learning_rate_chart import check_suffix, write_rate_curve  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast

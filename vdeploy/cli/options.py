@@ -1,4 +1,4 @@
-"""Options that several commands share, and how results are printed."""
+"""Options that several commands share, and the printing of results."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ StoreOption = Annotated[
 ]
 PositiveOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--positive", help="Name of the class that means violence, where it is not recognised. May be repeated."
-    ),
+    typer.Option("--positive", help="Name of the class that means violence, if it is not recognised. May be repeated."),
 ]
 ScorerBundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run in this process.")]
 ScorerUrlOption = Annotated[str | None, typer.Option("--url", help="HOST:PORT of a Triton server's gRPC service.")]
@@ -92,7 +90,7 @@ VerifyKeyOption = Annotated[
 
 
 class PrecisionName(str, enum.Enum):
-    """What the stages compute in."""
+    """Precision of the stages."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -101,7 +99,7 @@ class PrecisionName(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class ScorerOptions:
-    """A bundle to run in this process, or a server to ask."""
+    """A bundle to run in this process, or a server."""
 
     bundle: ScorerBundleOption = None
     url: ScorerUrlOption = None
@@ -124,12 +122,12 @@ class ScorerOptions:
 
 
 def print_next(*words: object) -> None:
-    """Prints the command that usually follows, quoted for the shell."""
+    """Prints the next command, quoted for the shell."""
     print_line(f"next: vdeploy {shlex.join(map(str, words))}")
 
 
 def store_root(store: Path | None) -> Path:
-    """The folder of all feature stores."""
+    """Returns the folder of all feature stores."""
     from vdeploy.core.files import cache_dir  # noqa: PLC0415  keeps --help fast
 
     return store or cache_dir() / "features"
@@ -148,7 +146,7 @@ def parse_target(capabilities: str | None, tensorrt: str | None, onnxruntime: st
 
 
 def print_json(value: Any) -> None:
-    """Prints a result for programs; what the locale's encoding cannot express is escaped."""
+    """Prints a result as JSON; characters that the locale cannot express are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -158,12 +156,12 @@ def print_json(value: Any) -> None:
 
 
 def print_line(text: str) -> None:
-    """Prints one line of a result for people, with control characters escaped."""
+    """Prints one line, with control characters escaped."""
     typer.echo(escape_controls(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Prints a result for people; columns of numbers are set flush right."""
+    """Prints a table; columns of numbers are right-aligned."""
     from rich.console import Console  # noqa: PLC0415  keeps --help fast
     from rich.table import Table  # noqa: PLC0415  keeps --help fast
 

@@ -1,4 +1,4 @@
-"""`vdeploy predict`: is this video violent, and when?"""
+"""`vdeploy predict`: score videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled clips and the recipe that applies to them: the options of every command that trains or extracts."""
+"""The options of commands that train or extract features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vdeploy train`: from labelled clips to a run."""
+"""`vdeploy train`: train a classifier."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def train(
     options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
-    """Train a classifier; an interrupted training goes on where it stopped."""
+    """Train a classifier; an interrupted training resumes."""
     from training.pipeline import train as train_run  # noqa: PLC0415  keeps --help fast
 
     chosen = options.load_recipe()

@@ -1,4 +1,4 @@
-"""`vdeploy tune`: search for a better recipe."""
+"""`vdeploy tune`: search hyperparameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vdeploy.cli.recipe_options import RecipeOptions
 def tune(
     *,
     trials: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Finished trials that the study is to hold in the end.")
+        int, typer.Option(min=1, max=1_000_000, help="Number of finished trials in the study at the end.")
     ] = 30,
     study: Annotated[
         Path | None,
@@ -29,7 +29,7 @@ def tune(
     options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
-    """Search for the recipe with the best validation AUC; an interrupted search goes on where it stopped."""
+    """Search for the recipe with the best validation AUC; an interrupted search resumes."""
     from training.experiments.tuning import search  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.lazy_imports import require  # noqa: PLC0415  keeps --help fast
 

@@ -1,4 +1,4 @@
-"""`vdeploy watch`: cameras and streams, live."""
+"""`vdeploy watch`: score cameras and streams live."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def watch(
         bool,
         typer.Option(
             "--server-windows",
-            help="Send single frames, and let the server keep the windows; it was filled with serve --streams.",
+            help="Send single frames and let the server keep the windows; needs a repository of serve --streams.",
         ),
     ] = False,
     events: EventOptions,
@@ -42,14 +42,14 @@ def watch(
     retries: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Failures in a row after which a stream is given up. [default: never]", show_default=False
+            min=0, help="Consecutive failures after which a stream is given up. [default: never]", show_default=False
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for everything that happens.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each report.")] = False,
 ) -> None:
-    """Watch cameras, streams or files live, until they end or Ctrl-C. Frames are dropped rather than looked at late.
+    """Score cameras, streams or files live until they end or Ctrl-C; late frames are dropped.
 
-    The exit code is 1 where none of them could be opened.
+    The exit code is 1 if none of them could be opened.
     """
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.live.source import parse_sources  # noqa: PLC0415  keeps --help fast
@@ -84,7 +84,7 @@ def watch(
 
 @contextlib.contextmanager
 def _output(names: list[str], threshold: float, *, json: bool) -> Iterator[Callable[[Report], object]]:
-    """What shows reports: lines of JSON on stdout, else a display on it."""
+    """Yields the function that shows reports on stdout: as lines of JSON or in a display."""
     if json:
         yield lambda report: (sys.stdout.write(report.to_json() + "\n"), sys.stdout.flush())
         return
@@ -98,8 +98,8 @@ def _output(names: list[str], threshold: float, *, json: bool) -> Iterator[Calla
 
 @contextlib.contextmanager
 def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Ends the watch in order at the first Ctrl-C or SIGTERM; the second one is as hard as ever."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ends the watch in order at the first SIGINT, SIGTERM or SIGHUP; a second signal has its default effect."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
 
     def end(_number: int, _frame: object) -> None:
         stop.set()

@@ -1,31 +1,31 @@
-"""The exceptions that a user can cause and repair, in one tree.
+"""Exceptions that a user can cause and resolve, in one tree.
 
     UserError
     ├── ClipError          one video file cannot be used
     ├── DatasetError       a folder or CSV of clips cannot be used
-    ├── WeightsError       a model's weights cannot be found or are not what they claim to be
+    ├── WeightsError       a model's weights cannot be found or are not the expected ones
     ├── FeatureStoreError  the feature store cannot be read or written
     ├── RecipeError        a training recipe is wrong
     ├── RunError           a run folder is missing, foreign, unfinished or damaged
-    ├── StudyError         an experiment or a distributed extraction cannot be made or continued
+    ├── StudyError         an experiment or a distributed extraction cannot start or resume
     ├── LockedError        another process writes the same folder
     ├── MissingExtraError  an optional part of the package is not installed
     └── DeployError
-        ├── BenchmarkError   a benchmark cannot be made, or its file cannot be read
-        ├── BundleError      a bundle is missing, damaged, or not what its manifest says
-        ├── ExportError      an artifact could not be made
-        │   └── ParityError  an artifact does not compute what the reference computes
+        ├── BenchmarkError   a benchmark cannot run, or its file cannot be read
+        ├── BundleError      a bundle is missing, damaged, or differs from its manifest
+        ├── ExportError      an artifact could not be exported
+        │   └── ParityError  an artifact's outputs differ from the reference's
         ├── RepositoryError  a Triton model repository cannot be written or does not suit the server
         ├── RolloutError     a new version was not put into service
         ├── ServerError      a Triton server cannot be found, started or kept alive
-        ├── ClientError      a server does not answer, or not with what was asked for
-        │   ├── AccessError  a server refuses an order that lacks its key
-        │   └── CrowdedError a server keeps as many streams as it may
+        ├── ClientError      a server does not answer, or not as expected
+        │   ├── AccessError  a server refuses a request without its key
+        │   └── CrowdedError a server has no room for another stream
         ├── GatewayError     the gateway cannot be started, or its keys cannot be read or written
         ├── SourceError      a camera or a stream cannot be opened or has ended
         └── TimelineError    a document is no timeline, or a timeline cannot be made as requested
 
-Each of them prints as a single line: what was wrong, where, and what to do about it.
+Each prints as a single line: what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ __all__ = [
 
 
 class UserError(Exception):
-    """A mistake or a missing thing outside the program, described in one line.
+    """An error that the user can resolve, described in one line.
 
     Args:
         message: What was wrong and where, without a full stop.
@@ -104,7 +104,7 @@ class DatasetError(UserError):
 
 
 class WeightsError(UserError):
-    """VGG19 weights cannot be had, or are not what they claim to be."""
+    """A model's weights cannot be found or are not the expected ones."""
 
 
 class FeatureStoreError(UserError):
@@ -120,7 +120,7 @@ class RunError(UserError):
 
 
 class StudyError(UserError):
-    """A comparison, a search or a distributed extraction cannot be made or continued."""
+    """An experiment or a distributed extraction cannot start or resume."""
 
 
 class LockedError(UserError):
@@ -147,28 +147,28 @@ class MissingExtraError(UserError):
 
 
 class DeployError(UserError):
-    """Anything that goes wrong between a run and an answer, and that a user can mend."""
+    """An error between a run and an answer that the user can resolve."""
 
 
 class BenchmarkError(DeployError):
-    """A benchmark cannot be made, or its file cannot be read."""
+    """A benchmark cannot run, or its file cannot be read."""
 
 
 class BundleError(DeployError):
-    """A bundle is missing, damaged, or not what its manifest says."""
+    """A bundle is missing, damaged, or differs from its manifest."""
 
 
 class ExportError(DeployError):
-    """An artifact could not be made."""
+    """An artifact could not be exported."""
 
 
 class ParityError(ExportError):
-    """An artifact was made, but does not compute what the reference computes.
+    """An artifact's outputs differ from the reference's.
 
     Args:
         message: What was wrong and where, without a full stop.
         hint: What to do about it, without a full stop; may be empty.
-        evidence: What was measured, JSON-ready, for the report that is kept beside the artifact.
+        evidence: Measurements, JSON-ready, for the report that is kept beside the artifact.
     """
 
     def __init__(self, message: str, hint: str = "", *, evidence: Mapping[str, Any] | None = None) -> None:
@@ -177,11 +177,11 @@ class ParityError(ExportError):
 
 
 class RepositoryError(DeployError):
-    """A Triton model repository cannot be written, or is not right for the server."""
+    """A Triton model repository cannot be written, or does not suit the server."""
 
 
 class RolloutError(DeployError):
-    """A version could not be taken into service; the message ends with what serves instead."""
+    """A version was not put into service; the message ends with the version that serves instead."""
 
 
 class ServerError(DeployError):
@@ -189,15 +189,15 @@ class ServerError(DeployError):
 
 
 class ClientError(DeployError):
-    """A server does not answer, or not with what was asked for."""
+    """A server does not answer, or not as expected."""
 
 
 class AccessError(ClientError):
-    """A server takes no such order from whoever does not know its key."""
+    """A server refuses a request without its key."""
 
 
 class CrowdedError(ClientError):
-    """A server keeps as many streams as it may; one more has to wait."""
+    """A server has no room for another stream."""
 
 
 class GatewayError(DeployError):
@@ -209,4 +209,4 @@ class SourceError(DeployError):
 
 
 class TimelineError(DeployError):
-    """A document is no timeline, or a timeline cannot be made as asked for."""
+    """A document is no timeline, or a timeline cannot be made as requested."""

@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half-written, and their hashes."""
+"""Atomic writes of files and folders, and hashes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FICLONE = 0x4004_9409
 
 
 def cache_dir() -> Path:
-    """The folder for what can be made again.
+    """Returns the cache folder.
 
     It is ``$VDEPLOY_CACHE``, else ``$XDG_CACHE_HOME/vdeploy``, else ``~/.cache/vdeploy``.
     """
@@ -51,7 +51,7 @@ def cache_dir() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
+    """Returns the SHA-256 of a file's bytes as 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -61,10 +61,10 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file beside ``path`` that takes its place, fsynced, when the block ends without an error.
+    """Opens a temporary file that replaces ``path``, fsynced, when the block ends without an error.
 
     Args:
-        path: The file to make or replace. Its folder is created.
+        path: The file to create or replace. Its folder is created.
 
     Yields:
         A binary file object.
@@ -112,7 +112,7 @@ def clone_or_copy(source: Path, target: Path) -> None:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Gives a file that is never changed in place a second name; copies it where links cannot be made.
+    """Hard-links a file that is never changed in place; copies it where links are not supported.
 
     Args:
         source: The file.
@@ -126,10 +126,10 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 @contextlib.contextmanager
 def staging_folder(final: Path) -> Iterator[Path]:
-    """Makes a temporary folder beside ``final``, and removes it when the block ends, unless it was published.
+    """Creates a temporary folder beside ``final`` and removes it when the block ends, unless it was published.
 
     Args:
-        final: The folder that the content is meant for.
+        final: The folder that the content is for.
 
     Yields:
         An empty folder on the same file system.
@@ -146,12 +146,12 @@ def staging_folder(final: Path) -> Iterator[Path]:
 
 
 def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) -> None:
-    """Puts a finished folder in its place in one step, so that a reader sees the old folder or the new one.
+    """Replaces a folder in one step, so that a reader sees the old or the new one.
 
     Args:
         staged: The finished folder, on the same file system as ``final``.
-        final: Its place.
-        keep_as: Where the folder that stood in that place goes; ``None`` deletes it.
+        final: The folder to create or replace.
+        keep_as: Where to keep the old folder; ``None`` deletes it.
     """
     for path in (staged, *staged.rglob("*")):
         if path.is_dir():
@@ -205,7 +205,7 @@ def _is_abandoned(path: Path, process: str) -> bool:
 
 
 def _held(path: Path, make: Callable[[Path], tuple[Path, int]]) -> tuple[Path, int, int]:
-    """Makes something temporary and holds it; again, where another process has removed it before it was held."""
+    """Creates a temporary file or folder and locks it; repeats if another process removed it before it was locked."""
     while True:
         temporary, descriptor = make(path)
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Imports that happen when they are needed: optional packages, TensorFlow and Keras."""
+"""Deferred imports of optional packages, TensorFlow and Keras."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PURPOSE = "training and feature extraction"
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Imports an optional module, or says which extra brings it.
+    """Imports an optional module, or names the extra that installs it.
 
     Args:
         module: Dotted name of the module, for example ``"onnxruntime"``.
@@ -44,7 +44,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 @functools.cache
 def load_tensorflow() -> ModuleType:
-    """Imports TensorFlow, and makes it the backend of Keras.
+    """Imports TensorFlow and selects it as the backend of Keras.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
@@ -58,11 +58,11 @@ def load_tensorflow() -> ModuleType:
 
 @functools.cache
 def load_keras() -> ModuleType:
-    """Imports Keras on TensorFlow, with float32 and channels last whatever ``keras.json`` says.
+    """Imports Keras on TensorFlow, with float32 and channels last regardless of ``keras.json``.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
-        UserError: This process imported Keras before, on another backend.
+        UserError: This process has imported Keras on another backend.
     """
     load_tensorflow()
     keras = require("keras", extra="train", purpose=_PURPOSE)
@@ -80,7 +80,7 @@ def load_keras() -> ModuleType:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Holds back what native code writes to stderr, and lets it through only if the block fails.
+    """Suppresses what native code writes to stderr unless the block fails.
 
     TensorFlow logs CPU features and missing CUDA libraries before its own log level applies.
     """

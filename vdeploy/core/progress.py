@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar with rate and ETA on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: a bar with rate and ETA on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from vdeploy.core.text import escape_controls
 __all__ = ["Step", "console", "say", "track"]
 
 PLAIN_INTERVAL_SECONDS = 10.0
-"""How often a line is printed where stderr is not a terminal."""
+"""Interval between lines where stderr is not a terminal."""
 
 _console: Console | None = None
 
 
 def console() -> Console:
-    """The one console for everything that is not a result; it writes to stderr."""
-    global _console  # noqa: PLW0603  made late, so that tests and --json can redirect stderr first
+    """Returns the console for everything that is not a result; it writes to stderr."""
+    global _console  # noqa: PLW0603  created late, so that tests can redirect stderr first
     if _console is None:
         _console = Console(stderr=True, highlight=False, soft_wrap=True)
     return _console
@@ -45,10 +45,10 @@ def say(message: str) -> None:
 
 
 class Step(Protocol):
-    """A running piece of work whose progress is shown."""
+    """A running task whose progress is shown."""
 
     def advance(self, count: float = 1, note: str | None = None) -> None:
-        """Counts ``count`` more units as done and optionally shows a short note behind the bar."""
+        """Adds ``count`` finished units and optionally shows a short note after the bar."""
 
 
 class _RateColumn(ProgressColumn):
@@ -104,11 +104,11 @@ def _clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def track(description: str, total: float | None, unit: str) -> Iterator[Step]:
-    """Shows the progress of a piece of work while the block runs.
+    """Shows the progress of a task while the block runs.
 
     Args:
-        description: What is being done, in a word or three.
-        total: Units of work in all, or ``None`` if unknown.
+        description: Name of the task.
+        total: Total number of units, or ``None`` if unknown.
         unit: Plural name of the unit, for example ``"clips"``.
 
     Yields:

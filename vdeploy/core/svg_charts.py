@@ -1,7 +1,7 @@
 """Charts as inline SVG that follows the colour scheme of the page around them.
 
 They are drawn by Matplotlib in placeholder colours, which become CSS variables of the page: ``--ink``, ``--muted``,
-``--rule``, ``--paper``, ``--calm`` (non-violent, and whatever is measured), ``--alarm`` (violent) and ``--series-N``.
+``--rule``, ``--paper``, ``--calm`` (non-violent clips and measured values), ``--alarm`` (violent) and ``--series-N``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PAPER = "#040404"
 CALM = "#050505"
 ALARM = "#060606"
 SERIES = ("#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
-"""Colours of things that are told apart and not judged; ``--series-1`` to ``--series-6``."""
+"""Colours of series without a meaning; ``--series-1`` to ``--series-6``."""
 
 DASHES = (0, (4, 3))
 
@@ -81,23 +81,23 @@ _STYLE = {
 
 
 def mark_point(axes: Any, x: float, y: float) -> None:
-    """Draws the one point of a chart that is in use, such as the best epoch or the threshold."""
+    """Marks the selected point of a chart, such as the best epoch or the threshold."""
     axes.plot([x], [y], marker="o", markersize=8, color=ALARM, markeredgecolor=PAPER, clip_on=False, zorder=5)
 
 
 def printable(text: str) -> str:
-    """The text with a replacement character for each one that XML, or a font, cannot hold."""
+    """Replaces the characters that XML or a font cannot hold by the replacement character."""
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def render_svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
-    """Draws on fresh axes.
+    """Renders a chart.
 
     Args:
-        name: Unique to the page; it makes the picture's ids unique.
-        alt: What the chart shows, for those who cannot see it.
+        name: Unique on the page; it makes the ids of the SVG unique.
+        alt: Description of the chart for screen readers.
         size: Width and height in inches.
-        draw: Draws on the axes that it is given.
+        draw: Draws on the given axes.
 
     Returns:
         An ``<svg>`` element.

@@ -1,4 +1,4 @@
-"""How pages and cards are rendered: nothing undefined passes, and no line is left where only an instruction stood."""
+"""The Jinja environment of pages and model cards."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["template_environment"]
 
 
 def template_environment(folder: Path, *, extra: str, purpose: str, **options: Any) -> Any:
-    """An environment of Jinja; HTML is escaped unless `options` says otherwise.
+    """Returns a Jinja environment that escapes HTML unless `options` say otherwise and refuses undefined names.
 
     Args:
-        folder: Where the templates are.
-        extra: The extra that installs Jinja for this purpose.
-        purpose: What needs it, for the error.
+        folder: Folder of the templates.
+        extra: The extra that installs Jinja.
+        purpose: What needs Jinja, for the error.
         options: Further options of `jinja2.Environment`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The time, as it is written into files."""
+"""Timestamps in files."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["now"]
 
 
 def now() -> str:
-    """The local time with its offset from UTC, ISO 8601, in whole seconds."""
+    """Returns the local time with its UTC offset in ISO 8601, in whole seconds."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Whether a file or a folder can be written, asked before the work whose result is to go there."""
+"""Check, before the work starts, that its result can be written."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["refuse_unwritable"]
 
 
 def refuse_unwritable(path: Path, *, folder: bool = False) -> None:
-    """Makes sure that something can be written, as far as that can be known; leaves nothing behind.
+    """Checks that a file or folder can be written, as far as this can be known in advance.
 
     Args:
-        path: A file, or a folder of files, that is to be made or replaced; folders above it may be missing.
+        path: A file or folder to create or replace; its parent folders may be missing.
         folder: Whether it is a folder.
 
     Raises:

@@ -74,7 +74,7 @@ def inspect_dataset(
     if strict and problems:
         raise DatasetError(
             f"{len(problems)} clips cannot be used, the first: {problems[0].path}: {problems[0].reason}",
-            "mend or remove them, or leave --strict out",
+            "replace or remove them, or leave --strict out",
         )
     usable = dataset.without({problem.path for problem in problems})
     return Inspection(dataclasses.replace(usable, problems=tuple(problems)), tuple(notes))

@@ -1,7 +1,7 @@
-"""Whether a probability means what it says, and the two numbers that mend it.
+"""Calibration of probabilities by a temperature and a bias, and its error.
 
 After Platt, "Probabilistic Outputs for Support Vector Machines", 1999, and Guo, Pleiss, Sun and Weinberger, "On
-Calibration of Modern Neural Networks", ICML 2017, whose temperature is one of the two.
+Calibration of Modern Neural Networks", ICML 2017, for the temperature.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ BINS = 15
 """Equal-width bins of the expected calibration error, as in Guo et al."""
 
 TEMPERATURE_RANGE = (0.1, 10.0)
-"""Where a temperature is looked for."""
+"""Bounds of the fitted temperature."""
 
 BIAS_RANGE = (-10.0, 10.0)
-"""Where a bias divided by its temperature is looked for."""
+"""Bounds of the fitted bias divided by the temperature."""
 
 _EPSILON = 1e-7
 
@@ -40,7 +40,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy, bin by bin.
+    """Confidence and accuracy by bin.
 
     The prediction is the more probable of the two classes and the confidence is its probability, so confidences lie
     in [0.5, 1] and bins below that stay empty.
@@ -67,11 +67,11 @@ class Reliability:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What mends probabilities: ``sigmoid((logit(p) + bias) / temperature)``.
+    """A calibration of probabilities: ``sigmoid((logit(p) + bias) / temperature)``.
 
     Attributes:
-        temperature: T > 1 makes an overconfident model modest, T < 1 a timid one bold.
-        bias: b > 0 makes every clip more violent; ``-b`` is the logit that becomes a probability of 0.5.
+        temperature: T > 1 lowers the confidence, T < 1 raises it.
+        bias: b > 0 raises the probability of violence; the logit ``-b`` becomes a probability of 0.5.
 
     Raises:
         ValueError: The temperature is not a positive finite number, or the bias is not finite.
@@ -87,7 +87,7 @@ class Calibration:
             raise ValueError(f"bias must be finite, not {self.bias}")
 
     def apply(self, probabilities: npt.ArrayLike) -> Floats:
-        """Mends probabilities.
+        """Calibrates probabilities.
 
         Args:
             probabilities: float[...] in [0, 1], of the violent class; kept 1e-7 away from 0 and 1.
@@ -95,17 +95,17 @@ class Calibration:
         Returns:
             float64 of the same shape.
         """
-        mended: Floats = np.exp(-np.logaddexp(0, -(_logits(probabilities) + self.bias) / self.temperature))
-        return mended
+        calibrated: Floats = np.exp(-np.logaddexp(0, -(_logits(probabilities) + self.bias) / self.temperature))
+        return calibrated
 
 
 def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, bins: int = BINS) -> Reliability:
-    """Sorts predictions by confidence into equal-width bins of [0, 1] and compares the two in each.
+    """Compares confidence and accuracy in equal-width bins of confidence.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; N > 0.
         probabilities: float[N] in [0, 1], of the violent class.
-        bins: How many bins.
+        bins: Number of bins.
 
     Returns:
         The bins, whose `Reliability.error` is the expected calibration error.
@@ -127,7 +127,7 @@ def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, bins: in
 
 
 def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
-    """Mean negative log likelihood in nats, with probabilities kept 1e-7 away from 0 and 1.
+    """Returns the mean negative log likelihood in nats, with probabilities kept 1e-7 away from 0 and 1.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; N > 0.
@@ -137,20 +137,21 @@ def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 
 
 def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Calibration:
-    """Finds the temperature T and the bias b that minimise the log loss of ``sigmoid((logit(p) + b) / T)``.
+    """Fits the temperature T and the bias b that minimise the log loss of ``sigmoid((logit(p) + b) / T)``.
 
-    This is Platt's sigmoid. A temperature alone (Guo et al., section 4.2) cannot mend a classifier whose probabilities
-    all lie too high or too low, as they often do in the epoch with the best AUC, which only looks at their order.
-    As in Platt's section 2.2, targets are not 1 and 0 but what so many clips allow to say: ``(n1 + 1/2) / (n1 + 1)``
-    and ``(1/2) / (n0 + 1)``. That is the estimate under Jeffreys' prior (Krichevsky and Trofimov 1981); Platt's
-    uniform prior holds probabilities further away from 0 and 1 than a good classifier deserves.
+    This is Platt's sigmoid. A temperature alone (Guo et al., section 4.2) cannot correct a classifier whose
+    probabilities are all too high or too low, which is common in the epoch with the best AUC, because AUC depends on
+    their order only.
+    As in Platt's section 2.2, targets are smoothed: ``(n1 + 1/2) / (n1 + 1)`` and ``(1/2) / (n0 + 1)``. This is the
+    estimate under Jeffreys' prior (Krichevsky and Trofimov 1981); Platt's uniform prior keeps the probabilities of a
+    good classifier too far from 0 and 1.
 
     Args:
-        labels: int[N], 1 for violent, 0 for not; N > 0. Held-out clips, not those that the model learned from.
+        labels: int[N], 1 for violent, 0 for not; N > 0. Held-out clips, not training clips.
         probabilities: float[N] in [0, 1], of the violent class.
 
     Returns:
-        T within [0.1, 10] and b; what changes nothing where the labels are all alike.
+        The calibration with T within [0.1, 10]; the identity where all labels are equal.
 
     Raises:
         MissingExtraError: SciPy is not installed.

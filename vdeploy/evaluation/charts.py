@@ -1,6 +1,6 @@
 """Charts of a detector's figures, as inline SVG that follows the page's colour scheme.
 
-They hold no text but numbers and axis names, so no name that a user chose can break one.
+Their only text is numbers and axis names, so a user's names cannot break them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HISTOGRAM_BINS = 20
 
 
 def roc_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
-    """Draws the ROC curve and the point that the threshold picks on it.
+    """Draws the ROC curve and the point of the threshold.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; both classes.
@@ -57,7 +57,7 @@ def roc_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: fl
 
 
 def precision_recall_chart(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
-    """Draws precision against recall and the point that the threshold picks.
+    """Draws precision against recall and the point of the threshold.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; both classes.
@@ -91,8 +91,8 @@ def reliability_chart(after: Reliability, before: Reliability | None = None) -> 
     """Draws accuracy against confidence; the area of a dot is the number of clips in its bin.
 
     Args:
-        after: Bins of the probabilities that are in use.
-        before: Bins before the calibration was applied, drawn as hollow dots.
+        after: Bins of the calibrated probabilities.
+        before: Bins before calibration, drawn as hollow dots.
 
     Returns:
         An ``<svg>`` element.
@@ -111,9 +111,9 @@ def reliability_chart(after: Reliability, before: Reliability | None = None) -> 
 
 
 def score_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
-    """Draws how many clips of either class got which probability: violent above the axis, non-violent below it.
+    """Draws a histogram of probabilities by class: violent above the axis, non-violent below it.
 
-    Counts are on a square-root scale, so that the few clips near the threshold can be seen beside the many far from it.
+    Counts are on a square-root scale, so that the few clips near the threshold remain visible.
 
     Args:
         labels: int[N], 1 for violent, 0 for not.
@@ -152,12 +152,12 @@ def score_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, thresho
 
 
 def drift_chart(name: str, reference: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> str:
-    """Draws by how much a converted model's probabilities are off the reference's, a dot for each clip.
+    """Draws the difference between a converted model's probabilities and the reference's, a dot per clip.
 
-    Dots in the second colour got another verdict.
+    Dots in the second colour mark clips with another verdict.
 
     Args:
-        name: A word for the chart, unique on its page.
+        name: Name of the chart, unique on its page.
         reference: float[N] in [0, 1], the reference's probabilities of the violent class.
         probabilities: float[N] in [0, 1], the converted model's.
         threshold: The decision threshold, drawn as a line.
@@ -180,7 +180,7 @@ def drift_chart(name: str, reference: npt.ArrayLike, probabilities: npt.ArrayLik
         axes.set_xlabel("Probability of violence, reference")
         axes.set_ylabel("Difference")
 
-    alt = f"Difference of the probability by clip; {int(flipped.sum())} of {len(x)} clips get another verdict"
+    alt = f"Difference of the probability by clip; {int(flipped.sum())} of {len(x)} clips have another verdict"
     return render_svg(f"drift-{name}", alt, _SIZE, draw)
 
 

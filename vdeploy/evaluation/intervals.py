@@ -12,7 +12,7 @@ from vdeploy.core.lazy_imports import require
 __all__ = ["bootstrap_intervals"]
 
 _BATCH_VALUES = 1 << 21
-"""Scores that are drawn at once: 16 MiB an array."""
+"""Scores in one batch of resamples: 16 MiB per array."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def bootstrap_intervals(
         return np.stack(list(values.values()))
 
     names: list[str] = []
-    # SciPy wants two observations; a class of one clip is the same clip twice, which changes no mean.
+    # SciPy needs two observations: a class of one clip is given twice, which changes no mean.
     present = {
         name: np.resize(scores, max(2, len(scores)))
         for name, scores in (("violent", p[violent]), ("other", p[~violent]))

@@ -1,4 +1,4 @@
-"""Labels and the probabilities that a model gave, checked."""
+"""Validation of labels and probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_scores"]
 def check_scores(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Checks that every clip has a label and a probability.
+    """Validates labels and probabilities.
 
     Args:
         labels: int[N], 1 for violent, 0 for not; N > 0.

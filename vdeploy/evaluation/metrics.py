@@ -1,4 +1,4 @@
-"""Figures of a detector on held-out clips, with intervals."""
+"""Metrics of a detector on labelled clips, with intervals."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["Confusion", "Evaluation", "evaluate"]
 
 @dataclasses.dataclass(frozen=True)
 class Confusion:
-    """Clips by what they are and what was said of them.
+    """Confusion matrix.
 
     Attributes:
-        tn: Non-violent, and said so.
-        fp: Non-violent, but flagged: a false alarm.
-        fn: Violent, but not flagged: a miss.
-        tp: Violent, and flagged.
+        tn: Non-violent clips that were not flagged.
+        fp: Non-violent clips that were flagged: false alarms.
+        fn: Violent clips that were not flagged: misses.
+        tp: Violent clips that were flagged.
     """
 
     tn: int
@@ -43,14 +43,14 @@ class Confusion:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The figures of one set of clips. A figure that the clips do not define is ``None``.
+    """Metrics of one set of clips. A metric that the clips do not define is ``None``.
 
     Attributes:
-        clips: Clips in all.
-        violent: How many of them are violent.
+        clips: Number of clips.
+        violent: Number of violent clips.
         threshold: A clip was flagged where its probability was at least this.
         confusion: Clips by true and predicted class.
-        accuracy: Share of clips that were put in the right class.
+        accuracy: Share of correctly classified clips.
         accuracy_non_violent: The same among non-violent clips; one minus the false-alarm rate.
         accuracy_violent: The same among violent clips.
         balanced_accuracy: Mean of those two.
@@ -58,7 +58,7 @@ class Evaluation:
         recall: Share of flagged clips among the violent ones; the same number as ``accuracy_violent``.
         f1: Harmonic mean of precision and recall.
         roc_auc: Probability that a violent clip scores higher than a non-violent one, ties counting half.
-        average_precision: Area under the precision-recall steps.
+        average_precision: Area under the precision-recall curve, as a step function.
         log_loss: Mean negative log likelihood in nats.
         brier: Mean squared difference between probability and label.
         expected_calibration_error: Mean gap between the confidence in the more probable class and the share of right
@@ -105,18 +105,18 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Computes every figure of a set of clips.
+    """Computes all metrics of a set of clips.
 
     Args:
-        labels: int[N], 1 for violent, 0 for not; N > 0. One class alone is fine: what needs both is ``None`` then.
+        labels: int[N], 1 for violent, 0 for not; N > 0. With one class only, metrics that need both are ``None``.
         probabilities: float[N] in [0, 1], of the violent class.
         threshold: A clip is flagged where its probability is at least this.
-        groups: N names, for figures per group; an empty name belongs to no group.
+        groups: N names, for metrics per group; an empty name belongs to no group.
         bootstrap: Resamples for the intervals; 0 for none.
         seed: Seed of the resampling.
 
     Returns:
-        The figures.
+        The metrics.
 
     Raises:
         ValueError: The arrays do not fit together or hold anything but labels and probabilities.

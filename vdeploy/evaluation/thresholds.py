@@ -1,4 +1,4 @@
-"""The choice of a decision threshold on held-out clips."""
+"""Choice of a decision threshold on held-out clips."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def choose_threshold(
 
     Args:
         labels: int[N], 1 for violent, 0 for not; N > 0.
-        probabilities: float[N] in [0, 1], of the violent class, as they will be in use: after any temperature.
+        probabilities: float[N] in [0, 1], of the violent class, after calibration.
         by: ``"f1"``: the highest F1. ``"recall"``: the highest threshold whose recall is at least ``recall_floor``.
             ``"cost"``: the lowest total cost of false alarms and misses.
         recall_floor: For ``"recall"``, in (0, 1].
-        cost_false_alarm: For ``"cost"``, what a false alarm costs.
-        cost_miss: For ``"cost"``, what a miss costs.
+        cost_false_alarm: For ``"cost"``, cost of a false alarm.
+        cost_miss: For ``"cost"``, cost of a miss.
 
     Returns:
-        The threshold, in [0, 1]; a clip is to be flagged where its probability is at least this.
+        The threshold, in [0, 1]; a clip is flagged where its probability is at least this.
 
     Raises:
         DatasetError: ``"f1"`` or ``"recall"``, but no clip is violent.

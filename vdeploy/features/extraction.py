@@ -200,7 +200,7 @@ def _refuse(dataset: Dataset, unusable: Mapping[str, str]) -> None:
         first = next(iter(unusable))
         raise DatasetError(
             f"{len(unusable)} clips of {dataset.root} cannot be used, the first: {first}: {unusable[first]}",
-            "mend or remove them, or leave --strict out",
+            "replace or remove them, or leave --strict out",
         )
 
 

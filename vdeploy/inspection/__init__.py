@@ -1,1 +1,1 @@
-"""What a file or folder of ours holds: tensors, precision found, sizes, hashes, versions, and who would refuse it."""
+"""Inspection of bundles, repositories and model files: tensors, precision, sizes, hashes and versions."""

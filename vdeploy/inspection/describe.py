@@ -1,4 +1,4 @@
-"""Finds out what a path is, and describes it."""
+"""Description of a bundle, a repository or a model file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def describe(path: Path) -> Description:
     """Describes a bundle, a model repository, an engine, an ONNX file or an OpenVINO graph.
 
     Raises:
-        DeployError: It is none of these, or not what it seems.
+        DeployError: It is none of these, or damaged.
         MissingExtraError: The package that reads it is not installed.
     """
     if (path / MANIFEST).is_file():

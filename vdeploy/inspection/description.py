@@ -1,4 +1,4 @@
-"""The answer to `vdeploy inspect`, whatever was looked at."""
+"""The result of `vdeploy inspect`."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One file that runs, or an ensemble of those that do.
+    """A model file, or an ensemble of models.
 
     Attributes:
         name: Its stage, model or file.
         format: Its format or backend.
-        precision: The precision found in it; empty where it holds no layers, or nothing here can tell.
+        precision: The precision found in it; empty where it has no layers or cannot be read here.
         bytes: Its size.
         sha256: Its hash; empty for an ensemble.
-        inputs: What it takes.
-        outputs: What it gives.
-        versions: Of its format and of what made it, by name.
-        refused: Who would not run it.
+        inputs: Its inputs.
+        outputs: Its outputs.
+        versions: Versions of its format and of the packages that wrote it, by name.
+        refused: Runtimes that do not run it.
     """
 
     name: str
@@ -59,13 +59,13 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What was found.
+    """Description of a bundle, a repository or a model file.
 
     Attributes:
-        kind: What it is.
-        path: Where it is.
-        facts: What is true of all of it, in a few words each.
-        parts: What it is made of.
+        kind: Kind of the file or folder.
+        path: Its path.
+        facts: Properties of the whole, by name.
+        parts: Its models and files.
     """
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""What single files hold: ONNX models, OpenVINO graphs and TensorRT engines."""
+"""Inspection of ONNX models, OpenVINO graphs and TensorRT engines."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = ["engine_part", "onnx_part", "onnx_versions", "openvino_part"]
 
 
 def onnx_part(path: Path, name: str = "") -> Part:
-    """Looks into an ONNX file.
+    """Inspects an ONNX file.
 
     Args:
         path: The file.
-        name: What to call it; its own name if left out.
+        name: Name in the description; the file's name by default.
 
     Raises:
         MissingExtraError: The package onnx is not installed.
-        BundleError: It is no ONNX model, or holds no layer with weights.
+        BundleError: It is no ONNX model, or has no layer with weights.
     """
     model = read_onnx(path)
     found = inspect_model(model, path)
@@ -57,15 +57,15 @@ def onnx_versions(head: OnnxHead) -> dict[str, str]:
 
 
 def openvino_part(path: Path, name: str = "") -> Part:
-    """Looks into a model in OpenVINO's own representation.
+    """Inspects an OpenVINO model.
 
     Args:
         path: Its graph, ``model.xml``; the weights lie beside it.
-        name: What to call it; the graph's own name if left out.
+        name: Name in the description; the file's name by default.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        BundleError: It is no such model, or holds no layer with weights.
+        BundleError: It is no such model, or has no layer with weights.
     """
     model = read_openvino(path)
     return Part(
@@ -81,15 +81,15 @@ def openvino_part(path: Path, name: str = "") -> Part:
 
 
 def engine_part(path: Path, name: str = "") -> Part:
-    """Looks at the first bytes of an engine, and into its papers where they lie beside it.
+    """Inspects the header of an engine and the report beside it, if there is one.
 
     Args:
         path: The file.
-        name: What to call it; its own name if left out.
+        name: Name in the description; the file's name by default.
 
     Raises:
         BundleError: It is no engine, or damaged.
-        ExportError: Its papers belong to another engine, or cannot be read.
+        ExportError: The report belongs to another engine, or cannot be read.
     """
     plan = read_plan(path)
     report = read_report(path) if report_file(path).is_file() else None

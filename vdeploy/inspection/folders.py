@@ -1,4 +1,4 @@
-"""What folders hold: bundles and model repositories."""
+"""Inspection of bundles and model repositories."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _READERS: dict[str, tuple[Callable[[Path], Part], str]] = {
     "model.onnx": (onnx_part, "onnx"),
     "model.xml": (openvino_part, "openvino"),
 }
-"""What looks into a file of a version folder, and the package that it needs."""
+"""Reader of each file of a version folder, and the package that it needs."""
 
 
 def describe_bundle(root: Path) -> Description:
-    """Opens a bundle, which checks every hash, and tells what the manifest says and the files' first bytes.
+    """Opens a bundle, which checks every hash, and describes its manifest and file headers.
 
     Raises:
-        BundleError: It is no bundle, or a file is not what the manifest says.
+        BundleError: It is no bundle, or a file differs from the manifest.
     """
     bundle = Bundle(root)
     manifest, spec = bundle.manifest, bundle.manifest.clip_spec
@@ -58,7 +58,7 @@ def _described(stage: StageInfo) -> str:
 
 
 def describe_repository(root: Path) -> Description:
-    """Reads the configuration of every model of a repository, and looks into the files of its newest version.
+    """Reads the configuration of every model of a repository and inspects the files of its newest version.
 
     Raises:
         RepositoryError: A configuration cannot be read, or a model has no version.

@@ -1,4 +1,4 @@
-"""Who would refuse to run a file, and why."""
+"""Runtimes that refuse a file, and the reasons."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Refusal", "of_engine", "of_format", "of_onnx", "of_openvino"]
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """One refusal.
+    """A runtime that refuses a file.
 
     Attributes:
-        where: Who refuses.
+        where: The runtime.
         why: The reason.
         instead: What to do.
     """
@@ -29,13 +29,13 @@ class Refusal:
 
 
 def of_format(format_name: str) -> tuple[Refusal, ...]:
-    """What a format alone tells."""
+    """Returns the refusals that follow from the format."""
     reason = refusal(format_name)
     return (Refusal("Triton", *reason),) if reason else ()
 
 
 def of_onnx(head: OnnxHead, precision: str) -> tuple[Refusal, ...]:
-    """What the versions of an ONNX file and its precision tell."""
+    """Returns the refusals that follow from the versions and the precision of an ONNX file."""
     needed = onnxruntime_needed(head)
     versions = f"it has IR version {head.ir_version} and opset {head.opset}"
     found = [Refusal("Triton's tensorrt backend", "it runs engines only", "export to tensorrt-fp16 or tensorrt-int8")]
@@ -51,7 +51,7 @@ def of_onnx(head: OnnxHead, precision: str) -> tuple[Refusal, ...]:
 
 
 def of_engine(plan: Plan, capabilities: tuple[int, ...], *, version_compatible: bool = False) -> tuple[Refusal, ...]:
-    """What the first bytes of an engine tell, and the compute capabilities that it was built for."""
+    """Returns the refusals that follow from the header of an engine and its compute capabilities."""
     later = " or a later one of the same major version" if version_compatible else ""
     found = [
         Refusal(
@@ -74,7 +74,7 @@ def of_engine(plan: Plan, capabilities: tuple[int, ...], *, version_compatible: 
 
 
 def of_openvino() -> tuple[Refusal, ...]:
-    """What is true of every model in OpenVINO's own representation."""
+    """Returns the refusals of every OpenVINO model."""
     return (
         Refusal("Triton's onnxruntime backend", "it runs ONNX only", "export to an onnx-* format"),
         Refusal("Triton's tensorrt backend", "it runs engines only", "export to tensorrt-fp16 or tensorrt-int8"),

@@ -1,13 +1,13 @@
-"""Synthetic, seeded clips of people who get along or fight: data for a demonstration and for tests, not for a product.
+"""Synthetic, seeded clips of drawn figures that interact calmly or fight, for the demo and for tests.
 
-What the two classes share is drawn without knowing the class: place, light, clothes, number of people, camera, length
-and codec. What differs is how the people move.
+Scene, light, clothes, number of people, camera, length and codec are drawn independently of the class. Only the
+motion differs. A model that is trained on these clips does not recognise real violence.
 
     poses         joint angles over time, from a few keys or from a gait
-    calm          people who get along
-    fight         people who fight
-    figure        a person as it is drawn in a pose
-    backdrop      the place
+    calm          motion of the non-violent class
+    fight         motion of the violent class
+    figure        drawing of a person in a pose
+    backdrop      the scene
     camera        shake, flicker, blur, noise
     clip          one clip, frame by frame
     dataset       a folder of clips

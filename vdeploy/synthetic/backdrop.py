@@ -1,4 +1,4 @@
-"""The place where a clip happens: a room, a street, a park or a hall, each time with other colours and contents."""
+"""The scene of a clip: a room, a street, a park or a hall with random colours and contents."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["paint_backdrop"]
 
 
 def paint_backdrop(rng: np.random.Generator, width: int, height: int, horizon: int) -> Image:
-    """Paints a place.
+    """Paints a scene.
 
     Args:
-        rng: Source of every choice.
+        rng: Random generator.
         width: Pixels.
         height: Pixels.
-        horizon: Row where the ground meets what stands behind it.
+        horizon: Row of the upper edge of the ground.
 
     Returns:
         BGR, ``uint8[height, width, 3]``, slightly out of focus.
@@ -30,7 +30,7 @@ def paint_backdrop(rng: np.random.Generator, width: int, height: int, horizon: i
     image = np.zeros((height, width, 3), np.uint8)
     places = (_room, _street, _park, _hall)
     places[rng.integers(len(places))](rng, image, horizon)
-    return _weathered(rng, image)
+    return _textured(rng, image)
 
 
 def _room(rng: np.random.Generator, image: Image, horizon: int) -> None:
@@ -46,7 +46,7 @@ def _room(rng: np.random.Generator, image: Image, horizon: int) -> None:
 
 
 def _panel(rng: np.random.Generator, image: Image, horizon: int, wall: Color) -> None:
-    """A window, a picture or a door on the wall."""
+    """Draws a window, a picture or a door on the wall."""
     width = image.shape[1]
     left, across = int(rng.uniform(0, 0.85) * width), int(rng.uniform(0.1, 0.28) * width)
     top = int(rng.uniform(0.08, 0.3) * horizon)
@@ -150,15 +150,15 @@ def _gradient(image: Image, top: int, bottom: int, first: Color, last: Color) ->
 
 
 def _rays(image: Image, horizon: int, color: Color, count: int) -> None:
-    """Lines on the ground that run towards a point above the horizon."""
+    """Draws lines on the ground that converge above the horizon."""
     height, width = image.shape[:2]
     for x in np.linspace(-width, 2 * width, 3 * count):
         start = (int(width / 2 + (x - width / 2) * 0.45), horizon)
         cv2.line(image, start, (int(x), height), color, 1, cv2.LINE_AA)
 
 
-def _weathered(rng: np.random.Generator, image: Image) -> Image:
-    """Uneven light, fine grain and a lens that is focused on the people before it."""
+def _textured(rng: np.random.Generator, image: Image) -> Image:
+    """Adds uneven light, fine grain and blur."""
     height, width = image.shape[:2]
     coarse = cv2.resize(rng.normal(1, 0.07, (4, 6)), (width, height), interpolation=cv2.INTER_CUBIC)
     grain = rng.normal(0, 5, (height, width))

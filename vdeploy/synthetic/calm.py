@@ -1,6 +1,6 @@
-"""People who get along: they stroll, pass each other, talk, greet, embrace, or stand by while others do something.
+"""Non-violent motion: people stroll, pass each other, talk, greet, embrace or stand by.
 
-Places are in body heights from the middle of the picture, to the right; times in seconds.
+Positions are in body heights to the right of the centre of the picture; times are in seconds.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def calm(times: FloatArray, people: int, reach: float, rng: np.random.Generator)
     Args:
         times: Moments of the frames, ``float[N]``.
         people: 2 or 3.
-        reach: How far from the middle a person is still seen whole.
-        rng: Source of every choice.
+        reach: Largest distance from the centre at which a person is fully visible.
+        rng: Random generator.
 
     Returns:
-        One track a person.
+        One track per person.
     """
     encounters = (_strolling, _talking, _meeting)
     pair = encounters[rng.integers(len(encounters))](times, reach, rng)
@@ -44,12 +44,12 @@ def calm(times: FloatArray, people: int, reach: float, rng: np.random.Generator)
 
 
 def bystander(times: FloatArray, reach: float, rng: np.random.Generator) -> Track:
-    """Somebody who walks by, or stands at one side and looks on.
+    """A person who walks by or stands at one side.
 
     Args:
         times: Moments of the frames, ``float[N]``.
-        reach: How far from the middle a person is still seen whole.
-        rng: Source of every choice.
+        reach: Largest distance from the centre at which a person is fully visible.
+        rng: Random generator.
     """
     if rng.random() < 0.5:
         return _walker(times, rng.uniform(-0.7, 0.7) * reach, rng)

@@ -1,4 +1,4 @@
-"""What a camera does to a scene: it shakes, its exposure flickers, its lens blurs and its sensor is noisy."""
+"""The camera: shake, exposure flicker, blur and noise."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["SUPERSAMPLING", "Camera"]
 
 SUPERSAMPLING = 2
-"""Pixels of the scene to one of the frame, in each direction."""
+"""Pixels of the scene per pixel of the frame, in each direction."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """One camera, held by one hand for N frames.
+    """A hand-held camera over N frames.
 
     Attributes:
-        offsets: How far the picture is off, right and down, in shares of the largest shake, ``float[N, 2]``.
-        gains: Brightness of each frame, around 1, ``float[N]``.
-        tint: What each of the channels B, G, R is multiplied by, ``float[3]``.
+        offsets: Shift to the right and down as shares of the largest shake, ``float[N, 2]``.
+        gains: Gain of each frame, around 1, ``float[N]``.
+        tint: Factors of the channels B, G, R, ``float[3]``.
         blur: Standard deviation of the lens's blur in pixels.
         noise: Standard deviation of the sensor's noise in levels of 255.
     """
@@ -40,11 +40,11 @@ class Camera:
     noise: float
 
     @classmethod
-    def draw_lots(cls, rng: np.random.Generator, times: FloatArray) -> Camera:
-        """Picks up a camera at random.
+    def random(cls, rng: np.random.Generator, times: FloatArray) -> Camera:
+        """Draws a camera at random.
 
         Args:
-            rng: Source of every choice.
+            rng: Random generator.
             times: Moments of the frames in seconds, ``float[N]``.
         """
         drift = waves(times, rng, 2, (1.5, 4.0)) * rng.uniform(0.1, 0.7)
@@ -59,13 +59,13 @@ class Camera:
         )
 
     def shoot(self, scene: Image, frame: int, size: tuple[int, int], rng: np.random.Generator) -> Image:
-        """Takes one frame.
+        """Renders one frame.
 
         Args:
-            scene: BGR picture, larger than the frame; the rest is room to shake in.
+            scene: BGR picture, larger than the frame by the margin of the shake.
             frame: Number of the frame.
             size: Width and height of the frame in pixels.
-            rng: Source of the noise.
+            rng: Random generator of the noise.
 
         Returns:
             BGR, ``uint8[height, width, 3]``.

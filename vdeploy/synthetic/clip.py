@@ -29,12 +29,12 @@ _SECONDS = (1.6, 2.4)
 def frames_of(seed: int, index: int, *, is_violent: bool, size: tuple[int, int], fps: float) -> Iterator[Image]:
     """Draws one clip.
 
-    Everything but the movement of the people depends on ``seed`` and ``index`` alone.
+    Everything except the motion depends on ``seed`` and ``index`` only.
 
     Args:
         seed: Of the data set.
         index: Of the clip in it.
-        is_violent: What the people do.
+        is_violent: Class of the motion.
         size: Width and height in pixels.
         fps: Frames a second.
 
@@ -53,8 +53,8 @@ def frames_of(seed: int, index: int, *, is_violent: bool, size: tuple[int, int],
     depths = look.uniform(0.86, 0.95) + look.normal(0, 0.006, 2)
     if people == 3:
         depths = np.append(depths, look.uniform(0.82, 0.97))
-    figures = [Figure.draw_lots(look, stature * (0.5 + 0.5 * depth / depths[0])) for depth in depths]
-    camera = Camera.draw_lots(look, times)
+    figures = [Figure.random(look, stature * (0.5 + 0.5 * depth / depths[0])) for depth in depths]
+    camera = Camera.random(look, times)
     noise = _generator(seed, index, "noise")
     tracks = choreograph(seed, index, is_violent=is_violent, fps=fps, reach=width / 2 / stature - 0.2)
 
@@ -68,17 +68,17 @@ def frames_of(seed: int, index: int, *, is_violent: bool, size: tuple[int, int],
 
 
 def choreograph(seed: int, index: int, *, is_violent: bool, fps: float, reach: float) -> list[Track]:
-    """Tells the people of one clip what to do.
+    """Creates the motion of the people in one clip.
 
     Args:
         seed: Of the data set.
         index: Of the clip in it.
-        is_violent: What the people do.
+        is_violent: Class of the motion.
         fps: Frames a second.
-        reach: How far from the middle a person is still seen whole, in body heights.
+        reach: Largest distance from the centre at which a person is fully visible, in body heights.
 
     Returns:
-        One track for each of the two or three people.
+        One track per person, two or three.
     """
     times, people = _extent(seed, index, fps)
     act = violent if is_violent else calm
@@ -86,12 +86,12 @@ def choreograph(seed: int, index: int, *, is_violent: bool, fps: float, reach: f
 
 
 def _extent(seed: int, index: int, fps: float) -> tuple[FloatArray, int]:
-    """Moments of the frames and number of people."""
+    """Returns the times of the frames and the number of people."""
     rng = _generator(seed, index, "extent")
     frames = round(rng.uniform(*_SECONDS) * fps)
     return np.arange(frames) / fps, int(rng.integers(2, 4))
 
 
 def _generator(seed: int, index: int, purpose: str) -> np.random.Generator:
-    """A stream of random numbers of its own for each clip and purpose."""
+    """Returns an independent random generator for each clip and purpose."""
     return np.random.default_rng([seed, index, *purpose.encode()])

@@ -1,4 +1,4 @@
-"""A folder of synthetic clips, one folder a class, that an interrupted run can go on with."""
+"""A data set of synthetic clips with one folder per class; an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["CLASS_FOLDERS", "MANIFEST", "synthesize"]
 
 CLASS_FOLDERS = ("non_violent", "violent")
-"""Names of the folders of the two classes, and what the names of their clips begin with."""
+"""Folders of the two classes, and prefixes of their clips."""
 
 MANIFEST = "synth.json"
-"""Name of the file that says how a folder of clips was made."""
+"""File with the parameters of the clips in a folder."""
 
 GENERATOR = 1
-"""Counts the changes after which the same parameters give other clips."""
+"""Version of the generator; it changes when the same parameters give other clips."""
 
 _CODEC = "mp4v"
 _MOST_CLIPS = 1_000_000
@@ -41,7 +41,7 @@ _ELSEWHERE = "name another folder, or delete this one"
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What `synthesize` was asked for."""
+    """The parameters of `synthesize`."""
 
     clips: int
     seed: int
@@ -76,16 +76,16 @@ class _Plan:
             )
 
     def is_violent(self, index: int) -> bool:
-        """Spreads the violent clips evenly, whatever the number of clips."""
+        """Distributes the violent clips evenly."""
         return _rounded((index + 1) * self.violent_share) > _rounded(index * self.violent_share)
 
     def path(self, index: int) -> Path:
-        """Where a clip goes, relative to the root."""
+        """Path of a clip, relative to the root."""
         folder = CLASS_FOLDERS[self.is_violent(index)]
         return Path(folder) / f"{folder}_{index:04d}.mp4"
 
     def manifest(self) -> dict[str, Any]:
-        """The plan as JSON-ready values."""
+        """Returns the plan as JSON-ready values."""
         return {"generator": GENERATOR, **dataclasses.asdict(self), "size": list(self.size), "codec": _CODEC}
 
 
@@ -100,19 +100,19 @@ def synthesize(
     workers: int | None = None,
     on_clip: Callable[[], None] | None = None,
 ) -> list[Path]:
-    """Makes a labelled data set of drawn people: ``violent/*.mp4`` and ``non_violent/*.mp4``.
+    """Renders a labelled data set of drawn people: ``violent/*.mp4`` and ``non_violent/*.mp4``.
 
-    A folder that the same call began is gone on with: clips that are there already are kept.
+    Existing clips of the same call are kept.
 
     Args:
-        root: The folder to make.
-        clips: Number of clips in both classes together, at least 2.
+        root: The folder to create.
+        clips: Number of clips of both classes, at least 2.
         seed: Clip number i is the same for the same seed and class, however many clips or workers there are.
         violent_share: Share of violent clips, between 0 and 1.
         size: Width and height in pixels, even numbers from 64 on.
         fps: Frames a second, 5 to 120; a clip lasts 1.6 to 2.4 seconds.
-        workers: Clips drawn at a time; by default as many as there are processors.
-        on_clip: Called after each clip, those that were there already included.
+        workers: Clips rendered at a time; by default the number of processors.
+        on_clip: Called after each clip, including existing ones.
 
     Returns:
         The clips in the order of their numbers.
@@ -139,7 +139,7 @@ def synthesize(
 
 
 def _nothing() -> None:
-    """Stands in for a callback."""
+    """Ignores a clip."""
 
 
 def _rounded(value: float) -> int:
@@ -147,7 +147,7 @@ def _rounded(value: float) -> int:
 
 
 def _claim(root: Path, plan: _Plan) -> None:
-    """Makes sure that a folder is empty or was begun with the same plan, and writes the plan into it."""
+    """Checks that a folder is empty or has the same plan, and writes the plan into it."""
     if root.exists() and not root.is_dir():
         raise DatasetError(f"{root} is not a folder", "name another one")
     held = _files_in(root)
@@ -165,7 +165,7 @@ def _claim(root: Path, plan: _Plan) -> None:
 
 
 def _files_in(root: Path) -> set[Path]:
-    """Every file below a folder, relative to it; hidden ones, such as those that a killed run left, do not count."""
+    """Returns the files below a folder, relative to it, without hidden ones such as those of a killed run."""
     files = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return {file for file in files if not any(part.startswith(".") for part in file.parts)}
 
@@ -201,7 +201,7 @@ def _fill(root: Path, plan: _Plan, workers: int, on_clip: Callable[[], None]) ->
 
 
 def _make(root: Path, plan: _Plan, index: int) -> None:
-    """Writes one clip atomically; OpenCV encodes into a scratch file because it picks the container by suffix."""
+    """Writes one clip atomically; OpenCV needs a temporary file with the suffix of the container."""
     with tempfile.TemporaryDirectory(prefix="vdeploy-synth-") as scratch:
         encoded = Path(scratch) / "clip.mp4"
         writer = cv2.VideoWriter(str(encoded), cv2.VideoWriter.fourcc(*_CODEC), plan.fps, plan.size)

@@ -1,6 +1,6 @@
-"""People who fight: punches, kicks and pushes, and what they do to the one who is hit.
+"""Violent motion: punches, kicks and pushes, and the reactions to them.
 
-Places are in body heights from the middle of the picture, to the right; times in seconds.
+Positions are in body heights to the right of the centre of the picture; times are in seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["violent"]
 
 @dataclasses.dataclass(frozen=True)
 class _Blow:
-    """An attack: how it is drawn back and how it lands, how near that is, and what it does to the other."""
+    """An attack: its preparation and impact, the distance, and the reaction."""
 
     drawn: Pose
     landed: Pose
@@ -83,16 +83,16 @@ _BLOWS = (_PUNCH, _PUNCH, _HOOK, _KICK, _PUSH)
 
 
 def violent(times: FloatArray, people: int, reach: float, rng: np.random.Generator) -> list[Track]:
-    """One person attacks another with punches, kicks and pushes; a third one stands by, or joins in.
+    """One person attacks another with punches, kicks and pushes; a third one stands by or joins.
 
     Args:
         times: Moments of the frames, ``float[N]``.
         people: 2 or 3.
-        reach: How far from the middle a person is still seen whole.
-        rng: Source of every choice.
+        reach: Largest distance from the centre at which a person is fully visible.
+        rng: Random generator.
 
     Returns:
-        One track a person.
+        One track per person.
     """
     attackers = 2 if people == 3 and rng.random() < 0.5 else 1
     fighters = _fight(times, attackers, rng)
@@ -100,12 +100,12 @@ def violent(times: FloatArray, people: int, reach: float, rng: np.random.Generat
 
 
 class _Script:
-    """What one fighter does, key by key.
+    """Keyframes of one fighter.
 
     Args:
-        place: Where the fighter begins.
+        place: First position.
         facing: 1 to the right, -1 to the left.
-        pose: How the fighter begins.
+        pose: First pose.
     """
 
     def __init__(self, place: float, facing: int, pose: Pose) -> None:
@@ -115,17 +115,17 @@ class _Script:
 
     @property
     def place(self) -> float:
-        """Where the last key is."""
+        """Position of the last keyframe."""
         return self._places[-1]
 
     def key(self, time: float, pose: Pose | None = None, place: float | None = None) -> None:
-        """Is in a pose and a place at a time; by default those of the last key."""
+        """Adds a keyframe; pose and position are those of the last one by default."""
         self._times.append(max(time, self._times[-1] + 1e-3))
         self._poses.append(self._poses[-1] if pose is None else pose)
         self._places.append(self.place if place is None else place)
 
     def track(self, times: FloatArray, rng: np.random.Generator) -> Track:
-        """What the keys come to, with the body's own unrest on top."""
+        """Interpolates the keyframes and adds sway."""
         poses = in_between(times, self._times, np.array(self._poses)) + 1.5 * sway(times, rng)
         return Track(in_between(times, self._times, np.array(self._places)), self.facing, poses)
 
@@ -149,7 +149,7 @@ def _fight(times: FloatArray, attackers: int, rng: np.random.Generator) -> list[
 
 
 def _exchange(attacker: _Script, target: _Script, now: float, rng: np.random.Generator, *, may_fall: bool) -> float:
-    """Lets one blow be drawn back, land and be felt; says when the next may begin."""
+    """Adds the keyframes of one blow; returns the time at which the next may begin."""
     blow = _STOMP if target.fallen is not None else _BLOWS[rng.integers(len(_BLOWS))]
     flipped = rng.random() < 0.5
     drawn, landed = (pose.other_side() if flipped else pose for pose in (blow.drawn, blow.landed))

@@ -1,6 +1,6 @@
-"""A person: proportions and clothes, the joints of a pose, and the drawing of it.
+"""A person: proportions, clothes, joints and drawing.
 
-Colours are BGR, as OpenCV wants them; lengths are shares of the body height until they are drawn.
+Colours are BGR as in OpenCV; lengths are in body heights until they are drawn.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _THIGH, _SHIN, _FOOT = 0.245, 0.235, 0.085
 _TORSO, _NECK, _HEAD = 0.285, 0.105, 0.07
 _UPPER_ARM, _FOREARM, _HAND = 0.165, 0.15, 0.024
 _SPREAD = 0.028
-"""How far near and far joints are off the middle: one sees people a little from the front."""
+"""Offset of near and far joints from the middle, as people are seen slightly from the front."""
 
 _ANKLE = 25.0
-"""How many degrees an ankle turns to keep the sole flat."""
+"""Degrees by which an ankle turns to keep the sole flat."""
 
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
@@ -52,7 +52,7 @@ def shade(color: Color, factor: float) -> Color:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """How one person looks, whatever the pose.
+    """Appearance of one person.
 
     Attributes:
         height: Pixels from sole to crown.
@@ -79,11 +79,11 @@ class Figure:
     shorts: bool
 
     @classmethod
-    def draw_lots(cls, rng: np.random.Generator, height: float) -> Figure:
-        """Dresses somebody at random.
+    def random(cls, rng: np.random.Generator, height: float) -> Figure:
+        """Draws an appearance at random.
 
         Args:
-            rng: Source of every choice.
+            rng: Random generator.
             height: Average height in pixels.
         """
         return cls(
@@ -100,14 +100,14 @@ class Figure:
         )
 
     def draw(self, image: Image, pose: FloatArray, facing: int, hips_x: float, ground_y: float) -> None:
-        """Draws the person, standing, lying or kneeling on the ground with the lowest point.
+        """Draws the person with the lowest point of the body on the ground.
 
         Args:
             image: BGR picture to draw into.
             pose: Angles, ``float[P]``.
             facing: 1 to the right, -1 to the left.
-            hips_x: Where the hips are, in pixels.
-            ground_y: Where the ground is, in pixels.
+            hips_x: Column of the hips, in pixels.
+            ground_y: Row of the ground, in pixels.
         """
         joints = skeleton(Pose(*pose))
         thickness = 0.035 * self.build
@@ -158,7 +158,7 @@ class Figure:
 
 
 def skeleton(pose: Pose) -> dict[str, tuple[float, float]]:
-    """Where the joints are: forward and down from the hips, in body heights.
+    """Computes the joints: forward and down from the hips, in body heights.
 
     Returns:
         ``hips``, ``front`` (a point before the hips, along the torso's normal), ``chest``, ``head``, and for both sides
@@ -190,7 +190,7 @@ def skeleton(pose: Pose) -> dict[str, tuple[float, float]]:
 
 
 def _along(start: tuple[float, float], degrees: float, length: float) -> tuple[float, float]:
-    """The point at a length from another; 0 degrees is down, 90 is forward."""
+    """Returns the point at a length from another; 0 degrees is down, 90 is forward."""
     angle = np.deg2rad(degrees)
     return (start[0] + length * float(np.sin(angle)), start[1] + length * float(np.cos(angle)))
 

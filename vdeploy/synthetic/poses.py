@@ -1,6 +1,6 @@
-"""Angles of the joints of a person over time.
+"""Joint angles over time.
 
-A pose is one row of degrees, `Pose`; a movement is ``float[N, P]``, one row for each of N moments, P = ``len(Pose())``.
+A pose is one row of degrees, `Pose`; a motion is ``float[N, P]`` for N moments, with P = ``len(Pose())``.
 Lengths are in body heights, times in seconds.
 """
 
@@ -20,17 +20,17 @@ __all__ = ["FloatArray", "Pose", "Track", "gait", "in_between", "left_or_right",
 FloatArray = NDArray[np.float64]
 
 STRIDE = 0.8
-"""Distance that two steps cover."""
+"""Distance of two steps."""
 
 JOG = 1.0
 """Speed in body heights a second from which a gait is a run."""
 
 
 class Pose(NamedTuple):
-    """Joint angles in degrees: all zero stands to attention, positive is towards where the person faces.
+    """Joint angles in degrees: all zero is upright, positive is in the facing direction.
 
     Arms turn relative to the torso, legs and torso relative to the upright; elbows and knees bend by their angle.
-    `tilt` turns the whole person: at -90 it lies on its back, at 90 on its front.
+    `tilt` turns the whole person: -90 is lying on the back, 90 on the front.
     """
 
     lean: float = 3.0
@@ -46,7 +46,7 @@ class Pose(NamedTuple):
     tilt: float = 0.0
 
     def other_side(self) -> Pose:
-        """The same pose with near and far limbs exchanged."""
+        """Returns the pose with near and far limbs exchanged."""
         return self._replace(
             near_shoulder=self.far_shoulder,
             near_elbow=self.far_elbow,
@@ -61,10 +61,10 @@ class Pose(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """The movement of one person over N moments.
+    """The motion of one person over N moments.
 
     Attributes:
-        place: Where the hips are, ``float[N]``.
+        place: Position of the hips, ``float[N]``.
         facing: 1 to the right, -1 to the left.
         poses: ``float[N, P]``.
     """
@@ -75,11 +75,11 @@ class Track:
 
 
 def in_between(times: FloatArray, key_times: Sequence[float], keys: FloatArray) -> FloatArray:
-    """Moves from key to key, starting and stopping gently at each.
+    """Interpolates between keys with smoothstep easing.
 
     Args:
         times: Moments, ``float[N]``.
-        key_times: Ascending moments of the keys, K of them; before the first and after the last nothing moves.
+        key_times: Ascending moments of the keys, K of them; constant before the first and after the last.
         keys: Values at the keys, ``float[K, ...]``.
 
     Returns:
@@ -95,12 +95,12 @@ def in_between(times: FloatArray, key_times: Sequence[float], keys: FloatArray) 
 
 
 def gait(travelled: FloatArray, speed: FloatArray, phase: float) -> FloatArray:
-    """Walks or runs so that the feet keep up with the ground; at speed 0 it stands.
+    """Poses of walking or running in step with the distance; standing at speed 0.
 
     Args:
         travelled: Distance covered so far, ``float[N]``.
         speed: Body heights a second, ``float[N]``.
-        phase: Where in the stride it starts, in radians.
+        phase: Phase of the stride at the start, in radians.
 
     Returns:
         Poses, ``float[N, P]``.
@@ -122,11 +122,11 @@ def gait(travelled: FloatArray, speed: FloatArray, phase: float) -> FloatArray:
 
 
 def waves(times: FloatArray, rng: np.random.Generator, count: int, seconds: tuple[float, float]) -> FloatArray:
-    """Smooth aimless curves within about -1 and 1, each the sum of three sines.
+    """Random smooth curves between about -1 and 1, each the sum of three sines.
 
     Args:
         times: Moments, ``float[N]``.
-        rng: Source of periods and phases.
+        rng: Random generator.
         count: Number of curves, C.
         seconds: Shortest and longest period.
 
@@ -140,12 +140,12 @@ def waves(times: FloatArray, rng: np.random.Generator, count: int, seconds: tupl
 
 
 def sway(times: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """The small movements of somebody who stands still, to be added to poses, ``float[N, P]``."""
+    """Small motions of a standing person, to be added to poses, ``float[N, P]``."""
     extent = Pose(1.5, 5, 4, 6, 4, 6, 1.5, 2.5, 1.5, 2.5, 0)
     unrest: FloatArray = waves(times, rng, len(extent), (0.9, 3.0)) * extent
     return unrest
 
 
 def left_or_right(rng: np.random.Generator) -> int:
-    """One way or the other at random: -1 or 1."""
+    """Returns -1 or 1 at random."""
     return int(rng.choice([-1, 1]))
