@@ -84,7 +84,7 @@ class Run:
                     f"{file} has schema version {version}, not {RUN_SCHEMA_VERSION}", "use the vdeploy that wrote it"
                 )
             info = RunInfo.from_dict(values)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecipeError, RecursionError) as error:
             raise RunError(f"{root} is damaged ({error})", "train again") from error
         classifier = root / CLASSIFIER
         if not classifier.is_file():

@@ -10,4 +10,4 @@ __all__ = ["Settings"]
 class Settings(BaseModel):
     """Base of recipe sections and of the settings of models."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
