@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.gateway_soak import as_text as soak_as_text
 from benchmarks.gateway_soak import soak
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from vdeploy.core.progress import say
 
 ROOT = Path(__file__).parents[1]
@@ -76,10 +76,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.soak:
         found = soak(options.soak * 60)
-        give(options, {"soak": found}, soak_as_text(found))
+        report_result(options, {"soak": found}, soak_as_text(found))
         return
     rows = [carry_out(attack) for attack in ATTACKS if options.only in attack.name]
-    give(options, {"attacks": rows}, as_text(rows))
+    report_result(options, {"attacks": rows}, as_text(rows))
     sys.exit(any(not row["held"] for row in rows))
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.compare_power [--tries 400] [--json] [--out FILE]
 
 Two runs of ten rows are drawn from the same noise, compared at the default limit, and compared again with a slowdown of
-10 % in one row, and in all of them. The noise of a row is the sum of what a shared machine does to it, on the logarithm
+10 % in one row, and in all of them. The noise of a row is that of a shared machine, on the logarithm
 of the windows' medians: autoregressive noise of first order, a drift over the run, an offset from run to run, and
-windows that something else disturbed, which are about 10 % to 65 % slower.
+windows disturbed by other work, which are about 10 % to 65 % slower.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from vdeploy.benchmark.compare.comparison import DEFAULT_LIMIT, compare
 from vdeploy.benchmark.record import Benchmark, Environment, Row
 
@@ -29,10 +29,10 @@ WINDOWS = (6, 10, 20, 40)
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """What a machine does to the windows of a row; standard deviations of the logarithm.
+    """Noise of a machine in the windows of a row; standard deviations of the logarithm.
 
     Attributes:
-        name: What kind of machine that is.
+        name: Kind of machine.
         spread: Of the autoregressive noise.
         correlation: Between neighbouring windows.
         drift: Of the change from the middle of a run to either end.
@@ -186,7 +186,7 @@ def main() -> None:
         "slowdown": round(SLOWDOWN - 1, 3),
         "rates": [dataclasses.asdict(rate) for rate in rates],
     }
-    give(options, result, as_text(rates, options.tries))
+    report_result(options, result, as_text(rates, options.tries))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m benchmarks.compare_reruns BUNDLE [--reruns 11] [--keep FOLDER] [--json] [--out FILE] [OPTION ...]
 
-The bundle is measured again and again; further options are handed on to ``vdeploy benchmark``. Each run is compared at
+The bundle is measured again and again; further options are passed to ``vdeploy benchmark``. Each run is compared at
 the default limit with the one before it, as it is, and with all timings of the later one made 10 % slower.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from vdeploy.benchmark.compare.comparison import compare
 from vdeploy.benchmark.record import Benchmark, load_benchmark
 
@@ -43,7 +43,7 @@ def rerun(bundle: Path, reruns: int, options: Sequence[str], folder: Path) -> li
     """Measures a bundle again and again, and compares each run with the one before.
 
     Returns:
-        For each pair: rows that were judged, rows called slower, and the same with the later run slowed down.
+        For each pair: rows that were compared, rows reported as slower, and the same with the later run slowed down.
     """
     files = [folder / f"run{index:02}.json" for index in range(reruns)]
     for file in files:
@@ -69,7 +69,7 @@ def rerun(bundle: Path, reruns: int, options: Sequence[str], folder: Path) -> li
 def as_text(pairs: Sequence[dict[str, Any]]) -> str:
     """The reruns as lines."""
     lines = [
-        f"pair {index}: {pair['judged']} rows judged, {pair['not_judged']} not; false alarms: "
+        f"pair {index}: {pair['judged']} rows compared, {pair['not_judged']} not; false alarms: "
         f"{', '.join(pair['false_alarms']) or 'none'}; slowed by 10 %: {pair['found']} rows found; "
         f"largest change {max(map(abs, pair['changes']), default=math.nan):.1%}"
         for index, pair in enumerate(pairs, start=1)
@@ -86,12 +86,12 @@ def main() -> None:
     parser.add_argument("--reruns", type=int, default=11, help="how often to measure the bundle; at least 2")
     parser.add_argument("--keep", type=Path, help="folder for the measurements")
     add_output_options(parser)
-    options, handed_on = parser.parse_known_args()
+    options, passed_on = parser.parse_known_args()
     if options.reruns < 2:
         parser.error("--reruns must be at least 2")
     with tempfile.TemporaryDirectory() as folder:
-        pairs = rerun(options.bundle, options.reruns, handed_on, options.keep or Path(folder))
-    give(options, {"slowdown": round(SLOWDOWN - 1, 3), "pairs": pairs}, as_text(pairs))
+        pairs = rerun(options.bundle, options.reruns, passed_on, options.keep or Path(folder))
+    report_result(options, {"slowdown": round(SLOWDOWN - 1, 3), "pairs": pairs}, as_text(pairs))
 
 
 if __name__ == "__main__":

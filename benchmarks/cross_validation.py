@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from training.experiments.cross_validation import CrossValidation, Interval, cross_validate
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe, load_recipe
@@ -49,7 +49,7 @@ def main() -> None:
     clips, sources = len(judged.labels), len(np.unique(judged.groups))
     title = f"{options.data}: {clips} clips of {sources} sources, {options.folds} folds, {options.seeds} seeds"
     given = {"data": str(options.data), "clips": clips, "sources": sources, "folds": options.folds}
-    give(options, {**given, "seeds": options.seeds, "recipes": rows}, "\n".join([title, *_lines(results)]))
+    report_result(options, {**given, "seeds": options.seeds, "recipes": rows}, "\n".join([title, *_lines(results)]))
 
 
 def _measure(name: str, recipe: Recipe, options: argparse.Namespace) -> CrossValidation:

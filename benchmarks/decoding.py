@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from vdeploy.core.errors import UserError
 from vdeploy.dataset import scan
 from vdeploy.synthetic import synthesize
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-    give(options, result, "\n".join(f"{name:28} {value}" for name, value in result.items()))
+    report_result(options, result, "\n".join(f"{name:28} {value}" for name, value in result.items()))
     return 0
 
 

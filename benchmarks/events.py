@@ -1,11 +1,11 @@
-"""How well are events found? Precision, recall and F1 on long videos with known fights, by a rule chosen on others.
+"""Detection of events: precision, recall and F1 on long videos with known fights, with a rule chosen on other videos.
 
     python -m benchmarks.events --bundle BUNDLE [CLIPS] [--videos 20] [--minutes 1] [--format F]
 
 Clips of a split are divided into two halves. Videos put together from one half choose the rule (thresholds, shortest
-duration, gap) with the best F1; those from the other half are judged by it. A fight counts as found if an event shares
-with it at least the given part of what both cover together (intersection over union), each event for one fight; by the
-second, every tenth of a second counts by itself.
+duration, gap) with the best F1; it is evaluated on those from the other half. A fight counts as found if the
+intersection over union of an event with it reaches the given limit, each event for one fight; by the second, every
+tenth of a second counts by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.montage import Montage, labelled_clips, make_montage, montage_parser
-from benchmarks.output import give
+from benchmarks.output import report_result
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.core.progress import track
@@ -34,11 +34,11 @@ IOU = (0.3, 0.5)
 CHOOSING_IOU = 0.5
 TICK_S = 0.1
 
-Judged = tuple[Timeline, Montage]
+Evaluated = tuple[Timeline, Montage]
 
 
 class Counts(NamedTuple):
-    """What was found, what was found wrongly and what was missed."""
+    """True positives, false positives and false negatives."""
 
     hits: int
     false: int
@@ -60,10 +60,10 @@ class Counts(NamedTuple):
         return 2 * self.hits / (2 * self.hits + self.false + self.missed) if self.hits else 0.0
 
 
-def by_event(judged: Sequence[Judged], overlap: float) -> Counts:
+def by_event(evaluated: Sequence[Evaluated], overlap: float) -> Counts:
     """Events against fights; the best overlaps are matched first."""
     hits = events = fights = 0
-    for timeline, montage in judged:
+    for timeline, montage in evaluated:
         spans = [(event.start_s, event.end_s) for event in timeline.events]
         pairs = sorted(
             (
@@ -84,10 +84,10 @@ def by_event(judged: Sequence[Judged], overlap: float) -> Counts:
     return Counts(hits, events - hits, fights - hits)
 
 
-def by_second(judged: Sequence[Judged]) -> Counts:
+def by_second(evaluated: Sequence[Evaluated]) -> Counts:
     """Tenths of a second inside events against those inside fights."""
     hits = false = missed = 0
-    for timeline, montage in judged:
+    for timeline, montage in evaluated:
         times = np.arange(0, montage.duration_s, TICK_S) + TICK_S / 2
         found = _inside(times, [(event.start_s, event.end_s) for event in timeline.events])
         true = _inside(times, montage.fights)
@@ -97,7 +97,7 @@ def by_second(judged: Sequence[Judged]) -> Counts:
     return Counts(hits, false, missed)
 
 
-def choose_rule(judged: Sequence[Judged]) -> EventRule:
+def choose_rule(evaluated: Sequence[Evaluated]) -> EventRule:
     """The rule with the best F1 by event."""
     rules = [
         EventRule(enter, enter * share, shortest, gap)
@@ -105,7 +105,7 @@ def choose_rule(judged: Sequence[Judged]) -> EventRule:
             np.round(np.arange(0.05, 1.0, 0.05), 2).tolist(), (0.5, 0.8, 1.0), (0.0, 2.0, 2.5, 3.0), (0.0, 1.0)
         )
     ]
-    return max(rules, key=lambda rule: by_event(_judge(judged, rule), CHOOSING_IOU).f1)
+    return max(rules, key=lambda rule: by_event(_with_rule(evaluated, rule), CHOOSING_IOU).f1)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    give(options, result, as_text(result))
+    report_result(options, result, as_text(result))
     return 0
 
 
@@ -140,37 +140,37 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         scratch = Path(folder)
         clips = labelled_clips(options.clips, options.split, scratch)
         halves = [{label: paths[half::2] for label, paths in clips.items()} for half in (0, 1)]
-        judged: list[list[Judged]] = [[], []]
+        evaluated: list[list[Evaluated]] = [[], []]
         with track("videos", 2 * options.videos, "videos") as step:
             for half, seed in itertools.product((0, 1), range(options.videos)):
                 montage = make_montage(halves[half], options.minutes, seed, scratch / "video.mp4")
                 timeline = detect(montage.path, scorer, window_s=options.window, stride_s=options.stride)
-                judged[half].append((timeline, montage))
+                evaluated[half].append((timeline, montage))
                 step.advance()
-    rule = choose_rule(judged[0])
+    rule = choose_rule(evaluated[0])
     usual = EventRule.at(scorer.threshold)
     return {
         "bundle": options.bundle.name,
         "format": scorer.format_name,
         "frame_px": scorer.spec.size,
         "clips": "generated" if options.clips is None else options.clips.name,
-        "window_s": judged[1][0][0].window_s,
-        "stride_s": judged[1][0][0].stride_s,
+        "window_s": evaluated[1][0][0].window_s,
+        "stride_s": evaluated[1][0][0].stride_s,
         "videos": options.videos,
-        "minutes_each": round(statistics.mean(montage.duration_s for _, montage in judged[1]) / 60, 2),
-        "fights": sum(len(montage.fights) for _, montage in judged[1]),
-        "chosen": _scores(_judge(judged[1], rule), rule),
-        "chosen_on_its_own_videos": _scores(_judge(judged[0], rule), rule),
-        "default": _scores(_judge(judged[1], usual), usual),
+        "minutes_each": round(statistics.mean(montage.duration_s for _, montage in evaluated[1]) / 60, 2),
+        "fights": sum(len(montage.fights) for _, montage in evaluated[1]),
+        "chosen": _scores(_with_rule(evaluated[1], rule), rule),
+        "chosen_on_its_own_videos": _scores(_with_rule(evaluated[0], rule), rule),
+        "default": _scores(_with_rule(evaluated[1], usual), usual),
     }
 
 
-def _judge(judged: Sequence[Judged], rule: EventRule) -> list[Judged]:
-    return [(timeline.with_rule(rule), montage) for timeline, montage in judged]
+def _with_rule(evaluated: Sequence[Evaluated], rule: EventRule) -> list[Evaluated]:
+    return [(timeline.with_rule(rule), montage) for timeline, montage in evaluated]
 
 
-def _scores(judged: Sequence[Judged], rule: EventRule) -> dict[str, Any]:
-    counts = {f"iou_{overlap}": by_event(judged, overlap) for overlap in IOU} | {"seconds": by_second(judged)}
+def _scores(evaluated: Sequence[Evaluated], rule: EventRule) -> dict[str, Any]:
+    counts = {f"iou_{overlap}": by_event(evaluated, overlap) for overlap in IOU} | {"seconds": by_second(evaluated)}
     measures = {
         name: {measure: round(getattr(count, measure), 3) for measure in ("precision", "recall", "f1")}
         for name, count in counts.items()
@@ -192,7 +192,9 @@ def _inside(times: np.ndarray, spans: Sequence[tuple[float, float]]) -> np.ndarr
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = montage_parser(__doc__)
-    parser.add_argument("--videos", type=int, default=20, help="to judge, and as many to choose on (%(default)s)")
+    parser.add_argument(
+        "--videos", type=int, default=20, help="to evaluate, and as many to choose the rule on (%(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=1.0, help="length of each (%(default)s)")
     parser.add_argument("--window", type=float, help="seconds of a window (default: as long as the training clips)")
     parser.add_argument("--stride", type=float, default=0.5, help="seconds from window to window (%(default)s)")

@@ -1,15 +1,15 @@
-"""How much memory does an export take, the whole of it: loading, writing, proving and judging, in all its processes?
+"""Memory of an export: loading, writing, verification and evaluation, in all its processes.
 
-Runs `vdeploy export` and watches its memory from outside, and that of the processes that it starts, often; pages that
-processes share count once. What counts is memory of their own: all but the pages of files that are mapped, such as
-TensorFlow's libraries. The kernel drops those when it needs room, and how many are there depends on what it has read
-before: one and the same import may have a third more of them in another environment. What was resident with them is
-told beside it. Fails where the own memory is above the limit: four times the extractor's FP32 weights, or what
-`--limit-gb` says. Without a run, one of generated clips and random weights is made first, with clips of 2 frames.
+Runs `vdeploy export` and samples its memory from outside, and that of the processes that it starts; pages that
+processes share count once. The limit applies to private memory: all pages but those of mapped files, such as
+TensorFlow's libraries, which the kernel drops when it needs memory, and whose number depends on what was read before.
+Resident memory with those pages is reported as well. Fails where private memory is above the limit: four times the
+extractor's FP32 weights, or the value of `--limit-gb`. Without a run, one of generated clips and random weights is made
+first, with clips of 2 frames.
 
     python -m benchmarks.export_memory [RUN] [--layer fc2] [--format onnx-fp32] [--limit-gb 4] [-- OPTION ...]
 
-What follows `--` is handed to `vdeploy export`.
+Options after `--` are passed to `vdeploy export`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from vdeploy.artifacts.run import Run
 
 TIMES = 4
@@ -38,7 +38,7 @@ PARAMETERS = {"avg": 20_024_384, "avg45": 20_024_384, "fc2": 139_570_240}
 
 _SAMPLE_SECONDS = 0.02
 _LOOKS_PER_SAMPLE = 5
-"""Looks at the process alone, which are cheap, between two at all of its processes."""
+"""Samples of the process alone, which are cheap, between two samples of all its processes."""
 
 _CLIPS = 16
 _PHASE = re.compile(r"export: (?!load the run)|judge |quantize: ")
@@ -47,14 +47,14 @@ _BASELINE = "from vdeploy.core.lazy_imports import load_keras; load_keras(); pri
 
 @dataclasses.dataclass
 class Watched:
-    """What a command took.
+    """Memory and processor time of a command.
 
     Attributes:
-        phases: The most that all its processes held together, in bytes, by the line that it had printed last; with
+        phases: Peak memory of all its processes together, in bytes, by the last line that it had printed; including
             pages of files.
-        own_bytes: The most that all its processes, or it alone, held together of memory of their own.
-        process_bytes: The most that the process itself held, with pages of files, as the kernel counts it.
-        cpu_seconds: Processor time of all its processes, the last tenth of a second left out.
+        own_bytes: Peak private memory of all its processes together.
+        process_bytes: Peak memory of the process itself, including pages of files, as the kernel counts it.
+        cpu_seconds: Processor time of all its processes, without the last tenth of a second.
     """
 
     phases: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -64,7 +64,7 @@ class Watched:
 
     @property
     def tree_bytes(self) -> int:
-        """The most that all processes held together."""
+        """Peak memory of all processes together."""
         return max(self.phases.values())
 
 
@@ -101,9 +101,9 @@ def main() -> None:
         "tree_bytes": watched.tree_bytes,
         "limit_bytes": limit,
     }
-    give(arguments, found, "\n".join(_lines(found)))
+    report_result(arguments, found, "\n".join(_lines(found)))
     if watched.own_bytes > limit:
-        sys.exit(f"the export took more than {_gb(limit)} of its own")
+        sys.exit(f"the export took more than {_gb(limit)} of private memory")
 
 
 def make_run(layer: str, folder: Path) -> tuple[Path, Path]:
@@ -185,7 +185,7 @@ def _family(pid: int) -> Iterator[int]:
 def _read(file: str | Path) -> str:
     try:
         return Path(file).read_text(encoding="utf-8")
-    except OSError:  # the process has ended meanwhile
+    except OSError:  # the process has ended
         return ""
 
 
@@ -207,7 +207,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{phase:{width}}  {_gb(held)}"
     weights = found["weights_bytes"]
     own = found["own_bytes"]
-    yield f"memory of their own: {_gb(own)} at most, {own / weights:.2f} times the FP32 weights ({_gb(weights)})"
+    yield f"private memory: {_gb(own)} at most, {own / weights:.2f} times the FP32 weights ({_gb(weights)})"
     for what, key in (("all processes together", "tree_bytes"), ("the process", "process_bytes")):
         yield f"{what}, with pages of files: {_gb(found[key])} at most, {found[key] / weights:.2f} times"
     yield f"TensorFlow and Keras, imported: {_gb(found['baseline_bytes'])}"

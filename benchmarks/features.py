@@ -1,8 +1,8 @@
-"""Does decoding keep up with VGG19? Frames a second of the whole extraction against VGG19 alone, in one run.
+"""Speed of feature extraction: frames per second of the whole path and of VGG19 alone, in one run.
 
-Each round extracts all clips into an empty store (decode, VGG19, write), gives the same frames, ready in memory, to
-VGG19 alone, and reads all features from the store that is filled now. The ratio is taken within a round, so that a
-machine which is busy with other things slows down both sides of it; the median of the rounds counts.
+Each round extracts all clips into an empty store (decode, VGG19, write), runs VGG19 alone on the same frames in memory,
+and reads all features from the filled store. The ratio is taken within a round, so that other load on the machine slows
+down both sides; the result is the median of the rounds.
 
     python -m benchmarks.features [CLIPS] [--clips 16] [--rounds 3] [--json] [--out FILE]
 """
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.decoding import compare_decoders
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from testing.models import vgg19_extractor
 from vdeploy.core.errors import UserError
 from vdeploy.dataset import Dataset, scan
@@ -72,7 +72,7 @@ def measure(dataset: Dataset, spec: ClipSpec, extractor: FeatureExtractor, weigh
 
 
 def summarise(rounds: list[Round], frames: int) -> dict[str, Any]:
-    """Medians over the rounds, in frames a second."""
+    """Medians over the rounds, in frames per second."""
     ratios = [one.ratio for one in rounds]
 
     def speed(part: str) -> float:
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         **summarise(rounds, len(dataset.clips) * spec.frames),
         **decoding,
     }
-    give(options, result, _table(result))
+    report_result(options, result, _table(result))
     return 0 if result["goal_met"] else 1
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from testing.running_gateway import Running, running_gateway
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.core.progress import say
@@ -62,7 +62,7 @@ def main() -> None:
             else:
                 result = {"closed_loop": closed_loop(gateway, body, options.clients, options.seconds)}
     asked = {"frames": options.frames, "size": options.size, "bytes": len(body)}
-    give(options, {**asked, **result}, as_text(result))
+    report_result(options, {**asked, **result}, as_text(result))
 
 
 def as_text(result: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""Does focal loss with class weights help the rare class? Four losses, the same features, a lopsided training split.
+"""Losses for a rare class: four losses on the same features, with an imbalanced training split.
 
     python -m benchmarks.imbalance DATA [--ratio 78/22] [--rare non-violent] [--seeds 5] [--recipe default] [--json]
 
-Each seed drops other clips of the rare class from the training split and gives other initial weights; the four losses
-of one seed see the same clips, so their differences are taken seed by seed.
+Each seed drops other clips of the rare class from the training split and changes the initial weights; the four losses
+of one seed see the same clips, so differences are taken seed by seed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from training.experiments.comparison import Arm, Comparison, compare
 from training.experiments.confidence_intervals import Mean, mean_over_seeds
 from training.experiments.data import load_study_data
@@ -70,9 +70,9 @@ def table(result: Comparison) -> Table:
 def with_gains(result: Comparison) -> dict[str, Any]:
     """The comparison, JSON-ready, and what each loss gains among the rare class over the first."""
     values = result.to_dict()
-    for row, told in zip(result.rows, values["rows"], strict=True):
-        told["gain"] = dataclasses.asdict(_gain(row.rare_accuracies, result.rows[0].rare_accuracies))
-        told["calibrated_gain"] = dataclasses.asdict(
+    for row, entry in zip(result.rows, values["rows"], strict=True):
+        entry["gain"] = dataclasses.asdict(_gain(row.rare_accuracies, result.rows[0].rare_accuracies))
+        entry["calibrated_gain"] = dataclasses.asdict(
             _gain(row.calibrated_rare_accuracies, result.rows[0].calibrated_rare_accuracies)
         )
     return values
@@ -101,7 +101,7 @@ def main() -> None:
     result = compare(losses(recipe), data, range(options.seeds), Ledger(options.ledger), imbalance=imbalance)
     console = Console(width=160, highlight=False, file=io.StringIO(), record=True)
     console.print(table(result))
-    give(options, {"recipe": options.recipe, **with_gains(result)}, console.export_text().rstrip())
+    report_result(options, {"recipe": options.recipe, **with_gains(result)}, console.export_text().rstrip())
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Scoring clips in every precision and runtime at hand, side by side in one run, and the ratios that count.
+"""Speed of scoring clips in every available precision and runtime, side by side in one run, with the target ratios.
 
     python -m benchmarks.inference BUNDLE [--data CLIPS] [--clips N] [--seconds 5] [--threads N] [--out benchmark.json]
 
 The bundle should hold onnx-fp32, onnx-int8 and savedmodel, better the tflite-* and openvino-* formats as well; OpenVINO
-takes part where it is installed, on the ONNX files where the bundle has no format for it. Everything is frames to
-probabilities, one clip a call. With ``--data``, the held-out clips are judged in every way and compared with the first
-format in full precision; without, the export's verdicts are printed.
+takes part where it is installed, on the ONNX files where the bundle has no format for it. All rows are frames to
+probabilities, one clip per call. With ``--data``, every row scores the held-out clips and is compared with the first
+format in full precision; without it, the figures of the export are printed.
 
 Our best in a precision is the fastest of the bundle's formats, each in its own runtime. It is compared with the fastest
 row of any other runtime in the run that reads the same weights in that precision, a peer's or our own: a ratio of a
-runtime to itself would prove nothing.
+runtime to itself is not meaningful.
 
-The exit code is 1 if a ratio misses its goal. A ratio whose rows are not there is left out.
+The exit code is 1 if a ratio misses its goal. Ratios without rows are left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Ratio:
     """A claim about two rows.
 
     Attributes:
-        name: What is compared.
+        name: Name of the ratio.
         rows: Names of the two rows, the one that should be ahead first.
         value: How many times as fast the first one is, by the median call.
         goal: At least this.
@@ -119,14 +119,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Measures and prints.
 
     Returns:
-        0 if every ratio reaches its goal, 1 if one does not, 2 for what the user can mend.
+        0 if every ratio reaches its goal, 1 if one does not, 2 for an error of the user.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, help="labelled clips, to judge the held-out ones")
+    parser.add_argument("--data", type=Path, help="labelled clips, of which the held-out ones are scored")
     parser.add_argument("--clips", type=int, help="how many of them (default: all)")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row (default: 5)")
-    parser.add_argument("--threads", type=int, help="of a call (default: all cores)")
+    parser.add_argument("--threads", type=int, help="threads per call (default: all cores)")
     parser.add_argument("--format", help="formats, separated by commas (default: all of the bundle)")
     parser.add_argument("--peers", default=",".join(PEERS), help="peers, separated by commas (default: all)")
     parser.add_argument("--json", action="store_true", help="print the ratios as JSON")

@@ -1,10 +1,10 @@
-"""What do several Tritons on one machine behind nginx give, against one? On real servers.
+"""Throughput of several Tritons on one machine behind nginx, relative to one Triton, on real servers.
 
     python -m benchmarks.instances [BUNDLE ...] [--instances 1 2 4] [--clients 8] [--seconds 10]
 
-Without a bundle, the tiny one of the tests; so run it from the root of the repository. The cores are shared out among
-the instances. Clients are processes of their own on the same machine, each waits for its answer, and every answer is
-compared with the one computed in process. nginx is the one on PATH, or Debian's.
+Without a bundle, a tiny one is made; run the command from the root of the repository. The cores are divided among the
+instances. Clients are separate processes on the same machine, each waits for its answer, and every answer is compared
+with the one computed in process. nginx is the one on PATH, or Debian's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from testing.debian import Unavailable, fetch_packages
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
@@ -57,7 +57,7 @@ class Row:
     Attributes:
         bundle: Name of the bundle's folder.
         instances: Tritons.
-        behind: What clients talk to.
+        behind: What the clients connect to.
         requests: Those answered between the end of the warm-up and the end of the measurement.
         wrong: Answers that differ from those computed in process.
         clips_per_s: Throughput of all clients together.
@@ -246,7 +246,7 @@ def main() -> None:
         "seconds": options.seconds,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    give(options, result, as_text(rows))
+    report_result(options, result, as_text(rows))
     if wrong := sum(row.wrong for row in rows):
         sys.exit(f"error: {wrong} answers were wrong")
 
@@ -272,8 +272,8 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         if process.poll() is not None or time.monotonic() > deadline:
-            told = log.read_text(encoding="utf-8").strip() if log.is_file() else ""
-            raise Unavailable(f"nginx does not start: {told or 'it told no reason'}")
+            output = log.read_text(encoding="utf-8").strip() if log.is_file() else ""
+            raise Unavailable(f"nginx does not start: {output or 'it printed no reason'}")
         time.sleep(0.05)
 
 

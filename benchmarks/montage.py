@@ -1,4 +1,4 @@
-"""Long videos with known events: labelled clips, one after the other, calm for a while and then a fight."""
+"""Makes long videos with known events from labelled clips: calm clips, then a fight, in turns."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def make_montage(clips: dict[int, list[Path]], minutes: float, seed: int, path: 
 
     Args:
         clips: By label, 1 for a fight; all of one size and frame rate.
-        minutes: How long the video becomes, to a clip.
+        minutes: Length of the video, to the precision of a clip.
         seed: Of the order.
         path: An MP4 file to write.
     """

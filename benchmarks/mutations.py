@@ -1,9 +1,9 @@
-"""Does a damaged video harm the gateway? The tests' mutations, as many as one likes.
+"""Damaged videos sent to the gateway: the mutations of the tests, in any number.
 
     python -m benchmarks.mutations [--count 1000] [--json] [--out FILE]
 
-Mutated videos go to a real gateway; each has to be answered with a verdict, a refusal or, for a moment, with 503, and
-the gateway has to be ready in the end. It is a test of the gateway that does this, so that it needs what tests need.
+Mutated videos are sent to a real gateway; each has to be answered with a verdict, a refusal or, briefly, 503, and the
+gateway has to be ready afterwards. The command runs a test of the gateway and needs the packages of the tests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 
 ROOT = Path(__file__).parents[1]
 TEST = "tests/gateway/test_gateway_abuse.py::test_damaged_videos_harm_nobody"
@@ -34,7 +34,9 @@ def main() -> int:
     if code in (0, 1):
         seconds = round(time.monotonic() - started, 1)
         result = {"count": options.count, "passed": code == 0, "seconds": seconds}
-        give(options, result, f"{options.count} mutated videos: {'passed' if code == 0 else 'FAILED'} in {seconds} s")
+        report_result(
+            options, result, f"{options.count} mutated videos: {'passed' if code == 0 else 'FAILED'} in {seconds} s"
+        )
     return code
 
 

@@ -1,4 +1,4 @@
-"""How every benchmark gives its result: as text for people, and as JSON with the machine, the versions and the date."""
+"""Output of every benchmark: text for people, and JSON with machine, versions and date."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from vdeploy.core.files import write_json
 from vdeploy.core.timestamps import now
 from vdeploy.inference.runtimes.base import available_cores
 
-__all__ = ["add_output_options", "give"]
+__all__ = ["add_output_options", "report_result"]
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--json`` and ``--out``, and notes how busy the machine is now, before anything is measured."""
+    """Adds ``--json`` and ``--out`` to a parser, and records the load of the machine before the measurement."""
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON to this file as well")
     parser.set_defaults(load_average=os.getloadavg())
 
 
-def give(options: argparse.Namespace, result: Mapping[str, Any], text: str) -> None:
-    """Prints a result and writes it where it was asked for.
+def report_result(options: argparse.Namespace, result: Mapping[str, Any], text: str) -> None:
+    """Prints a result and writes it to the file of ``--out``.
 
-    The JSON has ``created``, ``command`` and ``environment`` in front, as a `benchmark.json` has them.
+    The JSON begins with ``created``, ``command`` and ``environment``, as in a `benchmark.json`.
 
     Args:
-        options: As parsed by a parser that `add_output_options` has seen.
-        result: JSON-ready.
-        text: The same for people.
+        options: The parsed options of `add_output_options`.
+        result: The result, JSON-ready.
+        text: The result as text.
     """
     environment = describe_machine(available_cores()).model_dump(mode="json")
-    told = {
+    document = {
         "created": now(),
         "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "environment": {**environment, "load_average": list(options.load_average)},
         **result,
     }
     if options.out:
-        write_json(options.out, told)
-    print(json.dumps(told, indent=2) if options.json else text)
+        write_json(options.out, document)
+    print(json.dumps(document, indent=2) if options.json else text)

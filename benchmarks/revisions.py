@@ -31,7 +31,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.checkouts import FORMATS, Comparison, Revision
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from vdeploy.artifacts.bundle import Bundle, Stage
 from vdeploy.benchmark.compare.statistics import LEAST_WINDOWS, log_ratio
 from vdeploy.benchmark.measure.machine import cpu_name
@@ -225,7 +225,7 @@ def main() -> None:
         comparison = Comparison(before, after, folder, options.demo, options.rounds, options.seconds)
         checks = list(run_checks(comparison, options.only))
     machine = f"{available_cores()} cores of {cpu_name()}, load average {os.getloadavg()[0]:.1f}"
-    give(options, {"checks": [dataclasses.asdict(check) for check in checks]}, as_text(checks, machine))
+    report_result(options, {"checks": [dataclasses.asdict(check) for check in checks]}, as_text(checks, machine))
     if any(check.verdict in {"broken", "failed"} for check in checks):
         sys.exit(1)
 

@@ -1,10 +1,10 @@
-"""Are requests lost or answered by halves of two versions while versions change and stages die? On a real Triton.
+"""Requests during rollouts: versions change and processes of stages are killed, on a real Triton.
 
     python -m benchmarks.rollout [--requests 10000] [--clients 8] [--changes 20] [--kills 5] [--seed 0]
 
-Two tiny bundles whose answers differ take over from each other, every fourth time by a rollback, while clients send
-clips and the process of a stage is killed now and then. Run it from the root of the repository: the bundles are those
-of the tests. It fails if an answer is neither bundle's, or a request could not be answered in the end.
+Two tiny bundles with different answers replace each other, every fourth time by a rollback, while clients send clips
+and the process of a stage is killed from time to time. Run it from the root of the repository. It fails if an answer is
+that of neither bundle, or if a request is not answered after retries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
@@ -54,13 +54,13 @@ Array = npt.NDArray[np.float32]
 
 @dataclasses.dataclass
 class Tally:
-    """What became of the requests.
+    """Outcomes of the requests.
 
     Attributes:
         answers: Right answers by bundle.
         wrong: Answers that are neither bundle's.
         failures: Failed attempts by gRPC status, each followed by another attempt.
-        retried: Requests that failed at first, and were answered in the end.
+        retried: Requests that failed at first and were answered after retries.
         lost: Requests that never were, with the reason.
         milliseconds: Time from the first attempt to the answer.
     """
@@ -85,7 +85,7 @@ class Tally:
 
 @dataclasses.dataclass
 class Changes:
-    """What became of the versions.
+    """Outcomes of the rollouts.
 
     Attributes:
         done: Versions that took over.
@@ -94,7 +94,7 @@ class Changes:
         restarts: How often Triton itself crashed over that, and was started again.
         seconds: How long each rollout took.
         reasons: Why rollouts went back.
-        ready: Whether Triton calls itself ready in the end.
+        ready: Whether Triton is ready after the run.
     """
 
     done: int = 0
@@ -107,7 +107,7 @@ class Changes:
 
 
 def answers_of(bundles: dict[str, Bundle], clips: npt.NDArray[np.uint8]) -> dict[str, Array]:
-    """What each bundle answers, computed in this process.
+    """Answers of each bundle, computed in this process.
 
     Raises:
         SystemExit: The answers could be mistaken for each other, or for those of one's extractor before the other's
@@ -224,7 +224,7 @@ class Killer:
 def change_versions(
     bundles: dict[str, Bundle], control: ModelControl, root: Path, killer: Killer, *, changes: int, kills: int
 ) -> Changes:
-    """Has the bundles take over from each other, and stages die on the way."""
+    """Replaces the bundles by each other, and kills processes of stages."""
     golden: dict[str, GoldenClips] = {name: golden_clips_of(each, FORMAT, FORMAT) for name, each in bundles.items()}
     names, result = list(bundles), Changes()
     serving = names[0]
@@ -315,7 +315,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, object
 
 
 def main() -> None:
-    """Measures and prints; exits with 1 if an answer was wrong or a request was lost."""
+    """Measures and prints; exits with 1 if an answer is wrong or a request is lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000, help="at least (default: 10000)")
     parser.add_argument("--clients", type=int, default=8)
@@ -330,7 +330,7 @@ def main() -> None:
         sys.stderr.write(f"{reason}\n")
     width = max(map(len, figures))
     lines = [f"{name.replace('_', ' '):{width}}  {value}" for name, value in figures.items()]
-    give(options, {"clients": options.clients, "seed": options.seed, **figures}, "\n".join(lines))
+    report_result(options, {"clients": options.clients, "seed": options.seed, **figures}, "\n".join(lines))
     if figures["wrong_answers"] or figures["requests_lost"]:
         sys.exit(1)
 

@@ -1,12 +1,12 @@
-"""What does it cost that a server keeps the windows of streams, and are the scores those of a client that keeps them?
+"""Cost of windows of streams that the server keeps, relative to windows that the client keeps.
 
     python -m benchmarks.streams BUNDLE [--streams 1,4] [--frames 24] [--format F]
 
-Starts a Triton on the bundle. Frames of some streams are sent as they come from cameras, one of each at a time, in
-turns: to the server that keeps the windows, and to the stages by a client that keeps them itself. A window is scored
-with each frame. Prints milliseconds a frame both ways, the ratio, which part of the server's computing is the keeper's
-and the classifier's, how many frames the extractor took in one execution, and the largest difference of a score. Fails
-if scores differ by more than 1e-5.
+Starts a Triton on the bundle. Frames of several streams are sent as cameras do, one of each stream at a time, in turns:
+to the server that keeps the windows, and to the stages by a client that keeps them. A window is scored with each frame.
+Prints milliseconds per frame of both, their ratio, the share of keeper and classifier in the server's computing time,
+the frames per execution of the extractor, and the largest difference of a score. Fails if scores differ by more than
+1e-5.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.live.server_windows import ServerWindows
@@ -37,21 +37,21 @@ from vdeploy.triton.server.server import TritonServer
 
 TOLERANCE = 1e-5
 ROUND = 4
-"""Frames of each stream that one way takes before it is the other one's turn."""
+"""Frames of each stream per turn."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Some streams, both ways.
+    """Measurement of a number of streams.
 
     Attributes:
         streams: How many.
         frames: Frames of each.
-        server_ms: Milliseconds a frame where the server keeps the windows; the median of the rounds.
+        server_ms: Milliseconds per frame where the server keeps the windows; the median of the rounds.
         client_ms: The same where the client does.
         light_share: Part of the server's computing for kept streams that the keeper and the classifier take.
         frames_per_execution: Frames that the extractor took at a time for kept streams.
-        difference: The largest between two scores of a window.
+        difference: Largest difference between two scores of a window.
     """
 
     streams: int
@@ -64,9 +64,9 @@ class Row:
 
     def __str__(self) -> str:
         return (
-            f"{self.streams} streams, {self.frames} frames each: server keeps {self.server_ms:.1f} ms a frame, client "
-            f"keeps {self.client_ms:.1f} ms, ratio {self.server_ms / self.client_ms:.2f}; keeper and classifier "
-            f"{self.light_share:.1%} of the computing, {self.frames_per_execution:.1f} frames an execution, "
+            f"{self.streams} streams, {self.frames} frames each: server keeps {self.server_ms:.1f} ms per frame, "
+            f"client keeps {self.client_ms:.1f} ms, ratio {self.server_ms / self.client_ms:.2f}; keeper and classifier "
+            f"{self.light_share:.1%} of the computing, {self.frames_per_execution:.1f} frames per execution, "
             f"scores within {self.difference:.1e}"
         )
 
@@ -87,9 +87,9 @@ class _Counts:
 
 
 def compare(client: StreamClient, streams: int, frames: int, pictures: npt.NDArray[np.uint8]) -> Row:
-    """Runs some streams both ways, in turns."""
+    """Runs streams with windows on the server and in the client, in turns."""
     plan = WindowPlan(client.spec.frames, 2.0, 1)
-    ways: tuple[ServerWindows[int] | SlidingDetector[int], ...] = (
+    keepers: tuple[ServerWindows[int] | SlidingDetector[int], ...] = (
         ServerWindows(client, plan),
         SlidingDetector(client, plan),
     )
@@ -99,25 +99,25 @@ def compare(client: StreamClient, streams: int, frames: int, pictures: npt.NDArr
     with triton.InferenceServerClient(client.address) as admin:
         for begin in range(0, frames, ROUND):
             indices = range(begin, min(begin + ROUND, frames))
-            for way, seconds, scored in zip(ways, took, scores, strict=True):
+            for keeper, seconds, scored in zip(keepers, took, scores, strict=True):
                 before, started = _Counts.of(admin), time.monotonic()
                 for index in indices:
                     samples = [
                         Sample(stream, index, pictures[(index + stream) % len(pictures)]) for stream in range(streams)
                     ]
-                    for one in way.feed(samples):
+                    for one in keeper.feed(samples):
                         scored[one.stream, one.window.start_s] = one.window.probability
                 seconds.append((time.monotonic() - started) / len(indices) / streams)
-                if way is ways[0]:
+                if keeper is keepers[0]:
                     after = _Counts.of(admin)
                     executions += after.executions - before.executions
                     for model in nanoseconds:
                         nanoseconds[model] += after.nanoseconds[model] - before.nanoseconds[model]
-    for way in ways:
+    for keeper in keepers:
         for stream in range(streams):
-            way.finish(stream)
+            keeper.finish(stream)
     if scores[0].keys() != scores[1].keys():
-        raise UserError("the two ways have scored different windows")
+        raise UserError("server and client have scored different windows")
     return Row(
         streams=streams,
         frames=frames,
@@ -159,7 +159,7 @@ def main() -> int:
                 row = compare(client, number, max(options.frames, 2 * client.spec.frames), pictures)
                 rows.append(row)
     result = {"format": options.format, "frame_px": size, "rows": [dataclasses.asdict(row) for row in rows]}
-    give(options, result, "\n".join(map(str, rows)))
+    report_result(options, result, "\n".join(map(str, rows)))
     return 0 if all(row.difference <= TOLERANCE for row in rows) else 1
 
 

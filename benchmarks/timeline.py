@@ -1,12 +1,12 @@
-"""What do sliding windows save over classifying each window by itself, and does memory stay bounded?
+"""Speed of sliding windows relative to classifying each window by itself, and peak memory on long videos.
 
     python -m benchmarks.timeline --bundle BUNDLE [CLIPS] [--minutes 10] [--piece 1] [--stride 1] [--format F]
 
-A long video is put together from labelled clips (generated ones if no folder is given), and all of it goes through the
-detector, windows of 2 s. A piece is scored both ways: by the detector, and each window by itself, all of its frames
-through both stages. Both decode the piece once, and both times include that. The ratio is taken there, also for windows
-that begin at every sampled frame; probabilities are compared window by window. Peak memory is that of a process of its
-own, for a video of one minute and for the long one. Fails if scores differ or memory grows by more than a tenth.
+A long video is made from labelled clips (generated ones if no folder is given) and is scored by the detector with
+windows of 2 s. A part of it is scored in two ways: by the detector, and each window by itself, all of its frames
+through both stages. Both times include decoding once. The ratio is measured there, also for windows that begin at every
+sampled frame; probabilities are compared window by window. Peak memory is that of a separate process, for a video of
+one minute and for the long one. Fails if scores differ or memory grows by more than a tenth.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.montage import labelled_clips, make_montage, montage_parser
-from benchmarks.output import give
+from benchmarks.output import report_result
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.detector import detect
@@ -43,7 +43,7 @@ MEMORY_GROWTH = 1.1
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A piece of video, both ways.
+    """A part of a video, scored in both ways.
 
     Attributes:
         stride_s: From window to window, in seconds.
@@ -63,7 +63,7 @@ class Comparison:
 
 
 def compare(video: Path, scorer: LocalScorer, stride_s: float) -> Comparison:
-    """Scores the windows of a video both ways."""
+    """Scores the windows of a video with the detector and each by itself."""
     plan = WindowPlan.of(scorer.spec.frames, WINDOW_S, stride_s)
     scorer.score(np.zeros((1, scorer.spec.frames, scorer.spec.size, scorer.spec.size, 3), np.uint8))
     started = time.perf_counter()
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    give(options, result, as_text(result))
+    report_result(options, result, as_text(result))
     return 0 if result["scores_identical"] and result["memory_bounded"] else 1
 
 
@@ -178,7 +178,7 @@ def _peak_mb() -> float:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = montage_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the long video (%(default)s)")
-    parser.add_argument("--piece", type=float, default=1.0, help="minutes that are scored both ways (%(default)s)")
+    parser.add_argument("--piece", type=float, default=1.0, help="minutes that are scored in both ways (%(default)s)")
     parser.add_argument("--stride", type=float, default=1.0, help="seconds from window to window (%(default)s)")
     parser.add_argument("--only", type=Path, metavar="VIDEO", help="detect in this video, and nothing else")
     return parser.parse_args(arguments)

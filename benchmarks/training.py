@@ -1,4 +1,4 @@
-"""Seconds an epoch on cached features: this trainer, plain Keras, and what the machine could do at best.
+"""Seconds per epoch on cached features: this trainer, plain Keras, and the measured peak of the machine.
 
     python -m benchmarks.training [--clips 10000] [--epochs 4] [--json] [--out FILE]
 
@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.output import add_output_options, give
+from benchmarks.output import add_output_options, report_result
 from training.engine.precision import COMPUTE_TYPES, choose_precision
 from training.engine.step_benchmark import synthetic_split
 from training.engine.trainer import FeatureSplit, Trainer
@@ -221,7 +221,7 @@ def main() -> None:
     if options.epochs < 2 or options.clips < _VALID:
         parser.error(f"--epochs must be at least 2 and --clips at least {_VALID}")
     report = measure(options.clips, options.epochs, lambda text: print(f"{text} ...", file=sys.stderr, flush=True))
-    give(options, report, as_text(report))
+    report_result(options, report, as_text(report))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Reruns the benchmarks, keeps what they found as records, and writes RESULTS.md from these and from nothing else."""
+"""Runs the benchmarks, keeps their results as records, and writes RESULTS.md from the records alone."""

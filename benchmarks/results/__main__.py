@@ -1,11 +1,12 @@
-"""Writes RESULTS.md from the records, measures again, or takes in what was measured elsewhere.
+"""Writes RESULTS.md from the records, measures again, or adds results of another machine.
 
     python -m benchmarks.results                                        # RESULTS.md from benchmarks/records/*.json
     python -m benchmarks.results run --bundle BUNDLE --data CLIPS --run RUN
     python -m benchmarks.results run training features --missing
     python -m benchmarks.results add gpu-inference FILE.json            # measured elsewhere
 
-Each step's record is written when it ends; what cannot run here is said and skipped, and its old record stays.
+The record of a step is written when the step ends; a step that cannot run on this machine is skipped with the reason,
+and its record stays.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None, studies: Sequence[Study] = STUDIES, folder: Path = FOLDER) -> int:
-    """Does what the command line asks for.
+    """Runs the command line.
 
     Args:
-        arguments: The command line; left out, the process's own.
-        studies: What there is to measure.
-        folder: Holds RESULTS.md and records.
+        arguments: The command line; left out, that of the process.
+        studies: The studies.
+        folder: Folder of RESULTS.md and records.
 
     Returns:
-        0; 1 if a study failed, 2 for what the user can mend, 130 after Ctrl-C.
+        0; 1 if a study failed, 2 for an error of the user, 130 after Ctrl-C.
     """
     options = _parser(studies).parse_args(arguments)
     code = 0
@@ -69,7 +70,7 @@ def _run(options: argparse.Namespace, studies: Sequence[Study], folder: Path) ->
     except KeyboardInterrupt:
         known = options.missing or options.before
         since = "the same command" if known else f"the same command with --before {began}"
-        say(f"interrupted; what has ended is kept, {since} goes on from there")
+        say(f"interrupted; completed steps are kept, {since} continues from there")
         return INTERRUPTED
 
 
@@ -84,9 +85,7 @@ def _add(options: argparse.Namespace, studies: Sequence[Study], folder: Path) ->
     try:
         output = step.keep(json.loads(options.file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchmarkError(
-            f"{options.file} is not what {step.command!r} gives ({error})", "check the path"
-        ) from error
+        raise BenchmarkError(f"{options.file} is no output of {step.command!r} ({error})", "check the path") from error
     measurement = make_measurement(options.command or step.shown(), output, note=options.note)
     save_measurement(folder / "records", study.name, step.name, measurement)
 
@@ -106,19 +105,19 @@ def _parser(studies: Sequence[Study]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="verb", metavar="run | add")
-    run = verbs.add_parser("run", help="measure, keep what was found, and write RESULTS.md")
+    run = verbs.add_parser("run", help="measure, keep the results, and write RESULTS.md")
     run.add_argument("studies", nargs="*", metavar="STUDY", help="which studies (default: all)")
     run.add_argument("--bundle", type=Path, help="a bundle, for studies that measure one")
-    run.add_argument("--data", type=Path, help="labelled clips, for studies that train or judge")
+    run.add_argument("--data", type=Path, help="labelled clips, for studies that train or evaluate")
     run.add_argument("--run", type=Path, help="a trained run, for studies that export one")
     due = run.add_mutually_exclusive_group()
-    due.add_argument("--missing", action="store_true", help="only what has no record")
-    due.add_argument("--before", type=_moment, metavar="DATE", help="only what has none since then (ISO 8601)")
-    add = verbs.add_parser("add", help="keep what was measured elsewhere, and write RESULTS.md")
-    add.add_argument("step", metavar="STUDY[:STEP]", help="what it is a result of")
-    add.add_argument("file", type=Path, help="the JSON that the command gave")
-    add.add_argument("--command", help="how it was measured, where not just as the study does it")
-    add.add_argument("--note", default="", help="what a reader of these figures should know")
+    due.add_argument("--missing", action="store_true", help="only steps without a record")
+    due.add_argument("--before", type=_moment, metavar="DATE", help="only steps without a record since then (ISO 8601)")
+    add = verbs.add_parser("add", help="add a result of another machine, and write RESULTS.md")
+    add.add_argument("step", metavar="STUDY[:STEP]", help="the step that was measured")
+    add.add_argument("file", type=Path, help="JSON output of the command")
+    add.add_argument("--command", help="the command, where it differs from that of the study")
+    add.add_argument("--note", default="", help="remark for readers of the figures")
     return parser
 
 

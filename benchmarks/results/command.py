@@ -24,18 +24,18 @@ _END_SECONDS = 20.0
 
 
 def output_of(words: Sequence[str], folder: Path, tell: Callable[[str], None]) -> Any:
-    """Runs a command in an empty folder and reads the JSON that it gives.
+    """Runs a command in an empty folder and reads its JSON.
 
-    Verbs of vdeploy print it with ``--json``; everything else is Python, and writes it with ``--out FILE``. Exit code 1
-    with a result says that a goal was missed: that counts.
+    Commands of vdeploy print it with ``--json``; all others are Python and write it with ``--out FILE``. Exit code 1
+    with a result means that a goal was missed; the result is kept.
 
     Args:
         words: The command.
-        folder: For its result, and for what it leaves in its working folder.
-        tell: Given each line that it writes to stderr.
+        folder: Folder for the result and for the working folder of the command.
+        tell: Called with each line that the command writes to stderr.
 
     Raises:
-        BenchmarkError: It failed, or gave no JSON.
+        BenchmarkError: The command failed, or wrote no JSON.
     """
     file, work = folder / "result.json", folder / "work"
     work.mkdir()
@@ -53,7 +53,7 @@ def output_of(words: Sequence[str], folder: Path, tell: Callable[[str], None]) -
                 if text := line.strip():
                     last.append(text)
                     tell(text)
-    reason = " | ".join(last) or "it told no reason"
+    reason = " | ".join(last) or "it printed no reason"
     if process.returncode not in (0, 1):
         raise BenchmarkError(f"{shlex.join(words)} ended with {process.returncode}: {reason}")
     try:
@@ -64,9 +64,9 @@ def output_of(words: Sequence[str], folder: Path, tell: Callable[[str], None]) -
 
 @contextlib.contextmanager
 def _started(command: Sequence[str], work: Path, stdout: IO[bytes] | int) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with the block.
+    """Starts a process that ends with the block.
 
-    It has a session of its own, so that Ctrl-C reaches it once, from here, and it can put away what it has begun.
+    It has its own session, so that Ctrl-C reaches it once, from here, and it can clean up.
     """
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(

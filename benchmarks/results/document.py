@@ -1,4 +1,4 @@
-"""RESULTS.md, made of the records."""
+"""Renders RESULTS.md from the records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["render", "write_results"]
 
 _HEAD = (
     "`python -m benchmarks.results` writes this page from [records](records); `python -m benchmarks.results run` "
-    "measures again. Every figure comes out of a record, which holds command, date, machine and versions, and more "
+    "measures again. Every figure is from a record, which holds command, date, machine and versions, and more "
     "than is shown."
 )
 
@@ -25,7 +25,7 @@ def write_results(folder: Path, studies: Sequence[Study]) -> Path:
     """Writes ``folder/RESULTS.md`` from ``folder/records``.
 
     Raises:
-        BenchmarkError: A record cannot be read, or does not hold what its study tells of.
+        BenchmarkError: A record cannot be read, or lacks a figure of its section.
     """
     file = folder / "RESULTS.md"
     write_text(file, render(studies, [load_record(folder / "records", study.name) for study in studies]))
@@ -33,14 +33,14 @@ def write_results(folder: Path, studies: Sequence[Study]) -> Path:
 
 
 def render(studies: Sequence[Study], records: Sequence[Record]) -> str:
-    """The page.
+    """Renders the page.
 
     Args:
-        studies: What it has sections for.
-        records: Theirs, in the same order.
+        studies: The studies, one section each.
+        records: Their records, in the same order.
 
     Raises:
-        BenchmarkError: A record does not hold what its study tells of.
+        BenchmarkError: A record lacks a figure of its section.
     """
     machines = list(
         dict.fromkeys(_machine(each.environment) for record in records for each in record.measurements.values())
@@ -63,16 +63,16 @@ def _section(study: Study, record: Record, letters: Mapping[str, str]) -> list[s
     used = sorted({letters[_machine(each.environment)] for each in measurements})
     commands = between(dict.fromkeys(f"`{each.command}`" for each in measurements))
     try:
-        told = list(study.describe({step.name: record.measurements[step.name].result for step in steps}))
+        described = list(study.describe({step.name: record.measurements[step.name].result for step in steps}))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BenchmarkError(
-            f"the record of {study.name} does not hold what its section tells of ({type(error).__name__}: {error})",
+            f"the record of {study.name} lacks a figure of its section ({type(error).__name__}: {error})",
             f"measure again: python -m benchmarks.results run {study.name}",
         ) from error
     return [
         f"## {study.title}, {dates}",
         paragraph(f"{commands}; machine{'s' * (len(used) > 1)} {between(used)}{_load(measurements)}."),
-        *(block if block.startswith("|") else paragraph(block) for block in told),
+        *(block if block.startswith("|") else paragraph(block) for block in described),
         *(paragraph(note) for note in _notes(record, steps)),
         *absent,
     ]
@@ -87,7 +87,7 @@ def _notes(record: Record, steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _load(measurements: Iterable[Measurement]) -> str:
-    """What else the machine did when it began, if it did much."""
+    """Reports the load of the machine before the measurement, where it was high."""
     loads = [
         each.environment["load_average"][0]
         for each in measurements

@@ -1,4 +1,4 @@
-"""What a study found, kept in `benchmarks/records/STUDY.json`: each step's command, date, machine and result."""
+"""Records of studies in `benchmarks/records/STUDY.json`: command, date, machine and result of each step."""
 
 from __future__ import annotations
 
@@ -27,60 +27,57 @@ class _Model(BaseModel):
 
 
 class Measurement(_Model):
-    """One command's result."""
+    """The result of one command."""
 
     command: str = Field(description="as shown to readers: inputs by name, without options for the output")
     created: str = Field(description="ISO 8601")
     seconds: float | None = Field(None, description="how long the command took")
     environment: dict[str, Any] = Field(description="as of a benchmark.json; what is not known may be left out")
-    note: str = Field("", description="what a reader of these figures, and of no others, should know")
-    transcribed: bool = Field(
-        False, description="whether somebody typed what the command printed; no more is known then"
-    )
+    note: str = Field("", description="remark for readers of these figures")
+    transcribed: bool = Field(False, description="whether the result was typed from the printed output")
     result: Any
 
 
 class Record(_Model):
-    """All that is known of a study."""
+    """All measurements of a study."""
 
     study: str
     measurements: dict[str, Measurement] = Field(description="by step")
 
 
 def make_measurement(command: str, output: Any, *, seconds: float | None = None, note: str = "") -> Measurement:
-    """A measurement of what a command gave.
+    """Makes a measurement from the output of a command.
 
-    Date and machine are those that the output tells, else now and this one. Of paths, the last part is kept: where
-    things lay on somebody's disk concerns no reader.
+    Date and machine are those of the output, else the present ones. Only the last part of each path is kept.
 
     Args:
-        command: As a reader may see it.
-        output: The command's JSON.
-        seconds: How long it took.
-        note: What a reader should know.
+        command: The command as shown to readers.
+        output: Its JSON.
+        seconds: Its duration.
+        note: Remark for readers.
     """
-    result, told = output, dict[str, Any]()
+    result, known = output, dict[str, Any]()
     if isinstance(output, dict):
-        told = {name: output[name] for name in _OF_THE_MEASUREMENT if name in output}
-        result = {name: value for name, value in output.items() if name not in told}
+        known = {name: output[name] for name in _OF_THE_MEASUREMENT if name in output}
+        result = {name: value for name, value in output.items() if name not in known}
     return Measurement(
         command=command,
-        created=told.get("created") or now(),
+        created=known.get("created") or now(),
         seconds=seconds,
-        environment=told.get("environment") or describe_machine(available_cores()).model_dump(mode="json"),
+        environment=known.get("environment") or describe_machine(available_cores()).model_dump(mode="json"),
         note=note,
         result=_without_folders(result),
     )
 
 
 def load_record(folder: Path, study: str) -> Record:
-    """Reads a study's record; one without measurements where there is none.
+    """Reads the record of a study; it is empty where there is no file.
 
     Raises:
-        BenchmarkError: It cannot be read, or is the record of something else.
+        BenchmarkError: The file cannot be read, or is the record of another study.
     """
     file = folder / f"{study}.json"
-    hint = "mend it, or remove it and run the study again"
+    hint = "repair it, or remove it and run the study again"
     try:
         record = Record.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -99,10 +96,10 @@ def load_record(folder: Path, study: str) -> Record:
 
 
 def save_measurement(folder: Path, study: str, step: str, measurement: Measurement) -> None:
-    """Puts a measurement in the place of the step's last one; the other steps' stay. The file is replaced atomically.
+    """Replaces the measurement of a step in the record of a study. The file is replaced atomically.
 
     Raises:
-        BenchmarkError: The record that is there cannot be read, or none can be written.
+        BenchmarkError: The record cannot be read or written.
     """
     record = load_record(folder, study)
     measurements: Mapping[str, Measurement] = {**record.measurements, step: measurement}

@@ -1,4 +1,4 @@
-"""Runs the steps of studies, one after the other, and keeps what each found as soon as it ends."""
+"""Runs the steps of studies one after the other and saves each result when the step ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Task:
     Attributes:
         study: Its study's name.
         step: The step.
-        last_seconds: How long it took the last time, if that is known.
+        last_seconds: Duration of its last run, if that is known.
     """
 
     study: str
@@ -34,18 +34,18 @@ class Task:
 
     @property
     def label(self) -> str:
-        """Study and step in a few words."""
+        """Short name of study and step."""
         return self.study if self.step.name == self.study else f"{self.study}, {self.step.name}"
 
 
 def due_tasks(
     studies: Sequence[Study], inputs: Inputs, records: Path, before: datetime.datetime | None = None
 ) -> list[Task]:
-    """The steps that can run here; for each of the others, a line says what it lacks.
+    """Lists the steps that can run on this machine; for each other step, a line is printed with the reason.
 
     Args:
-        studies: What is to be measured.
-        inputs: What the user gives.
+        studies: The studies.
+        inputs: The inputs of the user.
         records: Folder of the records.
         before: Leave out steps that were measured at this time or later.
 
@@ -68,20 +68,20 @@ def due_tasks(
 
 
 def run_tasks(tasks: Sequence[Task], inputs: Inputs, records: Path) -> int:
-    """Runs steps and writes the record of each as it ends; the old one of a step that fails stays.
+    """Runs steps and writes the record of each when it ends; the record of a step that fails stays.
 
     Args:
         tasks: The steps.
-        inputs: What the user gives.
+        inputs: The inputs of the user.
         records: Folder of the records.
 
     Returns:
-        How many failed; a line says why, for each.
+        Number of steps that failed; for each, a line is printed with the reason.
     """
     failed = 0
     with track("studies", len(tasks), "steps") as progress:
         for task in tasks:
-            usual = "" if task.last_seconds is None else f" (took {task.last_seconds:.0f} s the last time)"
+            usual = "" if task.last_seconds is None else f" (last time: {task.last_seconds:.0f} s)"
             progress.advance(0, f"{task.label}{usual}")
             started = time.monotonic()
             try:

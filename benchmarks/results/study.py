@@ -1,4 +1,4 @@
-"""What a study is: commands to run, what they need, and how that which they find becomes Markdown."""
+"""Studies: the commands to run, their inputs, and the function that renders their results as Markdown."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Blocks", "Found", "Inputs", "Step", "Study", "single"]
 Need = Literal["bundle", "data", "run", "gpu"]
 
 Found = Mapping[str, Any]
-"""Results of a study's steps by the steps' names; at least one, and not always all."""
+"""Results of the steps of a study by name; at least one, not always all."""
 
 Blocks = Iterable[str]
 """Paragraphs and tables of Markdown."""
 
 _FOLDERS: Mapping[str, str] = {"bundle": "bundles/", "data": "", "run": "runs/"}
-"""What stands in front of an input's name where a command is shown."""
+"""Folder shown in front of the name of an input."""
 
 _REMEDIES: Mapping[Need, str] = {
     "bundle": "needs a bundle: --bundle BUNDLE",
@@ -34,7 +34,7 @@ _REMEDIES: Mapping[Need, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What the user gives to studies.
+    """Inputs that the user gives to studies.
 
     Attributes:
         bundle: A bundle.
@@ -52,10 +52,10 @@ class Step:
     """One command of a study.
 
     Attributes:
-        name: What it is called among the study's steps.
-        command: What is run, without an option for its output; ``{bundle}``, ``{data}`` and ``{run}`` stand for inputs.
+        name: Name among the steps of the study.
+        command: The command, without options for its output; ``{bundle}``, ``{data}`` and ``{run}`` stand for inputs.
         gpu: Whether it needs a GPU.
-        keep: Leaves of the command's JSON what a record should hold.
+        keep: Reduces the JSON of the command to what the record keeps.
     """
 
     name: str
@@ -69,22 +69,22 @@ class Step:
         return tuple(field for _, field, _, _ in string.Formatter().parse(self.command) if field)
 
     def missing(self, inputs: Inputs) -> str | None:
-        """Why it cannot run, and what to do about it; ``None`` if it can."""
+        """Returns why the step cannot run, and what to do; ``None`` if it can run."""
         needs = [cast(Need, name) for name in self.inputs if getattr(inputs, name) is None]
         if self.gpu and gpu_and_driver()[0] is None:
             needs.append("gpu")
         return "; ".join(_REMEDIES[need] for need in sorted(needs, key=get_args(Need).index)) or None
 
     def words(self, inputs: Inputs) -> list[str]:
-        """The command to run, with absolute paths."""
+        """Returns the command with absolute paths."""
         values = {name: shlex.quote(str(getattr(inputs, name).absolute())) for name in self.inputs}
         return shlex.split(self.command.format(**values))
 
     def shown(self, inputs: Inputs | None = None) -> str:
-        """The command as a reader may see it: inputs by their names, wherever they lie.
+        """Returns the command as shown to readers, with inputs by name instead of by path.
 
         Args:
-            inputs: Those that it was run with; left out, their names are capital letters.
+            inputs: Inputs of the run; left out, they are shown in capital letters.
         """
         values = {}
         for name in self.inputs:
@@ -95,13 +95,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What belongs into one section of the results.
+    """One section of the results.
 
     Attributes:
-        name: For the command line and the record's file.
-        title: The section's heading.
-        steps: What is run; each is measured and kept for itself.
-        describe: The section's text, made of what was found.
+        name: Name on the command line and of the file of the record.
+        title: Heading of the section.
+        steps: The commands; each is measured and kept separately.
+        describe: Renders the results as paragraphs and tables.
     """
 
     name: str
@@ -119,13 +119,13 @@ def single(
     gpu: bool = False,
     keep: Callable[[Any], Any] | None = None,
 ) -> Study:
-    """A study of one command.
+    """Makes a study of one command.
 
     Args:
         name: As in `Study`, and that of its only step.
         title: As in `Study`.
         command: As in `Step`.
-        describe: The section's text, made of the command's result.
+        describe: Renders the result of the command.
         gpu: As in `Step`.
         keep: As in `Step`.
     """

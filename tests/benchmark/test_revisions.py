@@ -64,7 +64,13 @@ def compare(tmp_path):
     return run
 
 
-def test_equal_revisions_meet_every_limit(checkout, compare):
+@pytest.fixture
+def patient(monkeypatch):
+    """A limit of ``--help`` that a busy machine meets as well."""
+    monkeypatch.setattr("benchmarks.revisions.HELP_SECONDS", 60)
+
+
+def test_equal_revisions_meet_every_limit(checkout, compare, patient):
     checks = compare(checkout("before"), checkout("after"), "help", "artifacts", "training", "served", "demo")
     assert [(check.name, check.verdict) for check in checks] == [
         ("help", "met"),
@@ -97,7 +103,7 @@ def test_slow_help_is_found(checkout, compare):
     assert check.after > 0.4
 
 
-def test_a_command_that_fails_does_not_stop_the_others(checkout, compare):
+def test_a_command_that_fails_does_not_stop_the_others(checkout, compare, patient):
     checks = compare(checkout("before", fails=True), checkout("after"), "training", "help")
     assert [check.verdict for check in checks] == ["failed", "met"]
     assert checks[0].text.endswith("before: vdeploy train " + checks[0].text.split("vdeploy train ")[1])

@@ -79,7 +79,7 @@ def test_what_lacks_something_is_skipped_and_said(folder, capsys, monkeypatch):
     ("code", "reason"),
     [
         ("sys.exit('no clips at all')", "gave no result: no clips at all"),
-        ("result({'speed': 1}); sys.exit(2)", "ended with 2: it told no reason"),
+        ("result({'speed': 1}); sys.exit(2)", "ended with 2: it printed no reason"),
         ("open(sys.argv[-1], 'w').write('{')", "gave no result"),
     ],
 )
@@ -135,7 +135,7 @@ def test_an_interruption_loses_nothing_and_leaves_nothing(tmp_path):
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()
     assert process.returncode == 130
-    assert "interrupted; what has ended is kept, the same command with --before 2" in told
+    assert "interrupted; completed steps are kept, the same command with --before 2" in told
     assert result(tmp_path, "race") == {"speed": 3}
     assert not (tmp_path / "records" / "slow.json").exists()
     assert (tmp_path / "ended").exists()
@@ -160,7 +160,7 @@ def test_what_was_measured_elsewhere_is_taken_in(folder, tmp_path):
     [
         (["run", "rade"], "error: there is no study 'rade'; choose from: race"),
         (["run", "--bundle", "nowhere"], "error: nowhere is not there; check the path"),
-        (["add", "race", "nowhere.json"], "error: nowhere.json is not what 'python -c"),
+        (["add", "race", "nowhere.json"], "error: nowhere.json is no output of 'python -c"),
         (["add", "race:three", "nowhere.json"], "error: 'race:three' is no step; choose one of: race:one, race:two"),
         (["add", "race", "nowhere.json"], "error: "),
     ],
