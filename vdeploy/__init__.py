@@ -1,3 +1,3 @@
-"""From a trained run to a service that people trust: export, prove, serve, predict and measure."""
+"""Export, verify, serve, predict and measure a violence detector for video."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
