@@ -103,7 +103,7 @@ def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> An
             f"{path} holds no VGG19 weights for --features {layer} ({error})",
             "fc2 takes the file with the fully connected layers, the other layers the file without",
         ) from error
-    model = keras.Model(base.input, _averages(keras, base, blocks) if blocks else base.get_layer(layer).output)
+    model = keras.Model(pixels, _averages(keras, base, blocks) if blocks else base.get_layer(layer).output)
     first = model.get_layer("block1_conv1")
     kernel, bias = first.get_weights()
     first.set_weights([kernel[:, :, ::-1, :], bias])

@@ -1,0 +1,64 @@
+"""A backbone and a head that nobody needs: each is one class, and one line in the registry makes it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
+from vdeploy.models.weights.find import Weights, find_weights
+
+if TYPE_CHECKING:
+    import keras
+
+    from vdeploy.video.clips import ClipSpec
+
+__all__ = ["ToyBackbone", "ToyHead"]
+
+
+class ToyBackboneSettings(BackboneSettings):
+    name: Literal["toy-colours"] = "toy-colours"
+    weights: str = "random"
+    features: int = 8
+
+
+class ToyBackbone(Backbone[ToyBackboneSettings]):
+    """One convolution and an average."""
+
+    name: ClassVar[str] = "toy-colours"
+    title: ClassVar[str] = "toy colours"
+    settings_type: ClassVar[type[BackboneSettings]] = ToyBackboneSettings
+
+    def feature_shape(self, frames: int) -> tuple[int, int]:
+        return frames, self.settings.features
+
+    def find_weights(
+        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
+    ) -> Weights:
+        return find_weights(source or self.settings.weights, {}, offline=offline, on_progress=on_progress)
+
+    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
+        del weights, seed
+        keras: Any = load_keras()
+        pixels = keras.Input((spec.size, spec.size, 3), name="pixels", dtype="float32")
+        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
+        x = keras.layers.Conv2D(self.settings.features, 3, strides=2, padding="same", activation="relu")(x)
+        model = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
+        model.trainable = False
+        return model
+
+
+class ToyHeadSettings(HeadSettings):
+    name: Literal["toy-average"] = "toy-average"
+
+
+class ToyHead(Head[ToyHeadSettings]):
+    """The average over time."""
+
+    name: ClassVar[str] = "toy-average"
+    title: ClassVar[str] = "toy average"
+    settings_type: ClassVar[type[HeadSettings]] = ToyHeadSettings
+
+    def body(self, features: Any) -> Any:
+        return load_keras().layers.GlobalAveragePooling1D()(features)
