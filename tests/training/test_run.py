@@ -14,6 +14,8 @@ from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import DatasetError, RunError
+from vdeploy.core.files import sha256_of
+from vdeploy.core.lazy_imports import load_keras
 
 TINY = ["backbone.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "head.units=8"]
 
@@ -52,6 +54,20 @@ def test_it_knows_how_long_its_clips_are(tiny_run: Run) -> None:
 @pytest.fixture
 def copy(tiny_run: Run, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.root, tmp_path / "run"))
+
+
+def test_a_lambda_layer_is_refused_and_not_run(copy: Path) -> None:
+    keras = load_keras()
+    inputs = keras.Input((4, 8))
+    trap = keras.layers.Lambda(lambda values: values[:, 0, :2])(inputs)
+    keras.Model(inputs, trap).save(copy / "classifier.keras")
+    manifest = copy / "run.json"
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    values["stages"][1]["sha256"] = sha256_of(copy / "classifier.keras")
+    manifest.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(RunError, match=r"classifier\.keras cannot be loaded \(.*Lambda") as caught:
+        Run.load(copy).classifier()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_run_says_how_to_make_one(tmp_path: Path) -> None:

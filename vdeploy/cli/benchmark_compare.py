@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli.options import JsonOption, print_json, print_table
+from vdeploy.cli.options import JsonOption, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from vdeploy.benchmark.compare.comparison import Change, Comparison
@@ -41,16 +41,16 @@ def _print(comparison: Comparison) -> None:
     columns = ("row", "before ms", "after ms", "change", "interval", "verdict")
     print_table(columns, [_cells(change) for change in comparison.changes])
     for difference in comparison.differences:
-        typer.echo(f"different: {difference}")
+        print_line(f"different: {difference}")
     for row in comparison.only_before:
-        typer.echo(f"only before: {row}")
+        print_line(f"only before: {row}")
     for row in comparison.only_after:
-        typer.echo(f"only after: {row}")
+        print_line(f"only after: {row}")
     count = len(comparison.regressions)
     open_ones = sum(change.verdict in {"unclear", "not judged"} for change in comparison.changes)
     rows = "1 row" if count == 1 else f"{count or 'no'} rows"
     undecided = f"; {open_ones} of {len(comparison.changes)} could not be decided" if open_ones else ""
-    typer.echo(f"{rows} slower by more than {100 * comparison.limit:.3g} %{undecided}")
+    print_line(f"{rows} slower by more than {100 * comparison.limit:.3g} %{undecided}")
 
 
 def _cells(change: Change) -> tuple[str | None, ...]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vdeploy.cli.options import print_line
+
 
 def benchmark_page(
     result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="File that vdeploy benchmark --out wrote.")],
@@ -25,4 +27,4 @@ def benchmark_page(
 
     page = out or result.with_suffix(".html")
     write_page(page, load_benchmark(result), against)
-    typer.echo(f"written: {page}")
+    print_line(f"written: {page}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_table
+from vdeploy.cli.options import FormatOption, JsonOption, print_json, print_line, print_table
 
 
 def benchmark_scale(
@@ -71,4 +71,4 @@ def benchmark_scale(
         ]
         print_table((study.axis, *columns), rows, title=study.what)
     if out:
-        typer.echo(f"written: {out / NUMBERS}, {out / CHART}")
+        print_line(f"written: {out / NUMBERS}, {out / CHART}")

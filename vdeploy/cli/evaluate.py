@@ -15,6 +15,7 @@ from vdeploy.cli.options import (
     StoreOption,
     StrictOption,
     print_json,
+    print_line,
     print_table,
     store_root,
 )
@@ -54,4 +55,4 @@ def evaluate(
     ]
     print_table(("measure", "value"), [*rows, *confusion.items()], title=f"{subject} on {source}, split {split}")
     for problem in result.problems:
-        typer.echo(f"left out: {problem.path}: {problem.reason}")
+        print_line(f"left out: {problem.path}: {problem.reason}")
