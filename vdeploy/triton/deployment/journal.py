@@ -11,22 +11,19 @@ Triton takes no notice of it: of a model's folders it reads only those with a nu
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO, TypeVar
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vdeploy.artifacts.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import publish_folder, remove_stale, staging_folder, write_json, write_text
 from vdeploy.core.timestamps import now
+from vdeploy.triton.deployment.lock import is_taken, take
+from vdeploy.triton.deployment.records import Pending, Record, parse_record, read_text
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL
 from vdeploy.triton.repository.backends import Backend, known_backend
 from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
@@ -47,48 +44,7 @@ _RECORD = "record.json"
 _PENDING = "pending.json"
 _OLD_KEY = "control-key"
 """The key of the model control, which 0.1 kept in the repository."""
-LOOK_SECONDS = 0.02
 _REMEDY = "make the folder writable and free some space"
-
-Kind = TypeVar("Kind", bound=BaseModel)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Record(_Model):
-    """One version.
-
-    Attributes:
-        version: Its number.
-        run: Name of the run that was exported.
-        bundle_sha256: SHA-256 of the bundle's manifest.
-        written: When it was put into the repository, ISO 8601.
-        activated: When it was last taken into service, ISO 8601; empty while it never was.
-        previous: The version that it took over from.
-    """
-
-    version: int
-    run: str
-    bundle_sha256: str
-    written: str
-    activated: str = ""
-    previous: int | None = None
-
-
-class Pending(_Model):
-    """A deployment or rollback that is going on, or was killed.
-
-    Attributes:
-        target: The version that it brings.
-        previous: The version that served before; `None` if none did.
-        process: Id of the process.
-    """
-
-    target: int
-    previous: int | None
-    process: int
 
 
 class Journal:
@@ -124,7 +80,7 @@ class Journal:
             (self._folder / _OLD_KEY).unlink(missing_ok=True)
             lock = (self._folder / "lock").open("a")
         with lock, one_line_errors(self.root, _REMEDY):
-            if not _take(lock, wait_seconds):
+            if not take(lock, wait_seconds):
                 pending = self.pending()
                 by = f" by process {pending.process}" if pending else ""
                 raise RepositoryError(
@@ -134,19 +90,12 @@ class Journal:
 
     def goes_on(self) -> bool:
         """Whether a deployment or rollback is going on, as far as this machine can see."""
-        try:
-            with (self._folder / "lock").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return is_taken(self._folder / "lock")
 
     def pending(self) -> Pending | None:
         """What is going on, or was interrupted."""
         file = self._folder / _PENDING
-        return _parse(Pending, file) if file.is_file() else None
+        return parse_record(Pending, file) if file.is_file() else None
 
     def begin(self, target: int, previous: int | None) -> Pending:
         """Notes that a version is about to take over from another."""
@@ -175,7 +124,7 @@ class Journal:
         file = self.root / ENSEMBLE_MODEL / CONFIG
         if not file.is_file():
             return None
-        pinned = pinned_version(_read(file))
+        pinned = pinned_version(read_text(file))
         return pinned if pinned is not None else max(self.versions(), default=None)
 
     def backend(self) -> Backend:
@@ -185,12 +134,12 @@ class Journal:
 
     def formats(self) -> dict[str, str]:
         """The format of each stage that serves now, by stage; empty where nothing serves or none is recorded."""
-        parameters = {} if self.active() is None else parameters_of(_read(self.root / ENSEMBLE_MODEL / CONFIG))
+        parameters = {} if self.active() is None else parameters_of(read_text(self.root / ENSEMBLE_MODEL / CONFIG))
         return {str(stage): str(name) for stage, name in json.loads(parameters.get("formats", "{}")).items()}
 
     def is_pinned(self) -> bool:
         """Whether the ensemble names the versions that it calls."""
-        return pinned_version(_read(self.root / ENSEMBLE_MODEL / CONFIG)) is not None
+        return pinned_version(read_text(self.root / ENSEMBLE_MODEL / CONFIG)) is not None
 
     def record(self, version: int) -> Record | None:
         """What is known of a version; nothing of one that was not deployed but only written.
@@ -199,7 +148,7 @@ class Journal:
             RepositoryError: The record cannot be read.
         """
         file = self._folder / str(version) / _RECORD
-        return _parse(Record, file) if file.is_file() else None
+        return parse_record(Record, file) if file.is_file() else None
 
     def golden(self, version: int) -> GoldenClips:
         """The clips that a recorded version is proven with."""
@@ -215,11 +164,11 @@ class Journal:
 
     def current_configs(self) -> dict[str, str]:
         """The configuration of each model as Triton would read it now."""
-        return {model: _read(self.root / model / CONFIG) for model in self.model_set.models}
+        return {model: read_text(self.root / model / CONFIG) for model in self.model_set.models}
 
     def configs(self, version: int) -> dict[str, str]:
         """The configuration of each model that belongs to a recorded version, nothing pinned."""
-        return {model: _read(self._folder / str(version) / f"{model}.pbtxt") for model in self.model_set.models}
+        return {model: read_text(self._folder / str(version) / f"{model}.pbtxt") for model in self.model_set.models}
 
     def add(
         self,
@@ -293,32 +242,3 @@ class Journal:
     def staging(self) -> contextlib.AbstractContextManager[Path]:
         """A temporary folder on the repository's file system, which a killed process's successor removes."""
         return staging_folder(self._folder / "incoming")
-
-
-def _take(lock: TextIO, wait_seconds: float) -> bool:
-    """Takes a lock; also without waiting, a few times, because a reader may hold it for a moment."""
-    deadline = time.monotonic() + max(wait_seconds, 4 * LOOK_SECONDS)
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(LOOK_SECONDS)
-        else:
-            return True
-
-
-def _parse(kind: type[Kind], file: Path) -> Kind:
-    try:
-        return kind.model_validate_json(_read(file))
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise RepositoryError(f"{file} cannot be read ({why})", "deploy the bundle to another repository") from error
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RepositoryError(f"{file} cannot be read ({error})", "deploy the bundle to another repository") from error
