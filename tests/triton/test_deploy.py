@@ -133,7 +133,7 @@ def tampered_with(bundle: Path) -> None:
 
 def of_a_newer_version(bundle: Path) -> None:
     values = json.loads((bundle / MANIFEST).read_text())
-    write_json(bundle / MANIFEST, values | {"schema_version": "2.0"})
+    write_json(bundle / MANIFEST, values | {"schema_version": "3.0"})
 
 
 @pytest.mark.triton
@@ -211,7 +211,7 @@ class TestOneServer:
         ("change", "told"),
         [
             (tampered_with, "is not the file that was exported"),
-            (of_a_newer_version, "has schema version 2.0, this vdeploy reads"),
+            (of_a_newer_version, "has schema version 3.0, this vdeploy reads"),
         ],
     )
     def test_a_bundle_that_is_not_what_it_should_be(
