@@ -13,9 +13,6 @@ import argparse
 import contextlib
 import dataclasses
 import multiprocessing
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.output import add_output_options, report_result
-from testing.debian import Unavailable, fetch_packages
+from testing.debian import Unavailable
+from testing.nginx import find_nginx, nginx_before
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
@@ -37,14 +35,13 @@ from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.ports import free_ports
 from vdeploy.triton.server.server import TritonServer
 from vdeploy.video.clips import ClipSpec
 
-TEMPLATE = Path(__file__).parents[1] / "docker" / "nginx" / "tritons.conf.template"
 CLIPS = 4
 WARMUP_SECONDS = 1.0
 TOLERANCE = 1e-4
-START_TIMEOUT_SECONDS = 10.0
 
 Frames = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
@@ -73,50 +70,6 @@ class Row:
     clips_per_s: float
     p50_ms: float
     p99_ms: float
-
-
-@contextlib.contextmanager
-def nginx_before(urls: Sequence[str], program: Path, folder: Path) -> Iterator[str]:
-    """Runs nginx in front of Tritons while the block lasts, with the template of `docker/nginx`.
-
-    Args:
-        urls: gRPC addresses of the Tritons.
-        program: nginx.
-        folder: Takes its files.
-
-    Yields:
-        Its address.
-    """
-    (port,) = free_ports(1)
-    server = TEMPLATE.read_text(encoding="utf-8").replace("${LISTEN}", f"127.0.0.1:{port}")
-    server = server.replace("${TRITONS}", " ".join(f"server {url};" for url in urls))
-    paths = " ".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    config = folder / "nginx.conf"
-    config.write_text(
-        f"worker_processes 1;\ndaemon off;\nuser root;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
-        f"events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n{paths}\n{server}\n}}\n",
-        encoding="utf-8",
-    )
-    command = [str(program), "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_for(port, process, folder / "error.log")
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def find_nginx() -> Path:
-    """The nginx on PATH, or Debian's out of the cache.
-
-    Raises:
-        Unavailable: There is none.
-    """
-    if found := shutil.which("nginx"):
-        return Path(found)
-    return fetch_packages("nginx", ["nginx/bookworm"]) / "usr" / "sbin" / "nginx"
 
 
 def clips_of(spec: ClipSpec) -> Frames:
@@ -189,13 +142,6 @@ def tritons(repository: Repository, count: int, folder: Path) -> Iterator[list[s
         yield urls
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
-
-
 def run(bundle: Bundle, name: str, counts: Sequence[int], clients: int, seconds: float) -> Iterator[Row]:
     """Measures one instance without nginx, then each number of instances behind it."""
     program = find_nginx()
@@ -263,18 +209,6 @@ def as_text(rows: Sequence[Row]) -> str:
             f"{row.p99_ms / one.p99_ms:6.2f}x {row.requests:9} {row.wrong:6}"
         )
     return "\n".join(lines)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while True:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            output = log.read_text(encoding="utf-8").strip() if log.is_file() else ""
-            raise Unavailable(f"nginx does not start: {output or 'it printed no reason'}")
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ that of neither bundle, or if a request is not answered after retries.
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import dataclasses
 import os
@@ -23,64 +22,24 @@ import time
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import tritonclient.grpc as triton
 
 from benchmarks.output import add_output_options, report_result
+from testing.rollout_clients import FORMAT, GIVE_UP_SECONDS, Clients, Tally, answers_of
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import ClientError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
-from vdeploy.inference.runtimes.registry import open_artifact
 from vdeploy.triton.client.model_control import ModelControl
-from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.deployment.deploy import deploy, rollback
-from vdeploy.triton.names import CLASSIFIER_MODEL, ENSEMBLE_MODEL, EXTRACTOR_MODEL, FRAMES, PROBABILITIES
+from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.ports import free_ports
 from vdeploy.triton.server.server import TritonServer
 
-FORMAT = "onnx-fp32"
 CLIPS = 16
-TOLERANCE = 1e-5
-GIVE_UP_SECONDS = 60.0
-RETRY_SECONDS = 0.05
 WATCH_SECONDS = 0.5
-
-Array = npt.NDArray[np.float32]
-
-
-@dataclasses.dataclass
-class Tally:
-    """Outcomes of the requests.
-
-    Attributes:
-        answers: Right answers by bundle.
-        wrong: Answers that are neither bundle's.
-        failures: Failed attempts by gRPC status, each followed by another attempt.
-        retried: Requests that failed at first and were answered after retries.
-        lost: Requests that never were, with the reason.
-        milliseconds: Time from the first attempt to the answer.
-    """
-
-    answers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    wrong: int = 0
-    failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    retried: int = 0
-    lost: list[str] = dataclasses.field(default_factory=list)
-    milliseconds: list[float] = dataclasses.field(default_factory=list)
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.answers + other.answers,
-            self.wrong + other.wrong,
-            self.failures + other.failures,
-            self.retried + other.retried,
-            self.lost + other.lost,
-            self.milliseconds + other.milliseconds,
-        )
 
 
 @dataclasses.dataclass
@@ -104,87 +63,6 @@ class Changes:
     seconds: list[float] = dataclasses.field(default_factory=list)
     reasons: list[str] = dataclasses.field(default_factory=list)
     ready: bool = False
-
-
-def answers_of(bundles: dict[str, Bundle], clips: npt.NDArray[np.uint8]) -> dict[str, Array]:
-    """Answers of each bundle, computed in this process.
-
-    Raises:
-        SystemExit: The answers could be mistaken for each other, or for those of one's extractor before the other's
-            classifier; then the test would show nothing.
-    """
-    runtimes = {
-        name: (open_artifact(bundle, "extractor", FORMAT), open_artifact(bundle, "classifier", FORMAT))
-        for name, bundle in bundles.items()
-    }
-    features = {name: extractor.infer({"frames": clips})["features"] for name, (extractor, _) in runtimes.items()}
-    every = {
-        (one, other): runtimes[other][1].infer({"features": features[one]})["probabilities"]
-        for one in bundles
-        for other in bundles
-    }
-    values = list(every.values())
-    if any(np.abs(a - b).max(axis=1).min() < 10 * TOLERANCE for i, a in enumerate(values) for b in values[:i]):
-        sys.exit("error: the bundles answer alike; choose another --seed")
-    return {name: every[name, name] for name in bundles}
-
-
-class Clients:
-    """Threads that send clips until they are stopped and have sent enough; each waits for its answer."""
-
-    def __init__(self, url: str, clips: npt.NDArray[np.uint8], expected: dict[str, Array], count: int) -> None:
-        self._url = url
-        self._clips = clips
-        self._expected = expected
-        self._stopping = threading.Event()
-        self.tallies = [Tally() for _ in range(count)]
-        self._threads = [threading.Thread(target=self._send, args=(tally,)) for tally in self.tallies]
-
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    @property
-    def sent(self) -> int:
-        """Requests that have ended."""
-        return sum(len(tally.milliseconds) + len(tally.lost) for tally in self.tallies)
-
-    def _send(self, tally: Tally) -> None:
-        chooser = random.Random(id(tally))  # noqa: S311  nothing secret
-        with contextlib.closing(triton.InferenceServerClient(self._url)) as client:
-            while not self._stopping.is_set():
-                self._ask(client, chooser.randrange(len(self._clips)), tally)
-
-    def _ask(self, client: triton.InferenceServerClient, index: int, tally: Tally) -> None:
-        clip = self._clips[index : index + 1]
-        tensor = triton.InferInput(FRAMES, clip.shape, "UINT8")
-        tensor.set_data_from_numpy(clip)
-        started, failed = time.monotonic(), False
-        while True:
-            try:
-                answer = client.infer(ENSEMBLE_MODEL, [tensor], client_timeout=GIVE_UP_SECONDS)
-                break
-            except triton.InferenceServerException as error:
-                tally.failures[str(error.status()).removeprefix("StatusCode.")] += 1
-                if not is_transient(error) or time.monotonic() - started > GIVE_UP_SECONDS:
-                    tally.lost.append(str(error.message()))
-                    return
-                failed = True
-                time.sleep(RETRY_SECONDS)
-        tally.milliseconds.append(1000 * (time.monotonic() - started))
-        tally.retried += failed
-        given = answer.as_numpy(PROBABILITIES)[0]
-        for name, rows in self._expected.items():
-            if np.abs(rows[index] - given).max() <= TOLERANCE:
-                tally.answers[name] += 1
-                return
-        tally.wrong += 1
 
 
 class Killer:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.engine.devices import is_chief, meet, open_strategy
+from training.engine.devices import barrier, is_chief, open_strategy
 from training.engine.trainer import FeatureSplit, Trainer
 from training.recipe import Recipe, recipe_toml
 from training.report.evaluate_run import Outcome, judge, mistakes
@@ -104,13 +104,13 @@ def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict:
     dataset = scan_source(source, recipe)
     weights = recipe.make_backbone().find_weights()
     if not chief:
-        meet(strategy)
+        barrier(strategy)
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
     folder = out.with_name(f"{out.name}.partial")
     if chief:
         _report_problems(extraction)
         _open_partial(folder, recipe, extraction.dataset, weights)
-        meet(strategy)
+        barrier(strategy)
     started = time.monotonic()
     trainer = Trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder, strategy)
     trainer.fit()
@@ -118,7 +118,7 @@ def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict:
     if chief:
         _finish(folder, out.name, source, recipe, extraction, weights, trainer, seconds)
         publish_folder(folder, out, keep_as=out.with_name(f"{out.name}.previous"))
-    meet(strategy)
+    barrier(strategy)
     return Run.load(out)
 
 

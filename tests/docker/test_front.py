@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from benchmarks.instances import find_nginx, nginx_before, run
+from benchmarks.instances import run
 from testing.debian import Unavailable
+from testing.nginx import find_nginx, nginx_before
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import own_ports
 from vdeploy.core.errors import ServerError

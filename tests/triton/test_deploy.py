@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from benchmarks.rollout import Clients, Tally, answers_of
+from testing.rollout_clients import Clients, Tally, answers_of
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with, program_of

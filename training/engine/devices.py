@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import load_tensorflow
 
-__all__ = ["is_chief", "meet", "open_strategy"]
+__all__ = ["barrier", "is_chief", "open_strategy"]
 
 
 def open_strategy(devices: Literal["auto"] | Sequence[str]) -> Any:
@@ -58,7 +58,7 @@ def is_chief() -> bool:
     return bool(task.get("type") == "worker" and task.get("index") == 0)
 
 
-def meet(strategy: Any) -> None:
+def barrier(strategy: Any) -> None:
     """Waits until every worker has come here; a process that trains alone goes on at once.
 
     Args:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.instances import find_nginx
 from benchmarks.results.catalogue import STUDIES
 from benchmarks.results.command import output_of
 from benchmarks.results.markdown import paragraph
 from benchmarks.results.record import make_measurement
 from testing.debian import Unavailable
+from testing.nginx import find_nginx
 from testing.tiny_bundle import make_tiny_bundle
 from tests.conftest import TINY
 

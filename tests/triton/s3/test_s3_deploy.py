@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.rollout import Clients, Tally, answers_of
+from testing.rollout_clients import Clients, Tally, answers_of
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from testing.waiting import eventually
 from tests.triton.conftest import own_ports
