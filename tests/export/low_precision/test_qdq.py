@@ -162,6 +162,23 @@ def test_a_bias_far_larger_than_its_weights_does_not_overflow(flavour):
 
 
 @each_flavour
+def test_weights_that_several_layers_share_are_quantized_once(flavour):
+    """The steps of an unrolled recurrence multiply by one matrix."""
+    kernel = np.random.default_rng(0).normal(size=(2, 2)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "kernel"], ["middle"], name="first"),
+        helper.make_node("MatMul", ["middle", "kernel"], ["y"], name="second"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "xy"]
+    graph = helper.make_graph(nodes, "shared", values[:1], values[1:], [numpy_helper.from_array(kernel, "kernel")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = np.array([[1.0, -0.5]], np.float32)
+    quantized = write_qdq(model, flavour, {"x": (-1.0, 1.0), "middle": (-3.0, 3.0)})
+    assert sum(tensor.name == "kernel/quantized" for tensor in quantized.graph.initializer) == 1
+    np.testing.assert_allclose(run_dense(quantized, x), run_dense(model, x), atol=0.1)
+
+
+@each_flavour
 def test_dead_channels_and_dead_tensors_give_zeros(flavour):
     model = write_qdq(
         dense(np.zeros((2, 2), np.float32), np.zeros(2, np.float32)), flavour, {"x": (0.0, 0.0), "y": (0.0, 0.0)}

@@ -101,6 +101,7 @@ class _Writer:
         self._ends = {_end(model.graph, node) for node in fused}
         self._scales: dict[str, _Scale] = {}
         self._names: dict[str, str] = {}
+        self._shared: dict[str, tuple[str, npt.NDArray[np.float32]]] = {}
         self._stored: set[str] = set()
         self._result = self._onnx.ModelProto(
             ir_version=model.ir_version,
@@ -135,7 +136,11 @@ class _Writer:
             self._quantize(source)
         axis = 0 if node.op_type == "Conv" else 1
         bias = self._array(node.input[2]) if len(node.input) > 2 and self._flavour.fused else None
-        weight, scales = self._quantize_weight(node.input[1], axis, bias, self._scales[source].scale)
+        if bias is None and node.input[1] in self._shared:
+            weight, scales = self._shared[node.input[1]]
+        else:
+            weight, scales = self._quantize_weight(node.input[1], axis, bias, self._scales[source].scale)
+            self._shared[node.input[1]] = weight, scales
         inputs = [self._names[source], weight, *node.input[2:]]
         if bias is not None:
             inputs[2] = self._quantize_bias(node.input[2], bias, scales * np.float32(self._scales[source].scale))
