@@ -106,7 +106,7 @@ def test_headers_must_arrive_in_time_and_a_slow_body_is_another_matter(bundle_di
             connection.sendall(b"GET /healthz HTTP/1.1\r\n")
             answer = received(connection)
             assert answer.startswith(b"HTTP/1.1 408 ")
-            assert 8 < time.monotonic() - started < 20
+            assert 8 < time.monotonic() - started < 60
             upload.finish()
             assert b" 200 OK" in upload.answer()
         with connected(gateway) as connection:
@@ -115,7 +115,7 @@ def test_headers_must_arrive_in_time_and_a_slow_body_is_another_matter(bundle_di
             connection.sendall(b"GET")
             started = time.monotonic()
             assert received(connection).startswith(b"HTTP/1.1 408 ")
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 60
 
 
 def test_a_broken_request_is_refused(gateway: Running):
