@@ -78,3 +78,11 @@ def test_stages_out_of_order_are_refused(tiny_bundle_dir, tmp_path, stages):
     (copy / "bundle.json").write_text(json.dumps({**values, "stages": [held[number] for number in stages]}))
     with pytest.raises(BundleError, match="stages are not an extractor and a classifier"):
         Bundle(copy)
+
+
+def test_a_run_of_version_1_0_is_read(tmp_path):
+    copy = Path(shutil.copytree(OLD / "run", tmp_path / "run"))
+    values = json.loads((copy / "run.json").read_text())
+    del values["clip_seconds"]
+    (copy / "run.json").write_text(json.dumps({**values, "schema_version": "1.0"}))
+    assert Run.load(copy).info.clip_seconds is None
