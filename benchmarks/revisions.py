@@ -72,6 +72,11 @@ class Check:
     interval: tuple[float, float] | None = None
     text: str = ""
 
+    def __str__(self) -> str:
+        figures = "" if self.ratio is None else f"{self.before:.4g} -> {self.after:.4g}, ratio {self.ratio:.3f} "
+        bounds = "" if self.interval is None else "({:.3f} to {:.3f}) ".format(*self.interval)
+        return f"{self.verdict:10}{self.name:24}{figures}{bounds}{self.text}"
+
 
 def check_help(comparison: Comparison) -> Check:
     """Times ``vdeploy --help``; noise only adds to it, so the fastest call counts."""
@@ -91,8 +96,9 @@ def check_demo(comparison: Comparison) -> Check:
     with (demo / "run" / "clips.csv").open(newline="", encoding="utf-8") as file:
         videos = [clips / row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
     again = comparison.after.work / "demo"
-    comparison.after.run("train", clips, "--out", again / "run")
-    comparison.after.run("export", again / "run", "--out", again / "bundle")
+    store = ("--store", again / "store")
+    comparison.after.run("train", clips, "--out", again / "run", *store)
+    comparison.after.run("export", again / "run", "--out", again / "bundle", *store)
     before = _probabilities(comparison.before, videos, demo / "bundle")
     after = _probabilities(comparison.after, videos, again / "bundle")
     difference = max(abs(before[path] - after[path]) for path in before)
@@ -194,12 +200,7 @@ def as_text(checks: list[Check], machine: str) -> str:
         checks: The outcomes.
         machine: What they were measured on.
     """
-    lines = [machine]
-    for check in checks:
-        figures = "" if check.ratio is None else f"{check.before:.4g} -> {check.after:.4g}, ratio {check.ratio:.3f} "
-        bounds = "" if check.interval is None else "({:.3f} to {:.3f}) ".format(*check.interval)
-        lines.append(f"{check.verdict:10}{check.name:24}{figures}{bounds}{check.text}")
-    return "\n".join(lines)
+    return "\n".join([machine, *map(str, checks)])
 
 
 def main() -> None:
@@ -223,7 +224,10 @@ def main() -> None:
         except UserError as error:
             parser.error(str(error))
         comparison = Comparison(before, after, folder, options.demo, options.rounds, options.seconds)
-        checks = list(run_checks(comparison, options.only))
+        checks = []
+        for check in run_checks(comparison, options.only):
+            say(str(check))
+            checks.append(check)
     machine = f"{available_cores()} cores of {cpu_name()}, load average {os.getloadavg()[0]:.1f}"
     report_result(options, {"checks": [dataclasses.asdict(check) for check in checks]}, as_text(checks, machine))
     if any(check.verdict in {"broken", "failed"} for check in checks):
