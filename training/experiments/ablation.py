@@ -15,9 +15,8 @@ _Sections = dict[str, dict[str, Any]]
 _BASELINE: _Sections = {
     "loss": {"gamma": 0.0, "alpha": (1.0, 1.0), "label_smoothing": 0.0, "class_weights": "none"},
     "optimizer": {"warmup_epochs": 0.0, "floor": 1.0, "weight_decay": 0.0},
-    "model": {"dropout": 0.0},
 }
-"""Plain cross-entropy at a constant learning rate, without regularisation."""
+"""Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
 
 
 def ladder(recipe: Recipe) -> list[Arm]:
@@ -30,7 +29,8 @@ def ladder(recipe: Recipe) -> list[Arm]:
     Args:
         recipe: The last recipe; settings that no arm changes are taken from it in every arm.
     """
-    current = recipe.varied(**_BASELINE)
+    without_dropout: _Sections = {"head": {"dropout": 0.0}} if hasattr(recipe.head, "dropout") else {}
+    current = recipe.varied(**_BASELINE, **without_dropout)
     arms = [Arm("cross-entropy", current)]
     for name, sections in _rungs(recipe):
         changed = current.varied(**sections)
