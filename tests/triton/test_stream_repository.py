@@ -74,6 +74,14 @@ def test_an_engine_takes_no_single_frames(bundle: Bundle) -> None:
         configs(bundle, "tensorrt", "tensorrt-fp16")
 
 
+def test_a_model_of_whole_clips_takes_no_single_frames(bundle: Bundle) -> None:
+    extractor = ServedStage("extractor", "onnx-fp32", "python", architecture="i3d", granularity="clip")
+    classifier = ServedStage("classifier", "onnx-fp32", "python", architecture="pooling")
+    with pytest.raises(RepositoryError, match="i3d looks at the frames of a clip together; leave --streams out"):
+        render_configs(bundle.manifest, extractor, classifier, keeping(5))
+    render_configs(bundle.manifest, extractor, classifier)
+
+
 def test_every_step_is_pinned(bundle: Bundle) -> None:
     pinned = pin_ensemble(configs(bundle)[STREAM_MODEL], 4)
     assert pinned_version(pinned) == 4

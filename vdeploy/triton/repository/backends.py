@@ -67,6 +67,7 @@ class ServedStage:
         backend: What runs it.
         largest_batch: Clips that it takes at once, or `None` where it takes any number.
         architecture: Name of the backbone or head, after which its model is named.
+        granularity: What an extractor looks at as one: a frame, or a clip.
     """
 
     stage: Stage
@@ -74,6 +75,7 @@ class ServedStage:
     backend: Backend
     largest_batch: int | None = None
     architecture: str = ""
+    granularity: Literal["frame", "clip"] = "frame"
 
     @property
     def model(self) -> str:

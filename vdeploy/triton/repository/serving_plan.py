@@ -77,6 +77,7 @@ def make_plan(
     """
     first = served_stage(bundle.artifact("extractor", extractor), backend, install)
     second = served_stage(bundle.artifact("classifier", classifier), backend, install)
-    first = dataclasses.replace(first, architecture=bundle.manifest.extractor.architecture)
+    stage = bundle.manifest.extractor
+    first = dataclasses.replace(first, architecture=stage.architecture, granularity=stage.granularity)
     second = dataclasses.replace(second, architecture=bundle.manifest.classifier.architecture)
     return ServingPlan(bundle, first, second, options or ServingOptions(), reason)

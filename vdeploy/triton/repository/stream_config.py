@@ -37,6 +37,11 @@ def refuse_for_streams(extractor: ServedStage) -> None:
     Raises:
         RepositoryError: It does not.
     """
+    if extractor.granularity == "clip":
+        raise RepositoryError(
+            f"streams send single frames, and {extractor.architecture} looks at the frames of a clip together",
+            "leave --streams out: watch sends whole windows then",
+        )
     if extractor.backend == "tensorrt":
         raise RepositoryError(
             f"streams send single frames, and the extractor in {extractor.format} takes whole clips",
