@@ -95,6 +95,15 @@ def test_a_path_with_a_nul_is_no_defect(vdeploy, monkeypatch: pytest.MonkeyPatch
     assert last_line(vdeploy("data", "scan", ".")) == ("a path holds a NUL character; remove it")
 
 
+@pytest.mark.parametrize("error", [MemoryError(), type("ResourceExhaustedError", (Exception,), {})("a\nb")])
+def test_too_little_memory_is_no_defect(vdeploy, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vdeploy.dataset.validation.inspect_dataset", fail)
+    assert last_line(vdeploy("data", "scan", ".")).startswith("out of memory")
+
+
 @pytest.mark.parametrize(
     ("file", "arguments", "expected"),
     [

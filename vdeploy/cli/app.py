@@ -144,9 +144,9 @@ def _explain(error: Exception) -> tuple[str, int]:
         return "a number has thousands of digits; give a smaller one", 1
     if isinstance(error, RecursionError) and _raised_in(error).endswith(_PARSERS):
         return "a JSON or TOML document is nested too deeply; give one that vdeploy wrote", 1
-    if isinstance(error, MemoryError):
-        detail = str(error).partition(" with shape")[0]
-        return f"out of memory{f' ({detail})' if detail else ''}; work in smaller parts", 1
+    # The error of TensorFlow, which is not imported here, holds a traceback.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return "out of memory; lower the batch or work in smaller parts", 1
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return f"internal error, {line}; add --debug for the traceback and report it", INTERNAL
 
