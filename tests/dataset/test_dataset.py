@@ -167,7 +167,7 @@ def test_files_that_cannot_be_used_are_problems(tmp_path):
     data = scan(tmp_path)
     assert len(data.clips) == 6
     assert data.problems == (
-        Problem("fight/caf\\xe9.avi", "has a name that is not UTF-8"),
+        Problem("fight/caf\\xe9.avi", "has a name that is not UTF-8, rename it"),
         Problem("fight/dangling.avi", "does not exist"),
         Problem("fight/empty.avi", "is empty"),
         Problem("fight/pipe.avi", "is not a regular file"),
@@ -339,7 +339,7 @@ def test_a_class_of_which_nothing_is_usable(tmp_path):
 
 def test_nothing_but_names_that_cannot_be_written(tmp_path):
     Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.avi")).write_bytes(b"latin-1")
-    assert refusal(tmp_path) == f"{tmp_path} holds no usable video: caf\\xe9.avi has a name that is not UTF-8"
+    assert refusal(tmp_path) == f"{tmp_path} holds no usable video: caf\\xe9.avi has a name that is not UTF-8, rename it"
 
 
 def write(file: Path, text: str, encoding: str = "utf-8") -> Path:
