@@ -339,7 +339,8 @@ def test_a_class_of_which_nothing_is_usable(tmp_path):
 
 def test_nothing_but_names_that_cannot_be_written(tmp_path):
     Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.avi")).write_bytes(b"latin-1")
-    assert refusal(tmp_path) == f"{tmp_path} holds no usable video: caf\\xe9.avi has a name that is not UTF-8, rename it"
+    reason = "has a name that is not UTF-8, rename it"
+    assert refusal(tmp_path) == f"{tmp_path} holds no usable video: caf\\xe9.avi {reason}"
 
 
 def write(file: Path, text: str, encoding: str = "utf-8") -> Path:
