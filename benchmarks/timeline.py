@@ -146,7 +146,7 @@ def _rounded(both: Comparison) -> dict[str, float]:
 
 
 def _in_a_process(options: argparse.Namespace, video: Path) -> tuple[dict[str, Any], float]:
-    """Detects in a process of its own; what it found, and its peak memory in MB."""
+    """Runs the detector in a separate process; returns its result and its peak memory in MB."""
     command = [sys.executable, "-m", "benchmarks.timeline", "--bundle", str(options.bundle), "--only", str(video)]
     command += ["--stride", str(options.stride), *(["--format", options.format] if options.format else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

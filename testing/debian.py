@@ -1,4 +1,4 @@
-"""Programs and a small root file system out of Debian's archive, without installing anything on this machine.
+"""Fetches programs and a small root file system from Debian's archive without installing them on this machine.
 
 Whence and how comes from this machine's own apt configuration. What was fetched stays in the cache.
 """
@@ -113,6 +113,6 @@ def _run(command: list[str], environment: dict[str, str], cwd: Path | None = Non
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{command[0]}: {error}") from error
     if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines()
-        raise Unavailable(f"{' '.join(command[:2])}: {told[-1] if told else 'no reason given'}")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise Unavailable(f"{' '.join(command[:2])}: {lines[-1] if lines else 'no reason given'}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""The tiny bundle with its stages in OpenVINO's own files, too."""
+"""The tiny bundle with its stages in the OpenVINO format as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real gateway in a process of its own."""
+"""A real gateway in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for what happens sooner or later, however slow the machine is."""
+"""Waits for a condition, on fast and slow machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interleaved measurement: each row in a process of its own, one window at a time, in turns.
+"""Interleaved measurement: each row in a separate process, one window at a time, in turns.
 
 A machine drifts as it warms up and as its background load changes. Rows that take turns share the drift; rows that are
 measured one after the other do not. Each round begins with another row, so that no row always follows the same one.
