@@ -26,7 +26,7 @@ def test_the_default_recipe_has_every_rung() -> None:
 def test_the_lowest_rung_is_plain() -> None:
     lowest = ladder(load_recipe())[0].recipe
     assert (lowest.loss.gamma, lowest.loss.alpha, lowest.loss.class_weights) == (0, (1, 1), "none")
-    assert (lowest.loss.label_smoothing, lowest.model.dropout, lowest.optimizer.weight_decay) == (0, 0, 0)
+    assert (lowest.loss.label_smoothing, lowest.head.dropout, lowest.optimizer.weight_decay) == (0, 0, 0)
     assert (lowest.optimizer.warmup_epochs, lowest.optimizer.floor) == (0, 1)
 
 
