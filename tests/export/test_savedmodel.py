@@ -94,7 +94,7 @@ def test_weights_that_export_does_not_know_are_refused(tmp_path):
     keras = load_keras()
     inputs = keras.Input((4, 8), name="features")
     x = keras.layers.LayerNormalization(name="normalize")(inputs)
-    model = keras.Model(inputs, keras.layers.LSTM(4, name="lstm")(x))
+    model = keras.Model(inputs, keras.layers.LSTM(4, name="lstm")(x), name="lstm_classifier")
     with pytest.raises(ExportError, match="the classifier has weights in normalize that export does not know"):
         classifier_to_savedmodel(model, tmp_path / "model")
     assert not list(tmp_path.iterdir())
