@@ -191,6 +191,7 @@ def _fill(
     if bundle is not None and not stays():
         plan = plan_serving(bundle, location.root, request.stages, surroundings)
         checks = check_plan(plan, location.root, surroundings, lambda check: say(f"preflight: {check}"))
+        plan.configs()  # options that do not fit are refused before the lock makes a folder
         with Journal(location.root, location.name).exclusive(LOCK_SECONDS):
             if not stays():  # a deployment may have ended meanwhile
                 repository = write_plan(plan, location.root)
