@@ -105,7 +105,7 @@ def test_the_report_has_a_row_for_each_artifact_and_a_chart_for_each_format(mani
     assert page.open == []
     assert page.tags.count("svg") == 1
     assert "script" not in page.tags
-    assert "1 of 4 clips get another verdict" in render_report(manifest)
+    assert "1 of 4 clips have another verdict" in render_report(manifest)
     for word in ("extractor", "classifier", "onnx-fp32", "75.0%"):
         assert word in page.text
 
