@@ -317,3 +317,18 @@ def test_a_container_cannot_open_other_addresses(tmp_path: Path) -> None:
     playlist.write_text(f"\x00#EXTM3U\n#EXTINF:1,\nfile://{secret}\n")
     with pytest.raises(ClipError):
         read_clip(playlist, SMALL)
+
+
+def test_a_closed_reader_still_says_what_the_file_states(tmp_path):
+    """A closed container's memory is gone; reading it then ended the process with a signal now and then."""
+    names = ("frame_count", "fps", "duration_s", "stream_index", "width", "height", "warnings", "damage")
+    reader = VideoReader(write_numbered(tmp_path / "video.mp4", 20), threading.Event())
+    with reader:
+        while reader.grab():
+            pass
+        before = {name: getattr(reader, name) for name in names}
+    filler = [VideoReader(reader.path, threading.Event()) for _ in range(20)]
+    assert {name: getattr(reader, name) for name in names} == before
+    assert before["frame_count"] == 20
+    for other in filler:
+        other.__exit__()

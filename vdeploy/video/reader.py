@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,18 @@ class Stopped(Exception):  # noqa: N818  no error: the consumer has gone
 
 class OversizedFrameError(ClipError):
     """A frame of a file has more pixels than are allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What the container states of the video, read when it is opened: a closed container's memory is gone."""
+
+    frame_count: int
+    fps: float
+    duration_s: float
+    stream_index: int
+    width: int
+    height: int
 
 
 class VideoReader:
@@ -81,6 +94,7 @@ class VideoReader:
             container.close()
             raise ClipError(self.path, "holds no video stream" if is_sound else unreadable_reason(self.path)) from None
         self._others = len(other_streams(container, self._frames.stream))
+        self._facts = _facts_of(self._frames)
         self._is_fresh = True
         self._number: int | None = -1
 
@@ -93,42 +107,41 @@ class VideoReader:
     @property
     def frame_count(self) -> int:
         """Frames that the container promises to show, or that follow from its duration; 0 if it says nothing."""
-        return stated_frames(self._frames.stream) or round(self.duration_s * self.fps)
+        return self._facts.frame_count
 
     @property
     def fps(self) -> float:
         """Mean frames per second; 0 if the container says nothing."""
-        rate = self._frames.stream.guessed_rate or self._frames.stream.average_rate
-        return float(rate) if rate and rate > 0 else 0.0
+        return self._facts.fps
 
     @property
     def duration_s(self) -> float:
         """Seconds of video that the container states; 0 if it says nothing."""
-        return stated_duration_s(self._frames.container, self._frames.stream)
+        return self._facts.duration_s
 
     @property
     def stream_index(self) -> int:
         """Number of the video's stream in the container."""
-        return self._frames.stream.index
+        return self._facts.stream_index
 
     @property
     def width(self) -> int:
         """Pixels of a stored row, by the container."""
-        return self._frames.stream.width
+        return self._facts.width
 
     @property
     def height(self) -> int:
         """Stored rows, by the container."""
-        return self._frames.stream.height
+        return self._facts.height
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the container holds beside the video that is read: short sentences without the file's name."""
         if not self._others:
             return ()
-        chosen = self._frames.stream
-        size = f"{chosen.width} x {chosen.height} pixels"
-        return (f"it holds {self._others + 1} video tracks; track {chosen.index} of {size} is used, as FFmpeg does",)
+        size = f"{self.width} x {self.height} pixels"
+        track = f"track {self.stream_index} of {size}"
+        return (f"it holds {self._others + 1} video tracks; {track} is used, as FFmpeg does",)
 
     @property
     def damage(self) -> str:
@@ -216,3 +229,12 @@ class VideoReader:
             ClipError: It cannot be converted.
         """
         return resize(self.picture(), size, out)
+
+
+def _facts_of(frames: FrameStream) -> _Facts:
+    stream = frames.stream
+    rate = stream.guessed_rate or stream.average_rate
+    fps = float(rate) if rate and rate > 0 else 0.0
+    duration_s = stated_duration_s(frames.container, stream)
+    count = stated_frames(stream) or round(duration_s * fps)
+    return _Facts(count, fps, duration_s, stream.index, stream.width, stream.height)
