@@ -36,8 +36,9 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) -n $(WORKERS) --dist worksteal
 
+# Slow tests start programs of others, whose warnings are shown; in the fast tests, every warning is an error.
 test-slow: $(READY)
-	$(PYTEST) -m slow --timeout 2400
+	$(PYTEST) -m slow --timeout 2400 -W default
 
 attack: $(READY)
 	$(BIN)/python -m benchmarks.attacks
