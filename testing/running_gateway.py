@@ -108,7 +108,7 @@ def running_gateway(
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(60)
+                process.wait(150)  # what is in work is finished first, which takes long on a loaded machine
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
