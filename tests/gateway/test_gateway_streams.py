@@ -115,11 +115,11 @@ def test_a_client_that_disconnects_gives_its_decoder_back(
 def test_one_key_does_not_starve_another(bundle_dir: Path, tmp_path: Path, long_video: bytes, video: Path):
     keys = KeyFile(tmp_path / "keys.json")
     greedy, modest = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("greedy", "modest"))
-    options = ("--api-keys", str(keys.path), "--max-streams", "3", "--max-streams-per-key", "2")
+    options = ("--api-keys", str(keys.path), "--decoders", "2")
     with running_gateway(tmp_path / "spool", "--bundle", str(bundle_dir), *options) as gateway:
 
         def hold() -> None:
-            with gateway.client(headers=greedy) as client, contextlib.suppress(httpx.ReadTimeout):
+            with gateway.client(headers=greedy) as client, contextlib.suppress(httpx.TimeoutException):
                 client.post("/predict", files={"video": long_video}, params={"timeline": True, **ONE_WINDOW}, timeout=6)
 
         holders = [threading.Thread(target=hold) for _ in range(4)]
@@ -131,8 +131,18 @@ def test_one_key_does_not_starve_another(bundle_dir: Path, tmp_path: Path, long_
                 assert client.post("/predict", files={"video": video.read_bytes()}, timeout=5).status_code == 200
         for holder in holders:
             holder.join()
+
+
+def test_one_key_does_not_take_every_stream(bundle_dir: Path, tmp_path: Path, video: Path):
+    keys = KeyFile(tmp_path / "keys.json")
+    greedy, modest = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("greedy", "modest"))
+    with contextlib.ExitStack() as stack:
+        camera = stack.enter_context(mjpeg_server(video, fps=25))
+        options = ("--api-keys", str(keys.path), "--max-streams", "3", "--max-streams-per-key", "2")
+        options += ("--camera", f"door=http://127.0.0.1:{camera.port}/")
+        gateway = stack.enter_context(running_gateway(tmp_path / "spool", "--bundle", str(bundle_dir), *options))
         with gateway.client(headers=greedy) as client:
-            begun = [client.post("/streams", files={"video": long_video}, params=ONE_WINDOW) for _ in range(3)]
+            begun = [client.post("/streams/live", json={"source": "door"}) for _ in range(3)]
             assert [answer.status_code for answer in begun] == [201, 201, 429]
             assert begun[-1].headers["Retry-After"]
         with gateway.client(headers=modest) as client:

@@ -78,13 +78,14 @@ def check_ports(host: str, ports: Mapping[str, int]) -> None:
 def free_ports(count: int) -> list[int]:
     """Different ports of 127.0.0.1 that nothing listens on; another process may take one before it is used.
 
-    They lie below those that Linux gives to outgoing connections, any of which could be gone by then.
+    They lie below those that Linux gives to outgoing connections, any of which could be gone by then. They are drawn
+    by the system's generator: two processes that seeded `random` alike, as Keras does, would draw the same ones.
 
     Raises:
         ServerError: There are not that many.
     """
     found: list[int] = []
-    for port in random.sample(_CANDIDATES, len(_CANDIDATES)):
+    for port in random.SystemRandom().sample(_CANDIDATES, len(_CANDIDATES)):
         if len(found) == count:
             break
         with contextlib.suppress(OSError), socket.socket() as probe:
