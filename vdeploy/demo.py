@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vdeploy.cli.options import print_table
+from vdeploy.core.child_python import python_command
 from vdeploy.core.errors import ServerError, UserError
 from vdeploy.triton.server.ports import free_ports
 
@@ -72,11 +73,10 @@ def _predict(truth: dict[str, int], *where: object) -> dict[str, float]:
 @contextlib.contextmanager
 def _server(bundle: Path, repository: Path) -> Iterator[str]:
     http, grpc = free_ports(2)
-    command = _command(
-        "serve", bundle, "--repo", repository, "--launch", "--http-port", http, "--grpc-port", grpc, "--metrics-port", 0
-    )
-    _show(command)
-    with subprocess.Popen(command) as process:
+    ports = ("--http-port", http, "--grpc-port", grpc, "--metrics-port", 0)
+    arguments = ("serve", bundle, "--repo", repository, "--launch", *ports)
+    _show(arguments)
+    with subprocess.Popen(python_command("vdeploy", *arguments)) as process:
         try:
             _wait_for(process, grpc)
             yield f"127.0.0.1:{grpc}"
@@ -101,21 +101,17 @@ def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.5)
 
 
-def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "vdeploy", *(str(argument) for argument in arguments)]
-
-
-def _show(command: Sequence[str], shown: int | None = None) -> None:
-    words = list(command[3:])
+def _show(arguments: Sequence[object], shown: int | None = None) -> None:
+    words = [str(argument) for argument in arguments]
     if shown is not None and len(words) > shown + 4:
         words = [*words[:shown], "...", *words[-3:]]
     print(f"\n$ vdeploy {shlex.join(words)}", flush=True)  # noqa: T201  the demo's own output
 
 
 def _vdeploy(*arguments: object, capture: bool = False, shown: int | None = None) -> str:
-    command = _command(*arguments)
-    _show(command, shown)
-    done = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE if capture else None)
+    _show(arguments, shown)
+    stdout = subprocess.PIPE if capture else None
+    done = subprocess.run(python_command("vdeploy", *arguments), check=False, text=True, stdout=stdout)
     if done.returncode:
         sys.exit(done.returncode)
     return done.stdout or ""

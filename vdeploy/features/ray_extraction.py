@@ -259,13 +259,24 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     options = {"include_dashboard": False} if address == LOCAL else {}
     _check_reachable(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+        with _working_directory("/"):  # which Ray has its workers import from first
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(address, str(error).strip().partition("\n")[0]) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _working_directory(folder: str) -> Iterator[None]:
+    earlier = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(earlier)
 
 
 def _check_reachable(address: str) -> None:

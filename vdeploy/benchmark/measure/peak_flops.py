@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from vdeploy.benchmark.record import Peak
+from vdeploy.core.child_python import python_command
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.lazy_imports import require
 
@@ -48,7 +49,7 @@ def measure_peaks(threads: int, seconds: float) -> tuple[Peak, ...]:
     Raises:
         BenchmarkError: The process failed.
     """
-    command = [sys.executable, "-m", __name__, str(threads), str(seconds)]
+    command = python_command(__name__, threads, seconds)
     variables = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if done.returncode:

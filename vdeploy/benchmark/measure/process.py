@@ -7,12 +7,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from types import TracebackType
 from typing import Any
 
 from vdeploy.benchmark.measure.row_job import Job
+from vdeploy.core.child_python import python_command
 
 __all__ = ["Crashed", "Refused", "RowProcess"]
 
@@ -49,7 +49,7 @@ class RowProcess:
     def __init__(self, job: Job) -> None:
         self._stderr = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115  closed below
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vdeploy.benchmark.measure.worker"],
+            python_command("vdeploy.benchmark.measure.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdeploy.core.child_python import python_command
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import load_tensorflow
 
@@ -56,7 +56,7 @@ def convert(
     root.weights = list(variables)
     tf.saved_model.save(root, str(folder / "model"), signatures={"serving_default": function})
     done = subprocess.run(
-        [sys.executable, str(_CHILD), str(folder)],
+        python_command(_CHILD, folder),
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

