@@ -13,6 +13,7 @@ from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.artifacts.run import MANIFEST as RUN_MANIFEST
 from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import ClipError, DatasetError, RunError
+from vdeploy.core.locks import settle_folder
 from vdeploy.core.progress import track
 from vdeploy.dataset import Dataset, LabelledClip, Problem, scan
 from vdeploy.evaluation.metrics import Evaluation
@@ -104,6 +105,7 @@ def evaluate_on(
 
 
 def _is_trained(folder: Path) -> bool:
+    settle_folder(folder)
     return (folder / MANIFEST).is_file() or (folder / RUN_MANIFEST).is_file()
 
 

@@ -14,6 +14,7 @@ from vdeploy.artifacts.run_versions import upgraded
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.files import sha256_of, write_json, write_text
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.core.locks import settle_folder
 from vdeploy.models.base import Backbone, Head
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.registry import backbone_of, head_of
@@ -65,6 +66,7 @@ class Run:
         Raises:
             RunError: The folder is missing, unfinished, foreign or damaged.
         """
+        settle_folder(root)
         file = root / MANIFEST
         if not file.is_file():
             partial = root.with_name(f"{root.name}.partial")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import json
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vdeploy.core.folder_swap import swap_folders
 from vdeploy.core.locks import hold, is_held
 
 __all__ = [
@@ -27,13 +27,12 @@ __all__ = [
     "remove_stale",
     "sha256_of",
     "staging_folder",
+    "sync_folder",
     "write_json",
     "write_text",
 ]
 
 _CHUNK = 1 << 20
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 _TEMPORARY = ".tmp"
 _FICLONE = 0x4004_9409
 """Request of ioctl(2) that shares the blocks of a file."""
@@ -83,7 +82,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
     finally:
         os.close(mark)
-    _fsync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -146,7 +145,9 @@ def staging_folder(final: Path) -> Iterator[Path]:
 
 
 def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) -> None:
-    """Replaces a folder in one step, so that a reader sees the old or the new one.
+    """Replaces a folder, so that a reader sees the old or the new one, also after the process was killed.
+
+    Everything in the new folder is on the disk before that.
 
     Args:
         staged: The finished folder, on the same file system as ``final``.
@@ -155,12 +156,12 @@ def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) ->
     """
     for path in (staged, *staged.rglob("*")):
         if path.is_dir():
-            _fsync_folder(path)
+            sync_folder(path)
         elif path.is_file():
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
     if final.exists():
-        _exchange(staged, final)
+        swap_folders(staged, final)
         if keep_as is None:
             shutil.rmtree(staged)
         else:
@@ -168,20 +169,7 @@ def publish_folder(staged: Path, final: Path, *, keep_as: Path | None = None) ->
             staged.rename(keep_as)
     else:
         staged.rename(final)
-    _fsync_folder(final.parent)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Swaps two folders: with renameat2(2) where the file system can, else by three renames."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "renameat2"):
-        status = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
-        if status == 0:
-            return
-    aside = other.with_name(f".{other.name}.old.{os.getpid()}")
-    other.rename(aside)
-    one.rename(other)
-    aside.rename(one)
+    sync_folder(final.parent)
 
 
 def remove_stale(folder: Path) -> None:
@@ -240,7 +228,8 @@ def _umask() -> int:
     return mask
 
 
-def _fsync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Has the disk hold the names in a folder, such as those of files that were moved into it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

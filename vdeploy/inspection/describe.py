@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vdeploy.artifacts.bundle import MANIFEST
 from vdeploy.core.errors import DeployError
+from vdeploy.core.locks import settle_folder
 from vdeploy.inspection.description import Description
 from vdeploy.inspection.files import engine_part, onnx_part, openvino_part
 from vdeploy.inspection.folders import describe_bundle, describe_repository
@@ -23,6 +24,7 @@ def describe(path: Path) -> Description:
         DeployError: It is none of these, or damaged.
         MissingExtraError: The package that reads it is not installed.
     """
+    settle_folder(path)
     if (path / MANIFEST).is_file():
         return describe_bundle(path)
     if path.is_dir() and next(path.glob(f"*/{CONFIG}"), None):

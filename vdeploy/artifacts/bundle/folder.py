@@ -13,6 +13,7 @@ from vdeploy.artifacts.bundle.versions import upgraded
 from vdeploy.artifacts.file_headers.onnx_external import has_external_data
 from vdeploy.core.errors import BundleError
 from vdeploy.core.files import sha256_of
+from vdeploy.core.locks import settle_folder
 
 __all__ = ["MANIFEST", "SIGNATURE", "Bundle", "digest_of", "size_of"]
 
@@ -36,6 +37,7 @@ class Bundle:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        settle_folder(root)
         self.manifest = self._read()
         self._verify()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from vdeploy.artifacts.bundle.golden import GOLDEN, GoldenClips
 from vdeploy.core.errors import RepositoryError
-from vdeploy.core.files import publish_folder, remove_stale, staging_folder, write_json, write_text
+from vdeploy.core.files import publish_folder, remove_stale, staging_folder, sync_folder, write_json, write_text
 from vdeploy.core.timestamps import now
 from vdeploy.triton.deployment.lock import is_taken, take
 from vdeploy.triton.deployment.records import Pending, Record, parse_record, read_text
@@ -210,6 +210,8 @@ class Journal:
             for entry in (staged / model).iterdir():
                 if entry.name != CONFIG and not (self.root / model / entry.name).exists():
                     entry.rename(self.root / model / entry.name)
+            sync_folder(self.root / model)
+        sync_folder(self.root)
 
     def activated(self, version: int, *, previous: int | None) -> None:
         """Notes that a version has been taken into service, and from which one it took over."""
