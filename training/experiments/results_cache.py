@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from training.experiments.single_run import Figures
 from vdeploy.core.errors import StudyError
 from vdeploy.core.files import write_json
+from vdeploy.core.locks import folder_lock
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "open_ledger"]
 
 _VERSION = 2
 
@@ -88,6 +90,30 @@ class Ledger:
                 f"cannot write {self.path} ({error.strerror or error})",
                 "free some space or choose another file: --out FILE; what it held is kept",
             ) from error
+
+
+@contextlib.contextmanager
+def open_ledger(path: Path) -> Iterator[Ledger]:
+    """Opens a cache and keeps every other study out of it while the block lasts.
+
+    Two studies that share clips and recipe would train in the same folders, and each would write the file without the
+    entries of the other.
+
+    Args:
+        path: The file, which need not exist.
+
+    Raises:
+        LockedError: Another study writes there.
+        StudyError: The file is no such cache, or its folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(path, "choose another --out"))
+        except OSError as error:
+            raise StudyError(
+                f"cannot write {path} ({error.strerror or error})", "choose another file: --out FILE"
+            ) from error
+        yield Ledger(path)
 
 
 def _key(identity: object) -> str:

@@ -34,14 +34,14 @@ def ablate(
     from training.experiments.ablation import ladder  # noqa: PLC0415  keeps --help fast
     from training.experiments.comparison import compare  # noqa: PLC0415  keeps --help fast
     from training.experiments.imbalance import parse_imbalance  # noqa: PLC0415  keeps --help fast
-    from training.experiments.results_cache import Ledger  # noqa: PLC0415  keeps --help fast
+    from training.experiments.results_cache import open_ledger  # noqa: PLC0415  keeps --help fast
 
     chosen = options.load_recipe()
     lopsided = parse_imbalance(imbalance, rare) if imbalance else None
     file = out or Path("studies") / f"{options.source.absolute().stem}.json"
-    ledger = Ledger(file)
-    data = options.load_study_data(chosen)
-    result = compare(ladder(chosen), data, range(seeds), ledger, imbalance=lopsided)
+    with open_ledger(file) as ledger:
+        data = options.load_study_data(chosen)
+        result = compare(ladder(chosen), data, range(seeds), ledger, imbalance=lopsided)
     if json:
         print_json(result.to_dict())
         return

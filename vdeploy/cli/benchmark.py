@@ -71,6 +71,7 @@ def benchmark(
     )
     from vdeploy.benchmark.record import save_benchmark  # noqa: PLC0415
     from vdeploy.benchmark.report.table import COLUMNS, choose_reference, table_rows, title_of  # noqa: PLC0415
+    from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
     from vdeploy.formats import ALL, parse_formats  # noqa: PLC0415
 
@@ -92,13 +93,14 @@ def benchmark(
     for file in filter(None, (out, html)):
         refuse_unwritable(file)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops servers and processes of rows as Ctrl-C does
-    result = benchmark_bundle(bundle, plan)
-    if out:
-        save_benchmark(out, result)
-    if html:
-        from vdeploy.benchmark.report.page import write_page  # noqa: PLC0415  only for a page
+    with output_locks(out, html, remedy="choose another --out and --html"):
+        result = benchmark_bundle(bundle, plan)
+        if out:
+            save_benchmark(out, result)
+        if html:
+            from vdeploy.benchmark.report.page import write_page  # noqa: PLC0415  only for a page
 
-        write_page(html, result, against)
+            write_page(html, result, against)
     if json:
         print_json(result.model_dump(mode="json"))
         return

@@ -39,21 +39,23 @@ def benchmark_scale(
     """Measure scaling: inference of a bundle by batch; training of a run by batch, devices and clips."""
     from vdeploy.benchmark.scaling.output import CHART, NUMBERS, scaling_report, write_scaling  # noqa: PLC0415  same
     from vdeploy.benchmark.scaling.selection import choose_studies  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
 
-    studies = choose_studies(
-        source,
-        batch=batch,
-        devices=devices,
-        clips=clips,
-        logical_cpus=logical_cpus,
-        pipeline=pipeline,
-        format_name=format_name,
-        threads=threads,
-        seconds=seconds,
-    )
-    report = scaling_report(source, studies, threads)
-    if out:
-        write_scaling(out, report, studies)
+    with output_locks(out, remedy="choose another --out"):
+        studies = choose_studies(
+            source,
+            batch=batch,
+            devices=devices,
+            clips=clips,
+            logical_cpus=logical_cpus,
+            pipeline=pipeline,
+            format_name=format_name,
+            threads=threads,
+            seconds=seconds,
+        )
+        report = scaling_report(source, studies, threads)
+        if out:
+            write_scaling(out, report, studies)
     if json:
         print_json(report)
         return

@@ -25,16 +25,18 @@ def lr_find(
     """Suggest a learning rate by raising it from batch to batch until the loss diverges."""
     from training.experiments.learning_rate import sweep  # noqa: PLC0415  keeps --help fast
     from training.experiments.learning_rate_chart import check_suffix, write_rate_curve  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
 
     chosen = options.load_recipe()
     if out:
         check_suffix(out)
         refuse_unwritable(out)
-    data = options.load_study_data(chosen)
-    curve = sweep(chosen, data.train, low=low, high=high, steps=steps)
-    if out:
-        write_rate_curve(curve, out)
+    with output_locks(out, remedy="choose another --out"):
+        data = options.load_study_data(chosen)
+        curve = sweep(chosen, data.train, low=low, high=high, steps=steps)
+        if out:
+            write_rate_curve(curve, out)
     if json:
         print_json(curve.to_dict())
         return

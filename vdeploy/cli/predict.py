@@ -83,26 +83,28 @@ def _predict_events(
 ) -> bool:
     """Scores sliding windows of each video and writes the files; returns whether any video could be read."""
     from vdeploy.core.errors import ClipError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say, track  # noqa: PLC0415  keeps --help fast
     from vdeploy.detector import detect_all  # noqa: PLC0415  keeps --help fast
 
     rule = options.rule(scorer.threshold)
     files.check(len(paths))
     seen_s = dict.fromkeys(paths, 0.0)
-    with track("detect", None, "seconds of video") as step:
+    with output_locks(files.timeline, files.plot, files.clips, remedy="choose other files and another --clips"):
+        with track("detect", None, "seconds of video") as step:
 
-        def notice(path: Path, end_s: float) -> None:
-            step.advance(round(end_s - seen_s[path], 3), path.name)
-            seen_s[path] = end_s
+            def notice(path: Path, end_s: float) -> None:
+                step.advance(round(end_s - seen_s[path], 3), path.name)
+                seen_s[path] = end_s
 
-        found = dict(
-            detect_all(paths, scorer, window_s=options.window, stride_s=options.stride, rule=rule, notice=notice)
-        )
-    failed = {path: outcome for path in paths if isinstance(outcome := found[path], ClipError)}
-    timelines = {path: outcome for path in paths if not isinstance(outcome := found[path], ClipError)}
-    for path, result in timelines.items():
-        for file in files.write(path, result):
-            say(f"wrote {file}")
+            found = dict(
+                detect_all(paths, scorer, window_s=options.window, stride_s=options.stride, rule=rule, notice=notice)
+            )
+        failed = {path: outcome for path in paths if isinstance(outcome := found[path], ClipError)}
+        timelines = {path: outcome for path in paths if not isinstance(outcome := found[path], ClipError)}
+        for path, result in timelines.items():
+            for file in files.write(path, result):
+                say(f"wrote {file}")
     if json:
         print_json(
             {

@@ -32,13 +32,15 @@ def tune(
     """Search for the recipe with the best validation AUC; an interrupted search resumes."""
     from training.experiments.tuning import search  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.lazy_imports import require  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
 
     require("optuna", extra="tune", purpose="vdeploy tune")
     chosen = options.load_recipe()
     study = study or Path("studies") / f"{options.source.absolute().stem}.db"
     out = out or study.with_suffix(".toml")
-    data = options.load_study_data(chosen)
-    result = search(data, chosen, study, out, trials=trials)
+    with output_locks(study, out, remedy="choose another --study and --out"):
+        data = options.load_study_data(chosen)
+        result = search(data, chosen, study, out, trials=trials)
     if json:
         print_json({**result.to_dict(), "study": str(study), "best": str(out)})
         return

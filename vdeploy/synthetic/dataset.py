@@ -15,6 +15,7 @@ import cv2
 
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.files import atomic_write, write_json
+from vdeploy.core.locks import folder_lock
 from vdeploy.synthetic.clip import frames_of
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def synthesize(
 
     Raises:
         DatasetError: An argument is out of range, the folder holds something else, or it cannot be written.
+        LockedError: Another process writes there.
 
     Example:
         >>> paths = synthesize(Path("clips"), clips=8)  # doctest: +SKIP
@@ -130,8 +132,9 @@ def synthesize(
     if workers < 1:
         raise DatasetError(f"cannot draw {workers} clips at a time", "give at least 1 worker")
     try:
-        _claim(root, plan)
-        _fill(root, plan, workers, on_clip or _nothing)
+        with folder_lock(root, "name another folder"):
+            _claim(root, plan)
+            _fill(root, plan, workers, on_clip or _nothing)
     except OSError as error:
         where = error.filename or root
         raise DatasetError(f"cannot write {where}: {error.strerror or error}", "name another folder") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -9,15 +10,16 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import digest_of
+from vdeploy.core.child_python import python_command
 from vdeploy.core.errors import ServerError
 from vdeploy.core.files import cache_dir, publish_folder, staging_folder
+from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say
 
 __all__ = ["TritonInstall", "find_install", "from_wheel_tree", "local_install"]
@@ -82,7 +84,9 @@ def find_install(binary: Path | None = None) -> TritonInstall:
     if install := local_install(binary):
         return install
     _check_platform()
-    _fetch(_cached())
+    with _exclusive():
+        if not (_cached().is_dir() and digest_of(_cached()) == TREE_SHA256):
+            _fetch(_cached())
     return from_wheel_tree(_cached(), WHEEL_VERSION, f"the cache {_cached()}")
 
 
@@ -161,6 +165,19 @@ def _cached() -> Path:
     return cache_dir() / "triton" / WHEEL_VERSION
 
 
+@contextlib.contextmanager
+def _exclusive() -> Iterator[None]:
+    """Waits for a process that is fetching the server, and keeps others from it while the block lasts."""
+    try:
+        with folder_lock(_cached(), "set VDEPLOY_CACHE to another folder", wait_seconds=FETCH_TIMEOUT_SECONDS):
+            yield
+    except OSError as error:
+        raise ServerError(
+            f"Triton cannot be unpacked into {_cached()} ({error})",
+            "set VDEPLOY_CACHE to a writable folder with 150 MB",
+        ) from error
+
+
 def _is_intact(root: Path) -> bool:
     """Whether the cached server is what was unpacked from the wheel, whose hash was checked."""
     if digest_of(root) == TREE_SHA256:
@@ -183,20 +200,15 @@ def _check_platform() -> None:
 
 def _fetch(final: Path) -> None:
     say(f"fetching Triton {TRITON_OF_WHEEL[WHEEL_VERSION]} (55 MB, once)")
-    try:
-        with staging_folder(final) as staged, tempfile.TemporaryDirectory() as downloads:
-            _unpack(_download(Path(downloads)), staged)
-            publish_folder(staged, final)
-    except OSError as error:
-        raise ServerError(
-            f"Triton cannot be unpacked into {final} ({error})", "set VDEPLOY_CACHE to a writable folder with 150 MB"
-        ) from error
+    with staging_folder(final) as staged, tempfile.TemporaryDirectory() as downloads:
+        _unpack(_download(Path(downloads)), staged)
+        publish_folder(staged, final)
 
 
 def _download(folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{WHEEL}=={WHEEL_VERSION} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command = python_command("pip", "download", "--quiet", "--disable-pip-version-check", "--no-input")
     command += ["--no-deps", "--only-binary=:all:", "--require-hashes"]
     command += ["--requirement", str(requirements), "--dest", str(folder)]
     hint = f"look at the network, or install it by hand: pip install --no-deps {WHEEL}=={WHEEL_VERSION}"
