@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.clips import open_clips
 from benchmarks.output import add_output_options, report_result
 from vdeploy.core.errors import UserError
-from vdeploy.dataset import scan
-from vdeploy.synthetic import synthesize
 from vdeploy.video.clips import ClipSpec, frame_indices, read_clip
 from vdeploy.video.opencv_threads import one_opencv_thread
 from vdeploy.video.pictures import resize
@@ -70,11 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
         try:
-            root = options.source
-            if root is None:
-                root = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "clips"
-                synthesize(root, clips=options.clips)
-            found = scan(root)
+            found = stack.enter_context(open_clips(options.source, options.clips))
             step = max(1, len(found.clips) // options.clips)
             paths = [found.absolute(clip) for clip in found.clips[::step][: options.clips]]
             spec = ClipSpec(frames=options.frames, size=options.size)

@@ -23,18 +23,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.clips import open_clips
 from benchmarks.decoding import compare_decoders
 from benchmarks.output import add_output_options, report_result
 from testing.models import vgg19_extractor
 from vdeploy.core.errors import UserError
-from vdeploy.dataset import Dataset, scan
+from vdeploy.dataset import Dataset
 from vdeploy.features.extraction import extract_dataset, feature_key
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 from vdeploy.models.backbones.vgg19.weights import find_weights
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.weights.find import Weights
-from vdeploy.synthetic import synthesize
 from vdeploy.video.clips import ClipSpec, read_clips
 
 GOAL = 0.9
@@ -96,11 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     spec = ClipSpec(frames=options.frames, size=options.size)
     with contextlib.ExitStack() as stack:
         try:
-            root = options.source
-            if root is None:
-                root = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "clips"
-                synthesize(root, clips=options.clips)
-            found = scan(root)
+            found = stack.enter_context(open_clips(options.source, options.clips))
             dataset = dataclasses.replace(found, clips=found.clips[: options.clips])
             weights = find_weights(options.weights, options.layer)
             extractor = vgg19_extractor(options.layer, weights, size=spec.size)

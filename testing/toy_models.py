@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
-from vdeploy.models.weights.find import Weights, find_weights
+from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
     import keras
@@ -33,20 +32,13 @@ class ToyBackbone(Backbone[ToyBackboneSettings]):
     def feature_shape(self, frames: int) -> tuple[int, int]:
         return frames, self.settings.features
 
-    def find_weights(
-        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
-    ) -> Weights:
-        return find_weights(source or self.settings.weights, {}, offline=offline, on_progress=on_progress)
-
-    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
-        del weights, seed
+    def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
+        del weights
         keras: Any = load_keras()
         pixels = keras.Input((spec.size, spec.size, 3), name="pixels", dtype="float32")
         x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
         x = keras.layers.Conv2D(self.settings.features, 3, strides=2, padding="same", activation="relu")(x)
-        model = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
-        model.trainable = False
-        return model
+        return keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
 
 
 class ToyHeadSettings(HeadSettings):

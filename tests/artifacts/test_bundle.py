@@ -110,6 +110,11 @@ def test_unknown_keys_are_named(folder):
     assert f"{folder / MANIFEST}: stages.0.colour: Extra inputs are not permitted" in refusal(folder)
 
 
+def test_a_stage_whose_name_leads_elsewhere_is_refused(folder):
+    edit(folder, lambda values: values["stages"][0].update(architecture="../../elsewhere"))
+    assert f"{folder / MANIFEST}: stages.0.architecture: String should match pattern" in refusal(folder)
+
+
 def test_values_out_of_range_are_named(folder):
     edit(folder, lambda values: values.update(threshold=1.5))
     assert "threshold: Input should be less than or equal to 1" in refusal(folder)

@@ -28,15 +28,8 @@ def loss_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> 
     Returns:
         An ``<svg>`` element.
     """
-
-    def draw(axes: Any) -> None:
-        epochs = _column(history, "epoch")
-        axes.plot(epochs, _column(history, "loss"), color=MUTED, linestyle=DASHES)
-        axes.plot(epochs, _column(history, "valid_loss"), color=CALM)
-        axes.set_ylim(bottom=0)
-        _epoch_axis(axes, history, best_epoch, "valid_loss")
-
-    return render_svg("loss", "Line chart: training and validation loss by epoch", _SIZE, draw)
+    alt = "Line chart: training and validation loss by epoch"
+    return _line_chart("loss", alt, history, best_epoch, ("valid_loss", "loss"), bottom=0)
 
 
 def score_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> str:
@@ -49,15 +42,8 @@ def score_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) ->
     Returns:
         An ``<svg>`` element.
     """
-
-    def draw(axes: Any) -> None:
-        epochs = _column(history, "epoch")
-        axes.plot(epochs, _column(history, "valid_accuracy"), color=MUTED, linestyle=DASHES)
-        axes.plot(epochs, _column(history, "valid_auc"), color=CALM)
-        axes.set_ylim(top=1.01)
-        _epoch_axis(axes, history, best_epoch, "valid_auc")
-
-    return render_svg("score", "Line chart: validation ROC AUC and accuracy by epoch", _SIZE, draw)
+    alt = "Line chart: validation ROC AUC and accuracy by epoch"
+    return _line_chart("score", alt, history, best_epoch, ("valid_auc", "valid_accuracy"), top=1.01)
 
 
 def learning_rate_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> str:
@@ -70,14 +56,32 @@ def learning_rate_chart(history: Sequence[Mapping[str, Any]], best_epoch: int | 
     Returns:
         An ``<svg>`` element.
     """
+    alt = "Line chart: learning rate by epoch"
+    return _line_chart("rate", alt, history, best_epoch, ("learning_rate",), digits=".3g", bottom=0)
+
+
+def _line_chart(
+    name: str,
+    alt: str,
+    history: Sequence[Mapping[str, Any]],
+    best_epoch: int | None,
+    keys: Sequence[str],
+    digits: str | None = None,
+    **limits: float,
+) -> str:
+    """Draws the first key as a solid line with the best epoch on it, and the second one, if any, dashed below it."""
 
     def draw(axes: Any) -> None:
-        axes.plot(_column(history, "epoch"), _column(history, "learning_rate"), color=CALM)
-        axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-        _epoch_axis(axes, history, best_epoch, "learning_rate")
+        epochs = _column(history, "epoch")
+        for key in keys[1:]:
+            axes.plot(epochs, _column(history, key), color=MUTED, linestyle=DASHES)
+        axes.plot(epochs, _column(history, keys[0]), color=CALM)
+        axes.set_ylim(**limits)
+        if digits is not None:
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:{digits}}")
+        _epoch_axis(axes, history, best_epoch, keys[0])
 
-    return render_svg("rate", "Line chart: learning rate by epoch", _SIZE, draw)
+    return render_svg(name, alt, _SIZE, draw)
 
 
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> npt.NDArray[np.float64]:

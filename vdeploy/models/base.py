@@ -6,19 +6,20 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.core.settings import Settings
 from vdeploy.models.normalization import normalization_layer
+from vdeploy.models.stage_names import stage_model
 from vdeploy.models.training_step import KerasStep, TrainingStep
-from vdeploy.models.weights.find import Weights
+from vdeploy.models.weights.find import Weights, find_weights
+from vdeploy.models.weights.published import WeightsFile
 
 if TYPE_CHECKING:
     import keras
 
     from vdeploy.video.clips import ClipSpec
 
-__all__ = ["Backbone", "BackboneSettings", "Granularity", "Head", "HeadSettings", "slug"]
+__all__ = ["Backbone", "BackboneSettings", "Granularity", "Head", "HeadSettings"]
 
 Granularity = Literal["frame", "clip"]
 """What a backbone looks at as one: a frame by itself, or all frames of a clip together."""
@@ -59,7 +60,7 @@ class Backbone(abc.ABC, Generic[B]):
         settings: Its section of a recipe or of a manifest.
 
     Attributes:
-        name: Name in the registry, lower case; Triton's model is named after it.
+        name: Name in the registry, of lower-case letters, digits and hyphens; Triton's model is named after it.
         settings_type: The class of its settings.
         granularity: ``"frame"``: features of a frame do not depend on the other frames, t = T, and sliding windows and
             streams reuse them. ``"clip"``: the frames of a clip are looked at together.
@@ -85,7 +86,11 @@ class Backbone(abc.ABC, Generic[B]):
             frames: Frames of the clip, T.
         """
 
-    @abc.abstractmethod
+    @property
+    def published_weights(self) -> Mapping[str, WeightsFile]:
+        """Published files by the name that the settings give them."""
+        return {}
+
     def find_weights(
         self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
     ) -> Weights:
@@ -99,15 +104,16 @@ class Backbone(abc.ABC, Generic[B]):
         Raises:
             WeightsError: They cannot be had, or are not what they claim to be.
         """
+        source = source or self.settings.weights
+        return find_weights(source, self.published_weights, offline=offline, on_progress=on_progress)
 
     @abc.abstractmethod
-    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
-        """Build the network with its weights, not trainable.
+    def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
+        """Build the network with its weights.
 
         Args:
             spec: The clips that it will see.
             weights: What `find_weights` returned.
-            seed: Seed of random weights.
 
         Returns:
             For granularity ``"frame"``, a model ``pixels float32[N, H, W, 3]`` to ``features float32[N, F]``; for
@@ -133,12 +139,7 @@ class Backbone(abc.ABC, Generic[B]):
     @property
     def model_name(self) -> str:
         """Name of its Triton model."""
-        return self.triton_name()
-
-    @classmethod
-    def triton_name(cls) -> str:
-        """Name of its Triton model, for example ``vgg19_features``."""
-        return f"{slug(cls.name)}_features"
+        return stage_model("extractor", self.name)
 
 
 class Head(abc.ABC, Generic[H]):
@@ -151,7 +152,7 @@ class Head(abc.ABC, Generic[H]):
         settings: Its section of a recipe or of a manifest.
 
     Attributes:
-        name: Name in the registry, lower case; Triton's model is named after it.
+        name: Name in the registry, of lower-case letters, digits and hyphens; Triton's model is named after it.
         title: Its name in prose.
         settings_type: The class of its settings.
         lowerings: As in `Backbone`.
@@ -198,12 +199,7 @@ class Head(abc.ABC, Generic[H]):
     @property
     def model_name(self) -> str:
         """Name of its Triton model, and of its Keras model."""
-        return self.triton_name()
-
-    @classmethod
-    def triton_name(cls) -> str:
-        """Name of its Triton model, for example ``lstm_classifier``."""
-        return f"{slug(cls.name)}_classifier"
+        return stage_model("classifier", self.name)
 
     def _model(self, shape: tuple[int, int], *, normalized: bool) -> keras.Model:
         keras: Any = load_keras()
@@ -212,15 +208,3 @@ class Head(abc.ABC, Generic[H]):
         x = keras.layers.Dense(2, name="logits")(x)
         probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
         return keras.Model(features, probabilities, name=self.model_name)
-
-
-def slug(name: str) -> str:
-    """Return a registry name as part of a Triton model's name: ``"efficientnet-lite0"`` gives ``efficientnet_lite0``.
-
-    Raises:
-        RecipeError: The name holds other characters than lower-case letters, digits and hyphens.
-    """
-    plain = name.replace("-", "_")
-    if not plain.replace("_", "a").isalnum() or plain != plain.lower():
-        raise RecipeError(f"the model name {name!r} is not made of lower-case letters, digits and hyphens")
-    return plain

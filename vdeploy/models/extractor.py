@@ -42,7 +42,8 @@ class FeatureExtractor:
         self.backbone, self.weights, self.spec = backbone, weights, spec
         self.tf = load_tensorflow()
         load_keras().utils.set_random_seed(seed)
-        self.network: keras.Model = backbone.build(spec, weights, seed=seed)
+        self.network: keras.Model = backbone.build(spec, weights)
+        self.network.trainable = False
         time = None if backbone.granularity == "frame" else spec.frames
         self._compiled = self.tf.function(
             self.call, input_signature=[self.tf.TensorSpec([None, time, spec.size, spec.size, 3], self.tf.uint8)]

@@ -24,8 +24,6 @@ __all__ = [
     "THREADS_VARIABLE",
     "WINDOW",
     "WINDOW_MODEL",
-    "is_stage",
-    "stage_model",
 ]
 
 EXTRACTOR_MODEL = "vgg19_features"
@@ -63,15 +61,3 @@ DEFAULT_METRICS_PORT = 8002
 
 THREADS_VARIABLE = "VDEPLOY_THREADS"
 """Environment variable with the number of cores for a stage whose configuration says 0 threads."""
-
-_SUFFIXES = {"extractor": "_features", "classifier": "_classifier"}
-
-
-def stage_model(stage: str, architecture: str) -> str:
-    """Return the name of the model of a stage: ``vgg19_features`` of the extractor ``vgg19``."""
-    return f"{architecture.replace('-', '_')}{_SUFFIXES[stage]}"
-
-
-def is_stage(model: str) -> bool:
-    """Return whether a model has the name of a stage."""
-    return model.endswith(tuple(_SUFFIXES.values()))

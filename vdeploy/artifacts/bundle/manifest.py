@@ -109,7 +109,7 @@ class StageInfo(_Model):
     """One stage of the bundle, whatever format it is in."""
 
     id: Literal["extractor", "classifier"]
-    architecture: str = Field(description="name of the backbone or of the head")
+    architecture: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the backbone or of the head")
     settings: dict[str, Any] = Field(description="its settings; incomplete in bundles of version 1")
     granularity: Literal["frame", "clip"] = Field("frame", description="what is looked at as one: a frame, or a clip")
     input: TensorSpec

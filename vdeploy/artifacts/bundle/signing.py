@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vdeploy.artifacts.bundle.folder import MANIFEST, SIGNATURE, Bundle
 from vdeploy.core.errors import BundleError
@@ -118,38 +118,29 @@ def check_signature(bundle: Bundle, key: Path) -> str:
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:
-    serialization: Any = _cryptography("cryptography.hazmat.primitives.serialization")
-    ed25519: Any = _cryptography("cryptography.hazmat.primitives.asymmetric.ed25519")
-    try:
-        key = serialization.load_pem_private_key(_read(path, _MAKE_KEY), password=None)
-    except TypeError as error:
-        raise BundleError(f"the key {path} is encrypted", "decrypt it: openssl pkey -in KEY -out key.pem") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is no private key in PEM format", _MAKE_KEY) from error
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise BundleError(f"the key {path} is not an Ed25519 key", _MAKE_KEY)
-    private: Ed25519PrivateKey = key
+    private: Ed25519PrivateKey = _load_key(path, "private", _MAKE_KEY, password=None)
     return private
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
-    serialization: Any = _cryptography("cryptography.hazmat.primitives.serialization")
-    ed25519: Any = _cryptography("cryptography.hazmat.primitives.asymmetric.ed25519")
-    try:
-        key = serialization.load_pem_public_key(_read(path, _MAKE_PUBLIC))
-    except ValueError as error:
-        raise BundleError(f"{path} is no public key in PEM format", _MAKE_PUBLIC) from error
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise BundleError(f"the key {path} is not an Ed25519 key", _MAKE_PUBLIC)
-    public: Ed25519PublicKey = key
+    public: Ed25519PublicKey = _load_key(path, "public", _MAKE_PUBLIC)
     return public
 
 
-def _read(path: Path, hint: str) -> bytes:
+def _load_key(path: Path, kind: Literal["private", "public"], hint: str, **options: Any) -> Any:
+    serialization: Any = _cryptography("cryptography.hazmat.primitives.serialization")
+    ed25519: Any = _cryptography("cryptography.hazmat.primitives.asymmetric.ed25519")
     try:
-        return path.read_bytes()
+        key = getattr(serialization, f"load_pem_{kind}_key")(path.read_bytes(), **options)
     except OSError as error:
         raise BundleError(f"the key {path} cannot be read ({error.strerror})", hint) from error
+    except TypeError as error:
+        raise BundleError(f"the key {path} is encrypted", "decrypt it: openssl pkey -in KEY -out key.pem") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is no {kind} key in PEM format", hint) from error
+    if not isinstance(key, getattr(ed25519, f"Ed25519{kind.capitalize()}Key")):
+        raise BundleError(f"the key {path} is not an Ed25519 key", hint)
+    return key
 
 
 def _fingerprint(key: Ed25519PublicKey) -> str:

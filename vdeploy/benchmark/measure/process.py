@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import tempfile
-from types import TracebackType
 from typing import Any
 
 from vdeploy.benchmark.measure.row_job import Job
@@ -65,9 +64,7 @@ class RowProcess:
     def __enter__(self) -> RowProcess:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

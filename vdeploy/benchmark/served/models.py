@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vdeploy.triton.names import ENSEMBLE_MODEL, FEATURES, FRAMES, PROBABILITIES, stage_model
+from vdeploy.models.stage_names import stage_model
+from vdeploy.triton.names import ENSEMBLE_MODEL, FEATURES, FRAMES, PROBABILITIES
 
 if TYPE_CHECKING:
     from vdeploy.artifacts.bundle import Manifest

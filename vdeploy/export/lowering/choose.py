@@ -11,6 +11,7 @@ from vdeploy.export.lowering.generic_onnx import extractor_by_tf2onnx, head_by_t
 from vdeploy.export.lowering.graphs import ExtractorGraph, HeadGraph, KerasExtractorGraph, KerasHeadGraph
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.registry import HEADS, head_type
+from vdeploy.models.stage_names import stage_model
 
 if TYPE_CHECKING:
     import keras
@@ -54,8 +55,8 @@ def head_graph(model: keras.Model) -> HeadGraph:
 
 def _lowerings(model: keras.Model) -> Mapping[str, str]:
     """What the head of a model registers; the model is named after its head."""
-    heads = (head_type(name) for name in HEADS)
-    return next((head.lowerings for head in heads if head.triton_name() == model.name), {})
+    names = (name for name in HEADS if stage_model("classifier", name) == model.name)
+    return next((head_type(name).lowerings for name in names), {})
 
 
 def _special(lowerings: Mapping[str, str], kind: str) -> Any:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import tritonclient.grpc as triton
 
 from vdeploy.triton.client.listeners import is_loopback
 
-__all__ = ["connect"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Connection", "connect"]
 
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -15,6 +20,27 @@ _CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
 """As tritonclient sets it, but for the last two: gRPC itself waits up to two minutes before it tries again."""
+
+
+class Connection:
+    """A gRPC connection to one server; the context manager closes it.
+
+    Args:
+        address: `HOST:PORT`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._client = connect(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
 
 
 def connect(url: str) -> triton.InferenceServerClient:

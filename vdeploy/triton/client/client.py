@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import re
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ import tritonclient.grpc as triton
 
 from vdeploy.core.errors import ClientError
 from vdeploy.inference.scorer import check_features, padded
-from vdeploy.triton.client.channel import connect
+from vdeploy.triton.client.channel import Connection
 from vdeploy.triton.names import (
     DEFAULT_GRPC_PORT,
     ENSEMBLE_MODEL,
@@ -31,7 +30,7 @@ _TYPES = {"uint8": "UINT8", "float32": "FP32"}
 _NOT_SERVED = ("unknown model", "is not ready", "no available versions", "is not found")
 
 
-class TritonScorer:
+class TritonScorer(Connection):
     """A `StagedScorer` over gRPC.
 
     Everything that a client must know of the model comes from the server: the clips it expects, the classes, the
@@ -68,24 +67,12 @@ class TritonScorer:
         self._timeout = timeout_seconds
         self._versions: dict[str, str] = {}
         self._extractor_frames: int | None = None
-        self._client = connect(self.address)
+        super().__init__(self.address)
         try:
             self._read_config()
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> TritonScorer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._client.close()
 
     def score(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Scores clips, in as many requests as the server's batch size asks for.

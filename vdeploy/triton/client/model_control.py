@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.core.errors import AccessError, ClientError, RolloutError
-from vdeploy.triton.client.channel import connect
+from vdeploy.triton.client.channel import Connection
 from vdeploy.triton.client.control_routes import CONTROL_KEY_VARIABLE, ControlRoute, open_route
 from vdeploy.triton.client.server_log import reason_in
 from vdeploy.triton.client.stream import new_stream_id
@@ -43,7 +42,7 @@ class Answer(NamedTuple):
     version: int
 
 
-class ModelControl:
+class ModelControl(Connection):
     """One server, over gRPC.
 
     Args:
@@ -69,7 +68,7 @@ class ModelControl:
         self.timeout_seconds = timeout_seconds
         self._log_file = log_file
         self._before_load = before_load
-        self._client = connect(url)
+        super().__init__(url)
         try:
             self._route: ControlRoute = open_route(self._client, url, CALL_TIMEOUT_SECONDS)
         except AccessError:
@@ -80,18 +79,6 @@ class ModelControl:
             raise ClientError(
                 f"no Triton answers at {url} ({error.message()})", "start a server there, or give its gRPC port"
             ) from error
-
-    def __enter__(self) -> ModelControl:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._client.close()
 
     def is_ready(self) -> bool:
         """Whether Triton calls itself ready: no version is being loaded or dropped, and no latest load has failed.

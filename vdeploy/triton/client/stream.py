@@ -6,7 +6,6 @@ import collections
 import contextlib
 import secrets
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from tritonclient.utils import np_to_triton_dtype
 from vdeploy.core.errors import ClientError
 from vdeploy.core.progress import say
 from vdeploy.inference.scorer import StreamScore
-from vdeploy.triton.client.channel import connect
+from vdeploy.triton.client.channel import Connection
 from vdeploy.triton.names import FEATURES, FRAMES, HELD, MISSING, PROBABILITIES, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.video.clips import ClipSpec
 
@@ -40,7 +39,7 @@ def new_stream_id() -> int:
     return secrets.randbits(63) or 1
 
 
-class Stream:
+class Stream(Connection):
     """A stream on a server of `vdeploy serve --streams`, made by `StreamClient.open`.
 
     It holds its last T frames, and where the server has lost it, starts it again with them, so that the next score is
@@ -70,19 +69,11 @@ class Stream:
     ) -> None:
         self._address, self._spec, self._dim = address, spec, dim
         self._timeout, self._explain, self._on_close = timeout_seconds, explain, on_close
-        self._client = connect(address)
+        super().__init__(address)
         self._recent: collections.deque[_Step] = collections.deque(maxlen=spec.frames)
         self._id = new_stream_id()
         self._is_live, self._version = False, ""
         self._lost_in_a_row = self.restarts = 0
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def push(
         self, frames: npt.NDArray[np.uint8], missing: Sequence[int] | None = None, *, last: bool = False

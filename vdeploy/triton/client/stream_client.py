@@ -47,9 +47,6 @@ class StreamClient(TritonScorer):
             self.close()
             raise
 
-    def __enter__(self) -> StreamClient:
-        return self
-
     def open(self) -> Stream:
         """A new stream with a dedicated connection; the server learns of it with the first frame."""
         stream = Stream(self.address, self.spec, self._dim, self._timeout, self._explain, self._streams.discard)

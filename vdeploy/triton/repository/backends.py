@@ -8,7 +8,8 @@ from typing import Literal
 
 from vdeploy.artifacts.bundle import Artifact, Stage
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE, WINDOW_MODEL, stage_model
+from vdeploy.models.stage_names import stage_model
+from vdeploy.triton.names import CLASSIFIER_MODEL, EXTRACTOR_MODEL, MAX_BATCH_SIZE, WINDOW_MODEL
 from vdeploy.triton.server.install import TritonInstall
 
 __all__ = [

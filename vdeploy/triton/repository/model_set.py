@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vdeploy.core.errors import RepositoryError
+from vdeploy.models.stage_names import SUFFIXES
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STAGES, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.repository.options import StreamOptions
 from vdeploy.triton.repository.version_policy import parameters_of
@@ -69,7 +70,7 @@ def stages_of(root: Path) -> tuple[str, ...]:
 
 
 def _stage_folders(root: Path) -> Iterator[str]:
-    for suffix in ("_features", "_classifier"):
+    for suffix in SUFFIXES.values():
         yield from (folder.name for folder in root.glob(f"*{suffix}") if folder.is_dir())
 
 

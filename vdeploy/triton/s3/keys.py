@@ -7,7 +7,8 @@ that, and removed last. Where a process is killed in between, what Triton reads 
 
 from __future__ import annotations
 
-from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, STREAM_MODEL, STREAM_MODELS, is_stage
+from vdeploy.models.stage_names import is_stage
+from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, STREAM_MODEL, STREAM_MODELS
 
 __all__ = ["PLACEHOLDER", "is_config", "is_model", "is_ours", "removal_order", "version_of", "writing_order"]
 

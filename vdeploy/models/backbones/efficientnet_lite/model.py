@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vdeploy.models.backbones.efficientnet_lite.checkpoint import load_checkpoint
 from vdeploy.models.backbones.efficientnet_lite.network import FEATURES, Variant, build_network
 from vdeploy.models.backbones.efficientnet_lite.weights import FILES
 from vdeploy.models.base import Backbone, BackboneSettings
-from vdeploy.models.weights.find import Weights, find_weights
+from vdeploy.models.weights.find import Weights
+from vdeploy.models.weights.published import WeightsFile
 
 if TYPE_CHECKING:
     import keras
@@ -56,21 +57,16 @@ class _EfficientNetLite(Backbone[_Settings]):
         """Return (T, 1280)."""
         return frames, FEATURES
 
-    def find_weights(
-        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
-    ) -> Weights:
-        """Find the weights; see `Backbone.find_weights`."""
-        published = {"imagenet": FILES[self.variant]}
-        source = source or self.settings.weights
-        return find_weights(source, published, offline=offline, on_progress=on_progress)
+    @property
+    def published_weights(self) -> Mapping[str, WeightsFile]:
+        """The weights that were trained on ImageNet."""
+        return {"imagenet": FILES[self.variant]}
 
-    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
+    def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""
-        del seed
         network = build_network(self.variant, spec.size)
         if weights.path is not None:
             load_checkpoint(network, weights.path)
-        network.trainable = False
         return network
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vdeploy.core.errors import RecipeError
@@ -10,7 +10,8 @@ from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
 from vdeploy.models.backbones.i3d.network import FEATURES, TEMPORAL_STRIDE, build_network
 from vdeploy.models.backbones.i3d.weights import FILES
 from vdeploy.models.base import Backbone, BackboneSettings, Granularity
-from vdeploy.models.weights.find import Weights, find_weights
+from vdeploy.models.weights.find import Weights
+from vdeploy.models.weights.published import WeightsFile
 
 if TYPE_CHECKING:
     import keras
@@ -48,20 +49,16 @@ class I3D(Backbone[I3DSettings]):
         """Return (T / 8, 1024)."""
         return frames // TEMPORAL_STRIDE, FEATURES
 
-    def find_weights(
-        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
-    ) -> Weights:
-        """Find the weights; see `Backbone.find_weights`."""
-        source = source or self.settings.weights
-        return find_weights(source, FILES, offline=offline, on_progress=on_progress)
+    @property
+    def published_weights(self) -> Mapping[str, WeightsFile]:
+        """The weights that were trained on Kinetics-400."""
+        return FILES
 
-    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
+    def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""
-        del seed
         network = build_network(spec.frames, spec.size)
         if weights.path is not None:
             load_checkpoint(network, weights.path)
-        network.trainable = False
         return network
 
     def check(self, spec: ClipSpec) -> None:

@@ -67,9 +67,8 @@ class VGG19(Backbone[VGG19Settings]):
             source or self.settings.weights, self.settings.layer, offline=offline, on_progress=on_progress
         )
 
-    def build(self, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> keras.Model:
+    def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""
-        del seed
         return _network(load_keras(), self.settings.layer, weights, spec.size)
 
     def check(self, spec: ClipSpec) -> None:
@@ -107,7 +106,6 @@ def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> An
     first = model.get_layer("block1_conv1")
     kernel, bias = first.get_weights()
     first.set_weights([kernel[:, :, ::-1, :], bias])
-    model.trainable = False
     return model
 
 
