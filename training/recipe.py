@@ -7,10 +7,19 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
+from training.recipe_sections import (
+    AugmentSection,
+    ClipSection,
+    DataSection,
+    DecisionSection,
+    LossSection,
+    OptimizerSection,
+    TrainingSection,
+)
 from training.recipe_versions import read_assignment, read_sections
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import require
@@ -24,125 +33,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT", "DecisionSection", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", "recipe_toml"]
+__all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", "recipe_toml"]
 
 DEFAULT = "default"
-
-
-class ClipSection(Settings):
-    """How a video becomes frames; see `vdeploy.video.clips.ClipSpec` and, for views, `vdeploy.video.temporal_views`."""
-
-    frames: int = Field(16, ge=1, le=1024)
-    size: int = Field(224, ge=32, le=1024)
-    views: int = Field(1, ge=1, le=15, description="samplings of each training clip; odd")
-
-    @model_validator(mode="after")
-    def _views_have_a_middle(self) -> ClipSection:
-        if self.views % 2 == 0:
-            raise ValueError("views must be odd: the middle one is what a served model sees")
-        return self
-
-
-class LossSection(Settings):
-    """What is minimised. Alpha ``"balanced"`` follows the class frequencies of the training split."""
-
-    gamma: float = Field(2.0, ge=0, le=10)
-    alpha: Literal["balanced"] | tuple[float, float] = "balanced"
-    label_smoothing: float = Field(0.05, ge=0, lt=1)
-    class_weights: Literal["balanced", "none"] = "none"
-
-    @model_validator(mode="after")
-    def _alpha_is_positive(self) -> LossSection:
-        if self.alpha != "balanced" and not all(1e-6 <= value <= 1e6 for value in self.alpha):
-            raise ValueError("alpha must be positive for both classes, from 1e-6 to 1e6")
-        return self
-
-
-class OptimizerSection(Settings):
-    """AdamW with linear warm-up and cosine decay, stepped per batch."""
-
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    warmup_epochs: float = Field(3, ge=0, le=1e6)
-    floor: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the highest")
-    clip_norm: float = Field(1.0, gt=0)
-    weight_decay: float = Field(1e-4, ge=0, le=1e3)
-    scale_learning_rate: Literal["none", "linear"] = Field(
-        "none", description="linear: learning_rate is meant for a batch of 32 and grows with the batch"
-    )
-
-
-class TrainingSection(Settings):
-    """How long, in what portions, on what, and when to stop."""
-
-    epochs: int = Field(60, ge=1, le=1_000_000)
-    batch: int = Field(32, ge=1, le=1_000_000, description="of all devices together")
-    patience: int = Field(20, ge=1, le=1_000_000, description="epochs without a better validation AUC before it stops")
-    seed: int = Field(0, ge=0, lt=2**31)
-    devices: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    xla: Literal["auto"] | bool = "auto"
-    memory_limit_gb: float = Field(8.0, gt=0, le=1e6, description="features beyond this are streamed from the disk")
-
-
-class AugmentSection(Settings):
-    """Random changes of the features that are trained on; 0 switches each of them off."""
-
-    mixup: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution")
-    frame_jitter: float = Field(0.0, ge=0, le=1, description="probability that a frame is replaced by a neighbour")
-    frame_drop: float = Field(0.0, ge=0, lt=1, description="probability that a frame repeats the one before")
-
-
-class DataSection(Settings):
-    """How clips are split where the data set does not say."""
-
-    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    positive: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _split_adds_up(self) -> DataSection:
-        if min(self.split) < 0 or self.split[0] <= 0 or self.split[1] <= 0 or abs(sum(self.split) - 1) > 1e-6:
-            raise ValueError(
-                "split must be three shares (train, valid, test) that add up to 1, train and valid above 0"
-            )
-        return self
-
-
-class DecisionSection(Settings):
-    """From which probability on a clip counts as violent: a number, or a rule for the validation clips.
-
-    The rules are those of `vdeploy.evaluation.thresholds.choose_threshold`: ``"f1"``, the highest F1; ``"recall"``, the
-    highest threshold that reaches ``recall_floor``; ``"cost"``, the lowest total cost of false alarms and misses.
-    """
-
-    threshold: Literal["f1", "recall", "cost"] | float = 0.5
-    recall_floor: float = Field(0.95, gt=0, le=1)
-    cost_false_alarm: float = Field(1.0, ge=0, le=1e9)
-    cost_miss: float = Field(1.0, ge=0, le=1e9)
-
-    @model_validator(mode="after")
-    def _threshold_is_a_probability(self) -> DecisionSection:
-        if not isinstance(self.threshold, str) and not 0 < self.threshold < 1:
-            raise ValueError("threshold must lie between 0 and 1")
-        return self
-
-    @model_validator(mode="after")
-    def _something_costs(self) -> DecisionSection:
-        if self.cost_false_alarm + self.cost_miss == 0:
-            raise ValueError("cost_false_alarm and cost_miss must not both be 0")
-        return self
-
-    @property
-    def rule(self) -> str:
-        """How the threshold is chosen, in words."""
-        match self.threshold:
-            case "f1":
-                return "highest F1 on the validation split"
-            case "recall":
-                return f"highest that finds {self.recall_floor:.4g} of the violent clips of the validation split"
-            case "cost":
-                costs = f"a miss costing {self.cost_miss:g} and a false alarm {self.cost_false_alarm:g}"
-                return f"lowest cost on the validation split, {costs}"
-        return "set in the recipe"
 
 
 def _backbone(value: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from training.engine.augmentation import draw_frames, draw_mixing
 from training.engine.epoch_plan import FeatureSplit, plan_epoch
-from training.recipe import AugmentSection
+from training.recipe_sections import AugmentSection
 
 OFF = AugmentSection()
 

@@ -7,7 +7,7 @@ import pytest
 from training.engine import precision
 from training.engine.precision import Precision, choose_precision
 from training.engine.step_benchmark import measure_step
-from training.recipe import TrainingSection
+from training.recipe_sections import TrainingSection
 
 
 def test_every_way_is_timed_and_the_fastest_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from training.engine.optimizer import AdamW
 from training.engine.schedule import learning_rate_schedule
-from training.recipe import OptimizerSection, Recipe
+from training.recipe import Recipe
+from training.recipe_sections import OptimizerSection
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 

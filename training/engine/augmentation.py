@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.recipe import AugmentSection
+from training.recipe_sections import AugmentSection
 
 if TYPE_CHECKING:
     import numpy.typing as npt

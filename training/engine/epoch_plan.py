@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.engine.augmentation import draw_frames, draw_mixing
-from training.recipe import AugmentSection
+from training.recipe_sections import AugmentSection
 from vdeploy.features.rows import FeatureRows
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from training.recipe import OptimizerSection
+from training.recipe_sections import OptimizerSection
 from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["AdamW", "read"]

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from training.recipe import TrainingSection
+from training.recipe_sections import TrainingSection
 from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["COMPUTE_TYPES", "Precision", "candidates", "choose_precision"]

@@ -17,7 +17,8 @@ from training.engine.loop import TrainingLoop
 from training.engine.losses import focal_loss
 from training.engine.precision import Precision, candidates, choose_precision
 from training.engine.schedule import learning_rate_schedule
-from training.recipe import Recipe, TrainingSection
+from training.recipe import Recipe
+from training.recipe_sections import TrainingSection
 from vdeploy.core.lazy_imports import load_tensorflow
 
 __all__ = ["EpochTimer", "StepTime", "measure_step", "synthetic_split"]

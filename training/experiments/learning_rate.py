@@ -11,7 +11,8 @@ import numpy as np
 
 from training.engine.losses import balanced_weights, focal_loss
 from training.engine.trainer import FeatureSplit
-from training.recipe import LossSection, Recipe
+from training.recipe import Recipe
+from training.recipe_sections import LossSection
 from vdeploy.core.errors import StudyError
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.core.progress import track

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.recipe import DecisionSection, Recipe
+from training.recipe import Recipe
+from training.recipe_sections import DecisionSection
 from training.report.run_report import Mistake
 from vdeploy.core.errors import ClipError
 from vdeploy.dataset import Dataset, LabelledClip
