@@ -6,14 +6,14 @@ import subprocess
 import sys
 import textwrap
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
-from vdeploy.export.intermediates import Sources
-from vdeploy.export.options import ExportOptions
+from vdeploy.export.intermediates import Intermediates
 from vdeploy.export.verification.parity import batches_of, check_parity
 from vdeploy.export.verification.reference import Reference
 from vdeploy.formats import FORMATS
@@ -60,9 +60,10 @@ def test_what_float16_cannot_hold_is_looked_for_a_frame_at_a_time(reference, tmp
 
     monkeypatch.setattr("vdeploy.export.intermediates.find_wide_tensors", note)
     frames, features = synthetic_frames(2, 3, 32), np.zeros((2, 3, reference.run.dim), np.float32)
-    sources = Sources(reference, tmp_path, {"extractor": frames, "classifier": features}, ExportOptions())
+    inputs = {"extractor": frames, "classifier": features}
+    intermediates = Intermediates(SimpleNamespace(reference=reference, inputs=inputs), tmp_path)
     for stage in ("extractor", "classifier"):
-        sources.onnx(stage, "fp16")
+        intermediates.onnx(stage, "fp16")
     assert seen == [("frames", (1, 1, 32, 32, 3))] * 6 + [("features", (1, 3, reference.run.dim))] * 2
 
 

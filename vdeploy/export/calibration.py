@@ -6,21 +6,23 @@ only while its bytes are those that the run was trained with.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vdeploy.artifacts.run import CLIPS, Run
-from vdeploy.core.errors import ClipError, ExportError
+from vdeploy.core.errors import ExportError
 from vdeploy.core.files import sha256_of
 from vdeploy.dataset import Dataset, LabelledClip
+from vdeploy.export.decoded_clips import DATA_HINT, DecodedClips
 from vdeploy.features.extraction import extract_dataset, feature_key
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.weights.find import Weights
-from vdeploy.video.clips import ClipSpec, frame_indices, read_clips
+from vdeploy.video.clips import ClipSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,8 +32,6 @@ __all__ = ["CALIBRATION_CLIPS", "ClipSet", "calibration_clips", "held_out_clips"
 CALIBRATION_CLIPS = 200
 """Clips to calibrate on, where the training split has as many."""
 
-_HINT = "say where the clips of the run are: --data DIR"
-
 
 @dataclasses.dataclass(frozen=True)
 class ClipSet:
@@ -40,10 +40,12 @@ class ClipSet:
     Attributes:
         dataset: The clips, each with its path, label and SHA-256, and the folder that the paths are relative to.
         spec: How a clip becomes frames.
+        decoded: Decodes them.
     """
 
     dataset: Dataset
     spec: ClipSpec
+    decoded: DecodedClips
 
     def __len__(self) -> int:
         return len(self.dataset.clips)
@@ -63,8 +65,8 @@ class ClipSet:
         clips = tuple(self.dataset.clips[index] for index in indices)
         return dataclasses.replace(self, dataset=dataclasses.replace(self.dataset, clips=clips))
 
-    def frames(self, per_clip: int | None = None) -> Iterator[npt.NDArray[np.uint8]]:
-        """Decodes one clip after the other; only a few are in memory at a time.
+    def frames(self, per_clip: int | None = None) -> Generator[npt.NDArray[np.uint8], None, None]:
+        """Hands out one clip after the other; only a few are in memory at a time.
 
         Args:
             per_clip: How many of a clip's T frames to hand out, evenly spaced; all if left out.
@@ -75,11 +77,10 @@ class ClipSet:
         Raises:
             ExportError: A clip cannot be decoded.
         """
-        wanted = frame_indices(self.spec.frames, per_clip or self.spec.frames)
-        for path, outcome in read_clips(map(self.dataset.absolute, self.dataset.clips), self.spec):
-            if isinstance(outcome, ClipError):
-                raise ExportError(f"the clip {path} {outcome.reason}", _HINT) from outcome
-            yield outcome.frames[np.newaxis, wanted]
+        paths = [self.dataset.absolute(clip) for clip in self.dataset.clips]
+        with contextlib.closing(self.decoded.read(paths, per_clip)) as clips:
+            for frames in clips:
+                yield frames[np.newaxis]
 
     def features(self, run: Run, weights: Weights, store_root: Path) -> npt.NDArray[np.float32]:
         """The run's features of the clips, from the feature store; what it lacks is extracted and added to it.
@@ -97,7 +98,14 @@ class ClipSet:
         return extraction.features[:].astype(np.float32)
 
 
-def calibration_clips(run: Run, *, data: Path | None = None, count: int = CALIBRATION_CLIPS, seed: int = 0) -> ClipSet:
+def calibration_clips(
+    run: Run,
+    *,
+    data: Path | None = None,
+    count: int = CALIBRATION_CLIPS,
+    seed: int = 0,
+    decoded: DecodedClips | None = None,
+) -> ClipSet:
     """Chooses clips of the training split, both classes in the shares that they have there.
 
     Args:
@@ -105,6 +113,7 @@ def calibration_clips(run: Run, *, data: Path | None = None, count: int = CALIBR
         data: Where its clips lie, if no longer where they were at training.
         count: How many to choose; all where there are fewer.
         seed: Another seed chooses other clips.
+        decoded: Decodes them; if left out, nothing is kept.
 
     Returns:
         The clips, in the order of the data set.
@@ -116,21 +125,22 @@ def calibration_clips(run: Run, *, data: Path | None = None, count: int = CALIBR
     clips = dataset.of("train")
     if len(clips) > count:
         clips = _draw(clips, count, seed)
-    return _checked(run, dataset, clips)
+    return _checked(run, dataset, clips, decoded)
 
 
-def held_out_clips(run: Run, *, data: Path | None = None) -> ClipSet:
+def held_out_clips(run: Run, *, data: Path | None = None, decoded: DecodedClips | None = None) -> ClipSet:
     """The clips of the validation split.
 
     Args:
         run: The run.
         data: Where its clips lie, if no longer where they were at training.
+        decoded: Decodes them; if left out, nothing is kept.
 
     Raises:
         ExportError: A clip is missing, or has changed since the training.
     """
     dataset = _dataset(run, data)
-    return _checked(run, dataset, dataset.of("valid"))
+    return _checked(run, dataset, dataset.of("valid"), decoded)
 
 
 def recorded_clips(run: Run, source: Path) -> Dataset:
@@ -147,7 +157,7 @@ def recorded_clips(run: Run, source: Path) -> Dataset:
 def _dataset(run: Run, data: Path | None) -> Dataset:
     source = data or Path(run.info.source)
     if not source.exists():
-        raise ExportError(f"the clips of {run.root} are not at {source}", _HINT)
+        raise ExportError(f"the clips of {run.root} are not at {source}", DATA_HINT)
     return recorded_clips(run, source)
 
 
@@ -160,11 +170,11 @@ def _draw(clips: Sequence[LabelledClip], count: int, seed: int) -> tuple[Labelle
     return tuple(clips[index] for index in sorted(drawn))
 
 
-def _checked(run: Run, dataset: Dataset, clips: Sequence[LabelledClip]) -> ClipSet:
+def _checked(run: Run, dataset: Dataset, clips: Sequence[LabelledClip], decoded: DecodedClips | None) -> ClipSet:
     for clip in clips:
         file = dataset.absolute(clip)
         if not file.is_file():
-            raise ExportError(f"the clip {file} of {run.root} is missing", _HINT)
+            raise ExportError(f"the clip {file} of {run.root} is missing", DATA_HINT)
         if sha256_of(file) != clip.sha256:
-            raise ExportError(f"{file} is not the clip that {run.root} was trained with", _HINT)
-    return ClipSet(dataclasses.replace(dataset, clips=tuple(clips)), run.spec)
+            raise ExportError(f"{file} is not the clip that {run.root} was trained with", DATA_HINT)
+    return ClipSet(dataclasses.replace(dataset, clips=tuple(clips)), run.spec, decoded or DecodedClips(run.spec))

@@ -14,7 +14,7 @@ from vdeploy.core.errors import DeployError, ExportError, MissingExtraError
 from vdeploy.core.files import publish_folder, staging_folder, write_json
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.timestamps import now
-from vdeploy.export.format_exporter import Maker, Proven
+from vdeploy.export.format_exporter import FormatExporter, Proven
 from vdeploy.export.model_card import write_documents
 from vdeploy.export.options import ExportOptions
 from vdeploy.export.previous_bundle import carry_over, open_earlier
@@ -81,11 +81,11 @@ def export_run(
             RejectedFolder(out) as rejected,
         ):
             earlier = open_earlier(out, run, keep=options.keep)
-            maker = Maker(run, weights, formats, options, staged, scratch)
+            exporter = FormatExporter(run, weights, formats, options, staged, scratch)
             proven: dict[str, Proven] = {}
             for kind in formats:
                 try:
-                    proven[kind.name] = maker.make(kind)
+                    proven[kind.name] = exporter.make(kind)
                 except (DeployError, MissingExtraError) as error:
                     rejected.take(kind, error, staged)
             if not proven:
@@ -93,8 +93,8 @@ def export_run(
             kept = _kept(earlier, proven)
             if earlier is not None:
                 carry_over(earlier, kept, staged)
-            maker.golden().save(staged / GOLDEN)
-            manifest = _manifest(run, maker.stages(), proven, earlier, kept)
+            exporter.golden().save(staged / GOLDEN)
+            manifest = _manifest(run, exporter.stages(), proven, earlier, kept)
             manifest = write_documents(manifest, staged, report=options.report)
             write_json(staged / MANIFEST, manifest.model_dump(mode="json"))
             publish_folder(staged, out)

@@ -13,19 +13,18 @@ from vdeploy.artifacts.bundle import Artifact, HeldOut, Parity, Stage, StageInfo
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.artifacts.run import Run, toolchain
 from vdeploy.core.progress import say
-from vdeploy.export.intermediates import Sources
+from vdeploy.export.intermediates import Intermediates
 from vdeploy.export.memory import let_tensorflow_give_back
-from vdeploy.export.onnx.flops import count_flops, count_parameters
 from vdeploy.export.options import ExportOptions
-from vdeploy.export.verification.held_out import HeldOutClips, find_clips
+from vdeploy.export.reference_data import ReferenceData
 from vdeploy.export.verification.reference import Reference
-from vdeploy.export.verification.verifier import FEW_CLIPS, Prover
+from vdeploy.export.verification.verifier import FEW_CLIPS, Verifier
 from vdeploy.export.writer_api import Job, Writer, Written
 from vdeploy.formats import Format
 from vdeploy.inference.runtimes.base import Runtime
 from vdeploy.models.weights.find import Weights
 
-__all__ = ["Maker", "Proven"]
+__all__ = ["FormatExporter", "Proven"]
 
 STAGES: tuple[Literal["extractor", "classifier"], ...] = ("extractor", "classifier")
 
@@ -43,7 +42,7 @@ class Proven:
     end_to_end: HeldOut | None
 
 
-class Maker:
+class FormatExporter:
     """Writes and proves formats of one run.
 
     Args:
@@ -69,22 +68,17 @@ class Maker:
         self._staged = staged
         self._options = options
         self._reference = Reference(run, weights)
-        dataset = find_clips(run, options.data)
-        held_out = None
-        if dataset is None:
-            say(f"export: the run's clips are no longer in {run.info.source}; synthetic frames prove it: see --data")
-        else:
-            few = FEW_CLIPS if all(kind.precision != "int8" for kind in formats) else None
-            held_out = HeldOutClips(dataset, self._reference, options.store_root, options.clips or few)
-        self._prover = Prover(self._reference, held_out, options.clips)
-        self._sources = Sources(self._reference, scratch, self._prover.inputs, options)
+        few = FEW_CLIPS if all(kind.precision != "int8" for kind in formats) else None
+        self._data = ReferenceData(self._reference, options, scratch, options.clips or few)
+        self._verifier = Verifier(self._data, options.clips)
+        self._intermediates = Intermediates(self._data, scratch)
 
     def golden(self) -> GoldenClips:
         """The clips that a deployment is proven with."""
-        return self._prover.golden()
+        return self._data.golden()
 
     def stages(self) -> tuple[StageInfo, ...]:
-        """What the manifest says of the stages; operations and parameters are counted in their FP32 graphs."""
+        """What the manifest says of the stages."""
         run = self._reference.run
         heads: dict[str, Any] = {"extractor": run.backbone, "classifier": run.head}
         weights = {"extractor": self._reference.weights.source, "classifier": ""}
@@ -92,8 +86,7 @@ class Maker:
         infos = []
         for stage, recorded in zip(STAGES, run.info.stages, strict=True):
             taken, given = self._reference.tensors[stage]
-            graph = self._sources.onnx(stage, "fp32")
-            clip = tuple(self._reference.spec.frames if axis == "time" else axis for axis in taken.shape[1:])
+            flops, parameters = self._intermediates.counts(stage)
             settings = heads[stage].settings.model_dump(mode="json", exclude={"name", "weights"})
             infos.append(
                 StageInfo(
@@ -103,8 +96,8 @@ class Maker:
                     granularity=granularity.get(stage, "frame"),
                     input=taken,
                     output=given,
-                    flops=count_flops(graph, {taken.name: (1, *(int(axis) for axis in clip))}),
-                    parameters=recorded.parameters or count_parameters(graph),
+                    flops=flops,
+                    parameters=recorded.parameters or parameters,
                     weights=weights[stage],
                     weights_sha256=recorded.sha256,
                 )
@@ -124,11 +117,11 @@ class Maker:
             path = self._staged / stage / kind.name / kind.file
             path.parent.mkdir(parents=True)
             say(f"export: {stage} in {kind.name}")
-            written = _writer(kind)(Job(stage, kind, path, self._reference, self._sources, self._options))
+            written = _writer(kind)(Job(stage, kind, path, self._data, self._intermediates, self._options))
             self._reference.release_extractor()
-            runtimes[stage] = self._prover.open(kind, path, written)
-            pieces[stage] = (path, written, self._prover.stage(kind, stage, runtimes[stage], written))
-        verdicts = self._prover.verdicts(kind, runtimes)
+            runtimes[stage] = self._verifier.open(kind, path, written)
+            pieces[stage] = (path, written, self._verifier.stage(kind, stage, runtimes[stage], written))
+        verdicts = self._verifier.verdicts(kind, runtimes)
         end_to_end = verdicts.pop("pipeline", None)
         artifacts = tuple(self._artifact(stage, kind, *piece, verdicts.get(stage)) for stage, piece in pieces.items())
         return Proven(artifacts, end_to_end)

@@ -1,56 +1,46 @@
-"""What formats are made from: ONNX files, each written once however many formats need it, and calibration clips."""
+"""What formats are made from: ONNX files, each written once however many formats need it."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vdeploy.artifacts.bundle.manifest import Calibration, Stage
-from vdeploy.export.calibration import CALIBRATION_CLIPS, ClipSet, calibration_clips, held_out_clips
+from vdeploy.artifacts.bundle.manifest import Stage
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.file import write_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
-from vdeploy.export.options import ExportOptions
-from vdeploy.export.quantization import FLAVOURS, HeldOut, Quantization, quantize
-from vdeploy.export.verification.reference import Reference
+from vdeploy.export.onnx.flops import count_flops, count_parameters
+from vdeploy.export.quantization import FLAVOURS, Quantization, quantize
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from onnx import ModelProto
 
-__all__ = ["Flavour", "Sources"]
+    from vdeploy.export.reference_data import ReferenceData
+
+__all__ = ["Flavour", "Intermediates"]
 
 Flavour = Literal["fp32", "fp16", "cpu", "tensorrt"]
 """A precision in floating point, or the INT8 flavour of `vdeploy.export.quantization`."""
 
-_FRAMES_PER_CLIP = 1
-"""Frames of a clip are alike; more clips tell more about the range of a tensor. A backbone of whole clips takes all."""
-
 _SPOOL = "weights"
 
 
-class Sources:
-    """A folder of ONNX files, filled on demand, and the clips to calibrate on, looked for on demand.
+class Intermediates:
+    """A folder of ONNX files, filled on demand.
 
     Args:
-        reference: The run in Keras.
-        folder: An empty folder that lives as long as the export.
-        samples: Inputs of each stage, to find the tensors that float16 cannot hold.
-        options: The user's choices.
+        data: The run, and inputs of its stages.
+        folder: A folder that lives as long as the export.
     """
 
-    def __init__(
-        self, reference: Reference, folder: Path, samples: Mapping[Stage, npt.NDArray[Any]], options: ExportOptions
-    ) -> None:
-        self._reference = reference
+    def __init__(self, data: ReferenceData, folder: Path) -> None:
+        self._data = data
+        self._reference = data.reference
         self._folder = folder
-        self._samples = samples
-        self._options = options
         self._details: dict[tuple[Stage, Flavour], dict[str, Any]] = {}
 
     def onnx(self, stage: Stage, flavour: Flavour) -> Path:
@@ -63,62 +53,38 @@ class Sources:
         Raises:
             ExportError: It cannot be quantized, or there are no clips to calibrate on.
         """
-        path = self._folder / f"{stage}-{flavour}.onnx"
+        path = self._path(stage, flavour)
         if not path.exists():
             model, self._details[stage, flavour] = self._make(stage, flavour)
             self._reference.release_extractor()
             write_onnx(model, path)
-            (self._folder / _SPOOL).unlink(missing_ok=True)
+            self._release()
         return path
 
     def details(self, stage: Stage, flavour: Flavour) -> dict[str, Any]:
         """What is to be told of an ONNX file that `onnx` has made, JSON-ready."""
         return self._details[stage, flavour]
 
-    def calibration_inputs(self, stage: Stage) -> Iterator[npt.NDArray[Any]]:
-        """Inputs of a stage from training clips: ``uint8[1, 1, H, W, 3]`` frames or ``float32[1, t, F]`` features.
+    def counts(self, stage: Stage) -> tuple[int, int]:
+        """Count a stage's floating-point operations for one clip, and its parameters, in its FP32 graph.
 
-        For a backbone that looks at whole clips, all frames of a clip: ``uint8[1, T, H, W, 3]``.
+        A graph that no format needs is not written.
 
         Raises:
-            ExportError: The clips of the run are not where they should be.
+            ExportError: The operations cannot be counted.
         """
-        if stage == "extractor":
-            return self._calibration_clips.frames(_FRAMES_PER_CLIP if self._by_frame else None)
-        return (features[None] for features in self._calibration_features)
-
-    @property
-    def calibration(self) -> Calibration:
-        """The clips that quantization is calibrated on."""
-        clips = self._calibration_clips
-        return Calibration(clips=len(clips), sha256=tuple(clips.hashes.values()))
-
-    @functools.cached_property
-    def _calibration_clips(self) -> ClipSet:
-        count = self._options.calibration_clips or CALIBRATION_CLIPS
-        return calibration_clips(self._reference.run, data=self._options.data, count=count)
-
-    @functools.cached_property
-    def _calibration_features(self) -> npt.NDArray[np.float32]:
-        return self._features(self._calibration_clips)
-
-    @functools.cached_property
-    def _judge(self) -> HeldOut:
-        """Held-out clips to choose among quantized models by; of the validation split, for it is a choice."""
-        clips = held_out_clips(self._reference.run, data=self._options.data)
-        threshold = self._reference.run.info.threshold
-        return HeldOut(
-            clips, self._features(clips), functools.partial(self._reference.compute, "classifier"), threshold
-        )
-
-    def _features(self, clips: ClipSet) -> npt.NDArray[np.float32]:
-        return clips.features(self._reference.run, self._reference.weights, self._options.store_root)
+        path = self._path(stage, "fp32")
+        graph = path if path.exists() else self._float32(stage)
+        taken = self._reference.tensors[stage][0]
+        clip = (self._reference.spec.frames if axis == "time" else int(axis) for axis in taken.shape[1:])
+        try:
+            return count_flops(graph, {taken.name: (1, *clip)}), count_parameters(graph)
+        finally:
+            self._release()
 
     def _make(self, stage: Stage, flavour: Flavour) -> tuple[ModelProto, dict[str, Any]]:
         if flavour == "fp32":
-            if stage == "extractor":
-                return extractor_to_onnx(self._reference.extractor, self._folder / _SPOOL), {}
-            return classifier_to_onnx(self._reference.classifier), {}
+            return self._float32(stage), {}
         model = open_onnx(self.onnx(stage, "fp32"))
         if flavour == "fp16":
             wide = find_wide_tensors(model, self._sample_feeds(stage))
@@ -132,13 +98,25 @@ class Sources:
             "float_only": list(result.float_only),
         }
 
+    def _float32(self, stage: Stage) -> ModelProto:
+        if stage == "extractor":
+            return extractor_to_onnx(self._reference.extractor, self._folder / _SPOOL)
+        return classifier_to_onnx(self._reference.classifier)
+
+    def _path(self, stage: Stage, flavour: Flavour) -> Path:
+        return self._folder / f"{stage}-{flavour}.onnx"
+
+    def _release(self) -> None:
+        self._reference.release_extractor()
+        (self._folder / _SPOOL).unlink(missing_ok=True)
+
     @property
     def _by_frame(self) -> bool:
         return self._reference.run.backbone.granularity == "frame"
 
     def _sample_feeds(self, stage: Stage) -> Iterator[dict[str, npt.NDArray[Any]]]:
         """A frame of a clip at a time, for all inner tensors are kept at once; or a clip, or its features."""
-        for clip in self._samples[stage]:
+        for clip in self._data.inputs[stage]:
             if stage == "extractor" and not self._by_frame:
                 yield {"frames": clip[None]}
             elif stage == "extractor":
@@ -148,7 +126,7 @@ class Sources:
 
     def _quantize(self, stage: Stage, model: ModelProto, flavour: Flavour) -> Quantization:
         name = "frames" if stage == "extractor" else "features"
-        judge = self._judge.judge_extractor if stage == "extractor" else self._judge.judge_classifier
+        judge = self._data.judge.judge_extractor if stage == "extractor" else self._data.judge.judge_classifier
         return quantize(
-            model, FLAVOURS[flavour], lambda: ({name: inputs} for inputs in self.calibration_inputs(stage)), judge
+            model, FLAVOURS[flavour], lambda: ({name: inputs} for inputs in self._data.calibration_inputs(stage)), judge
         )

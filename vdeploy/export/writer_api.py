@@ -12,7 +12,8 @@ from vdeploy.export.options import ExportOptions
 from vdeploy.formats import Format
 
 if TYPE_CHECKING:
-    from vdeploy.export.intermediates import Sources
+    from vdeploy.export.intermediates import Intermediates
+    from vdeploy.export.reference_data import ReferenceData
     from vdeploy.export.verification.reference import Reference
 
 __all__ = ["Job", "Writer", "Written"]
@@ -26,17 +27,22 @@ class Job:
         stage: The stage.
         kind: The format.
         path: The file or folder to write; its parent exists.
-        reference: The run in Keras, in float32.
-        sources: ONNX files and calibration clips that other formats are made from.
+        data: The run in Keras, and inputs to calibrate on.
+        intermediates: ONNX files that other formats are made from.
         options: The user's choices.
     """
 
     stage: Stage
     kind: Format
     path: Path
-    reference: Reference
-    sources: Sources
+    data: ReferenceData
+    intermediates: Intermediates
     options: ExportOptions
+
+    @property
+    def reference(self) -> Reference:
+        """The run in Keras, in float32."""
+        return self.data.reference
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The ONNX formats: the export's sources are what is shipped."""
+"""The ONNX formats: the export's intermediate files are what is shipped."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FLAVOURS: dict[str, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "cpu"}
 def write(job: Job) -> Written:
     """Writes an ONNX file; see `vdeploy.export.writer_api.Writer`."""
     flavour = FLAVOURS[job.kind.precision]
-    link_or_copy(job.sources.onnx(job.stage, flavour), job.path)
-    details = job.sources.details(job.stage, flavour)
+    link_or_copy(job.intermediates.onnx(job.stage, flavour), job.path)
+    details = job.intermediates.details(job.stage, flavour)
     found = inspect_onnx(job.path)
     if job.kind.precision == "int8":
         meant = {*details["kept_in_float"], *details["float_only"]}
@@ -27,5 +27,5 @@ def write(job: Job) -> Written:
         precision=found.precision,
         packages=("onnx", "onnxruntime", "tf2onnx"),
         details={**details, "opset": found.opset, "ir_version": found.ir_version},
-        calibration=job.sources.calibration if job.kind.needs_data else None,
+        calibration=job.data.calibration if job.kind.needs_data else None,
     )

@@ -1,4 +1,4 @@
-"""The OpenVINO formats: the export's ONNX sources, those for CPUs where it is INT8, as OpenVINO's own files."""
+"""The OpenVINO formats: the export's ONNX files, those for CPUs where it is INT8, as OpenVINO's own files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["write"]
 def write(job: Job) -> Written:
     """Writes the folder of an IR; see `vdeploy.export.writer_api.Writer`."""
     flavour = FLAVOURS[job.kind.precision]
-    onnx_to_openvino(job.sources.onnx(job.stage, flavour), job.path)
-    details = job.sources.details(job.stage, flavour)
+    onnx_to_openvino(job.intermediates.onnx(job.stage, flavour), job.path)
+    details = job.intermediates.details(job.stage, flavour)
     layers = inspect_openvino(job.path / GRAPH)
     if job.kind.precision == "int8":
         # An LSTM has another name here than in the source, and stays in floating point in every runtime.
@@ -26,5 +26,5 @@ def write(job: Job) -> Written:
         precision=precision_of(layers),
         packages=("onnx", "onnxruntime", "openvino", "tf2onnx"),
         details=details,
-        calibration=job.sources.calibration if job.kind.needs_data else None,
+        calibration=job.data.calibration if job.kind.needs_data else None,
     )

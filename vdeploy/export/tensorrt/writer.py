@@ -29,8 +29,8 @@ def write(job: Job) -> Written:
     flavour: Flavour = "tensorrt" if eight_bits else "fp16"
     precision: Precision = "int8" if eight_bits else "fp16"
     library: LibraryName = "tensorrt_rtx" if "target_sm" in job.kind.options else "tensorrt"
-    source = job.sources.onnx(job.stage, flavour)
-    details = job.sources.details(job.stage, flavour)
+    source = job.intermediates.onnx(job.stage, flavour)
+    details = job.intermediates.details(job.stage, flavour)
     options = EngineOptions(
         precision=precision,
         library=library,
@@ -45,7 +45,7 @@ def write(job: Job) -> Written:
         packages=("onnx", "onnxruntime", "tf2onnx"),
         details={**details, "engine": report.model_dump(mode="json", exclude={"layers", "sha256", "bytes"})},
         stand_in=_stand_in(source, report),
-        calibration=job.sources.calibration if eight_bits else None,
+        calibration=job.data.calibration if eight_bits else None,
     )
 
 

@@ -19,7 +19,7 @@ def write(job: Job) -> Written:
     """Writes a TFLite file; see `vdeploy.export.writer_api.Writer`."""
     metadata = Metadata(labels=CLASSES, clip=job.reference.spec)
     quantized = job.kind.precision == "int8"
-    quantization = Quantization(job.sources.calibration_inputs(job.stage)) if quantized else None
+    quantization = Quantization(job.data.calibration_inputs(job.stage)) if quantized else None
     if job.stage == "extractor":
         extractor_to_tflite(job.reference.extractor, job.path, metadata, quantization)
     else:
@@ -27,5 +27,5 @@ def write(job: Job) -> Written:
     return Written(
         precision=found_precision(job.path),
         packages=("ai-edge-litert",),
-        calibration=job.sources.calibration if quantized else None,
+        calibration=job.data.calibration if quantized else None,
     )

@@ -17,10 +17,10 @@ from vdeploy.core.errors import ExportError, ParityError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.evaluation.metrics import evaluate
 from vdeploy.export.calibration import recorded_clips
+from vdeploy.export.decoded_clips import DecodedClips
 from vdeploy.features.extraction import extract_dataset, feature_key
 from vdeploy.features.store import FeatureStore
 from vdeploy.formats import MAX_ACCURACY_LOSS, MIN_AGREEMENT, Format
-from vdeploy.video.clips import read_clip
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -65,6 +65,7 @@ class HeldOutClips:
         reference: The run in Keras.
         store_root: Folder of all feature stores; what is missing there is extracted.
         limit: How many clips; ``None`` for all.
+        decoded: Decodes them; if left out, nothing is kept.
 
     Attributes:
         split: Their split.
@@ -74,7 +75,14 @@ class HeldOutClips:
         threshold: Probability from which a clip counts as violent.
     """
 
-    def __init__(self, dataset: Dataset, reference: Reference, store_root: Path, limit: int | None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        reference: Reference,
+        store_root: Path,
+        limit: int | None,
+        decoded: DecodedClips | None = None,
+    ) -> None:
         self.split = "test" if dataset.of("test") else "valid"
         chosen = alternate(dataset.of(self.split))[:limit]
         spec, backbone, weights = reference.spec, reference.run.backbone, reference.weights
@@ -85,7 +93,7 @@ class HeldOutClips:
             lambda: reference.extractor,
         )
         self._dataset = extraction.dataset
-        self._spec = spec
+        self._decoded = decoded or DecodedClips(spec)
         self.threshold = reference.run.info.threshold
         self.labels = np.array([clip.label for clip in self._dataset.clips], np.int64)
         self.features: npt.NDArray[np.float32] = extraction.features[:].astype(np.float32)
@@ -95,9 +103,8 @@ class HeldOutClips:
         return len(self.labels)
 
     def frames(self, count: int) -> Iterator[npt.NDArray[np.uint8]]:
-        """Decodes the first clips, one after the other: ``uint8[T, H, W, 3]`` each."""
-        for clip in self._dataset.clips[:count]:
-            yield read_clip(self._dataset.absolute(clip), self._spec).frames
+        """Hands out the first clips, one after the other: ``uint8[T, H, W, 3]`` each."""
+        return self._decoded.read([self._dataset.absolute(clip) for clip in self._dataset.clips[:count]])
 
     def judge(self, probabilities: npt.NDArray[np.floating[Any]]) -> HeldOut:
         """Compares an artifact's verdicts with the reference's on the first clips.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.artifacts.bundle.manifest import HeldOut, Parity, Stage
-from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import ExportError
 from vdeploy.core.progress import track
-from vdeploy.export.verification.held_out import HeldOutClips, check_verdicts
+from vdeploy.export.verification.held_out import check_verdicts
 from vdeploy.export.verification.parity import batches_of, check_parity
 from vdeploy.formats import FORMATS, Format
 from vdeploy.inference.runtimes.registry import open_runtime
@@ -21,53 +19,27 @@ from vdeploy.inference.runtimes.registry import open_runtime
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from vdeploy.export.verification.reference import Reference
+    from vdeploy.export.reference_data import ReferenceData
     from vdeploy.export.writer_api import Written
     from vdeploy.inference.runtimes.base import Runtime
 
-__all__ = ["FEW_CLIPS", "Prover"]
+__all__ = ["FEW_CLIPS", "Verifier"]
 
 FEW_CLIPS = 8
 """Held-out clips for a format in floating point: its parity is exact enough to leave little for them to find."""
 
-_PARITY_CLIPS = 3
 
-
-class Prover:
-    """Everything that a format is compared with, made once for all formats.
+class Verifier:
+    """Compares formats with the run.
 
     Args:
-        reference: The run in Keras.
-        held_out: Held-out clips; ``None`` for synthetic frames and no verdicts.
-        clips: How many of them to judge on; ``None`` for all for INT8, and few for the others.
-
-    Attributes:
-        inputs: Inputs of each stage that parity is checked on.
+        data: Inputs, and what the run answers to them.
+        clips: How many held-out clips to judge on; ``None`` for all for INT8, and few for the others.
     """
 
-    def __init__(self, reference: Reference, held_out: HeldOutClips | None, clips: int | None) -> None:
-        self._reference = reference
-        self._held_out = held_out
+    def __init__(self, data: ReferenceData, clips: int | None) -> None:
+        self._data = data
         self._clips = clips
-        spec = reference.spec
-        frames = (
-            synthetic_frames(_PARITY_CLIPS, spec.frames, spec.size)
-            if held_out is None
-            else np.stack(list(held_out.frames(_PARITY_CLIPS)))
-        )
-        features = np.concatenate([reference.compute("extractor", clip[np.newaxis]) for clip in frames])
-        self.inputs: dict[Stage, npt.NDArray[Any]] = {"extractor": frames, "classifier": features, "pipeline": frames}
-        probabilities = reference.compute("classifier", features)
-        self._expected: dict[Stage, npt.NDArray[np.float32]] = {
-            "extractor": features,
-            "classifier": probabilities,
-            "pipeline": probabilities,
-        }
-
-    def golden(self) -> GoldenClips:
-        """The clips that a deployment is proven with, and what Keras says of them."""
-        source = "synthetic frames" if self._held_out is None else f"held-out clips ({self._held_out.split} split)"
-        return GoldenClips(self.inputs["pipeline"], self._expected["pipeline"], source)
 
     def open(self, kind: Format, path: Path, written: Written) -> Runtime:
         """Loads what was written, or the ONNX file that stands in for it where it cannot be run here."""
@@ -87,20 +59,20 @@ class Prover:
                 f"{kind.name}: the {stage} is not {kind.precision} inside but {written.precision}",
                 "report this with the versions of vdeploy doctor",
             )
-        taken, given = self._reference.tensors[stage]
+        taken, given = self._data.reference.tensors[stage]
         if kind.fixed_time and written.stand_in is None:
-            taken = taken.model_copy(update={"shape": self.inputs[stage].shape})
+            taken = taken.model_copy(update={"shape": self._data.inputs[stage].shape})
         parity = check_parity(
             kind,
             runtime,
-            lambda _: self._expected[stage],
-            self.inputs[stage],
+            lambda _: self._data.expected[stage],
+            self._data.inputs[stage],
             tensors=(taken, given),
-            batches=batches_of(stage, self._reference.spec),
+            batches=batches_of(stage, self._data.reference.spec),
         )
         return parity.model_copy(
             update={
-                "inputs": "synthetic" if self._held_out is None else "real",
+                "inputs": "synthetic" if self._data.held_out is None else "real",
                 "executed": "artifact" if written.stand_in is None else "the ONNX file that it was built from",
             }
         )
@@ -114,7 +86,7 @@ class Prover:
         Raises:
             ParityError: Verdicts flip, or accuracy is lost, beyond the format's limits.
         """
-        held_out = self._held_out
+        held_out = self._data.held_out
         if held_out is None:
             return {}
         count = min(len(held_out), self.clips_for(kind) or len(held_out))
@@ -126,7 +98,7 @@ class Prover:
                 step.advance()
         extracted = np.concatenate(features)
         probabilities: dict[Stage, npt.NDArray[np.float32]] = {
-            "extractor": self._reference.compute("classifier", extracted),
+            "extractor": self._data.reference.compute("classifier", extracted),
             "classifier": classifier.infer({"features": held_out.features})["probabilities"],
             "pipeline": classifier.infer({"features": extracted})["probabilities"],
         }
