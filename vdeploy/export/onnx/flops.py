@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,30 +25,21 @@ from vdeploy.core.errors import ExportError, MissingExtraError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.graph import infer_values, without_weights
+from vdeploy.export.onnx.node_flops import COUNTED, RECURRENT, Shape, flops_of_node
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["COUNTED", "count_flops", "count_parameters", "flops_of_node"]
+__all__ = ["count_flops", "count_parameters"]
 
-_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
-"""Operators, and which of their inputs is the kernel."""
-
-_PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul")
-_RECURRENT = ("GRU", "LSTM", "RNN")
 _INITIAL_STATE = 5
 _SHAPED_INPUTS = 4
 """Among the first so many inputs are those whose shapes say how much a node computes."""
-
-COUNTED = frozenset({*_CONVOLUTIONS, *_PRODUCTS, *_RECURRENT, "ConvTranspose", "Einsum", "Gemm"})
-"""Operators whose work is counted."""
 
 _RESHAPING = frozenset({"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _SCALED = frozenset({"DequantizeLinear", "QuantizeLinear"})
 _PROFILED = "_kernel_time"
 _PURPOSE = "counting operations"
-
-Shape = Sequence[int]
 
 
 def count_flops(model: onnx.ModelProto | Path, inputs: Mapping[str, Shape] | None = None) -> int:
@@ -105,49 +96,6 @@ def count_parameters(model: onnx.ModelProto | Path) -> int:
         for tensor in graph.initializer
         if tensor.dims and tensor.name not in scales and (tensor.data_type in floats or tensor.name in quantized)
     )
-
-
-def flops_of_node(node: onnx.NodeProto, inputs: Sequence[Shape], output: Shape, *, has_state: bool = False) -> int:
-    """Counts the operations of one node.
-
-    - Convolution of k x k over an H x W map, C_in to C_out channels: ``2 H W k² C_in C_out``.
-    - Product of M x K and K x N: ``2 M K N``.
-    - LSTM, F inputs, U units, T steps (Hochreiter and Schmidhuber 1997, with forget gate): four gates, each a product
-      with the input and with the hidden state, which is zero in the first step: ``2 · 4 U (T F + (T - 1) U)``.
-
-    Args:
-        node: A node of one of the operators in `COUNTED`.
-        inputs: Shapes of its inputs.
-        output: Shape of its first output.
-        has_state: Whether a recurrent layer begins with a given hidden state.
-    """
-    kind, attributes = node.op_type, {attribute.name: attribute for attribute in node.attribute}
-    if kind in _CONVOLUTIONS:
-        return 2 * math.prod(output) * math.prod(inputs[_CONVOLUTIONS[kind]][1:])
-    if kind == "ConvTranspose":
-        return 2 * math.prod(inputs[0]) * math.prod(inputs[1][1:])
-    if kind in _RECURRENT:
-        layout = attributes["layout"].i if "layout" in attributes else 0
-        steps, rows = (inputs[0][1], inputs[0][0]) if layout else inputs[0][:2]
-        recurrences = steps if has_state else steps - 1
-        return 2 * rows * (steps * math.prod(inputs[1]) + recurrences * math.prod(inputs[2]))
-    if kind == "Gemm":
-        return 2 * output[1] * math.prod(inputs[0])
-    if kind == "Einsum":
-        return _einsum(attributes["equation"].s.decode(), inputs)
-    return 2 * math.prod(output) * inputs[0][-1]
-
-
-def _einsum(equation: str, inputs: Sequence[Shape]) -> int:
-    sizes: dict[str, int] = {}
-    for labels, shape in zip(equation.replace(" ", "").partition("->")[0].split(","), inputs, strict=False):
-        before, dots, after = labels.partition("...")
-        last = len(shape) - len(after)
-        if dots:
-            sizes[dots] = max(sizes.get(dots, 1), math.prod(shape[len(before) : last]))
-        sizes |= zip(before, shape[: len(before)], strict=True)
-        sizes |= zip(after, shape[last:], strict=True)
-    return len(inputs) * math.prod(sizes.values())
 
 
 def _loaded(model: onnx.ModelProto | Path) -> onnx.ModelProto:
@@ -209,7 +157,7 @@ def _runs_counted_nodes(node: onnx.NodeProto) -> bool:
 
 def _has_state(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     """Whether a recurrent layer is given a hidden state that is computed, not a constant."""
-    if node.op_type not in _RECURRENT or len(node.input) <= _INITIAL_STATE or not node.input[_INITIAL_STATE]:
+    if node.op_type not in RECURRENT or len(node.input) <= _INITIAL_STATE or not node.input[_INITIAL_STATE]:
         return False
     sources = {name: maker for maker in model.graph.node for name in maker.output}
     name = node.input[_INITIAL_STATE]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import open_onnx
-from vdeploy.export.onnx.flops import flops_of_node
 from vdeploy.export.onnx.graph import LAYERS, Value, infer_values, weight_of
+from vdeploy.export.onnx.node_flops import flops_of_node
 from vdeploy.export.verification.precision import LayerPrecision, precision_of, shares_of
 
 if TYPE_CHECKING:

@@ -126,7 +126,7 @@ def _precision(node: Any, stored: set[str]) -> str:
 
 
 def _flops(node: Any, sizes: Sequence[int]) -> float:
-    """Operations of one row of the batch, counted as `vdeploy.export.onnx.flops.flops_of_node` counts them.
+    """Operations of one row of the batch, counted as `vdeploy.export.onnx.node_flops.flops_of_node` counts them.
 
     Args:
         node: A layer with weights.

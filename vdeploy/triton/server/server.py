@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ from vdeploy.triton.server.install import TritonInstall, find_install
 from vdeploy.triton.server.launch import Launch
 from vdeploy.triton.server.ports import check_ports, grpc_address, resolve_host
 from vdeploy.triton.server.process_group import remove_stale_regions
+from vdeploy.triton.server.readiness import wait_until_it_listens
 from vdeploy.triton.server.version_checks import check_answers, check_files
 
 __all__ = ["TritonServer"]
@@ -249,24 +249,12 @@ class TritonServer:
         return process
 
     def _wait_until_ready(self) -> None:
-        process = self._running()
-        deadline = time.monotonic() + self._startup_timeout
-        while not self._listens():
-            if process.poll() is not None:
-                raise ended(process, self.log_file)
-            if time.monotonic() > deadline:
-                raise late(self._startup_timeout, self.log_file)
-            time.sleep(POLL_SECONDS)
+        ports = [port for port in self._launch.ports.values() if port]
+        deadline = time.monotonic() + wait_until_it_listens(
+            self._running(), self._near, ports, self._startup_timeout, self.log_file
+        )
         try:
             self._health.check_ensemble(max(1.0, deadline - time.monotonic()))
         except TimeoutError as error:
             raise late(self._startup_timeout, self.log_file) from error
         check_answers(self._repository, self.url, max(1.0, deadline - time.monotonic()))
-
-    def _listens(self) -> bool:
-        """Whether all of its ports answer; gRPC's is the first of them."""
-        with contextlib.suppress(OSError):
-            for port in filter(None, self._launch.ports.values()):
-                socket.create_connection((self._near, port), timeout=1).close()
-            return True
-        return False
