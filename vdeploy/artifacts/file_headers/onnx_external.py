@@ -6,11 +6,10 @@ in graphs, in attributes of nodes, and in graphs inside those.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import BinaryIO
 
-from vdeploy.artifacts.file_headers.onnx import read_varint
+from vdeploy.artifacts.file_headers.protobuf import Span, fields
 from vdeploy.core.errors import BundleError
 
 __all__ = ["has_external_data"]
@@ -29,8 +28,6 @@ _MESSAGES: dict[str, dict[int, str]] = {
 """The fields of each message that lead to tensors, and the messages in them."""
 
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
-_VARINT, _BYTES = 0, 2
-_FIXED_LENGTHS = {1: 8, 5: 4}
 _DEEPEST = 64
 
 
@@ -42,33 +39,22 @@ def has_external_data(path: Path) -> bool:
     """
     try:
         with path.open("rb") as file:
-            return _refers(file, os.fstat(file.fileno()).st_size, "model", 0)
+            return _refers(file, None, "model", 0)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror or error})", "export the run again") from error
     except ValueError as error:
         raise BundleError(f"{path} is no ONNX model ({error})", "export the run again") from error
 
 
-def _refers(file: BinaryIO, end: int, message: str, depth: int) -> bool:
-    """Whether a tensor between here and `end` does; else the file is at `end` afterwards."""
+def _refers(file: BinaryIO, span: Span | None, message: str, depth: int) -> bool:
     if depth > _DEEPEST:
         raise ValueError("graphs within graphs beyond measure")
     inner = _MESSAGES[message]
-    while file.tell() < end:
-        number, kind = divmod(read_varint(file), 8)
-        if kind == _VARINT:
-            if read_varint(file) == _EXTERNAL and message == _TENSOR and number == _DATA_LOCATION:
-                return True
-            continue
-        if kind != _BYTES and kind not in _FIXED_LENGTHS:
-            raise ValueError(f"a field of kind {kind}")
-        length = read_varint(file) if kind == _BYTES else _FIXED_LENGTHS[kind]
-        after = file.tell() + length
-        if after > end:
-            raise ValueError("it is cut off")
-        if message == _TENSOR and number == _EXTERNAL_DATA:
+    for field in fields(file, span):
+        is_external = field.number == _DATA_LOCATION and field.value == _EXTERNAL
+        if message == _TENSOR and (is_external or (field.number == _EXTERNAL_DATA and field.value is None)):
             return True
-        if kind == _BYTES and number in inner and _refers(file, after, inner[number], depth + 1):
+        leads_on = field.content is not None and field.number in inner
+        if leads_on and _refers(file, field.content, inner[field.number], depth + 1):
             return True
-        file.seek(after)
     return False

@@ -7,13 +7,13 @@ file or not, in which the bytes lie; `vdeploy.export.onnx.file` puts them into t
 from __future__ import annotations
 
 import errno
-import mmap
-from collections.abc import Iterator
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from vdeploy.artifacts.file_headers.protobuf import Span, fields, read_span
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.graph import is_large
 
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["copy_weights", "is_reference", "open_onnx", "refer", "size_of_weights", "weight_values"]
 
 _CHUNK = 1 << 20
-_VARINT = 0
-_LONGEST_VARINT = 10
-_LENGTH_DELIMITED = 2
-_FIXED = {1: 8, 5: 4}
-"""Bytes of the kinds of fields that have always as many."""
-
-Span = tuple[int, int]
-"""Where something begins in a file and where it ends."""
 
 
 def open_onnx(path: Path) -> onnx.ModelProto:
@@ -48,15 +40,17 @@ def open_onnx(path: Path) -> onnx.ModelProto:
     onnx = require("onnx", extra="export", purpose="reading ONNX files")
     numbers = _field_number(onnx.ModelProto, "graph"), _field_number(onnx.GraphProto, "initializer")
     model = onnx.ModelProto()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        rest, graphs = _split(data, (0, len(data)), numbers[0])
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            raise ValueError("it is empty")
+        rest, graphs = _split(file, None, numbers[0])
         model.ParseFromString(rest)
-        parts = [_split(data, graph, numbers[1]) for graph in graphs]
+        parts = [_split(file, graph, numbers[1]) for graph in graphs]
         if parts:
             model.graph.ParseFromString(b"".join(part for part, _ in parts))
         for _, tensors in parts:
             for span in tensors:
-                _add_tensor(model.graph.initializer.add(), data, span, path)
+                _add_tensor(model.graph.initializer.add(), file, span, path)
     return model
 
 
@@ -120,57 +114,26 @@ def _reference(tensor: onnx.TensorProto) -> tuple[Path, Span]:
     return Path(entries["location"]), (start, start + int(entries["length"]))
 
 
-def _add_tensor(tensor: onnx.TensorProto, data: mmap.mmap, span: Span, path: Path) -> None:
-    rest, raw = _split(data, span, _field_number(type(tensor), "raw_data"))
+def _add_tensor(tensor: onnx.TensorProto, file: BinaryIO, span: Span, path: Path) -> None:
+    rest, raw = _split(file, span, _field_number(type(tensor), "raw_data"))
     tensor.ParseFromString(rest)
     if not raw:
         return
     if is_large(tensor):
         refer(tensor, path, raw[-1])
     else:
-        tensor.raw_data = data[slice(*raw[-1])]
+        tensor.raw_data = read_span(file, raw[-1])
 
 
-def _split(data: mmap.mmap, span: Span, wanted: int) -> tuple[bytes, list[Span]]:
+def _split(file: BinaryIO, span: Span | None, wanted: int) -> tuple[bytes, list[Span]]:
     """The fields of a message but for those of one number, and where the contents of these are."""
     rest, found = bytearray(), []
-    for number, field, content in _fields(data, span):
-        if number == wanted:
-            found.append(content)
+    for field in fields(file, span):
+        if field.number == wanted and field.content is not None:
+            found.append(field.content)
         else:
-            rest += data[slice(*field)]
+            rest += read_span(file, field.whole)
     return bytes(rest), found
-
-
-def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span, Span]]:
-    """Number, place, and place of the content of each field; see protobuf.dev/programming-guides/encoding."""
-    position, end = span
-    while position < end:
-        start = position
-        tag, position = _varint(data, position)
-        begin = position
-        kind = tag & 7
-        if kind == _VARINT:
-            _, position = _varint(data, position)
-        elif kind == _LENGTH_DELIMITED:
-            length, begin = _varint(data, position)
-            position = begin + length
-        elif kind in _FIXED:
-            position += _FIXED[kind]
-        else:
-            raise ValueError(f"it has a field of the unknown kind {kind}")
-        if position > end:
-            raise ValueError("it is cut off")
-        yield tag >> 3, (start, position), (begin, position)
-
-
-def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
-    value = 0
-    for index, byte in enumerate(data[position : position + _LONGEST_VARINT]):
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value, position + index + 1
-    raise ValueError("it is cut off, or holds a number of more than 64 bits")
 
 
 def _field_number(message: Any, name: str) -> int:
