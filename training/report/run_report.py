@@ -15,7 +15,7 @@ from training.report import history_charts
 from training.report.contact_sheet import contact_sheet
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
-from vdeploy.core.templates import template_environment
+from vdeploy.core.templates import percent, template_environment
 from vdeploy.evaluation import charts as figure_charts
 from vdeploy.evaluation.calibration import Calibration, reliability
 
@@ -104,7 +104,7 @@ def write_report(run_dir: Path, data: ReportData) -> Path:
 
 def _page(data: ReportData) -> str:
     environment = template_environment(_TEMPLATES, extra="train", purpose="the report")
-    environment.filters.update(percent=_percent, number=_number)
+    environment.filters.update(number=_number)
     after = reliability(data.labels, data.probabilities)
     before = None if data.uncalibrated is None else reliability(data.labels, data.uncalibrated)
     shown = sorted(data.mistakes, key=_confidence, reverse=True)[:_MAX_MISTAKES]
@@ -139,12 +139,12 @@ class _Tile:
 def _tiles(data: ReportData) -> list[_Tile]:
     evaluation, cells = data.evaluation, data.evaluation.confusion
     figures = [
-        ("Accuracy", "accuracy", _percent, f"{cells.tp + cells.tn} of {evaluation.clips} clips in the right class"),
-        ("Violence found", "accuracy_violent", _percent, f"{cells.tp} of {cells.tp + cells.fn} violent clips flagged"),
+        ("Accuracy", "accuracy", percent, f"{cells.tp + cells.tn} of {evaluation.clips} clips in the right class"),
+        ("Violence found", "accuracy_violent", percent, f"{cells.tp} of {cells.tp + cells.fn} violent clips flagged"),
         (
             "False alarms avoided",
             "accuracy_non_violent",
-            _percent,
+            percent,
             f"{cells.tn} of {cells.tn + cells.fp} non-violent clips not flagged",
         ),
         ("ROC AUC", "roc_auc", _number, "how often a violent clip scores above a non-violent one"),
@@ -166,12 +166,12 @@ def _notes(data: ReportData) -> list[str]:
         highest = 1 - 0.05 ** (1 / evaluation.clips)
         notes.append(
             f"Not one of {evaluation.clips} clips was misclassified, so the interval has no width. This is no proof: "
-            f"with this many clips the true error rate may still be up to {_percent(highest)} (95% confidence)."
+            f"with this many clips the true error rate may still be up to {percent(highest)} (95% confidence)."
         )
     elif high - low > _WIDE_INTERVAL:
         notes.append(
             f"{evaluation.clips} clips are few: on new clips of the same kind, the accuracy may lie anywhere between "
-            f"{_percent(low)} and {_percent(high)}. More held-out clips narrow this."
+            f"{percent(low)} and {percent(high)}. More held-out clips narrow this."
         )
     if evaluation.roc_auc is None:
         notes.append("These clips are all of one class, so figures that compare the two classes are not defined.")
@@ -243,10 +243,6 @@ def _text(value: Any) -> str:
         case list() | tuple():
             return ", ".join(_text(item) for item in value)
     return str(value)
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "\N{EN DASH}" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}%"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

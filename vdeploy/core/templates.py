@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from vdeploy.core.lazy_imports import require
 
-__all__ = ["template_environment"]
+__all__ = ["percent", "template_environment"]
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Format a share as a percentage; a dash stands for what is not known."""
+    return "\N{EN DASH}" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}%"
 
 
 def template_environment(folder: Path, *, extra: str, purpose: str, **options: Any) -> Any:
     """Returns a Jinja environment that escapes HTML unless `options` say otherwise and refuses undefined names.
+
+    Its filter ``percent`` is the function of this module.
 
     Args:
         folder: Folder of the templates.
@@ -23,10 +31,12 @@ def template_environment(folder: Path, *, extra: str, purpose: str, **options: A
         MissingExtraError: Jinja is not installed.
     """
     jinja2: Any = require("jinja2", extra=extra, purpose=purpose)
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         **{"autoescape": True, **options},
     )
+    environment.filters["percent"] = percent
+    return environment

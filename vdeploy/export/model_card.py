@@ -8,7 +8,7 @@ from typing import Any, Literal
 from vdeploy.artifacts.bundle.folder import MANIFEST
 from vdeploy.artifacts.bundle.manifest import Manifest, StageInfo
 from vdeploy.core.files import sha256_of, write_text
-from vdeploy.core.templates import template_environment
+from vdeploy.core.templates import percent, template_environment
 from vdeploy.evaluation.charts import drift_chart
 from vdeploy.formats import FORMATS
 
@@ -82,7 +82,6 @@ def _render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        percent=_percent,
         number=_number,
         interval=_interval,
         megabytes=_megabytes,
@@ -94,16 +93,12 @@ def _render(template: str, **values: Any) -> str:
     return text
 
 
-def _percent(value: float | None) -> str:
-    return "\N{EN DASH}" if value is None else f"{100 * value:.1f}%"
-
-
 def _number(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.3g}"
 
 
 def _interval(bounds: tuple[float, float] | list[float] | None, unit: Literal["percent", "number"] = "percent") -> str:
-    show = _percent if unit == "percent" else _number
+    show = percent if unit == "percent" else _number
     return "\N{EN DASH}" if bounds is None else f"{show(bounds[0])} to {show(bounds[1])}"
 
 

@@ -51,7 +51,6 @@ def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
     """Renders the page; arguments as of `write_page`."""
     environment = template_environment(_TEMPLATES, extra="report", purpose="the benchmark's page")
     environment.filters.update(
-        percent=_percent,
         number=_number,
         times=_times,
         size=_size,
@@ -78,10 +77,6 @@ def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
         missing=[(names[row.key], row) for row in rows if row.status != "ok"],
     )
     return page
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return _NONE if value is None else f"{100 * value:.{digits}f}%"
 
 
 def _number(value: float | None) -> str:
