@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,9 +17,11 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton
 
+from testing.forbidden_calls import without_call
+from testing.running_gateway import descendants
 from testing.strangers import MAY_CHANGE_USER, STRANGER, run_as_stranger
 from testing.waiting import eventually
-from tests.triton.conftest import program_of
+from tests.triton.conftest import Ports, program_of
 from vdeploy.core.errors import AccessError
 from vdeploy.triton.client.control_routes import (
     CONTROL_KEY_VARIABLE,
@@ -27,6 +32,7 @@ from vdeploy.triton.client.control_routes import (
 from vdeploy.triton.client.listeners import listener_owners
 from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.names import DEPLOYMENTS, ENSEMBLE_MODEL
+from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.ports import free_ports
 from vdeploy.triton.server.server import TritonServer
 
@@ -255,3 +261,44 @@ def test_a_key_of_0_1_is_removed(tmp_path: Path) -> None:
     file.write_text("old")
     with Journal(tmp_path).exclusive():
         assert not file.exists()
+
+
+def serving_without_ptrace(root: Path, ports: Ports, **environment: str) -> subprocess.Popen[str]:
+    options = ("--launch", "--grpc-port", ports.grpc, "--metrics-port", 0, "--log", root.with_suffix(".log"))
+    command = [sys.executable, "-m", "vdeploy", "serve", "--repo", root, *options]
+    return subprocess.Popen(
+        without_call("ptrace", errno.EPERM, command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def test_the_key_is_hidden_where_ptrace_is_forbidden(repository: Repository, ports: Ports, install) -> None:
+    with serving_without_ptrace(repository.root, ports) as process:
+        try:
+            assert process.stdout.readline().startswith("ready: "), process.stderr.read()
+            processes = descendants(process.pid)
+            arguments = [Path("/proc", str(pid), "cmdline").read_bytes() for pid in processes]
+            assert any(b"tritonserver" in line for line in arguments)
+            assert not any(b"restricted" in line for line in arguments)
+            with (
+                triton.InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client,
+                pytest.raises(triton.InferenceServerException, match="restricted"),
+            ):
+                client.get_model_repository_index()
+        finally:
+            process.terminate()
+            process.communicate()
+    assert process.returncode == 0
+
+
+def test_serve_refuses_where_the_key_cannot_be_hidden(repository: Repository, ports: Ports, install) -> None:
+    with serving_without_ptrace(repository.root, ports, LD_PRELOAD="/missing/library.so") as process:
+        out, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out == ""
+    assert "this system lets no process trace its own child or change its memory" in told.splitlines()[-1]
+    assert "VDEPLOY_VISIBLE_KEY=1" in told.splitlines()[-1]
+    assert not descendants(process.pid)

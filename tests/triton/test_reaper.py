@@ -1,66 +1,71 @@
-"""The arguments that a reaper hides, and a system on which it cannot."""
+"""The arguments that a reaper hides, and systems that hinder it."""
 
 from __future__ import annotations
 
+import errno
 import os
-import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-import pytest
-
+from testing.forbidden_calls import without_call
 from vdeploy.triton.server import reaper
 from vdeploy.triton.server.reaper import HIDDEN_ARGUMENT
 
 SHOW = (
-    "import os, sys; from pathlib import Path; "
+    "import os, subprocess, sys; from pathlib import Path; subprocess.run([sys.executable, '-c', '']); "
     "print(sys.argv[1:], sorted(name for name in os.environ if 'HIDDEN' in name), "
     "Path('/proc/self/cmdline').read_bytes().split(b'\\0')[-3:-1])"
 )
 
-WITHOUT_PTRACE = """
-import ctypes, errno, runpy, sys
-from vdeploy.triton.server import reaper as r
-steps = (
-    (r.BPF_LOAD, 0, 0, 0),
-    (r.BPF_JUMP_IF_EQUAL, 0, 1, 101),
-    (r.BPF_RETURN, 0, 0, r.SECCOMP_RET_SUCCESS | errno.EPERM),
-    (r.BPF_RETURN, 0, 0, r.SECCOMP_RET_ALLOW),
+HIDDEN = (
+    str(["seen", "--key=precious", "--more=also"]) + " [] " + str([f"{HIDDEN_ARGUMENT}{i}".encode() for i in (0, 1)])
 )
-code = ctypes.create_string_buffer(b"".join(r._BPF_STEP.pack(*step) for step in steps))
-program = r._Program(len(steps), ctypes.addressof(code))
-libc = r._libc()
-assert libc.prctl(r.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-assert libc.prctl(r.PR_SET_SECCOMP, r.SECCOMP_MODE_FILTER, ctypes.addressof(program), 0, 0) == 0
-r.main(sys.argv[1:])
-"""
 
 
-def run(*start: str) -> subprocess.CompletedProcess[str]:
+def run(*, may_trace: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     names = [f"{HIDDEN_ARGUMENT}{index}" for index in range(2)]
     secrets = dict(zip(names, ("--key=precious", "--more=also"), strict=True))
-    command = [sys.executable, *start, str(os.getpid()), "vdeploy-none-", "", sys.executable, "-c", SHOW]
+    command = [sys.executable, "-I", reaper.__file__, str(os.getpid()), "vdeploy-none-", "", sys.executable, "-c", SHOW]
+    command += ["seen", *names]
     return subprocess.run(
-        [*command, "seen", *names], env=os.environ | secrets, capture_output=True, text=True, timeout=60, check=False
+        command if may_trace else without_call("ptrace", errno.EPERM, command),
+        env=os.environ | secrets | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
 def test_hidden_arguments_reach_the_program_alone() -> None:
-    done = run("-I", reaper.__file__)
+    done = run()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(
-        f"['seen', '--key=precious', '--more=also'] [] [b'{HIDDEN_ARGUMENT}0', b'{HIDDEN_ARGUMENT}1']"
-    )
+    assert done.stdout.strip() == HIDDEN
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter has this machine's number of ptrace")
+def test_they_do_where_ptrace_is_forbidden_as_well() -> None:
+    done = run(may_trace=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == HIDDEN
+    assert not list(Path(tempfile.gettempdir()).glob("vdeploy-loader-*"))
+
+
+def test_what_the_program_starts_loads_no_library_first() -> None:
+    done = run(may_trace=False)
+    assert done.stderr.count("ld.so") == 1
+    assert "ignored" in done.stderr
+
+
 def test_a_system_that_forbids_it_is_told_and_nothing_starts() -> None:
-    done = run("-c", WITHOUT_PTRACE)
+    """The dynamic loader cannot be asked where it loads something else first."""
+    done = run(may_trace=False, LD_PRELOAD="/missing/library.so")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("error: this system lets no process trace its own child")
-    assert "VDEPLOY_VISIBLE_KEY=1" in done.stderr
+    told = done.stderr[done.stderr.index("error: this") :]
+    assert told.startswith("error: this system lets no process trace its own child")
+    assert "VDEPLOY_VISIBLE_KEY=1" in told
     assert "precious" not in done.stderr
 
 

@@ -9,7 +9,9 @@ and temporary files and kills the whole group. It imports the standard library a
 Every user of a machine may read the arguments of every process. An argument that is the name of an environment
 variable with the prefix `HIDDEN_ARGUMENT` therefore stays that name in the process list, while the program itself is
 given the variable's value: between the program's start and its first instruction, the pointer to the argument is
-changed to point at the environment, which the kernel shows to the same user alone.
+changed to point at the environment, which the kernel shows to the same user alone. The program is stopped for that by
+ptrace(2). Where a container forbids that call, the dynamic loader is stopped instead: a named pipe is given to it as a
+library to load first, so it waits until the pipe is closed, and then continues without it.
 
 Triton prints its stack when it crashes, and then ends. Where another of its threads holds a lock that the printing
 needs, it continues instead, with one thread less and without reacting to SIGTERM; then the reaper ends it.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import platform
 import re
@@ -29,7 +32,9 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,8 +45,12 @@ HIDDEN_ARGUMENT = "VDEPLOY_HIDDEN_ARGUMENT_"
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where the kernel keeps POSIX shared memory
 POLL_SECONDS = 0.2
+LOADER_SECONDS = 30.0
+"""How long the dynamic loader may take to open a library."""
 CRASH_SECONDS = 2.0
 """How long a server may take to end once it has printed that it crashes."""
+
+LOADER_POLL_SECONDS = 0.002
 
 PR_SET_PDEATHSIG = 1
 PTRACE_TRACEME = 0
@@ -63,6 +72,7 @@ _FCHMOD = {"x86_64": (0xC000_003E, 91), "aarch64": (0xC000_00B7, 52)}
 
 _BPF_STEP = struct.Struct("@HBBI")
 _CRASH = re.compile(rb"^Signal \((6|11)\) received", re.MULTILINE)
+_PRELOAD = "LD_PRELOAD"
 _WORD = struct.Struct("@Q")
 _STACK_FIELD = 28
 """Field of `/proc/PID/stat` with the address of the initial stack: argument count, arguments, environment."""
@@ -105,24 +115,65 @@ def remove_regions(prefix: str) -> None:
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
     """Starts the program, stopped before its first instruction while arguments are to be hidden."""
-    hides = any(argument.startswith(HIDDEN_ARGUMENT) for argument in command)
-    server = subprocess.Popen(command, preexec_fn=_trace_me if hides else _prepare)  # noqa: PLW1509  no threads here
-    if not hides:
-        return server
+    if not any(argument.startswith(HIDDEN_ARGUMENT) for argument in command):
+        return subprocess.Popen(command, preexec_fn=_prepare)  # noqa: PLW1509  no threads here
+    server = subprocess.Popen(command, preexec_fn=_trace_me)  # noqa: PLW1509  no threads here
     _, status = os.waitpid(server.pid, os.WUNTRACED)
-    if not os.WIFSTOPPED(status):
-        server.returncode = os.waitstatus_to_exitcode(status)
-        if server.returncode == UNTRACEABLE:
-            sys.exit(_cannot_hide())
+    if os.WIFSTOPPED(status):
+        with _killed_on_error(server):
+            _hide_arguments(server.pid)
+        _libc().ptrace(PTRACE_DETACH, server.pid, None, None)
         return server
+    server.returncode = os.waitstatus_to_exitcode(status)
+    return _start_in_loader(command) if server.returncode == UNTRACEABLE else server
+
+
+def _start_in_loader(command: list[str]) -> subprocess.Popen[bytes]:
+    """Starts the program, whose dynamic loader waits while arguments are hidden.
+
+    The loader's variable is taken out of the program's environment, too. The loader logs that it ignores the library.
+    """
+    if _PRELOAD in os.environ:
+        sys.exit(_cannot_hide())
+    with tempfile.TemporaryDirectory(prefix="vdeploy-loader-") as folder:
+        pipe = Path(folder, "arguments")
+        os.mkfifo(pipe, 0o600)
+        environment = os.environ | {_PRELOAD: str(pipe)}
+        server = subprocess.Popen(command, preexec_fn=_prepare, env=environment)  # noqa: PLW1509  no threads here
+        with _killed_on_error(server):
+            writer = _open_when_read(pipe, server)
+            try:
+                _hide_arguments(server.pid)
+            finally:
+                os.close(writer)
+    return server
+
+
+def _open_when_read(pipe: Path, server: subprocess.Popen[bytes]) -> int:
+    """Opens a named pipe for writing once the loader has opened it, which then waits for what it is to read.
+
+    Raises:
+        OSError: It does not open it.
+    """
+    deadline = time.monotonic() + LOADER_SECONDS
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > deadline or server.poll() is not None:
+                raise
+        time.sleep(LOADER_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _killed_on_error(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kills a program whose arguments cannot be hidden, and ends this one."""
     try:
-        _hide_arguments(server.pid)
+        yield
     except OSError:
         server.kill()
         server.wait()
         sys.exit(_cannot_hide())
-    _libc().ptrace(PTRACE_DETACH, server.pid, None, None)
-    return server
 
 
 def _hide_arguments(process: int) -> None:
@@ -139,7 +190,7 @@ def _hide_arguments(process: int) -> None:
         first, values = _word(memory, variable), {}
         while address := _word(memory, variable):
             name, _, _ = _string(memory, address).partition(b"=")
-            if name.startswith(HIDDEN_ARGUMENT.encode()):
+            if name.startswith(HIDDEN_ARGUMENT.encode()) or name == _PRELOAD.encode():
                 values[name] = address + len(name) + 1
                 _write_word(memory, variable, first)  # twice the first variable; the list keeps its length
             variable += 8
@@ -168,8 +219,9 @@ def _string(memory: BinaryIO, address: int) -> bytes:
 
 def _cannot_hide() -> str:
     return (
-        "error: this system lets no process trace its own child, so the key of Triton's model control would stand in "
-        "the process list (set kernel.yama.ptrace_scope to 0 or 1, or allow it with VDEPLOY_VISIBLE_KEY=1)"
+        "error: this system lets no process trace its own child or change its memory, so the key of Triton's model "
+        "control would stand in the process list (set kernel.yama.ptrace_scope to 0 or 1 and LD_PRELOAD to nothing, or "
+        "allow it with VDEPLOY_VISIBLE_KEY=1)"
     )
 
 
