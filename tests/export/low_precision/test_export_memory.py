@@ -40,7 +40,7 @@ def test_the_export_of_fc2_takes_less_than_four_times_its_size(tmp_path):
 def test_a_limit_that_is_too_low_fails(tiny_run, tmp_path):
     done = measure(str(tiny_run.root), "--limit-gb", "0.1", "--", "--store", str(tmp_path / "store"))
     assert done.returncode == 1
-    assert done.stderr == "the export took more than 0.10 GB of its own\n"
+    assert done.stderr == "the export took more than 0.10 GB of private memory\n"
     assert "times the FP32 weights (0.08 GB)" in done.stdout
 
 
