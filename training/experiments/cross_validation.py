@@ -19,7 +19,7 @@ from vdeploy.features.prediction import predict
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CrossValidation", "Fold", "Interval", "cross_validate", "grouped_folds"]
+__all__ = ["CrossValidation", "Fold", "Interval", "accuracy_difference", "cross_validate", "grouped_folds"]
 
 THRESHOLD = 0.5
 """Clips are judged at this probability, without calibration: nothing is chosen on clips that are reported on."""
@@ -70,10 +70,16 @@ class CrossValidation:
         """The accuracy of each seed at a threshold of 0.5."""
         return tuple(float(np.mean((row >= THRESHOLD) == self.labels)) for row in self.probabilities)
 
+    @property
+    def correct(self) -> npt.NDArray[np.float64]:
+        """``float64[N]``, the share of seeds that judge a clip rightly at a threshold of 0.5."""
+        share: npt.NDArray[np.float64] = ((self.probabilities >= THRESHOLD) == self.labels).mean(axis=0)
+        return share
+
     def accuracy(self) -> Interval:
         """The accuracy at a threshold of 0.5, mean over the seeds."""
-        right = ((self.probabilities >= THRESHOLD) == self.labels).mean(axis=0)
-        return self._interval(lambda clips: float(right[clips].mean()))
+        correct = self.correct
+        return self.interval(lambda clips: float(correct[clips].mean()))
 
     def roc_auc(self) -> Interval:
         """The area under the ROC curve, mean over the seeds.
@@ -89,10 +95,14 @@ class CrossValidation:
                 return float("nan")
             return float(np.mean([metrics.roc_auc_score(labels, row[clips]) for row in self.probabilities]))
 
-        return self._interval(mean_auc)
+        return self.interval(mean_auc)
 
-    def _interval(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Interval:
-        """Percentile bootstrap over sources, as clips of one source are alike (Field and Welsh 2007)."""
+    def interval(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Interval:
+        """A figure with its percentile bootstrap over sources, as clips of one source are alike (Field and Welsh 2007).
+
+        Args:
+            figure: Computes it for clips given by number; NaN where it is not defined.
+        """
         rng = np.random.default_rng(0)
         members = [np.flatnonzero(self.groups == group) for group in np.unique(self.groups)]
         drawn = [
@@ -170,3 +180,15 @@ def cross_validate(
             probabilities[seed, fold.judged] = predict(trainer.model, features[fold.judged])[:, 1]
             on_fold()
     return CrossValidation(labels, groups, probabilities)
+
+
+def accuracy_difference(one: CrossValidation, other: CrossValidation) -> Interval:
+    """The accuracy of one model less that of another on the same clips; the interval is that of the paired difference.
+
+    Raises:
+        ValueError: They were judged on other clips.
+    """
+    if not (np.array_equal(one.labels, other.labels) and np.array_equal(one.groups, other.groups)):
+        raise ValueError("the models were judged on different clips")
+    gain = one.correct - other.correct
+    return one.interval(lambda clips: float(gain[clips].mean()))

@@ -1,0 +1,75 @@
+"""Budgets, candidates whose weights cannot be had, and clips drawn by source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.model_choice.candidates import CANDIDATES, Budget, affordable_clips, draw_clips, find_candidates
+from training.recipe import load_recipe
+from vdeploy.core.errors import RecipeError, StudyError, WeightsError
+from vdeploy.dataset import Dataset, LabelledClip
+
+TINY = ("backbone.weights=random", "clip.size=32")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("15m", Budget(seconds=900.0)), ("1.5m", Budget(seconds=90.0)), ("300", Budget(clips=300))],
+)
+def test_a_budget(text: str, expected: Budget):
+    assert Budget.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "0m", "-3", "1.5", "15h", "1e9m", "nan", "99999999999"])
+def test_no_budget(text: str):
+    with pytest.raises(StudyError, match="is no budget; give minutes, as in --budget 15m, or clips"):
+        Budget.parse(text)
+
+
+def test_every_candidate_is_another_backbone():
+    names = [load_recipe(name).backbone.name for name in CANDIDATES]
+    assert len(set(names)) == len(names) == 3
+
+
+def test_a_model_whose_weights_are_missing_is_left_out(tmp_path: Path):
+    missing = tmp_path / "missing.toml"
+    missing.write_text(f'[backbone]\nname = "efficientnet-lite0"\nweights = "{tmp_path}/none.pth"\n')
+    random = tmp_path / "random.toml"
+    random.write_text('[backbone]\nname = "vgg19"\nweights = "random"\n[clip]\nsize = 32\n')
+    (found,), left_out = find_candidates([str(missing), str(random), str(random)], ())
+    assert found.name == str(random)
+    assert "none.pth" in left_out[str(missing)]
+    with pytest.raises(WeightsError, match=r"no model can be tried \(.*none\.pth"):
+        find_candidates([str(missing)], ())
+    with pytest.raises(RecipeError, match="did you mean 'edge'"):
+        find_candidates(["edgy"], ())
+
+
+def test_time_pays_for_clips():
+    (candidate,), _ = find_candidates(["edge"], TINY)
+    few, many = (affordable_clips(Budget(seconds=seconds), [candidate]) for seconds in (0.001, 1000.0))
+    assert few == 1
+    assert many is not None
+    assert many > 100
+    assert affordable_clips(Budget(clips=7), [candidate]) == 7
+    assert affordable_clips(Budget(), [candidate]) is None
+
+
+def test_whole_sources_of_both_classes_are_drawn():
+    clips = tuple(
+        LabelledClip(f"{number}.mp4", number // 4 % 2, "train", f"s{number // 4}", f"{number:064x}")
+        for number in range(80)
+    )
+    dataset = Dataset(Path(), clips, ("no", "yes"), given_splits=False)
+    sources = np.array([clip.group for clip in clips])
+    drawn = draw_clips(dataset, sources, 24)
+    assert len(drawn.clips) == 24
+    assert sum(clip.label for clip in drawn.clips) == 12
+    assert len({clip.group for clip in drawn.clips}) == 6
+    assert draw_clips(dataset, sources, 24) == drawn
+    assert draw_clips(dataset, sources, 24, seed=1) != drawn
+    assert draw_clips(dataset, sources, 80) is dataset
+    assert len(draw_clips(dataset, sources, 1).clips) == 4

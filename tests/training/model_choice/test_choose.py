@@ -1,0 +1,127 @@
+"""`vdeploy choose` on tiny models: figures, a page, the work that is kept, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from testing.waiting import eventually
+from training.model_choice import choose as module
+from vdeploy.cli.app import app
+from vdeploy.core.errors import DatasetError, LockedError, StudyError
+from vdeploy.core.locks import folder_lock
+
+RUNNER = CliRunner()
+TINY = """[backbone]
+name = "{backbone}"
+weights = "random"
+[clip]
+size = 32
+frames = 4
+[head]
+name = "pooling"
+[training]
+epochs = 2
+"""
+
+
+@pytest.fixture
+def command(clips_dir: Path, tmp_path: Path) -> list[str]:
+    """Two tiny models on the synthetic clips, judged once."""
+    recipes = []
+    for name, backbone in (("wide", "vgg19"), ("narrow", "efficientnet-lite0")):
+        recipes += ["--recipe", str(tmp_path / f"{name}.toml")]
+        (tmp_path / f"{name}.toml").write_text(TINY.format(backbone=backbone))
+    store = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "choice")]
+    return ["choose", str(clips_dir), *recipes, "--seeds", "1", *store]
+
+
+def call(command: list[str]) -> str:
+    return RUNNER.invoke(app, command, catch_exceptions=False).stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from typer.testing import CliRunner; from vdeploy.cli.app import app; "
+        "assert CliRunner().invoke(app, ['choose', '--help']).exit_code == 0; "
+        "print(sorted({'tensorflow', 'keras', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_figures_a_page_and_work_that_is_kept(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = json.loads(call([*command, "--no-speed", "--json"]))
+    assert (first["clips"], first["sources"], first["folds"]) == (20, 20, 5)
+    assert {Path(model["name"]).stem for model in first["models"]} == {"wide", "narrow"}
+    assert all(0 <= model["roc_auc"]["low"] <= model["roc_auc"]["high"] <= 1 for model in first["models"])
+    assert first["findings"][0]["code"] == "groups missing"
+    assert "Figures" in Path(first["page"]).read_text("utf-8")
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "cross_validate", again)
+    second = json.loads(call([*command, "--no-speed", "--json"]))
+    assert second["models"] == first["models"]
+
+
+@pytest.mark.slow
+def test_times_and_bundles(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "SPEED_SECONDS", 0.2)
+    result = json.loads(call([*command, "--json"]))
+    for model in result["models"]:
+        speed = model["speed"]
+        assert "onnx-fp32" in speed["ms"]
+        assert set(speed["ms"]) | set(speed["refused"]) == {"onnx-fp32", "onnx-int8", "openvino-int8"}
+        assert speed["parameters"] > 1e6
+        assert (Path(speed["bundle"]) / "bundle.json").is_file()
+    text = call(command)
+    assert "GFLOP" in text
+    assert "<svg" in (tmp_path / "choice" / "choice.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_killed_choice_resumes(command: list[str], tmp_path: Path):
+    whole = [sys.executable, "-m", "vdeploy", *command, "--no-speed", "--json"]
+    finished = tmp_path / "choice" / "finished.json"
+    with subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert eventually(
+            lambda: finished.is_file() and len(json.loads(finished.read_text())["entries"]) == 2, seconds=240
+        )
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "choice" / "choice.html").exists()
+    before = json.loads(finished.read_text())["entries"]
+    done = subprocess.run(whole, capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)["models"]) == 2
+    after = json.loads(finished.read_text())["entries"]
+    assert before.items() <= after.items()
+    assert len(after) == 3
+
+
+def test_too_few_sources(command: list[str]):
+    with pytest.raises(DatasetError, match=r"3 sources in .* are too few to judge a model"):
+        call([*command, "--budget", "3"])
+
+
+def test_a_damaged_file_of_finished_work(command: list[str], tmp_path: Path):
+    (tmp_path / "choice").mkdir()
+    (tmp_path / "choice" / "finished.json").write_text("{")
+    with pytest.raises(StudyError, match=r"finished\.json is no file of finished work .* --out DIR"):
+        call(command)
+
+
+def test_two_choices_in_one_folder(command: list[str], tmp_path: Path):
+    with (
+        folder_lock(tmp_path / "choice"),
+        pytest.raises(LockedError, match=f"is being written by process {os.getpid()}"),
+    ):
+        call(command)

@@ -1,0 +1,143 @@
+"""The models to choose from, and how much of a data set a budget pays for."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.recipe import Recipe, load_recipe
+from vdeploy.core.errors import StudyError, WeightsError
+from vdeploy.dataset import Dataset
+from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.weights.find import Weights
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = [
+    "ALL",
+    "CANDIDATES",
+    "Budget",
+    "Candidate",
+    "affordable_clips",
+    "draw_clips",
+    "find_candidates",
+    "seconds_a_clip",
+]
+
+CANDIDATES = ("edge", "default", "i3d")
+"""Recipes of the package with different backbones."""
+
+EXTRACTION_SHARE = 0.4
+"""Part of a budget of time for extraction; trainings, exports and measurements take the rest."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A recipe whose weights are at hand."""
+
+    name: str
+    recipe: Recipe
+    weights: Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What may be spent; ``None`` is no limit.
+
+    Attributes:
+        seconds: Time.
+        clips: Clips to extract with each model.
+    """
+
+    seconds: float | None = None
+    clips: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Reads minutes, as in ``15m``, or a number of clips, as in ``300``.
+
+        Raises:
+            StudyError: It is neither.
+        """
+        if match := re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)(m?)", text.strip()):
+            number, is_time = float(match[1]), bool(match[2])
+            if number > 0 and (is_time or number.is_integer()):
+                return cls(seconds=60 * number) if is_time else cls(clips=int(number))
+        raise StudyError(f"{text!r} is no budget", "give minutes, as in --budget 15m, or clips, as in --budget 300")
+
+
+ALL = Budget()
+"""No limit."""
+
+
+def find_candidates(names: Iterable[str], overrides: Sequence[str]) -> tuple[list[Candidate], dict[str, str]]:
+    """The recipes whose weights can be had, and why the others cannot be tried.
+
+    Args:
+        names: Names or TOML files of recipes.
+        overrides: Keys to override in each; see `training.recipe.load_recipe`.
+
+    Raises:
+        RecipeError: A recipe is unknown or wrong.
+        WeightsError: No weights can be had, of any of them.
+    """
+    found, left_out = [], {}
+    for name in dict.fromkeys(names):
+        recipe = load_recipe(name, overrides)
+        try:
+            found.append(Candidate(name, recipe, recipe.make_backbone().find_weights()))
+        except WeightsError as error:
+            left_out[name] = str(error)
+    if not found:
+        raise WeightsError(f"no model can be tried ({next(iter(left_out.values()), 'none was named')})", "see above")
+    return found, left_out
+
+
+def seconds_a_clip(candidate: Candidate) -> float:
+    """Time to extract one clip on this machine, once the backbone is loaded."""
+    extractor = FeatureExtractor(candidate.recipe.make_backbone(), candidate.weights, candidate.recipe.clip_spec)
+    clip = candidate.recipe.clip
+    frames = np.zeros((1, clip.frames, clip.size, clip.size, 3), np.uint8)
+    extractor.extract(frames)
+    started = time.monotonic()
+    extractor.extract(frames)
+    return time.monotonic() - started
+
+
+def affordable_clips(budget: Budget, candidates: Sequence[Candidate]) -> int | None:
+    """How many clips a budget pays for; ``None`` for all."""
+    if budget.seconds is None:
+        return budget.clips
+    return max(1, int(EXTRACTION_SHARE * budget.seconds / sum(map(seconds_a_clip, candidates))))
+
+
+def draw_clips(dataset: Dataset, sources: npt.NDArray[np.str_], count: int, *, seed: int = 0) -> Dataset:
+    """Part of a data set: whole sources, drawn at random, of each class about as large a share as in all of it.
+
+    Args:
+        dataset: The clips.
+        sources: The source of each.
+        count: About how many clips to keep; a source that would go beyond it is left out, unless nothing is drawn yet.
+        seed: Another seed draws other sources.
+    """
+    if count >= len(dataset.clips):
+        return dataset
+    labels = np.array([clip.label for clip in dataset.clips])
+    names, members = np.unique(sources, return_inverse=True)
+    counts = np.array([np.bincount(labels[members == index], minlength=2) for index in range(len(names))])
+    target = counts.sum(axis=0) * count / len(labels)
+    kept: list[int] = []
+    total = np.zeros(2)
+    for index in np.random.default_rng(seed).permutation(len(names)):
+        if not kept or np.all(total + counts[index] <= np.maximum(target, 1)):
+            kept.append(int(index))
+            total += counts[index]
+    return dataclasses.replace(
+        dataset, clips=tuple(clip for clip, index in zip(dataset.clips, members, strict=True) if index in set(kept))
+    )

@@ -1,0 +1,249 @@
+"""Which model to take for a data set: each candidate judged on sources that it has not learned from, and timed here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.experiments.cross_validation import CrossValidation, cross_validate
+from training.model_choice.advice import Advice, Measured, advise
+from training.model_choice.candidates import ALL, Budget, Candidate, affordable_clips, draw_clips
+from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources, sources_of
+from training.model_choice.speed import Speed, measure_speed
+from training.pipeline import extract_source, scan_source
+from vdeploy.core.errors import DatasetError, StudyError, UserError
+from vdeploy.core.files import write_json
+from vdeploy.core.locks import folder_lock
+from vdeploy.core.progress import say, track
+from vdeploy.dataset import Dataset
+
+__all__ = ["Choice", "choose"]
+
+FOLDS = 5
+FEWEST_FOLDS = 3
+SPEED_SECONDS = 3.0
+"""Time to measure each format of each model."""
+
+_CLIPS = "clips.csv"
+_FINISHED = "finished.json"
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What was measured, and what follows from it.
+
+    Attributes:
+        source: The data set.
+        clips: Number of clips that the models were tried on.
+        all_clips: Number of clips of the data set.
+        sources: Number of sources of the clips.
+        folds: Parts of the cross-validation.
+        seeds: How often it was repeated.
+        findings: What makes the figures look better than they are.
+        models: The candidates, most accurate first.
+        left_out: Why a candidate was not tried, by name.
+        advice: Which to take.
+        seconds: Duration of this call.
+    """
+
+    source: str
+    clips: int
+    all_clips: int
+    sources: int
+    folds: int
+    seeds: int
+    findings: tuple[Finding, ...]
+    models: tuple[Measured, ...]
+    left_out: dict[str, str]
+    advice: Advice
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            **{name: getattr(self, name) for name in ("source", "clips", "all_clips", "sources", "folds", "seeds")},
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "models": [model.to_dict() for model in self.models],
+            "left_out": self.left_out,
+            "advice": dataclasses.asdict(self.advice),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def choose(
+    source: Path,
+    out: Path,
+    candidates: Sequence[Candidate],
+    *,
+    store_root: Path,
+    budget: Budget = ALL,
+    seeds: int = 3,
+    with_speed: bool = True,
+    left_out: dict[str, str] | None = None,
+) -> Choice:
+    """Tries each candidate on a data set.
+
+    Every model and measurement that is finished is kept in ``OUT``; an interrupted choice resumes.
+
+    Args:
+        source: Folder or CSV of labelled clips.
+        out: Folder of the work: the drawn clips, and for each model its run and its bundle.
+        candidates: The models.
+        store_root: Folder of all feature stores.
+        budget: Limit of time or clips.
+        seeds: How often the cross-validation is repeated.
+        with_speed: Train, export and time each model as well.
+        left_out: Candidates that cannot be tried, with the reasons, for the record.
+
+    Raises:
+        LockedError: Another choice works in the folder.
+        UserError: The data, the weights or the disk do not allow it.
+    """
+    started = time.monotonic()
+    with folder_lock(out, "choose another --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        finished = _Finished(out / _FINISHED)
+        whole = scan_source(source, candidates[0].recipe)
+        dataset = _drawn(whole, out / _CLIPS, finished, budget, candidates)
+        sources = sources_of(dataset)
+        folds = _folds(dataset, len(np.unique(sources)))
+        judged = [_judge(candidate, dataset, finished, store_root, folds, seeds) for candidate in candidates]
+        findings = [*check_sources(dataset), *check_duplicates(dataset)]
+        findings += check_metadata(dataset, folds=folds, seeds=seeds)[1]
+        deadline = None if budget.seconds is None else started + budget.seconds
+        models = []
+        for candidate, result in zip(candidates, judged, strict=True):
+            speed = _speed(candidate, out, finished, store_root, deadline) if with_speed else None
+            models.append(Measured(candidate.name, result, speed))
+    models.sort(key=lambda model: (-model.accuracy.value, -model.roc_auc.value))
+    return Choice(
+        source=str(source),
+        clips=len(dataset.clips),
+        all_clips=len(whole.clips),
+        sources=len(np.unique(sources)),
+        folds=folds,
+        seeds=seeds,
+        findings=tuple(findings),
+        models=tuple(models),
+        left_out=left_out or {},
+        advice=advise(models),
+        seconds=time.monotonic() - started,
+    )
+
+
+class _Finished:
+    """Finished parts of the work by everything that they depend on, in one JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, Any] = {}
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                self._entries = content["entries"] if content["version"] == _VERSION else {}
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                raise StudyError(
+                    f"{path} is no file of finished work ({error})", "remove it or choose another: --out DIR"
+                ) from error
+
+    def get(self, *identity: object) -> Any:
+        """The entry, or ``None``."""
+        return self._entries.get(_key(identity))
+
+    def put(self, value: Any, *identity: object) -> None:
+        """Adds an entry."""
+        self._entries[_key(identity)] = value
+        write_json(self._path, {"version": _VERSION, "entries": self._entries})
+
+
+def _key(identity: object) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _content(dataset: Dataset) -> list[tuple[str, int, str]]:
+    return [(clip.sha256, clip.label, clip.group) for clip in dataset.clips]
+
+
+def _drawn(whole: Dataset, csv: Path, finished: _Finished, budget: Budget, candidates: Sequence[Candidate]) -> Dataset:
+    """The clips that the budget pays for, the same ones after an interruption."""
+    identity = ("clips", _content(whole), dataclasses.asdict(budget), [candidate.name for candidate in candidates])
+    count = finished.get(*identity)
+    if count is None:
+        count = affordable_clips(budget, candidates) or len(whole.clips)
+        finished.put(count, *identity)
+    dataset = draw_clips(whole, sources_of(whole), count)
+    if len(dataset.clips) < len(whole.clips):
+        say(f"choose: the budget pays for {len(dataset.clips)} of {len(whole.clips)} clips")
+    absolute = tuple(dataclasses.replace(clip, path=str(dataset.absolute(clip))) for clip in dataset.clips)
+    dataset = dataclasses.replace(dataset, clips=absolute)
+    dataset.write_csv(csv)
+    return dataset
+
+
+def _folds(dataset: Dataset, sources: int) -> int:
+    folds = min(FOLDS, sources - 1)
+    if folds < FEWEST_FOLDS:
+        raise DatasetError(
+            f"{sources} sources in {dataset.root} are too few to judge a model on others than it learns from",
+            f"give clips of at least {FEWEST_FOLDS + 1} sources, or a larger --budget",
+        )
+    return folds
+
+
+def _judge(
+    candidate: Candidate, dataset: Dataset, finished: _Finished, store_root: Path, folds: int, seeds: int
+) -> CrossValidation:
+    extraction = extract_source(dataset, candidate.recipe, candidate.weights, store_root)
+    clips = extraction.dataset.clips
+    labels = np.array([clip.label for clip in clips], np.int64)
+    sources = sources_of(extraction.dataset)
+    recipe = candidate.recipe.model_dump(mode="json")
+    identity = ("accuracy", recipe, candidate.weights.sha256, _content(extraction.dataset), folds, seeds)
+    known = finished.get(*identity)
+    if known is not None:
+        return CrossValidation(labels, sources, np.array(known))
+    with track(f"cross-validate {candidate.name}", seeds * folds, "trainings") as step:
+        result = cross_validate(
+            candidate.recipe,
+            np.asarray(extraction.features[:]),
+            labels,
+            sources,
+            seeds=seeds,
+            folds=folds,
+            on_fold=functools.partial(step.advance, 1),
+        )
+    finished.put(result.probabilities.tolist(), *identity)
+    return result
+
+
+def _speed(
+    candidate: Candidate, out: Path, finished: _Finished, store_root: Path, deadline: float | None
+) -> Speed | None:
+    csv = out / _CLIPS
+    identity = ("speed", candidate.recipe.model_dump(mode="json"), candidate.weights.sha256, csv.read_text("utf-8"))
+    known = finished.get(*identity)
+    if known is not None:
+        return Speed(**known)
+    if deadline is not None and time.monotonic() > deadline:
+        say(f"choose: the budget does not pay for the speed of {candidate.name}")
+        return None
+    say(f"choose: train, export and time {candidate.name}")
+    try:
+        speed = measure_speed(candidate, csv, out / candidate.name, store_root, seconds=SPEED_SECONDS)
+    except UserError as error:
+        say(f"choose: {candidate.name} cannot be timed: {error}")
+        return None
+    finished.put(dataclasses.asdict(speed), *identity)
+    return speed
