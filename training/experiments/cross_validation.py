@@ -84,16 +84,21 @@ class CrossValidation:
     def roc_auc(self) -> Interval:
         """The area under the ROC curve, mean over the seeds.
 
+        Computed from ranks (Hanley and McNeil 1982), which is much faster than by curves in a bootstrap.
+
         Raises:
-            MissingExtraError: scikit-learn is not installed.
+            MissingExtraError: SciPy is not installed.
         """
-        metrics: Any = require("sklearn.metrics", extra="train", purpose="measuring accuracy")
+        stats: Any = require("scipy.stats", extra="report", purpose="measuring accuracy")
 
         def mean_auc(clips: npt.NDArray[np.int64]) -> float:
-            labels = self.labels[clips]
-            if labels.min() == labels.max():
+            violent = self.labels[clips] == 1
+            positives = int(violent.sum())
+            if positives in (0, len(clips)):
                 return float("nan")
-            return float(np.mean([metrics.roc_auc_score(labels, row[clips]) for row in self.probabilities]))
+            ranks = stats.rankdata(self.probabilities[:, clips], axis=1)[:, violent].sum(axis=1)
+            areas = (ranks - positives * (positives + 1) / 2) / (positives * (len(clips) - positives))
+            return float(areas.mean())
 
         return self.interval(mean_auc)
 

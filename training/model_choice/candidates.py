@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +41,13 @@ EXTRACTION_SHARE = 0.4
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A recipe whose weights are at hand."""
+    """A recipe whose weights are at hand.
+
+    Attributes:
+        name: The recipe's, or that of its file without the suffix; different for each candidate.
+        recipe: Every choice.
+        weights: The backbone's.
+    """
 
     name: str
     recipe: Recipe
@@ -87,9 +95,11 @@ def find_candidates(names: Iterable[str], overrides: Sequence[str]) -> tuple[lis
         RecipeError: A recipe is unknown or wrong.
         WeightsError: No weights can be had, of any of them.
     """
-    found, left_out = [], {}
-    for name in dict.fromkeys(names):
-        recipe = load_recipe(name, overrides)
+    found: list[Candidate] = []
+    left_out: dict[str, str] = {}
+    for source in dict.fromkeys(names):
+        recipe = load_recipe(source, overrides)
+        name = _unused(Path(source).stem, {*left_out, *(candidate.name for candidate in found)})
         try:
             found.append(Candidate(name, recipe, recipe.make_backbone().find_weights()))
         except WeightsError as error:
@@ -97,6 +107,11 @@ def find_candidates(names: Iterable[str], overrides: Sequence[str]) -> tuple[lis
     if not found:
         raise WeightsError(f"no model can be tried ({next(iter(left_out.values()), 'none was named')})", "see above")
     return found, left_out
+
+
+def _unused(name: str, taken: Collection[str]) -> str:
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
 def seconds_a_clip(candidate: Candidate) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from training.experiments.cross_validation import CrossValidation, cross_validate, grouped_folds
 from training.recipe import Recipe, load_recipe
@@ -68,3 +69,10 @@ def test_figures_are_means_over_seeds_with_intervals_over_sources():
     assert accuracy.value == 0.75
     assert accuracy.low <= accuracy.value <= accuracy.high
     assert result.roc_auc().value == pytest.approx((1.0 + 0.75) / 2)
+
+
+def test_the_area_is_that_of_the_curve_with_ties(clips):
+    labels, groups = clips
+    probabilities = np.random.default_rng(0).integers(0, 5, (3, len(labels))) / 4
+    expected = np.mean([roc_auc_score(labels, row) for row in probabilities])
+    assert CrossValidation(labels, groups, probabilities).roc_auc().value == pytest.approx(expected)

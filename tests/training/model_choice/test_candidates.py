@@ -40,12 +40,21 @@ def test_a_model_whose_weights_are_missing_is_left_out(tmp_path: Path):
     random = tmp_path / "random.toml"
     random.write_text('[backbone]\nname = "vgg19"\nweights = "random"\n[clip]\nsize = 32\n')
     (found,), left_out = find_candidates([str(missing), str(random), str(random)], ())
-    assert found.name == str(random)
-    assert "none.pth" in left_out[str(missing)]
+    assert found.name == "random"
+    assert "none.pth" in left_out["missing"]
     with pytest.raises(WeightsError, match=r"no model can be tried \(.*none\.pth"):
         find_candidates([str(missing)], ())
     with pytest.raises(RecipeError, match="did you mean 'edge'"):
         find_candidates(["edgy"], ())
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path):
+    files = [tmp_path / folder / "mine.toml" for folder in "abc"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text('[backbone]\nname = "vgg19"\nweights = "random"\n[clip]\nsize = 32\n')
+    found, _ = find_candidates(map(str, files), ())
+    assert [candidate.name for candidate in found] == ["mine", "mine-2", "mine-3"]
 
 
 def test_time_pays_for_clips():

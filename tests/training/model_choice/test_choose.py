@@ -61,7 +61,7 @@ def test_help_imports_nothing_heavy():
 def test_figures_a_page_and_work_that_is_kept(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = json.loads(call([*command, "--no-speed", "--json"]))
     assert (first["clips"], first["sources"], first["folds"]) == (20, 20, 5)
-    assert {Path(model["name"]).stem for model in first["models"]} == {"wide", "narrow"}
+    assert {model["name"] for model in first["models"]} == {"wide", "narrow"}
     assert all(0 <= model["roc_auc"]["low"] <= model["roc_auc"]["high"] <= 1 for model in first["models"])
     assert first["findings"][0]["code"] == "groups missing"
     assert "Figures" in Path(first["page"]).read_text("utf-8")
@@ -108,7 +108,7 @@ def test_a_killed_choice_resumes(command: list[str], tmp_path: Path):
 
 
 def test_too_few_sources(command: list[str]):
-    with pytest.raises(DatasetError, match=r"3 sources in .* are too few to judge a model"):
+    with pytest.raises(DatasetError, match=r"2 sources in .* are too few to judge a model"):
         call([*command, "--budget", "3"])
 
 
