@@ -22,7 +22,6 @@ from benchmarks.clips import open_clips
 from benchmarks.output import add_output_options, report_result
 from vdeploy.core.errors import UserError
 from vdeploy.video.clips import ClipSpec, frame_indices, read_clip
-from vdeploy.video.opencv_threads import one_opencv_thread
 from vdeploy.video.pictures import resize
 
 __all__ = ["compare_decoders", "main"]
@@ -41,12 +40,12 @@ def compare_decoders(paths: Sequence[Path], spec: ClipSpec, rounds: int) -> dict
     """
     ours = theirs = 0.0
     ratios = []
-    with one_opencv_thread():
-        for path in paths:
-            pairs = [(_seconds(read_clip, path, spec), _seconds(_by_opencv, path, spec)) for _ in range(rounds)]
-            mine, other = (min(times) for times in zip(*pairs, strict=True))
-            ours, theirs = ours + mine, theirs + other
-            ratios.append(other / mine)
+    cv2.setNumThreads(1)
+    for path in paths:
+        pairs = [(_seconds(read_clip, path, spec), _seconds(_by_opencv, path, spec)) for _ in range(rounds)]
+        mine, other = (min(times) for times in zip(*pairs, strict=True))
+        ours, theirs = ours + mine, theirs + other
+        ratios.append(other / mine)
     frames = len(paths) * spec.frames
     return {
         "decode_frames_per_s": round(frames / ours, 1),

@@ -35,7 +35,8 @@ from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 from vdeploy.models.backbones.vgg19.weights import find_weights
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.weights.find import Weights
-from vdeploy.video.clips import ClipSpec, read_clips
+from vdeploy.video.clips import ClipSpec
+from vdeploy.video.workers.clips import decode_clips
 
 GOAL = 0.9
 """Share of the speed of VGG19 alone that the whole extraction has to reach."""
@@ -59,7 +60,7 @@ def measure(dataset: Dataset, spec: ClipSpec, extractor: FeatureExtractor, weigh
     """Runs one round."""
     key = feature_key(spec, extractor.backbone, weights)
     portion = extractor.batch_clips
-    clips = [outcome.frames for _, outcome in read_clips(map(dataset.absolute, dataset.clips), spec)]
+    clips = [outcome.frames for _, outcome in decode_clips(map(dataset.absolute, dataset.clips), spec)]
     batches = [np.stack(clips[start : start + portion]) for start in range(0, len(clips), portion)]
     extractor.extract(batches[0])
     with tempfile.TemporaryDirectory() as folder:

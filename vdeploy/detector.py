@@ -20,7 +20,7 @@ from vdeploy.timeline.decoding import EndOfVideo, sample_videos
 from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
 from vdeploy.timeline.windows import WindowPlan
-from vdeploy.video.clips import read_clips
+from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import Scorer, StagedScorer
@@ -95,7 +95,7 @@ def predict_videos(paths: Iterable[Path], scorer: Scorer) -> Iterator[Prediction
     Yields:
         A prediction for each path, in order; a file that cannot be read is answered with its error.
     """
-    for path, outcome in read_clips(paths, scorer.spec):
+    for path, outcome in decode_clips(paths, scorer.spec):
         if isinstance(outcome, ClipError):
             yield Prediction(str(path), None, None, outcome.reason, (), None)
             continue

@@ -21,7 +21,7 @@ from vdeploy.evaluation.metrics import evaluate as measure
 from vdeploy.features.extraction import extract_with
 from vdeploy.features.prediction import predict
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.video.clips import read_clips
+from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -138,7 +138,7 @@ def _score_bundle(bundle: Bundle, dataset: Dataset, format_name: str | None, *, 
     problems = list(dataset.problems)
     paths = [dataset.absolute(clip) for clip in dataset.clips]
     with track("score clips", len(paths), "clips") as step:
-        for clip, (_, outcome) in zip(dataset.clips, read_clips(paths, scorer.spec), strict=True):
+        for clip, (_, outcome) in zip(dataset.clips, decode_clips(paths, scorer.spec), strict=True):
             if isinstance(outcome, ClipError):
                 if strict:
                     raise DatasetError(str(outcome), "replace or remove it, or leave --strict out")

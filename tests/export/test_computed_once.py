@@ -18,13 +18,13 @@ from vdeploy.formats import FORMATS
 @pytest.fixture
 def decoded(monkeypatch) -> list:
     """Paths that are decoded during a test."""
-    paths, decode = [], decoded_clips.read_clips
+    paths, decode = [], decoded_clips.decode_clips
 
     def noting(missing, spec):
         paths.extend(missing)
         return decode(missing, spec)
 
-    monkeypatch.setattr(decoded_clips, "read_clips", noting)
+    monkeypatch.setattr(decoded_clips, "decode_clips", noting)
     return paths
 
 

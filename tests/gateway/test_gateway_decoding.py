@@ -16,16 +16,17 @@ from testing.videos import write_numbered
 from testing.waiting import eventually
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher
-from vdeploy.gateway.decoding import process as process_module
+from vdeploy.gateway.decoding import pool as pool_module
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
-from vdeploy.gateway.limits import DecodingLimits
 from vdeploy.gateway.models import ServedModel
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.timelines import make_timeline
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import ClipSpec, read_clip
+from vdeploy.video.workers.limits import DecodingLimits
+from vdeploy.video.workers.messages import Request
 
 SPEC = ClipSpec(frames=4, size=32)
 LIMITS = DecodingLimits()
@@ -34,8 +35,8 @@ CONFINED = """
 import ctypes, os, signal, socket, subprocess, sys, threading
 from vdeploy.core.landlock import landlock_abi
 from vdeploy.core.seccomp import has_seccomp
-from vdeploy.gateway.decoding.confinement import confine, leave_network
-from vdeploy.gateway.limits import DecodingLimits
+from vdeploy.video.workers.confinement import confine, leave_network
+from vdeploy.video.workers.limits import DecodingLimits
 
 alone = leave_network()
 confine(DecodingLimits(open_files=16, memory_bytes=1 << 30), SOURCE, network=NETWORK)
@@ -98,8 +99,9 @@ def refusal(decoders: DecoderPool, wanted: Job) -> str:
 
 def test_a_job_survives_its_line(tmp_path: Path):
     wanted = job(tmp_path / 'a\n"b', WindowPlan.of(4, 1.0))
-    assert Job.from_line(wanted.to_line()) == wanted
-    assert wanted.to_line().count(b"\n") == 1
+    line = wanted.to_request().to_line()
+    assert Job.from_request(Request.from_line(line)) == wanted
+    assert line.count(b"\n") == 1
 
 
 def test_a_clip_is_what_the_one_decoder_gives(decoders: DecoderPool, video: Path):
@@ -124,7 +126,7 @@ def test_a_file_that_costs_too_much_is_given_up_and_the_next_one_decoded(
 
 
 def test_a_process_that_hangs_is_killed(video: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(process_module, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(pool_module, "_GRACE_SECONDS", 0.5)
     decoders = DecoderPool(1)
     try:
         decoders.clip(job(video))
@@ -193,7 +195,8 @@ def test_a_decoding_process_can_do_little(tmp_path: Path, network: bool):
 
 def test_the_kernel_ends_a_process_that_computes_too_long():
     script = (
-        "from vdeploy.gateway.decoding.confinement import confine; from vdeploy.gateway.limits import DecodingLimits\n"
+        "from vdeploy.video.workers.confinement import confine\n"
+        "from vdeploy.video.workers.limits import DecodingLimits\n"
         "confine(DecodingLimits(cpu_s=1), '/dev/null')\nwhile True: pass"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)

@@ -15,14 +15,14 @@ from testing.streams import mjpeg_server
 from testing.videos import numbered_frame, solid_frame, write_numbered
 from tests.gateway.test_gateway_decoding import SPEC, job, refusal
 from vdeploy.core.errors import ClipError
-from vdeploy.gateway.decoding import process
+from vdeploy.gateway.decoding import pool
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
-from vdeploy.gateway.limits import DecodingLimits
 from vdeploy.gateway.problems import Problem
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import read_clip
 from vdeploy.video.formats import self_contained_formats
+from vdeploy.video.workers.limits import DecodingLimits
 
 PLAN = WindowPlan.of(4, 1.0)
 
@@ -169,9 +169,9 @@ def test_a_confined_process_finds_a_camera_by_its_name(video: Path):
 
 
 def test_what_a_system_cannot_protect_is_logged_once(caplog: pytest.LogCaptureFixture):
-    process._report_missing.cache_clear()
+    pool._report_missing.cache_clear()
     with caplog.at_level("WARNING", "vdeploy.gateway"):
         for _ in range(3):
-            process._report_missing(("no Landlock", "no seccomp"))
+            pool._report_missing(("no Landlock", "no seccomp"))
     told = [record.fields["missing"] for record in caplog.records if record.message == "confinement_incomplete"]
     assert told == ["no Landlock", "no seccomp"]

@@ -14,7 +14,8 @@ from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
 from vdeploy.models.backbones.i3d.network import build_network
 from vdeploy.models.backbones.i3d.weights import FILES
 from vdeploy.models.weights.find import find_weights
-from vdeploy.video.clips import Clip, ClipSpec, read_clips
+from vdeploy.video.clips import Clip, ClipSpec
+from vdeploy.video.workers.clips import decode_clips
 
 UNIT = "Mixed_4c.Branch_1.Conv3d_0b_3x3"
 
@@ -174,7 +175,7 @@ def test_hockey_is_recognised(kinetics, hockey):
     network = build_network(16, 224, classes=400)
     load_checkpoint(network, kinetics)
     paths = [path for kind in ("fight", "no_fight") for path in sorted((hockey / "valid" / kind).iterdir())[:6]]
-    clips = [clip for _, clip in read_clips(paths, ClipSpec(frames=16))]
+    clips = [clip for _, clip in decode_clips(paths, ClipSpec(frames=16))]
     classes = [
         int(network(clip.frames[None].astype(np.float32)).numpy().argmax()) for clip in clips if isinstance(clip, Clip)
     ]

@@ -17,7 +17,8 @@ from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
 from vdeploy.formats import parse_formats
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.video.clips import Clip, read_clips
+from vdeploy.video.clips import Clip
+from vdeploy.video.workers.clips import decode_clips
 
 SMALL = ("training.epochs=2", "training.batch=8", "backbone.weights=random", "clip.size=32")
 MODELS = {
@@ -44,7 +45,7 @@ def test_every_format_computes_what_was_trained(bundle):
     assert set(exported.manifest.formats) == {"onnx-fp32", "onnx-int8", "openvino-fp32", "openvino-int8", "savedmodel"}
     paths = sorted(clips.rglob("*.mp4"))[:3]
     spec = exported.manifest.clip_spec
-    frames = np.stack([clip.frames for _, clip in read_clips(paths, spec) if isinstance(clip, Clip)])
+    frames = np.stack([clip.frames for _, clip in decode_clips(paths, spec) if isinstance(clip, Clip)])
     scores = {name: LocalScorer(exported, name).score(frames)[:, 1] for name in exported.manifest.formats}
     for name in ("openvino-fp32", "savedmodel"):
         np.testing.assert_allclose(scores[name], scores["onnx-fp32"], atol=1e-3)
@@ -61,7 +62,7 @@ def test_a_timeline_has_the_scores_of_its_windows(bundle, tmp_path):
     timeline = detect(video, scorer, window_s=2.0, stride_s=1.0)
     assert len(timeline.windows) == 3
     (whole,) = detect(video, scorer, window_s=4.0, stride_s=4.0).windows
-    clip = next(clip for _, clip in read_clips([video], scorer.spec))
+    clip = next(clip for _, clip in decode_clips([video], scorer.spec))
     assert isinstance(clip, Clip)
     assert whole.probability == pytest.approx(float(scorer.score(clip.frames[None])[0, 1]), abs=1e-5)
 

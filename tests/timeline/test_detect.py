@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from testing.decoder_kills import children, cpu_seconds
 from testing.tiny_bundle import make_tiny_bundle
 from testing.videos import drop_tail, promise_frames, solid_frame, write_numbered, write_video
+from testing.waiting import eventually
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import ClipError, TimelineError
 from vdeploy.detector import detect, detect_all
@@ -23,6 +27,7 @@ from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.timeline import EventRule
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import read_clip
+from vdeploy.video.workers.pool import workers
 
 
 @pytest.fixture(scope="module")
@@ -197,30 +202,36 @@ def test_errors_of_a_single_video(scorer, tmp_path, long_video):
 
 def test_decoding_waits_for_whoever_scores(long_video, monkeypatch):
     decoded = threading.Semaphore(0)
-    real = VideoSampler._take
+    real = decoding._decoded
 
-    def counting(sampler):
-        for item in real(sampler):
+    def counting(*arguments):
+        for item in real(*arguments):
             decoded.release()
             yield item
 
-    monkeypatch.setattr(VideoSampler, "_take", counting)
-    samples = sample_videos([long_video], WindowPlan(4, 0.4, 2), 32, ahead=5)
+    monkeypatch.setattr(decoding, "_decoded", counting)
+    samples = sample_videos([long_video], WindowPlan(4, 0.4, 2), 1024, ahead=5)
     for _ in range(3):
         next(samples)
     ahead = 0
     while decoded.acquire(timeout=0.5):
         ahead += 1
     assert 3 + 5 <= ahead <= 3 + 5 + 2
+    (process,) = workers.processes
+    (child,) = children(process.pid)
+    before = cpu_seconds(child)
+    time.sleep(0.3)
+    assert cpu_seconds(child) == before
     samples.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("video-decoder")]
+    assert eventually(lambda: not Path(f"/proc/{child}").exists())
 
 
 def test_what_goes_wrong_in_a_decoder_is_raised(long_video, monkeypatch):
     def failing(*_):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(decoding, "VideoSampler", failing)
+    monkeypatch.setattr(decoding, "_decoded", failing)
     with pytest.raises(RuntimeError, match="a defect"):
         list(sample_videos([long_video], WindowPlan(4, 2.0, 2), 32))
 

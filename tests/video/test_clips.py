@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +26,10 @@ from testing.videos import (
 )
 from vdeploy.core.errors import ClipError
 from vdeploy.video import clips, pictures, reader, seeking
-from vdeploy.video.clips import Clip, ClipSpec, frame_indices, read_clip, read_clips
+from vdeploy.video.clips import Clip, ClipSpec, frame_indices, read_clip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 SMALL = ClipSpec(size=32)
@@ -51,10 +49,6 @@ def sequential(path: Path, spec: ClipSpec, monkeypatch: pytest.MonkeyPatch) -> C
     with monkeypatch.context() as patch:
         patch.setattr(clips, "LONG_GAP_FRAMES", 10**9)
         return read_clip(path, spec)
-
-
-def decoder_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("clip-decoder")]
 
 
 class Grabs:
@@ -473,110 +467,6 @@ def test_a_long_file_that_is_cut_off_is_counted_by_what_is_there(
     assert clip.warnings[0].startswith(f"only {clip.decoded_frames} of the 2400 frames")
 
 
-# Many videos
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    for number in range(12):
-        write_video(folder / f"{number:02d}.avi", [numbered_frame(100 + number)] * (2 + number))
-    (folder / "05.avi").write_text("no video")
-    return folder
-
-
-def test_clips_come_in_order_with_their_errors(folder: Path) -> None:
-    paths = sorted(folder.iterdir())
-    outcomes = list(read_clips(paths, SMALL, workers=3))
-    assert [path for path, _ in outcomes] == paths
-    for number, (path, outcome) in enumerate(outcomes):
-        if number == 5:
-            assert isinstance(outcome, ClipError)
-            assert (outcome.path, outcome.reason) == (path, "is not a readable video")
-        else:
-            assert isinstance(outcome, Clip)
-            assert (outcome.decoded_frames, numbers(outcome)[0]) == (2 + number, 100 + number)
-    assert decoder_threads() == []
-
-
-def test_no_clips_at_all() -> None:
-    assert list(read_clips([], SMALL)) == []
-
-
-@pytest.mark.parametrize("arguments", [{"workers": 0}, {"ahead": 0}])
-def test_workers_and_look_ahead_must_be_positive(arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        read_clips([], SMALL, **arguments)
-
-
-def test_the_look_ahead_is_bounded(folder: Path) -> None:
-    taken = 0
-
-    def paths() -> Iterator[Path]:
-        nonlocal taken
-        for path in sorted(folder.iterdir()):
-            taken += 1
-            yield path
-
-    outcomes = read_clips(paths(), SMALL, workers=2, ahead=3)
-    for handed_out in range(1, 5):
-        next(outcomes)
-        assert taken == handed_out + 3
-    outcomes.close()
-
-
-def test_clips_are_decoded_ahead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = threading.Semaphore(0)
-    read_one = clips._read_clip
-
-    def counting(*arguments: object) -> Clip:
-        clip = read_one(*arguments)  # type: ignore[arg-type]
-        read.release()
-        return clip
-
-    monkeypatch.setattr(clips, "_read_clip", counting)
-    outcomes = read_clips([folder / "00.avi"] * 5, SMALL, workers=2, ahead=4)
-    next(outcomes)
-    for _ in range(5):
-        assert read.acquire(timeout=30)
-    outcomes.close()
-
-
-def test_closing_stops_decoders_in_the_middle_of_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_numbered(tmp_path / "clip.avi", 100)
-    grab, grabs = reader.VideoReader.grab, 0
-
-    def slow(capture: reader.VideoReader) -> bool:
-        nonlocal grabs
-        grabs += 1
-        if grabs == 150:
-            capture._stop.wait(timeout=10)
-        return grab(capture)
-
-    monkeypatch.setattr(reader.VideoReader, "grab", slow)
-    outcomes = read_clips([path] * 9, SMALL, workers=1)
-    next(outcomes)
-    outcomes.close()
-    assert grabs <= 150
-    assert decoder_threads() == []
-
-
-def test_opencv_gets_its_threads_back_from_the_last_reader(folder: Path) -> None:
-    before = cv2.getNumThreads()
-    try:
-        cv2.setNumThreads(2)
-        outer, inner = (read_clips([folder / "00.avi"] * 4, SMALL, workers=1) for _ in range(2))
-        next(outer)
-        next(inner)
-        assert cv2.getNumThreads() == 1
-        inner.close()
-        assert cv2.getNumThreads() == 1
-        outer.close()
-        assert cv2.getNumThreads() == 2
-    finally:
-        cv2.setNumThreads(before)
-
-
 def test_a_decoder_starts_no_threads_of_its_own(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "clip.mp4", 20, codec="libx264")
     read_clip(path, SMALL)
@@ -584,50 +474,6 @@ def test_a_decoder_starts_no_threads_of_its_own(tmp_path: Path) -> None:
     with reader.VideoReader(path, threading.Event()) as capture:
         assert capture.grab()
         assert len(os.listdir("/proc/self/task")) == before  # noqa: PTH208
-
-
-def test_an_error_in_the_list_of_paths_stops_everything(folder: Path) -> None:
-    def paths() -> Iterator[Path]:
-        yield folder / "00.avi"
-        raise LookupError("no more")
-
-    with pytest.raises(LookupError, match="no more"):
-        list(read_clips(paths(), SMALL))
-    assert decoder_threads() == []
-
-
-def test_ctrl_c_ends_at_once(tmp_path: Path) -> None:
-    path = write_numbered(tmp_path / "long.avi", 1000, g=1000)
-    script = """
-        import sys
-        from vdeploy.video.clips import ClipSpec, read_clips
-        try:
-            for number, _ in enumerate(read_clips([sys.argv[1]] * 1_000_000, ClipSpec(size=32))):
-                if number == 0:
-                    print("first", flush=True)
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-    """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == "first\n"
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
-    assert output == "interrupted\n"
-    assert errors == ""
-    assert process.returncode == 0
-
-
-def test_threads_agree_with_one_another(folder: Path) -> None:
-    path = folder / "11.avi"
-    alone = read_clip(path, SMALL)
-    for _, clip in read_clips([path] * 40, SMALL, workers=8):
-        assert isinstance(clip, Clip)
-        assert np.array_equal(clip.frames, alone.frames)
 
 
 # Real clips

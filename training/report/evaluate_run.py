@@ -18,7 +18,7 @@ from vdeploy.evaluation.metrics import Evaluation, evaluate
 from vdeploy.evaluation.thresholds import choose_threshold
 from vdeploy.features.extraction import Extraction
 from vdeploy.features.prediction import predict
-from vdeploy.video.clips import read_clip
+from vdeploy.video.workers.clips import decode_clip
 
 if TYPE_CHECKING:
     import keras
@@ -97,7 +97,7 @@ def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake
     shown: list[Mistake] = []
     for _, clip, probability in wrong[:_MISTAKES_SHOWN]:
         try:
-            frames = read_clip(dataset.absolute(clip), recipe.clip_spec).frames
+            frames = decode_clip(dataset.absolute(clip), recipe.clip_spec).frames
         except ClipError:
             continue
         shown.append((clip.path, clip.label, probability, frames))

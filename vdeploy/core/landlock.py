@@ -50,7 +50,7 @@ def restrict(readable: Iterable[Path], *, devices: Iterable[Path] = (), network:
     abstract Unix sockets from 6 on.
 
     Args:
-        readable: Files, and folders with all that lies in them. Those that do not exist are left out.
+        readable: Files, and folders with all that lies in them. Those that cannot be found are left out.
         devices: Devices that may be written and controlled too.
         network: Whether TCP connections and abstract Unix sockets stay allowed.
 
@@ -80,7 +80,7 @@ def restrict(readable: Iterable[Path], *, devices: Iterable[Path] = (), network:
 def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return
     try:
         is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)

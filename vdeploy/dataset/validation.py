@@ -10,7 +10,8 @@ from typing import Any
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.progress import track
 from vdeploy.dataset import Dataset, Problem, scan
-from vdeploy.video.clips import Clip, ClipSpec, read_clips
+from vdeploy.video.clips import Clip, ClipSpec
+from vdeploy.video.workers.clips import decode_clips
 
 __all__ = ["Inspection", "inspect_dataset"]
 
@@ -65,7 +66,7 @@ def inspect_dataset(
     if decode:
         paths = [dataset.absolute(clip) for clip in dataset.clips]
         with track("decode clips", len(paths), "clips") as step:
-            for clip, (_, outcome) in zip(dataset.clips, read_clips(paths, _LOOK), strict=True):
+            for clip, (_, outcome) in zip(dataset.clips, decode_clips(paths, _LOOK), strict=True):
                 if isinstance(outcome, Clip):
                     notes += [Problem(clip.path, warning) for warning in outcome.warnings]
                 else:

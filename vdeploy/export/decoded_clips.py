@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.core.errors import ClipError, ExportError
-from vdeploy.video.clips import ClipSpec, frame_indices, read_clips
+from vdeploy.video.clips import ClipSpec, frame_indices
+from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,7 +50,7 @@ class DecodedClips:
         """
         chosen = frame_indices(self._spec.frames, count or self._spec.frames)
         missing = [path for path in paths if (path, len(chosen)) not in self._offsets]
-        with contextlib.closing(read_clips(missing, self._spec)) as decoded:
+        with contextlib.closing(decode_clips(missing, self._spec)) as decoded:
             for path in paths:
                 if self._file is not None and (path, len(chosen)) in self._offsets:
                     yield self._kept(self._file, path, len(chosen))

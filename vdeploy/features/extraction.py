@@ -25,8 +25,9 @@ from vdeploy.features.store import FeatureKey, FeatureStore
 from vdeploy.models.base import Backbone
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.weights.find import Weights
-from vdeploy.video.clips import Clip, ClipSpec, read_clips
+from vdeploy.video.clips import Clip, ClipSpec
 from vdeploy.video.temporal_views import deal, offsets, row_name
+from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -263,7 +264,7 @@ def fill_store(
     pending: dict[str, npt.NDArray[np.float32]] = {}
     written = time.monotonic()
     paths = [dataset.absolute(task.clip) for task in tasks]
-    outcomes = zip(tasks, (outcome for _, outcome in read_clips(paths, spec)), strict=True)
+    outcomes = zip(tasks, (outcome for _, outcome in decode_clips(paths, spec)), strict=True)
     try:
         with track("extract features", len(tasks), "clips") as step:
             while batch := list(itertools.islice(outcomes, extractor.batch_clips)):

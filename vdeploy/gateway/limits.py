@@ -1,11 +1,12 @@
-"""Limits on requests, streams and decoding."""
+"""Limits on requests and streams."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-__all__ = ["MIN_STRIDE_S", "MIN_WINDOW_S", "DecodingLimits", "Limits"]
+from vdeploy.video.workers.limits import DecodingLimits
+
+__all__ = ["MIN_STRIDE_S", "MIN_WINDOW_S", "Limits"]
 
 MIN_WINDOW_S = 0.2
 """Shortest window of a timeline, in seconds."""
@@ -13,39 +14,7 @@ MIN_WINDOW_S = 0.2
 MIN_STRIDE_S = 0.04
 """Shortest distance from window to window, in seconds."""
 
-_UNLIMITED_S = 10**9
 _MEBIBYTE = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodingLimits:
-    """Limits on decoding one file.
-
-    Attributes:
-        duration_s: Length of a video.
-        pixels: Width times height of a frame.
-        frames: Frames of a video.
-        cpu_s: Processor time; the kernel kills the process after it.
-        wall_s: Elapsed time; the gateway kills the process after it.
-        memory_bytes: Address space.
-        open_files: File descriptors.
-    """
-
-    duration_s: float = 600.0
-    pixels: int = 3840 * 2160
-    frames: int = 60_000
-    cpu_s: int = 60
-    wall_s: float = 120.0
-    memory_bytes: int = 2048 * _MEBIBYTE
-    open_files: int = 32
-
-    def for_camera(self) -> DecodingLimits:
-        """The same limits without those on time, as a camera has no end."""
-        return dataclasses.replace(self, cpu_s=_UNLIMITED_S, wall_s=float(_UNLIMITED_S))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,4 +53,4 @@ class Limits:
     readers: int = 128
     readers_per_key: int = 32
     drain_s: float = 20.0
-    decoding: DecodingLimits = DecodingLimits()
+    decoding: DecodingLimits = dataclasses.field(default_factory=DecodingLimits)

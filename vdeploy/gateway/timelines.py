@@ -16,8 +16,8 @@ from vdeploy.timeline.windows import WindowPlan
 
 if TYPE_CHECKING:
     from vdeploy.gateway.decoding.pool import DecoderPool
-    from vdeploy.gateway.limits import DecodingLimits
     from vdeploy.gateway.models import ServedModel
+    from vdeploy.video.workers.limits import DecodingLimits
 
 __all__ = ["make_timeline", "plan_windows"]
 
@@ -104,7 +104,7 @@ def make_timeline(
     flush()
     score(lambda: detector.finish("", end.duration_s))
     rule = EventRule.at(model.scorer.threshold)
-    warnings = []
+    warnings = list(end.warnings)
     if end.duration_s < plan.window_s - 0.5 / plan.sampled_fps:
         warnings.append(f"it lasts {end.duration_s:.2f} s, less than a window of {plan.window_s:g} s")
     if end.duration_s < _SHORT_SHARE * end.expected_s:

@@ -19,10 +19,10 @@ from vdeploy.timeline.sliding import Sample, ScoredWindow, SlidingDetector
 from vdeploy.timeline.timeline import EventRule, Window
 
 if TYPE_CHECKING:
-    from vdeploy.gateway.limits import DecodingLimits
     from vdeploy.gateway.models import ServedModel
     from vdeploy.gateway.reporter import Reporter
     from vdeploy.timeline.windows import WindowPlan
+    from vdeploy.video.workers.limits import DecodingLimits
 
 __all__ = ["watch_camera", "watch_video"]
 

@@ -1,20 +1,27 @@
-"""Many videos decoded in threads, ahead of whoever consumes their frames, but no farther than a bounded queue."""
+"""Many videos decoded in processes, ahead of whoever consumes their frames, but no farther than a bounded queue."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import os
 import queue
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from vdeploy.core.errors import ClipError
-from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.sliding import Sample
-from vdeploy.video.opencv_threads import one_opencv_thread
+from vdeploy.video.file_checks import check_file
 from vdeploy.video.reader import Stopped
+from vdeploy.video.workers.answers import raise_refusal
+from vdeploy.video.workers.limits import DecodingLimits
+from vdeploy.video.workers.messages import Request
+from vdeploy.video.workers.pool import workers as _pool
 
 if TYPE_CHECKING:
     from vdeploy.timeline.windows import WindowPlan
@@ -69,33 +76,54 @@ def sample_videos(
                 return waiting.put(item, timeout=_POLL_S)
         raise Stopped
 
+    def check() -> None:
+        if stop.is_set():
+            raise Stopped
+
     def decode(stream: int) -> None:
         try:
             try:
-                sampler = VideoSampler(paths[stream], plan, size, stop)
-                for index, frame in sampler:
-                    put(Sample(stream, index, frame))
+                with contextlib.closing(_decoded(paths[stream], stream, plan, size, check)) as items:
+                    for item in items:
+                        put(item)
             except ClipError as error:
                 put(EndOfVideo(stream, 0.0, 0.0, error))
-            else:
-                put(EndOfVideo(stream, sampler.duration_s, sampler.expected_s, warnings=sampler.warnings))
         except Stopped:
             pass
         except BaseException as error:
             put(error)
 
-    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="video-decoder")
-    with one_opencv_thread():
-        try:
-            for stream in range(len(paths)):
-                pool.submit(decode, stream)
-            ended = 0
-            while ended < len(paths):
-                item = waiting.get()
-                if isinstance(item, BaseException):
-                    raise item
-                ended += isinstance(item, EndOfVideo)
-                yield item
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+    threads = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="video-decoder")
+    try:
+        for stream in range(len(paths)):
+            threads.submit(decode, stream)
+        ended = 0
+        while ended < len(paths):
+            item = waiting.get()
+            if isinstance(item, BaseException):
+                raise item
+            ended += isinstance(item, EndOfVideo)
+            yield item
+    finally:
+        stop.set()
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _decoded(
+    path: Path, stream: int, plan: WindowPlan, size: int, check: Callable[[], None]
+) -> Generator[Sample[int] | EndOfVideo, None, None]:
+    """The sampled frames of a video and its end, from a decoder process."""
+    check_file(path)
+    source = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
+    arguments = {"plan": dataclasses.asdict(plan), "size": size}
+    request = Request("samples", source, DecodingLimits.for_own_files(), arguments, largest=size * size * 3)
+    with contextlib.closing(_pool.answer(path, request, check)) as messages:
+        for values, payload in messages:
+            raise_refusal(path, values)
+            if "index" in values and len(payload) == request.largest:
+                yield Sample(stream, int(values["index"]), np.frombuffer(payload, np.uint8).reshape(size, size, 3))
+            elif values.get("end") and "duration_s" in values:
+                warnings = tuple(str(warning) for warning in values["warnings"])
+                yield EndOfVideo(stream, float(values["duration_s"]), float(values["expected_s"]), warnings=warnings)
+            else:
+                raise ClipError(path, "cannot be decoded: its decoder sent something other than frames")

@@ -12,7 +12,8 @@ from vdeploy.core.files import write_text
 from vdeploy.core.write_check import refuse_unwritable
 from vdeploy.timeline.cutting import cut_events
 from vdeploy.timeline.plot import check_picture, plot_timeline
-from vdeploy.video.clips import ClipSpec, read_clip
+from vdeploy.video.clips import ClipSpec
+from vdeploy.video.workers.clips import decode_clip
 
 if TYPE_CHECKING:
     from vdeploy.timeline.timeline import Timeline
@@ -71,6 +72,6 @@ class TimelineFiles:
         if self.timeline:
             write_text(self.timeline, timeline.to_json() + "\n")
         if self.plot:
-            plot_timeline(timeline, self.plot, read_clip(video, _STRIP).frames)
+            plot_timeline(timeline, self.plot, decode_clip(video, _STRIP).frames)
         if self.clips:
             yield from cut_events(video, timeline, self.clips)

@@ -16,13 +16,9 @@ the visited stretches, frames that are lost there still count.
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
 import hashlib
-import itertools
 import json
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +27,15 @@ import numpy as np
 
 from vdeploy.core.errors import ClipError
 from vdeploy.video.file_checks import check_file, is_iso
-from vdeploy.video.opencv_threads import one_opencv_thread
 from vdeploy.video.reader import VideoReader
 from vdeploy.video.seeking import PacketList, visit_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-__all__ = ["Clip", "ClipSpec", "frame_indices", "read_clip", "read_clips"]
+__all__ = ["Clip", "ClipSpec", "frame_indices", "read_clip"]
 
 DECODER_REVISION = 2
 """Counts changes of the decoder that change frames. 2: interlaced video is deinterlaced, all eight orientations are
@@ -49,7 +44,6 @@ applied, and frames of more than 8 bits or of 4:1:1 colour are converted as by F
 LONG_GAP_FRAMES = 64
 """From this mean distance between wanted frames on, seeking is considered."""
 
-_MAX_WORKERS = 8
 _PASSES = 3
 
 
@@ -144,8 +138,16 @@ def frame_indices(available: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * available // (2 * wanted) for i in range(wanted)] if available > 0 else []
 
 
-def read_clip(path: Path | str, spec: ClipSpec = ClipSpec(), *, max_pixels: int | None = None) -> Clip:
-    """Decodes the frames of one video that the network sees.
+def read_clip(
+    path: Path | str,
+    spec: ClipSpec = ClipSpec(),
+    *,
+    max_pixels: int | None = None,
+    stop: threading.Event | None = None,
+) -> Clip:
+    """Decodes the frames of one video that the network sees, in this process.
+
+    A defect of the decoder ends the process; `vdeploy.video.workers.clips` decodes files apart from it.
 
     Frames are upright (orientation metadata is applied) and resized to ``spec.size`` without keeping the aspect ratio.
     An axis that shrinks is averaged over pixel areas, one that grows is interpolated. Nothing is written to stderr.
@@ -155,79 +157,18 @@ def read_clip(path: Path | str, spec: ClipSpec = ClipSpec(), *, max_pixels: int 
         path: A video file of any kind that FFmpeg reads.
         spec: Number and size of the frames.
         max_pixels: Largest width times height of a frame; ``None`` for no limit.
+        stop: Set to give up.
 
     Returns:
         The clip; see `frame_indices` for which frames it holds.
 
     Raises:
         ClipError: The file is missing, empty, no video, or no frame of it can be decoded.
+        vdeploy.video.reader.Stopped: ``stop`` was set.
     """
-    return _read_clip(Path(path), spec, threading.Event(), max_pixels)
-
-
-def read_clips(
-    paths: Iterable[Path], spec: ClipSpec, *, workers: int | None = None, ahead: int | None = None
-) -> Generator[tuple[Path, Clip | ClipError], None, None]:
-    """Decodes many videos in threads, ahead of whoever consumes them.
-
-    At most ``ahead`` clips are decoded or being decoded beyond the one handed out last, so memory stays bounded
-    however slow the consumer is, and ``paths`` is consumed no faster than that. OpenCV itself runs on one thread for as
-    long as the generator does; clips are decoded in parallel instead. Closing the generator, an error in the
-    consumer and Ctrl-C stop running decoders within a frame or two and leave no thread behind.
-
-    Args:
-        paths: Video files.
-        spec: Number and size of the frames.
-        workers: Decoder threads; as many as there are CPUs for this process, but at most 8, if not given.
-        ahead: Clips to look ahead; twice ``workers`` if not given.
-
-    Yields:
-        Each path in the order given, with its clip or with the error that says why there is none.
-
-    Raises:
-        ValueError: ``workers`` or ``ahead`` is less than 1.
-    """
-    workers = min(_cpus(), _MAX_WORKERS) if workers is None else workers
-    ahead = 2 * workers if ahead is None else ahead
-    if workers < 1 or ahead < 1:
-        raise ValueError(f"workers and ahead must be at least 1, not {workers} and {ahead}")
-    return _read_ahead(iter(paths), spec, workers, ahead)
-
-
-def _read_ahead(
-    paths: Iterator[Path], spec: ClipSpec, workers: int, ahead: int
-) -> Generator[tuple[Path, Clip | ClipError], None, None]:
-    stop = threading.Event()
-    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="clip-decoder")
-    pending: collections.deque[tuple[Path, concurrent.futures.Future[Clip]]] = collections.deque()
-
-    def submit(count: int) -> None:
-        for path in itertools.islice(paths, count):
-            pending.append((path, pool.submit(_read_clip, Path(path), spec, stop)))
-
-    with one_opencv_thread():
-        try:
-            submit(ahead)
-            while pending:
-                path, future = pending.popleft()
-                try:
-                    outcome: Clip | ClipError = future.result()
-                except ClipError as error:
-                    outcome = error
-                submit(1)
-                yield path, outcome
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _read_clip(path: Path, spec: ClipSpec, stop: threading.Event, max_pixels: int | None = None) -> Clip:
+    path = Path(path)
     head = check_file(path)
-    with VideoReader(path, stop, max_pixels) as reader:
+    with VideoReader(path, stop or threading.Event(), max_pixels) as reader:
         fps = reader.fps
         header = reader.frame_count if _stores_count(head) else 0
         guess, found = header, None

@@ -33,7 +33,7 @@ from vdeploy.benchmark.measure.subjects import Subject
 from vdeploy.benchmark.measure.workloads import open_subject
 from vdeploy.benchmark.served.statistics import difference
 from vdeploy.core.errors import ClipError, UserError
-from vdeploy.video.clips import read_clip
+from vdeploy.video.workers.clips import decode_clip
 
 __all__ = ["Worker", "main", "peak_memory_bytes"]
 
@@ -115,7 +115,7 @@ class Worker:
         if scorer is None:
             raise ValueError("a single stage scores no clips")
         try:
-            frames = read_clip(Path(path), scorer.spec).frames
+            frames = decode_clip(Path(path), scorer.spec).frames
         except ClipError as error:
             return {"unreadable": error.reason}
         return {"probability": float(scorer.score(frames[np.newaxis])[0, 1])}

@@ -15,7 +15,7 @@ from vdeploy.benchmark.measure.row_job import Job
 from vdeploy.benchmark.measure.subjects import DISTINCT_INPUTS, Call, Subject, distinct_inputs
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.runtimes.registry import open_artifact
-from vdeploy.video.clips import read_clip
+from vdeploy.video.workers.clips import decode_clip
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import Scorer
@@ -78,7 +78,7 @@ def _pipeline_call(scorer: Scorer, job: Job, manifest: Manifest) -> Call:
 def _local_video_call(scorer: LocalScorer, job: Job) -> Call:
     def call(index: int) -> dict[str, float]:
         marks = [time.perf_counter()]
-        frames = read_clip(Path(job.videos[index % len(job.videos)]), scorer.spec).frames
+        frames = decode_clip(Path(job.videos[index % len(job.videos)]), scorer.spec).frames
         marks.append(time.perf_counter())
         features = scorer.extract(frames[np.newaxis])
         marks.append(time.perf_counter())
@@ -92,7 +92,7 @@ def _local_video_call(scorer: LocalScorer, job: Job) -> Call:
 def _served_video_call(scorer: Scorer, job: Job) -> Call:
     def call(index: int) -> dict[str, float]:
         started = time.perf_counter()
-        frames = read_clip(Path(job.videos[index % len(job.videos)]), scorer.spec).frames
+        frames = decode_clip(Path(job.videos[index % len(job.videos)]), scorer.spec).frames
         decoded = time.perf_counter()
         scorer.score(frames[np.newaxis])
         return {"decode": decoded - started, "transport": time.perf_counter() - decoded}

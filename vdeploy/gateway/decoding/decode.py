@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import cv2
 
 from vdeploy.core.errors import ClipError, SourceError
-from vdeploy.gateway.decoding.job import Job, write_message
+from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.live import watch_live
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.video.clips import read_clip
@@ -17,10 +17,9 @@ from vdeploy.video.reader import OversizedFrameError, VideoReader
 
 if TYPE_CHECKING:
     from vdeploy.timeline.windows import WindowPlan
+    from vdeploy.video.workers.messages import Channel, Request
 
-__all__ = ["decode"]
-
-cv2.setNumThreads(1)
+__all__ = ["run"]
 
 
 class _Refused(Exception):  # noqa: N818  an answer, not a failure
@@ -29,50 +28,56 @@ class _Refused(Exception):  # noqa: N818  an answer, not a failure
         self.code = code
 
 
-def decode(job: Job, out: BinaryIO) -> None:
+def run(request: Request, channel: Channel) -> None:
     """Write the frames of a file, or why there are none, as messages.
 
     Args:
-        job: The file and its limits.
-        out: Where to write.
+        request: The file and its limits.
+        channel: Where to write.
     """
+    job = Job.from_request(request)
     try:
         if job.live:
-            found = watch_live(job, out)
+            found = watch_live(job, channel)
         else:
             _check_header(job)
-            found = _clip(job, out) if job.plan is None else _samples(job, job.plan, out)
-        write_message(out, {"end": True, **found})
+            found = _clip(job, channel) if job.plan is None else _samples(job, job.plan, channel)
+        channel.send({"end": True, **found})
     except _Refused as refusal:
-        _refuse(out, refusal.code, str(refusal))
+        _refuse(channel, refusal.code, str(refusal))
     except OversizedFrameError as error:
-        _refuse(out, "resolution_too_high", error.reason)
+        _refuse(channel, "resolution_too_high", error.reason)
     except ClipError as error:
-        _refuse(out, "unreadable_video", error.reason)
+        _refuse(channel, "unreadable_video", error.reason)
     except SourceError as error:
-        _refuse(out, "camera_unavailable", error.message)
+        _refuse(channel, "camera_unavailable", error.message)
     except (MemoryError, cv2.error):
-        _refuse(out, "too_expensive", "needs more memory to decode than is allowed")
+        _refuse(channel, "too_expensive", "needs more memory to decode than is allowed")
 
 
-def _refuse(out: BinaryIO, code: str, reason: str) -> None:
-    write_message(out, {"end": True, "code": code, "reason": reason})
+def _refuse(channel: Channel, code: str, reason: str) -> None:
+    channel.send({"end": True, "code": code, "reason": reason})
 
 
-def _clip(job: Job, out: BinaryIO) -> dict[str, object]:
+def _clip(job: Job, channel: Channel) -> dict[str, object]:
     clip = read_clip(Path(job.source), job.spec, max_pixels=job.limits.pixels)
     _check_count(job, clip.decoded_frames, clip.fps)
-    write_message(out, {}, clip.frames.tobytes())
+    channel.send({}, clip.frames)
     return {"frames": clip.decoded_frames, "fps": clip.fps, "warnings": list(clip.warnings)}
 
 
-def _samples(job: Job, plan: WindowPlan, out: BinaryIO) -> dict[str, object]:
+def _samples(job: Job, plan: WindowPlan, channel: Channel) -> dict[str, object]:
     sampler = VideoSampler(Path(job.source), plan, job.spec.size, max_pixels=job.limits.pixels)
     for index, frame in sampler:
         _check_count(job, sampler.decoded_frames, 0.0)
         _check_duration(job, sampler.duration_s)
-        write_message(out, {"index": index}, frame.tobytes())
-    return {"frames": sampler.decoded_frames, "duration_s": sampler.duration_s, "expected_s": sampler.expected_s}
+        channel.send({"index": index}, frame)
+    return {
+        "frames": sampler.decoded_frames,
+        "duration_s": sampler.duration_s,
+        "expected_s": sampler.expected_s,
+        "warnings": list(sampler.warnings),
+    }
 
 
 def _check_header(job: Job) -> None:

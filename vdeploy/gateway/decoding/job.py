@@ -1,24 +1,18 @@
-"""Messages between the gateway and its decoder processes.
-
-A job is a line of JSON on the process's standard input. The answer on its standard output is a sequence of messages,
-each a line of JSON; a message with ``bytes`` is followed by so many bytes. A message with ``end`` is the last one.
-The gateway checks every message: a malicious file may have taken the process over.
-"""
+"""What a decoder process of the gateway is asked for."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from typing import BinaryIO
+from typing import Any
 
-from vdeploy.gateway.limits import DecodingLimits
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import ClipSpec
+from vdeploy.video.workers.limits import DecodingLimits
+from vdeploy.video.workers.messages import Request
 
-__all__ = ["MAX_LINE_BYTES", "Job", "write_message"]
+__all__ = ["TASK", "Job"]
 
-MAX_LINE_BYTES = 16_384
+TASK = "upload"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,38 +33,18 @@ class Job:
     plan: WindowPlan | None = None
     live: bool = False
 
-    def to_line(self) -> bytes:
-        """The job as a line of JSON."""
-        values = {
-            "source": self.source,
+    def to_request(self) -> Request:
+        """The job as a request for a process that has it alone."""
+        arguments: dict[str, Any] = {
             "spec": self.spec.to_dict(),
-            "limits": self.limits.to_dict(),
             "plan": dataclasses.asdict(self.plan) if self.plan else None,
             "live": self.live,
         }
-        return json.dumps(values).encode() + b"\n"
+        return Request(TASK, self.source, self.limits, arguments, largest=self.spec.frames * self.spec.size**2 * 3)
 
     @classmethod
-    def from_line(cls, line: bytes) -> Job:
-        """Read a line that `to_line` has written."""
-        values = json.loads(line)
-        return cls(
-            values["source"],
-            ClipSpec.from_dict(values["spec"]),
-            DecodingLimits(**values["limits"]),
-            WindowPlan(**values["plan"]) if values["plan"] else None,
-            values["live"],
-        )
-
-
-def write_message(out: BinaryIO, values: Mapping[str, object], payload: bytes = b"") -> None:
-    """Write one message.
-
-    Args:
-        out: The process's standard output.
-        values: Fields of the line.
-        payload: Bytes that follow the line.
-    """
-    out.write(json.dumps({**values, "bytes": len(payload)}).encode() + b"\n")
-    out.write(payload)
-    out.flush()
+    def from_request(cls, request: Request) -> Job:
+        """Read a request that `to_request` has made."""
+        values = request.arguments
+        plan = WindowPlan(**values["plan"]) if values["plan"] else None
+        return cls(request.source, ClipSpec.from_dict(values["spec"]), request.limits, plan, values["live"])

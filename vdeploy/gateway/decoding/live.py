@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import select
 import time
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
-from vdeploy.gateway.decoding.job import Job, write_message
 from vdeploy.live.source import parse_source
 from vdeploy.video.arrival_sampling import ArrivalSampler
+
+if TYPE_CHECKING:
+    from vdeploy.gateway.decoding.job import Job
+    from vdeploy.video.workers.messages import Channel
 
 __all__ = ["watch_live"]
 
 
-def watch_live(job: Job, out: BinaryIO) -> dict[str, object]:
+def watch_live(job: Job, channel: Channel) -> dict[str, object]:
     """Write sampled frames as they arrive, until the camera ends.
 
     The plan's rate divides a second into equal parts; the first frame that arrives in each part is kept. Frames for
@@ -21,7 +24,7 @@ def watch_live(job: Job, out: BinaryIO) -> dict[str, object]:
 
     Args:
         job: The camera, with a plan.
-        out: Where to write.
+        channel: Where to write.
 
     Returns:
         Fields of the last message.
@@ -37,10 +40,10 @@ def watch_live(job: Job, out: BinaryIO) -> dict[str, object]:
             index = sampler.take(time.monotonic())
             if index is None:
                 continue
-            if not select.select([], [out], [], 0)[1]:
+            if not select.select([], [channel.out], [], 0)[1]:
                 dropped += 1
                 continue
             frame = reader.retrieve(job.spec.size)
             if frame is not None:
-                write_message(out, {"index": index, "dropped": dropped}, frame.tobytes())
+                channel.send({"index": index, "dropped": dropped}, frame)
     return {"duration_s": time.monotonic() - origin_s, "expected_s": 0.0}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import logging
 import math
 import threading
 import time
@@ -13,10 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vdeploy.gateway.decoding.job import Job
-from vdeploy.gateway.decoding.process import HINT, DecoderProcess, Message, decoder_failure
+from vdeploy.gateway.decoding.job import TASK, Job
 from vdeploy.gateway.decoding.turns import Turns
-from vdeploy.gateway.problems import Problem, busy
+from vdeploy.gateway.logs import log_event
+from vdeploy.gateway.problems import Problem, busy, unavailable
+from vdeploy.video.workers.process import (
+    DecoderConfusedError,
+    DecoderLostError,
+    DecoderProcess,
+    DecoderSilentError,
+    DecoderStartError,
+    Message,
+)
 
 if TYPE_CHECKING:
     from vdeploy.video.clips import ClipSpec
@@ -27,6 +37,10 @@ BACKGROUND_NICE = 10
 """Priority of processes that decode streams: lower than that of the processes for requests."""
 
 _FRESH_SECONDS = 30.0
+_GRACE_SECONDS = 2.0
+_HINT = "send an intact MP4, MOV, AVI, MKV or WebM file that holds a video within the limits"
+_SILENCE_SECONDS = 12.0
+"""A camera that sends nothing for this long is lost."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,10 +66,12 @@ class VideoEnd(NamedTuple):
     Attributes:
         duration_s: Its length in seconds.
         expected_s: Its length according to its container; 0 if that says nothing.
+        warnings: What is unusual about it.
     """
 
     duration_s: float
     expected_s: float
+    warnings: tuple[str, ...]
 
 
 class DecoderPool:
@@ -86,7 +102,9 @@ class DecoderPool:
         self.answered = -math.inf
         self._patience = patience_s
         self._on_loss = on_loss
-        self._workers = [DecoderProcess(network, nice) for _ in range(size)]
+        self._workers = [
+            DecoderProcess([TASK], network=network, nice=nice, report_missing=_report_missing) for _ in range(size)
+        ]
         self._turns = Turns(self._workers, share or (lambda: size))
         self._closed = threading.Event()
 
@@ -149,13 +167,14 @@ class DecoderPool:
             for values, payload in messages:
                 check()
                 if values.get("end"):
-                    return VideoEnd(float(values["duration_s"]), float(values["expected_s"]))
+                    warnings = tuple(str(warning) for warning in values.get("warnings", ()))
+                    return VideoEnd(float(values["duration_s"]), float(values["expected_s"]), warnings)
                 index = int(values["index"])
                 if index <= before:
-                    raise decoder_failure("counts backwards")
+                    raise _failure("counts backwards")
                 before = index
                 yield index, _array(payload, (size, size, 3))
-        raise decoder_failure("ended without an end")
+        raise _failure("ended without an end")
 
     def _messages(
         self, job: Job, owner: str, check: Callable[[], None], patience_s: float | None
@@ -170,8 +189,7 @@ class DecoderPool:
                 raise busy("all decoders are at work") from None
             finished = False
             try:
-                worker.start()
-                for message in worker.run(job, check):
+                for message in _answer(worker, job, check):
                     self.answered = time.monotonic()
                     if message.values.get("end"):
                         finished = True
@@ -201,14 +219,44 @@ def _clip(answer: Generator[Message, None, None], spec: ClipSpec) -> DecodedClip
                 warnings = tuple(str(warning) for warning in values["warnings"])
                 return DecodedClip(frames, int(values["frames"]), float(values["fps"]), warnings)
             frames = _array(payload, (spec.frames, spec.size, spec.size, 3))
-    raise decoder_failure("ended without frames")
+    raise _failure("ended without frames")
 
 
 def _array(payload: bytearray, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     if len(payload) != math.prod(shape):
-        raise decoder_failure("returned something other than frames")
+        raise _failure("returned something other than frames")
     return np.frombuffer(payload, np.uint8).reshape(shape)
 
 
+def _answer(worker: DecoderProcess, job: Job, check: Callable[[], None]) -> Generator[Message, None, None]:
+    """The messages of a process about a file.
+
+    Raises:
+        Problem: It takes too much time or memory, or the process says something that it should not.
+    """
+    within_s, silence_s = (None, _SILENCE_SECONDS) if job.live else (job.limits.wall_s + _GRACE_SECONDS, None)
+    try:
+        worker.start()
+        yield from worker.run(job.to_request(), check, within_s=within_s, silence_s=silence_s)
+    except DecoderLostError:
+        raise Problem(422, "too_expensive", "the video cannot be decoded within the limits", _HINT) from None
+    except DecoderSilentError:
+        raise Problem(422, "too_expensive", "the video takes too long to decode", _HINT) from None
+    except (DecoderStartError, DecoderConfusedError) as error:
+        raise _failure(str(error)) from None
+
+
+def _failure(what: str) -> Problem:
+    """503: a decoder process did not do what it should."""
+    return unavailable("decoder_failed", f"the decoder {what}")
+
+
+@functools.cache
+def _report_missing(protections: tuple[str, ...]) -> None:
+    """Log once what this system cannot protect."""
+    for protection in protections:
+        log_event("confinement_incomplete", level=logging.WARNING, missing=protection)
+
+
 def _refusal(values: dict[str, Any]) -> Problem:
-    return Problem(422, str(values["code"])[:40], f"the video {str(values.get('reason'))[:200]}", HINT)
+    return Problem(422, str(values["code"])[:40], f"the video {str(values.get('reason'))[:200]}", _HINT)

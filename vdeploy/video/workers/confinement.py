@@ -1,15 +1,16 @@
-"""The privileges that a process gives up before it opens a file of a client."""
+"""The privileges that a process gives up before it opens a file."""
 
 from __future__ import annotations
 
 import ctypes
 import resource
 import signal
+import sys
 from pathlib import Path
 
 from vdeploy.core.landlock import landlock_abi, restrict
 from vdeploy.core.seccomp import NETWORK_CALLS, allow_only_decoding, has_seccomp
-from vdeploy.gateway.limits import DecodingLimits
+from vdeploy.video.workers.limits import DecodingLimits
 
 __all__ = ["confine", "leave_network", "missing_confinement"]
 
@@ -59,25 +60,26 @@ def leave_network() -> bool:
     return hasattr(libc, "unshare") and libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
 
 
-def confine(limits: DecodingLimits, source: str, *, network: bool = False) -> None:
-    """Give up what decoding one source does not need, for good.
+def confine(limits: DecodingLimits, *sources: str, network: bool = False) -> None:
+    """Give up what decoding these sources does not need, for good.
 
     The process can write no file, dump no core, gain no privilege, and ends with its parent or at a fixed time; its
-    processor time, memory and files are limited. Where the kernel has Landlock it can read the source alone, and where
+    processor time, memory and files are limited. Where the kernel has Landlock it can read the sources alone, and where
     it has seccomp it can start no process, open no socket and look into no other process.
 
     Args:
         limits: What it may use.
-        source: The file or device that is decoded, or the address of a camera.
+        sources: The files or devices that are decoded, or the address of a camera.
         network: Whether it may reach the network, for cameras.
 
     Raises:
         OSError: The kernel has one of these and refuses it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if sys.platform == "linux":
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     wanted = {
         resource.RLIMIT_CPU: limits.cpu_s,
         resource.RLIMIT_AS: limits.memory_bytes,
@@ -91,9 +93,10 @@ def confine(limits: DecodingLimits, source: str, *, network: bool = False) -> No
         resource.setrlimit(kind, (value, value))
     signal.setitimer(signal.ITIMER_REAL, min(limits.wall_s, _LONGEST_S))
     if landlock_abi():
-        is_device = source.startswith("/dev/")
-        readable = [] if is_device or "://" in source else [Path(source)]
+        paths = [Path(source) for source in sources if "://" not in source]
+        devices = [path for path in paths if path.is_char_device()]
+        readable = [path for path in paths if path not in devices]
         further = [Path(name) for name in _RESOLVER_FILES] if network else []
-        restrict([*readable, *further], devices=[Path(source)] if is_device else [], network=network)
+        restrict([*readable, *further], devices=devices, network=network)
     if has_seccomp():
         allow_only_decoding(NETWORK_CALLS if network else "")

@@ -1,0 +1,1 @@
+"""Decoding in confined worker processes: a file that ends its decoder ends nothing else."""

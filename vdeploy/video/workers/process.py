@@ -1,0 +1,309 @@
+"""One decoder process, seen from the program that uses it: started when needed, read with a deadline, killed late."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+import vdeploy
+from vdeploy.video.workers.messages import END_OF_GROUP, MAX_LINE_BYTES, Request
+
+__all__ = [
+    "DecoderConfusedError",
+    "DecoderError",
+    "DecoderLostError",
+    "DecoderProcess",
+    "DecoderSilentError",
+    "DecoderStartError",
+    "Message",
+]
+
+_START_SECONDS = 60.0
+_CHECK_SECONDS = 0.2
+_PIPE_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031
+_BOOT = (
+    "import sys\n"
+    "sys.path[:] = [entry for entry in sys.argv[1:] if not entry.startswith('--')]\n"
+    "from vdeploy.video.workers.worker import main\n"
+    "sys.exit(main())"
+)
+"""Isolated mode (``-I``) keeps the working directory off ``sys.path``, on Python 3.10 as well."""
+
+_PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
+
+
+class DecoderError(Exception):
+    """A decoder process did not answer as it should; the text says what it did."""
+
+
+class DecoderStartError(DecoderError):
+    """It cannot be started."""
+
+
+class DecoderLostError(DecoderError):
+    """It ended in the middle of an answer."""
+
+
+class DecoderSilentError(DecoderError):
+    """It said nothing in time."""
+
+
+class DecoderConfusedError(DecoderError):
+    """It said something that is no answer."""
+
+
+class Message(NamedTuple):
+    """One message of a process.
+
+    Attributes:
+        values: Fields of its line.
+        payload: The bytes that follow.
+    """
+
+    values: dict[str, Any]
+    payload: bytearray
+
+
+class DecoderProcess:
+    """A process that decodes one source after another.
+
+    Args:
+        tasks: What it can do: names of `vdeploy.video.workers.tasks.TASKS`.
+        network: Whether it may reach the network, for cameras.
+        nice: How much lower its priority is than that of this process, 0 to 19.
+        report_missing: Called when it is started with the protections that this system does not offer.
+
+    Attributes:
+        source: What it decodes at the moment; empty once the answer has ended.
+        group: Files that its confined process may read, one after the other; empty if it ends after each file.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        network: bool = False,
+        nice: int = 0,
+        report_missing: Callable[[tuple[str, ...]], object] | None = None,
+    ) -> None:
+        self.source = ""
+        self._options = [f"--tasks={','.join(tasks)}", f"--nice={nice}", *(["--network"] if network else [])]
+        self._report_missing = report_missing
+        self._process: subprocess.Popen[bytes] | None = None
+        self.group: tuple[str, ...] = ()
+        self._buffer = bytearray()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 while it does not run."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Start it, unless it runs.
+
+        Raises:
+            DecoderStartError: It does not say that it is ready.
+        """
+        if self.is_alive:
+            return
+        self.kill()
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _BOOT, *_import_paths(), *self._options],
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+                env=environment,
+            )
+        except OSError as error:
+            raise DecoderStartError(f"cannot be started ({error.strerror})") from None
+        with contextlib.suppress(OSError):  # Linux alone has it, and limits it for each user
+            fcntl.fcntl(_opened(self._process.stdout), _F_SETPIPE_SZ, _PIPE_BYTES)
+        try:
+            ready = self._message(time.monotonic() + _START_SECONDS, 0, lambda: None)
+        except (EOFError, TimeoutError, ValueError):
+            self.kill()
+            raise DecoderStartError("cannot be started") from None
+        if not ready.values.get("ready"):
+            self.kill()
+            raise DecoderStartError("cannot be started")
+        if self._report_missing:
+            self._report_missing(tuple(ready.values.get("missing", ())))
+
+    def run(
+        self,
+        request: Request,
+        check: Callable[[], None],
+        *,
+        within_s: float | None = None,
+        silence_s: float | None = None,
+    ) -> Iterator[Message]:
+        """Decode a source.
+
+        Args:
+            request: The source, and what to do with it.
+            check: Called while there is no message; what it raises ends the iteration.
+            within_s: Seconds that the answer may take.
+            silence_s: Seconds that the process may say nothing.
+
+        Yields:
+            Messages, without heartbeats; the last one has an ``end``.
+
+        Raises:
+            DecoderError: It ended, took too long, or said something that it should not.
+        """
+        self.source = request.source
+        ends_at = None if within_s is None else time.monotonic() + within_s
+        self._ask(request, check, silence_s)
+        while self.source:
+            message = self._next(request, check, ends_at, silence_s)
+            if message.values.get("end"):
+                self.source = ""
+            if not message.values.get("beat"):
+                yield message
+
+    def send(self, line: bytes) -> None:
+        """Send a line to the task that answers at the moment.
+
+        Raises:
+            DecoderLostError: The process has ended.
+        """
+        pipe, rest = _pipe(self._process, "stdin"), memoryview(line)
+        try:
+            while rest:
+                rest = rest[pipe.write(rest) :]
+        except BrokenPipeError:
+            raise DecoderLostError(self._cause()) from None
+
+    def kill(self) -> None:
+        """End the process and its children, and reap it."""
+        process, self._process = self._process, None
+        self._buffer.clear()
+        self.group, self.source = (), ""
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _ask(self, request: Request, check: Callable[[], None], silence_s: float | None) -> None:
+        """Send a request; the confined process of another group is ended before."""
+        same = bool(request.group) and request.group == self.group
+        if self.group and not same:
+            self.send(END_OF_GROUP)
+            self._next(request, check, None, silence_s or _START_SECONDS)
+        self.group = request.group
+        self.send(request.to_line(with_group=not same))
+
+    def _next(
+        self, request: Request, check: Callable[[], None], ends_at: float | None, silence_s: float | None
+    ) -> Message:
+        deadline = time.monotonic() + silence_s if silence_s is not None else ends_at
+        try:
+            return self._message(deadline, request.largest, check)
+        except (EOFError, BrokenPipeError):
+            raise DecoderLostError(self._cause()) from None
+        except TimeoutError:
+            raise DecoderSilentError("was ended because it did nothing for too long") from None
+        except (ValueError, TypeError, RecursionError):
+            raise DecoderConfusedError("sent something other than messages") from None
+
+    def _cause(self) -> str:
+        """What ended the process."""
+        process = self._process
+        assert process is not None  # noqa: S101  started before it is read
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_START_SECONDS)
+        code = process.returncode or 0
+        number = -code if code < 0 else code - 128
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            return "ended before its time"
+        by_system = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
+        return f"was ended by {name}{by_system}"
+
+    def _message(self, deadline: float | None, limit: int, check: Callable[[], None]) -> Message:
+        pipe = _pipe(self._process, "stdout")
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > MAX_LINE_BYTES:
+                raise ValueError("a line without an end")
+            _wait(pipe, deadline, check)
+            self._buffer += _some(pipe.read(MAX_LINE_BYTES))
+        values = json.loads(self._buffer[:end])
+        if not isinstance(values, dict):
+            raise ValueError("a message that is no object")
+        size = int(values.get("bytes", 0))
+        if not 0 <= size <= limit:
+            raise ValueError("a message that is too large")
+        payload = bytearray(size)
+        held = self._buffer[end + 1 : end + 1 + size]
+        payload[: len(held)] = held
+        del self._buffer[: end + 1 + len(held)]
+        with memoryview(payload) as view:
+            filled = len(held)
+            while filled < size:
+                _wait(pipe, deadline, check)
+                filled += _some(cast("io.FileIO", pipe).readinto(view[filled:]))
+        return Message(values, payload)
+
+
+def _import_paths() -> list[str]:
+    """Absolute entries of ``sys.path``, without the working directory unless this package lies in it."""
+    package = Path(vdeploy.__file__).parents[1]
+    entries = [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute()]
+    return [str(entry) for entry in entries if entry == package or entry.resolve() != Path.cwd()]
+
+
+def _pipe(process: subprocess.Popen[bytes] | None, name: str) -> IO[bytes]:
+    pipe: IO[bytes] | None = getattr(process, name)
+    return _opened(pipe)
+
+
+def _opened(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None  # noqa: S101  opened as a pipe
+    return pipe
+
+
+def _some(found: Any) -> Any:
+    if not found:
+        raise EOFError
+    return found
+
+
+def _wait(pipe: IO[bytes], deadline: float | None, check: Callable[[], None]) -> None:
+    """Wait until a pipe has something to read, or has ended."""
+    ready = select.poll()
+    ready.register(pipe.fileno(), select.POLLIN)
+    while True:
+        left_s = _CHECK_SECONDS if deadline is None else min(max(0.0, deadline - time.monotonic()), _CHECK_SECONDS)
+        if ready.poll(left_s * 1000):
+            return
+        check()
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError

@@ -1,0 +1,113 @@
+"""A process that forks a confined child for each file, or for each group of files.
+
+Decoders are loaded once, here; files are opened in children only. A child that exits normally is followed by the next
+request. One that was killed may have left half a message, so this process ends too, by the same signal number, and
+another is started. It ends with the process that started it, however that ends. Options: ``--tasks=A,B`` are what it
+can do; with ``--network``, for cameras, it keeps the network; ``--nice=N`` lowers its priority.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pkgutil
+import select
+import signal
+import sys
+from collections.abc import Mapping
+
+from vdeploy.video.workers.confinement import confine, leave_network, missing_confinement
+from vdeploy.video.workers.messages import END_OF_GROUP, Channel, Request, Task
+
+__all__ = ["main"]
+
+_CHECK_MS = 100
+_CLOSED = select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+def main() -> int:
+    """Decode one file after another until standard input ends; return the exit code."""
+    options = dict(option[2:].partition("=")[::2] for option in sys.argv if option.startswith("--"))
+    network = "network" in options
+    os.nice(int(options["nice"]))
+    if not network:
+        leave_network()
+    tasks = _load(options["tasks"].split(","))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
+    parent = _watch(os.getppid())
+    channel.send({"ready": True, "missing": missing_confinement()})
+    while line := channel.receive():
+        request = Request.from_line(line)
+        child = os.fork()
+        if child == 0:
+            try:
+                _decode(request, tasks, channel, network=network)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        status = _wait(child, parent)
+        if (code := os.waitstatus_to_exitcode(status)) != 0:
+            return code if code > 0 else 128 - code
+        if request.group:
+            channel.send({"ready": True})
+    return 0
+
+
+def _load(names: list[str]) -> Mapping[str, Task]:
+    """Import all that decoding needs: a confined child can open no module, and what it finds out is lost with it."""
+    import cv2  # noqa: PLC0415  threads may start only after the network has been left
+
+    from vdeploy.video.formats import self_contained_formats  # noqa: PLC0415
+    from vdeploy.video.workers.tasks import load_task  # noqa: PLC0415
+
+    for package in ("av", "vdeploy.video"):
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            importlib.import_module(module.name)
+    self_contained_formats()
+    cv2.setNumThreads(1)
+    return {name: load_task(name) for name in names}
+
+
+def _decode(request: Request, tasks: Mapping[str, Task], channel: Channel, *, network: bool) -> None:
+    """Decode a source, and the further ones of its group as they are asked for."""
+    confine(request.limits, *(request.group or [request.source]), network=network)
+    tasks[request.task].run(request, channel)
+    while request.group and (line := channel.receive()) not in {b"", END_OF_GROUP}:
+        following = Request.from_line(line)
+        tasks[following.task].run(following, channel)
+
+
+def _watch(pid: int) -> int | None:
+    """A descriptor that becomes readable when a process ends, where the system has such."""
+    with contextlib.suppress(AttributeError, OSError):
+        return os.pidfd_open(pid)
+    return None
+
+
+def _wait(child: int, parent: int | None) -> int:
+    """Wait for a child, and end it if the parent of this process ends before it; return its status."""
+    own = _watch(child)
+    ends = select.poll()
+    ends.register(sys.stdin.fileno(), 0)
+    for descriptor in (own, parent):
+        if descriptor is not None:
+            ends.register(descriptor, select.POLLIN)
+    try:
+        while True:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                return status
+            events = dict(ends.poll(None if own is not None else _CHECK_MS))
+            if parent in events or events.get(sys.stdin.fileno(), 0) & _CLOSED:
+                os.kill(child, signal.SIGKILL)
+                return os.waitpid(child, 0)[1]
+    finally:
+        if own is not None:
+            os.close(own)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
