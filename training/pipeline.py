@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from training.engine.choose_trainer import AnyTrainer, make_trainer
 from training.engine.devices import barrier, is_chief, open_strategy
-from training.engine.trainer import FeatureSplit, Trainer
+from training.engine.trainer import FeatureSplit
 from training.recipe import Recipe, recipe_toml
 from training.report.evaluate_run import Outcome, judge, mistakes
 from training.report.run_report import ReportData, write_report
@@ -112,7 +113,7 @@ def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict:
         _open_partial(folder, recipe, extraction.dataset, weights)
         barrier(strategy)
     started = time.monotonic()
-    trainer = Trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder, strategy)
+    trainer = make_trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder, strategy)
     trainer.fit()
     seconds = {"extract": extraction.seconds, "train": time.monotonic() - started}
     if chief:
@@ -158,7 +159,8 @@ def _split(extraction: Extraction, split: str) -> FeatureSplit:
         raise DatasetError(
             f"the {split} split of {extraction.dataset.root} is empty", "add clips, or see: --set data.split=[..]"
         )
-    return FeatureSplit(extraction.to_train_on() if split == "train" else extraction.of(split), labels)
+    features = extraction.to_train_on() if split == "train" else extraction.of(split)
+    return FeatureSplit(features, labels, np.array([clip.group for clip in extraction.dataset.of(split)], np.str_))
 
 
 def _finish(
@@ -168,11 +170,11 @@ def _finish(
     recipe: Recipe,
     extraction: Extraction,
     weights: Weights,
-    trainer: Trainer,
+    trainer: AnyTrainer,
     seconds: dict[str, float],
 ) -> None:
     dataset = extraction.dataset
-    outcome = judge(trainer.model, extraction, recipe)
+    outcome = judge(trainer.model, extraction, recipe, trainer.held_out)
     dataset.write_csv(folder / CLIPS)
     trainer.model.save(folder / CLASSIFIER)
     info = RunInfo(
@@ -193,6 +195,7 @@ def _finish(
         split=recipe.data.split,
         seed=recipe.training.seed,
         positive=recipe.data.positive,
+        threshold_interval=None if outcome.stability is None else outcome.stability.interval,
         clip_seconds=median_seconds([dataset.absolute(clip) for clip in dataset.of("train")]),
     )
     write_report(folder, _report_data(info, recipe, extraction, trainer, outcome))
@@ -201,13 +204,13 @@ def _finish(
     )
 
 
-def _stages(recipe: Recipe, weights: Weights, trainer: Trainer, sha256: str) -> tuple[RunStage, ...]:
+def _stages(recipe: Recipe, weights: Weights, trainer: AnyTrainer, sha256: str) -> tuple[RunStage, ...]:
     backbone, head = recipe.make_backbone(), recipe.make_head()
     return (
         RunStage(
             id="extractor",
             architecture=backbone.name,
-            settings={**backbone.settings.model_dump(mode="json", exclude={"name"}), "weights": weights.source},
+            settings={**backbone.stage_settings, "weights": weights.source},
             output=backbone.feature_shape(recipe.clip.frames),
             parameters=None,
             sha256=weights.sha256,
@@ -215,7 +218,7 @@ def _stages(recipe: Recipe, weights: Weights, trainer: Trainer, sha256: str) -> 
         RunStage(
             id="classifier",
             architecture=head.name,
-            settings=head.settings.model_dump(mode="json", exclude={"name"}),
+            settings=head.stage_settings,
             output=(2,),
             parameters=int(trainer.model.count_params()),
             sha256=sha256,
@@ -225,7 +228,7 @@ def _stages(recipe: Recipe, weights: Weights, trainer: Trainer, sha256: str) -> 
 
 
 def _report_data(
-    info: RunInfo, recipe: Recipe, extraction: Extraction, trainer: Trainer, outcome: Outcome
+    info: RunInfo, recipe: Recipe, extraction: Extraction, trainer: AnyTrainer, outcome: Outcome
 ) -> ReportData:
     dataset, split = extraction.dataset, outcome.best_split
     return ReportData(
@@ -234,8 +237,8 @@ def _report_data(
         labels=np.array([clip.label for clip in dataset.of(split)]),
         probabilities=outcome.probabilities[split],
         split=split,
-        tuned_on_split=split == "valid",
-        threshold_rule=recipe.decision.rule,
+        tuned_on_split=split == "valid" and trainer.held_out is None,
+        threshold_rule=_rule(recipe, trainer),
         calibration=outcome.calibration,
         uncalibrated=outcome.uncalibrated[split],
         classes=dataset.classes,
@@ -247,4 +250,10 @@ def _report_data(
         best_epoch=info.best_epoch,
         mistakes=mistakes(outcome, dataset, recipe),
         environment=info.toolchain,
+        notes=[] if outcome.stability is None else [outcome.stability.in_words(recipe.decision.prior_threshold)],
     )
+
+
+def _rule(recipe: Recipe, trainer: AnyTrainer) -> str:
+    chosen_on = "the validation split" if trainer.held_out is None else "held-out sources of the training split"
+    return recipe.decision.rule_on(chosen_on)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
@@ -77,13 +77,21 @@ class Recipe(Settings):
         Raises:
             RecipeError: It cannot take the recipe's clips.
         """
-        backbone = backbone_of(self.backbone)
+        backbone = backbone_of(self.backbone, self.clip.region)
         backbone.check(self.clip_spec)
         return backbone
 
     def make_head(self) -> Head[Any]:
         """The head of the recipe."""
         return head_of(self.head)
+
+    @property
+    def solver(self) -> Literal["adamw", "logistic"]:
+        """How the head is trained: exactly where it is linear and cross-entropy is minimised; or as the recipe says."""
+        if self.optimizer.solver != "auto":
+            return self.optimizer.solver
+        stepwise = self.loss.gamma or self.augment != AugmentSection() or not self.make_head().linear
+        return "adamw" if stepwise else "logistic"
 
     def varied(self, **sections: Mapping[str, Any]) -> Recipe:
         """This recipe with other values for some keys.

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vdeploy.core.settings import Settings
+from vdeploy.models.region import Region
 
 __all__ = [
     "AugmentSection",
@@ -25,6 +26,7 @@ class ClipSection(Settings):
     frames: int = Field(16, ge=1, le=1024)
     size: int = Field(224, ge=32, le=1024)
     views: int = Field(1, ge=1, le=15, description="samplings of each training clip; odd")
+    region: Region = Field("full", description="where in the frame to look; see vdeploy.models.region")
 
     @model_validator(mode="after")
     def _views_have_a_middle(self) -> ClipSection:
@@ -49,8 +51,12 @@ class LossSection(Settings):
 
 
 class OptimizerSection(Settings):
-    """AdamW with linear warm-up and cosine decay, stepped per batch."""
+    """AdamW with linear warm-up and cosine decay, stepped per batch; or the exact solution for a linear head."""
 
+    solver: Literal["auto", "adamw", "logistic"] = Field(
+        "auto", description="logistic: the exact solution for a linear head, which takes l2 and no other key"
+    )
+    l2: Literal["auto"] | float = Field("auto", description="penalty; auto: by cross-validation over sources")
     learning_rate: float = Field(1e-3, gt=0, le=1)
     warmup_epochs: float = Field(3, ge=0, le=1e6)
     floor: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the highest")
@@ -59,6 +65,12 @@ class OptimizerSection(Settings):
     scale_learning_rate: Literal["none", "linear"] = Field(
         "none", description="linear: learning_rate is meant for a batch of 32 and grows with the batch"
     )
+
+    @model_validator(mode="after")
+    def _penalty_is_positive(self) -> OptimizerSection:
+        if self.l2 != "auto" and not 1e-9 <= self.l2 <= 1e9:
+            raise ValueError('l2 must be "auto" or from 1e-9 to 1e9')
+        return self
 
 
 class TrainingSection(Settings):
@@ -101,10 +113,12 @@ class DecisionSection(Settings):
     """From which probability on a clip counts as violent: a number, or a rule for the validation clips.
 
     The rules are those of `vdeploy.evaluation.thresholds.choose_threshold`: ``"f1"``, the highest F1; ``"recall"``, the
-    highest threshold that reaches ``recall_floor``; ``"cost"``, the lowest total cost of false alarms and misses.
+    highest threshold that reaches ``recall_floor``; ``"cost"``, the lowest total cost of false alarms and misses. For
+    ``"stable"``, the lowest smoothed cost, drawn towards the optimum of calibrated probabilities, see
+    `vdeploy.evaluation.stable_threshold.choose_stable_threshold`.
     """
 
-    threshold: Literal["f1", "recall", "cost"] | float = 0.5
+    threshold: Literal["f1", "recall", "cost", "stable"] | float = 0.5
     recall_floor: float = Field(0.95, gt=0, le=1)
     cost_false_alarm: float = Field(1.0, ge=0, le=1e9)
     cost_miss: float = Field(1.0, ge=0, le=1e9)
@@ -123,13 +137,24 @@ class DecisionSection(Settings):
 
     @property
     def rule(self) -> str:
-        """How the threshold is chosen, in words."""
+        """How the threshold is chosen on the validation split, in words."""
+        return self.rule_on("the validation split")
+
+    def rule_on(self, clips: str) -> str:
+        """How the threshold is chosen on some clips, in words."""
         match self.threshold:
             case "f1":
-                return "highest F1 on the validation split"
+                return f"highest F1 on {clips}"
             case "recall":
-                return f"highest that finds {self.recall_floor:.4g} of the violent clips of the validation split"
+                return f"highest that finds {self.recall_floor:.4g} of the violent clips of {clips}"
             case "cost":
                 costs = f"a miss costing {self.cost_miss:g} and a false alarm {self.cost_false_alarm:g}"
-                return f"lowest cost on the validation split, {costs}"
+                return f"lowest cost on {clips}, {costs}"
+            case "stable":
+                return f"lowest smoothed cost on {clips}, drawn towards {self.prior_threshold:.3g}"
         return "set in the recipe"
+
+    @property
+    def prior_threshold(self) -> float:
+        """The optimal threshold for calibrated probabilities."""
+        return self.cost_false_alarm / (self.cost_false_alarm + self.cost_miss)

@@ -25,15 +25,25 @@ class FeatureSplit:
     Attributes:
         features: ``float16[N, T, F]``; to train on, ``float16[N, V, T, F]`` as well: V views of each clip.
         labels: ``int64[N]``, 0 or 1.
+        groups: The source of each clip, empty where it is not known; ``None`` where no source is.
     """
 
     features: FeatureRows
     labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.str_] | None = None
 
     @property
     def views(self) -> int:
         """Views of a clip, V."""
         return self.features.shape[1] if len(self.features.shape) == 4 else 1
+
+    def sources(self) -> npt.NDArray[np.int64]:
+        """The number of each clip's source; a clip of unknown source is a source by itself."""
+        if self.groups is None:
+            return np.arange(len(self.labels))
+        names = [name or index for index, name in enumerate(self.groups.tolist())]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return np.array([numbers[name] for name in names], np.int64)
 
     @property
     def nbytes(self) -> int:

@@ -47,11 +47,14 @@ class Trainer:
     Attributes:
         model: The classifier, float32 whatever the training computes in.
         history: One record of each epoch.
+        held_out: ``None``: clips that choose the calibration and the threshold come from the validation split.
 
     Raises:
         DatasetError: A class is missing from the training split, or the validation split is empty.
         RecipeError: A device is missing, or the batch cannot be divided among the devices.
     """
+
+    held_out: None = None
 
     def __init__(
         self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path, strategy: Any = None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.engine.trainer import FeatureSplit, Trainer
+from training.engine.choose_trainer import make_trainer
+from training.engine.trainer import FeatureSplit
 from training.recipe import Recipe
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import load_keras, require
@@ -178,9 +179,12 @@ def cross_validate(
         seeded = recipe.varied(training={"seed": seed})
         for fold in grouped_folds(labels, groups, folds, seed):
             load_keras().utils.clear_session()
-            train, valid = (FeatureSplit(features[part], labels[part]) for part in (fold.train, fold.valid))
+            # A linear head needs no clips to choose an epoch on, so it learns from these as well.
+            exact = recipe.solver == "logistic"
+            learned = np.union1d(fold.train, fold.valid) if exact else fold.train
+            train, valid = (FeatureSplit(features[part], labels[part], groups[part]) for part in (learned, fold.valid))
             with tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
-                trainer = Trainer(seeded, train, valid, Path(folder))
+                trainer = make_trainer(seeded, train, valid, Path(folder))
                 trainer.fit()
             probabilities[seed, fold.judged] = predict(trainer.model, features[fold.judged])[:, 1]
             on_fold()

@@ -68,4 +68,5 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
 
 def _split(extraction: Extraction, split: str) -> FeatureSplit:
     labels = np.array([clip.label for clip in extraction.dataset.of(split)], np.int64)
-    return FeatureSplit(extraction.to_train_on() if split == "train" else extraction.of(split), labels)
+    features = extraction.to_train_on() if split == "train" else extraction.of(split)
+    return FeatureSplit(features, labels, np.array([clip.group for clip in extraction.dataset.of(split)], np.str_))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.engine.trainer import FeatureSplit, Trainer
+from training.engine.choose_trainer import make_trainer
+from training.engine.trainer import FeatureSplit
 from training.experiments.data import StudyData
 from training.recipe import Recipe
 from vdeploy.core.lazy_imports import load_keras
@@ -70,7 +71,7 @@ def train_once(recipe: Recipe, data: StudyData, folder: Path, *, train: FeatureS
         UserError: The data cannot be trained on, the loss is not a number, or the disk is full.
     """
     load_keras().utils.clear_session()
-    trainer = Trainer(recipe, data.train if train is None else train, data.valid, folder)
+    trainer = make_trainer(recipe, data.train if train is None else train, data.valid, folder)
     trainer.fit()
     scores = predict(trainer.model, data.judged.features)[:, 1]
     evaluation: Evaluation = evaluate(data.judged.labels, scores, threshold=THRESHOLD, bootstrap=0)

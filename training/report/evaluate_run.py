@@ -15,6 +15,7 @@ from vdeploy.core.errors import ClipError
 from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.evaluation.calibration import Calibration, fit_calibration
 from vdeploy.evaluation.metrics import Evaluation, evaluate
+from vdeploy.evaluation.stable_threshold import StableThreshold, choose_stable_threshold
 from vdeploy.evaluation.thresholds import choose_threshold
 from vdeploy.features.extraction import Extraction
 from vdeploy.features.prediction import predict
@@ -36,6 +37,7 @@ class Outcome:
     Attributes:
         calibration: Calibration that is built into the classifier.
         threshold: Probability from which a clip counts as violent.
+        stability: How far the threshold can be relied on, where the recipe's rule tells.
         evaluations: Figures by split.
         probabilities: Of violence, ``float[N]`` by split, calibrated.
         uncalibrated: The same before calibration.
@@ -43,6 +45,7 @@ class Outcome:
 
     calibration: Calibration
     threshold: float
+    stability: StableThreshold | None
     evaluations: dict[str, Evaluation]
     probabilities: dict[str, npt.NDArray[np.float64]]
     uncalibrated: dict[str, npt.NDArray[np.float32]]
@@ -53,8 +56,10 @@ class Outcome:
         return "test" if "test" in self.evaluations else "valid"
 
 
-def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome:
-    """Calibrates a classifier on the validation split and measures it on all splits.
+def judge(
+    model: keras.Model, extraction: Extraction, recipe: Recipe, held_out: npt.NDArray[np.float64] | None = None
+) -> Outcome:
+    """Calibrates a classifier on clips that it has not learned from and measures it on all splits.
 
     The calibration is folded into the last layer of the model, so every export of it is calibrated.
 
@@ -62,6 +67,9 @@ def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome
         model: The classifier; its layer ``logits`` is changed.
         extraction: Features of all clips.
         recipe: Its decision section applies.
+        held_out: Probabilities of violence of the clips of the training split, ``float64[N]``, each from a classifier
+            that has not learned from its source. With them, calibration and threshold are fitted on these clips; the
+            validation split, on which they are fitted otherwise, then chooses nothing.
 
     Returns:
         The figures.
@@ -71,18 +79,20 @@ def judge(model: keras.Model, extraction: Extraction, recipe: Recipe) -> Outcome
     for split in dataset.counts():
         uncalibrated[split] = predict(model, extraction.of(split))[:, 1]
         labels[split] = np.array([clip.label for clip in dataset.of(split)], np.int64)
-    calibration = fit_calibration(labels["valid"], uncalibrated["valid"])
+    chooser, scores = ("valid", uncalibrated["valid"]) if held_out is None else ("train", held_out)
+    calibration = fit_calibration(labels[chooser], scores)
     layer: Any = model.get_layer("logits")
     kernel, bias = layer.get_weights()
     raised = bias + np.array((0, calibration.bias))
     layer.set_weights([kernel / calibration.temperature, raised / calibration.temperature])
     probabilities = {split: calibration.apply(scores) for split, scores in uncalibrated.items()}
-    threshold = _threshold(labels["valid"], probabilities["valid"], recipe.decision)
+    groups = [clip.group for clip in dataset.of(chooser)]
+    threshold, stability = _threshold(labels[chooser], calibration.apply(scores), groups, recipe.decision)
     evaluations = {
         split: evaluate(labels[split], scores, threshold=threshold, groups=_groups(dataset.of(split)))
         for split, scores in probabilities.items()
     }
-    return Outcome(calibration, threshold, evaluations, probabilities, uncalibrated)
+    return Outcome(calibration, threshold, stability, evaluations, probabilities, uncalibrated)
 
 
 def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake]:
@@ -105,18 +115,28 @@ def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake
 
 
 def _threshold(
-    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], section: DecisionSection
-) -> float:
+    labels: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float64],
+    groups: Sequence[str],
+    section: DecisionSection,
+) -> tuple[float, StableThreshold | None]:
     if not isinstance(section.threshold, str):
-        return section.threshold
-    return choose_threshold(
+        return section.threshold, None
+    false_alarm, miss = section.cost_false_alarm, section.cost_miss
+    if section.threshold == "stable":
+        stable = choose_stable_threshold(
+            labels, probabilities, groups=groups, cost_false_alarm=false_alarm, cost_miss=miss
+        )
+        return stable.threshold, stable
+    found = choose_threshold(
         labels,
         probabilities,
         by=section.threshold,
         recall_floor=section.recall_floor,
-        cost_false_alarm=section.cost_false_alarm,
-        cost_miss=section.cost_miss,
+        cost_false_alarm=false_alarm,
+        cost_miss=miss,
     )
+    return found, None
 
 
 def _groups(clips: Sequence[LabelledClip]) -> list[str] | None:

@@ -56,6 +56,7 @@ class RunInfo:
         split: Shares of training, validation and test where the data set has no splits.
         seed: Seed of the splits and of the training.
         positive: Names of violent classes that the recipe gave.
+        threshold_interval: 95 % interval of the threshold; ``None`` where the rule gives none.
         clip_seconds: Median duration of the training clips; ``None`` where it is not known.
     """
 
@@ -76,6 +77,7 @@ class RunInfo:
     split: tuple[float, float, float]
     seed: int
     positive: tuple[str, ...]
+    threshold_interval: tuple[float, float] | None = None
     clip_seconds: float | None = None
 
     def stage(self, id_: str) -> RunStage:
@@ -106,9 +108,11 @@ class RunInfo:
         shares = tuple(values["split"])
         if len(shares) != 3:
             raise ValueError("split does not hold three shares")
+        interval = values.get("threshold_interval")
         return cls(
             **{
                 **values,
+                "threshold_interval": None if interval is None else (float(interval[0]), float(interval[1])),
                 "stages": stages,
                 "classes": (non_violent, violent),
                 "split": shares,

@@ -87,7 +87,7 @@ class FormatExporter:
         for stage, recorded in zip(STAGES, run.info.stages, strict=True):
             taken, given = self._reference.tensors[stage]
             flops, parameters = self._intermediates.counts(stage)
-            settings = heads[stage].settings.model_dump(mode="json", exclude={"name", "weights"})
+            settings = {key: value for key, value in heads[stage].stage_settings.items() if key != "weights"}
             infos.append(
                 StageInfo(
                     id=stage,

@@ -137,6 +137,11 @@ class Backbone(abc.ABC, Generic[B]):
         return " ".join([self.name, *(f"{key}={value}" for key, value in sorted(values.items()))])
 
     @property
+    def stage_settings(self) -> dict[str, Any]:
+        """What a manifest holds of it beside its name, JSON-ready: `vdeploy.models.registry.backbone_of` reads it."""
+        return self.settings.model_dump(mode="json", exclude={"name"})
+
+    @property
     def model_name(self) -> str:
         """Name of its Triton model."""
         return stage_model("extractor", self.name)
@@ -195,6 +200,16 @@ class Head(abc.ABC, Generic[H]):
         """
         del compiled
         return KerasStep(lambda: self._model(shape, normalized=True), dtype)
+
+    @property
+    def linear(self) -> bool:
+        """Whether the layer ``logits`` holds all the weights, so that the head can be fitted exactly."""
+        return False
+
+    @property
+    def stage_settings(self) -> dict[str, Any]:
+        """What a manifest holds of it beside its name, JSON-ready: `vdeploy.models.registry.head_of` reads it."""
+        return self.settings.model_dump(mode="json", exclude={"name"})
 
     @property
     def model_name(self) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.settings import Settings
 from vdeploy.models.base import Backbone, Head
+from vdeploy.models.region import in_region
 
 __all__ = [
     "BACKBONES",
@@ -87,10 +88,21 @@ def head_settings(values: Mapping[str, Any]) -> Any:
     return _validate("head", kind.settings_type, {"name": kind.name, **values})
 
 
-def backbone_of(settings: Any) -> Backbone[Any]:
-    """Make a backbone from its settings, or from a mapping of them."""
-    valid = backbone_settings(settings) if isinstance(settings, Mapping) else settings
-    return backbone_type(valid.name)(valid)
+def backbone_of(settings: Any, region: str = "full") -> Backbone[Any]:
+    """Make a backbone.
+
+    Args:
+        settings: Its settings, or a mapping of them, in which ``region`` may stand as well.
+        region: Where in the frame it looks; see `vdeploy.models.region`.
+
+    Raises:
+        RecipeError: A name or a key is unknown, or a value is out of range.
+    """
+    if isinstance(settings, Mapping):
+        values = dict(settings)
+        region = str(values.pop("region", region))
+        settings = backbone_settings(values)
+    return in_region(backbone_type(settings.name)(settings), region)
 
 
 def head_of(settings: Any) -> Head[Any]:

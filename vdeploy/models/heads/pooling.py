@@ -39,6 +39,11 @@ class Pooling(Head[PoolingSettings]):
     title: ClassVar[str] = "pooling"
     settings_type: ClassVar[type[HeadSettings]] = PoolingSettings
 
+    @property
+    def linear(self) -> bool:
+        """Whether there is no dense layer before the logits."""
+        return not self.settings.dense
+
     def body(self, features: Any) -> Any:
         """Add the statistics over time, dropout and the dense layer, if there is one."""
         keras: Any = load_keras()

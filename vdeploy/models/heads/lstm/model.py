@@ -26,9 +26,9 @@ class LSTMSettings(HeadSettings):
 
     name: Literal["lstm"] = "lstm"
     units: int = Field(128, ge=1, le=4096)
-    pooling: Pooling = "last"
+    pooling: Pooling = "mean"
     dense: int = Field(64, ge=1, le=4096)
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
 
 
 class LSTM(Head[LSTMSettings]):
