@@ -25,7 +25,7 @@ from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import DatasetError, UserError
 from vdeploy.core.progress import track
 
-RECIPES = ("default", "edge", "i3d")
+RECIPES = ("default", "edge", "i3d", "accurate")
 
 
 def main() -> None:

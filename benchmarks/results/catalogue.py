@@ -42,14 +42,14 @@ STUDIES = (
     _study(
         "accuracy",
         "Accuracy on the Hockey Fight clips",
-        {f"seed {seed}": f"vdeploy train {{data}} --recipe accurate --set training.seed={seed}" for seed in range(3)},
+        {f"seed {seed}": f"vdeploy train {{data}} --recipe vgg19 --set training.seed={seed}" for seed in range(3)},
     ),
     _study(
         "imbalance",
         "A rare class",
         {
             recipe: f"python -m benchmarks.imbalance {{data}} --seeds 5 --recipe {recipe}"
-            for recipe in ("default", "accurate")
+            for recipe in ("default", "vgg19")
         },
     ),
     single("ablation", "What each method adds", "vdeploy ablate {data} --seeds 3", section("ablation")),
