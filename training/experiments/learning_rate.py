@@ -71,7 +71,9 @@ def sweep(recipe: Recipe, train: FeatureSplit, *, low: float = 1e-6, high: float
     if len(set(train.labels.tolist())) < 2:
         raise StudyError("the training split holds one class only", "add clips of the other class")
     if not train.all_finite():
-        raise StudyError("the features hold NaN or infinity", "check the weights of VGG19, and extract them again")
+        raise StudyError(
+            "the features hold NaN or infinity", "check the weights of the backbone, and extract them again"
+        )
     rates = np.geomspace(low, high, steps)
     losses: list[float] = []
     best = math.inf

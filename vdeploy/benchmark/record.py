@@ -183,7 +183,7 @@ class Benchmark(_Model):
     sha256: dict[str, str] = Field(description="of 'classifier', 'weights', and each artifact by STAGE/FORMAT")
     clip_frames: int
     clip_size: int = Field(description="height and width of a frame in pixels")
-    layer: str = Field(description="of VGG19, that the features come from")
+    layer: str = Field(description="of VGG19 that the features come from; else the name of the backbone")
     environment: Environment
     peaks: tuple[Peak, ...]
     rows: tuple[Row, ...]

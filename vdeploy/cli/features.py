@@ -24,7 +24,7 @@ def features(
     options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
-    """Extract VGG19 features of all clips into the store; what it holds already is not extracted again."""
+    """Extract the features of all clips into the store; what it holds already is not extracted again."""
     from training.fill_store import fill_store  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
 

@@ -150,7 +150,7 @@ def serve(
             help="Let clients pass tensors by shared memory of this machine. Every user of the machine is a client.",
         ),
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Cores for VGG19; all if left out.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Cores for the backbone; all if left out.")] = None,
     startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
     json: JsonOption = False,

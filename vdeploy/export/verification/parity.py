@@ -34,8 +34,8 @@ def batches_of(stage: Stage, spec: ClipSpec) -> tuple[int, ...]:
         spec: The frames of a clip.
 
     Returns:
-        `BATCHES`; of a pipeline, which takes whole clips and sends all their frames through VGG19 at once, only those
-        that the memory of a workstation holds.
+        `BATCHES`; of a pipeline, which takes whole clips and sends all their frames through the backbone at once, only
+        those that the memory of a workstation holds.
     """
     if stage != "pipeline":
         return BATCHES
