@@ -14,7 +14,8 @@ import numpy as np
 
 from vdeploy.core.errors import ClipError
 from vdeploy.core.lazy_imports import require
-from vdeploy.video.clips import ClipSpec, read_clips
+from vdeploy.video.clips import ClipSpec
+from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,7 +55,7 @@ def hash_frames(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 def hash_clips(paths: Iterable[Path]) -> Iterator[npt.NDArray[np.bool_] | None]:
     """The hash of each video in turn; ``None`` for one that cannot be decoded."""
-    for _, outcome in read_clips(paths, SPEC):
+    for _, outcome in decode_clips(paths, SPEC):
         yield None if isinstance(outcome, ClipError) else hash_frames(outcome.frames)
 
 
