@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -323,6 +324,18 @@ def test_predict_prints_a_table(vdeploy, bundle_dir, videos):
         probability = tiny_probabilities(frames[None])[0, 1]
         assert float(row[1]) == pytest.approx(probability, abs=1e-4)
         assert row[2] == ("violent" if probability >= 0.5 else "non-violent")
+
+
+def test_predict_names_files_with_unknown_suffixes(vdeploy, bundle_dir, tmp_path, videos):
+    shutil.copy(videos / "red.mp4", tmp_path / "red.mp4")
+    (tmp_path / "cam.vid").touch()
+    for options in ((), ("--window", "1")):
+        done = vdeploy("predict", tmp_path, "--bundle", bundle_dir, "--json", *options)
+        assert done.code == 0
+        assert "1 file is left out:" in done.err
+        assert "cam.vid has the suffix .vid, not one of a video" in done.err.replace("\n", "")
+        left_out = json.loads(done.out)["left_out"]
+        assert left_out == {str(tmp_path / "cam.vid"): "has the suffix .vid, not one of a video"}
 
 
 def test_predict_prints_json_alone(vdeploy, bundle_dir, videos):

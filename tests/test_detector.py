@@ -107,6 +107,18 @@ def test_a_folder_without_videos_is_named(tree):
         find_videos(["empty"])
 
 
+def test_files_with_unknown_suffixes_are_named(tree):
+    for name in ("sub/f.vid", "sub/.hidden.xyz", "sub/readme"):
+        (tree / name).touch()
+    left_out = {}
+    paths = find_videos(["sub", "b.mp4"], leave_out=lambda file, reason: left_out.update({str(file): reason}))
+    assert [str(path) for path in paths] == ["sub/c.mkv", "sub/deep/d.mov", "b.mp4"]
+    assert left_out == {
+        "sub/e.mp4.part": "has the suffix .part, not one of a video",
+        "sub/f.vid": "has the suffix .vid, not one of a video",
+    }
+
+
 @pytest.fixture
 def videos(tmp_path):
     text = tmp_path / "text.mp4"

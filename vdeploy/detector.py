@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.core.errors import ClipError, UserError
-from vdeploy.dataset.layout import VIDEO_SUFFIXES
+from vdeploy.dataset.layout import VIDEO_SUFFIXES, unknown_suffix
 from vdeploy.timeline.decoding import EndOfVideo, sample_videos
 from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
@@ -52,11 +52,12 @@ class Prediction:
     milliseconds: float | None
 
 
-def find_videos(sources: Sequence[str]) -> list[Path]:
+def find_videos(sources: Sequence[str], *, leave_out: Callable[[Path, str], object] | None = None) -> list[Path]:
     """Resolves files, folders (searched for videos) and glob patterns.
 
     Args:
         sources: What the user typed.
+        leave_out: Called with each file of a folder whose suffix is unknown, and with the reason why it is left out.
 
     Returns:
         Paths in the order given, each once.
@@ -68,9 +69,11 @@ def find_videos(sources: Sequence[str]) -> list[Path]:
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            videos = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()
-            )
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+            for file in files:
+                if leave_out and (reason := unknown_suffix(file.name)):
+                    leave_out(file, reason)
             if not videos:
                 raise UserError(
                     f"the folder {source} holds no video", f"known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}"

@@ -295,6 +295,17 @@ class WholeClips:
         return np.stack([1 - share, share], axis=1).astype(np.float32)
 
 
+def test_a_timeline_tells_what_is_odd_about_its_video(decoders: DecoderPool, tmp_path: Path):
+    times = [40 * number + 20_000 * (number >= 50) for number in range(100)]
+    gappy = write_numbered(tmp_path / "gap.mkv", 100, codec="libx264", times_ms=times)
+    scorer = WholeClips()
+    model = ServedModel(scorer, "version", "run", Batcher(scorer), lambda: None)
+    timeline = make_timeline(gappy, model, decoders, LIMITS, plan=WindowPlan.of(4, 1.0))
+    model.close()
+    assert any(warning.startswith("it has a gap in its times, 20.0 s in all") for warning in timeline.warnings)
+    assert timeline.to_dict()["warnings"] == list(timeline.warnings)
+
+
 def test_windows_that_are_scored_whole_leave_room_for_other_requests(decoders: DecoderPool, video: Path):
     scorer = WholeClips()
     in_calls: list[int] = []

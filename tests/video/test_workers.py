@@ -21,13 +21,19 @@ from testing.decoder_kills import children, kill_decoder_of, write_heavy
 from testing.videos import numbered_frame, read_number, write_numbered, write_video
 from testing.waiting import eventually
 from vdeploy.core.errors import ClipError, UserError
+from vdeploy.live.camera import Camera
+from vdeploy.live.inbox import Inbox
+from vdeploy.live.report import Report
+from vdeploy.live.source import parse_source
 from vdeploy.video.clips import Clip, ClipSpec, read_clip
+from vdeploy.video.reader import Stopped, VideoReader
 from vdeploy.video.workers import clips, pool, process
 from vdeploy.video.workers.answers import DecoderDefectError, raise_refusal
 from vdeploy.video.workers.clips import decode_clip, decode_clips
 from vdeploy.video.workers.limits import DecodingLimits
 from vdeploy.video.workers.messages import Request
 from vdeploy.video.workers.pool import WorkerPool, workers
+from vdeploy.video.workers.remote_reader import RemoteReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,6 +258,65 @@ def test_a_process_that_cannot_be_started_is_no_damage_of_the_file(
     monkeypatch.setattr(clips, "_pool", WorkerPool())
     with pytest.raises(UserError, match="the decoder cannot be started"):
         decode_clip(folder / "00.avi", SMALL)
+
+
+# A video that a process holds open
+
+
+def test_a_remote_reader_gives_what_a_reader_gives(folder: Path) -> None:
+    path = folder / "11.avi"
+    with VideoReader(path, threading.Event()) as near, RemoteReader(path, group=[path]) as far:
+        assert (far.frame_count, far.fps, far.duration_s) == (near.frame_count, near.fps, near.duration_s)
+        assert far.warnings == near.warnings
+        while near.grab():
+            assert far.grab()
+            assert far.time_us == near.time_us
+            np.testing.assert_array_equal(far.retrieve(32), near.retrieve(32))
+            np.testing.assert_array_equal(far.picture(), near.picture())
+        assert not far.grab()
+        for one in (near, far):
+            one.restart()
+            one.seek(200_000)
+            one.grab()
+        assert far.time_us == near.time_us
+    assert workers.processes == []
+
+
+def test_a_remote_reader_is_stopped(folder: Path) -> None:
+    stop = threading.Event()
+    with RemoteReader(folder / "11.avi", stop) as reader:
+        assert reader.grab()
+        stop.set()
+        with pytest.raises(Stopped):
+            reader.grab()
+    assert workers.processes == []
+
+
+def test_a_killed_remote_reader_names_its_file(folder: Path) -> None:
+    path = folder / "11.avi"
+    with RemoteReader(path) as reader:
+        assert reader.grab()
+        (child,) = children(workers.processes[0].pid)
+        os.kill(child, signal.SIGSEGV)
+        assert eventually(lambda: not Path(f"/proc/{child}").exists())
+        with pytest.raises(ClipError, match=r"11.avi: cannot be decoded: its decoder was ended by SIGSEGV"):
+            reader.grab()
+    assert workers.processes == []
+    with pytest.raises(ClipError, match="is not a readable video"):
+        RemoteReader(folder / "05.avi")
+
+
+def test_a_watched_file_that_ends_its_decoder_is_told(victim: Path) -> None:
+    told: list[Report] = []
+    source = parse_source(str(victim))
+    inbox = Inbox(4)
+    camera = Camera(0, source, inbox, sampled_fps=5.0, size=32, tell=told.append, stop=threading.Event())
+    camera.start()
+    assert eventually(lambda: workers.processes and children(workers.processes[0].pid))
+    os.kill(children(workers.processes[0].pid)[0], signal.SIGSEGV)
+    camera.join(30)
+    assert [report.kind for report in told][-2:] == ["lost", "ended"]
+    assert "ended by SIGSEGV" in (told[-2].message or "")
 
 
 SCRIPT = """

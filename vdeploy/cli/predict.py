@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,17 +40,30 @@ def predict(
     from vdeploy.detector import find_videos  # noqa: PLC0415  keeps --help fast
     from vdeploy.timeline.files import TimelineFiles  # noqa: PLC0415  keeps --help fast
 
-    paths, files = find_videos(videos), TimelineFiles(timeline, plot, clips)
+    left_out: dict[str, str] = {}
+    paths = find_videos(videos, leave_out=lambda file, reason: left_out.update({str(file): reason}))
+    _report_left_out(left_out)
+    files = TimelineFiles(timeline, plot, clips)
     with where.open() as scorer:
         if events.given or files != TimelineFiles():
-            succeeded = _predict_events(paths, scorer, events, files, json=json)
+            succeeded = _predict_events(paths, scorer, events, files, left_out, json=json)
         else:
-            succeeded = _predict_clips(paths, scorer, json=json)
+            succeeded = _predict_clips(paths, scorer, left_out, json=json)
     if not succeeded:
         raise typer.Exit(1)
 
 
-def _predict_clips(paths: Sequence[Path], scorer: Scorer, *, json: bool) -> bool:
+def _report_left_out(left_out: Mapping[str, str]) -> None:
+    """Names the files of a folder whose suffixes are unknown."""
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
+
+    if left_out:
+        say(f"{len(left_out)} {'file is' if len(left_out) == 1 else 'files are'} left out:")
+    for path, reason in left_out.items():
+        say(f"  {path} {reason}")
+
+
+def _predict_clips(paths: Sequence[Path], scorer: Scorer, left_out: Mapping[str, str], *, json: bool) -> bool:
     """Scores each video as one clip; returns whether any could be read."""
     from vdeploy.core.progress import track  # noqa: PLC0415  keeps --help fast
     from vdeploy.detector import predict_videos  # noqa: PLC0415  keeps --help fast
@@ -66,6 +79,7 @@ def _predict_clips(paths: Sequence[Path], scorer: Scorer, *, json: bool) -> bool
                 "classes": list(scorer.classes),
                 "threshold": scorer.threshold,
                 "predictions": [dataclasses.asdict(prediction) for prediction in predictions],
+                "left_out": dict(left_out),
             }
         )
     else:
@@ -79,7 +93,13 @@ def _predict_clips(paths: Sequence[Path], scorer: Scorer, *, json: bool) -> bool
 
 
 def _predict_events(
-    paths: Sequence[Path], scorer: StagedScorer, options: EventOptions, files: TimelineFiles, *, json: bool
+    paths: Sequence[Path],
+    scorer: StagedScorer,
+    options: EventOptions,
+    files: TimelineFiles,
+    left_out: Mapping[str, str],
+    *,
+    json: bool,
 ) -> bool:
     """Scores sliding windows of each video and writes the files; returns whether any video could be read."""
     from vdeploy.core.errors import ClipError  # noqa: PLC0415  keeps --help fast
@@ -110,6 +130,7 @@ def _predict_events(
             {
                 "timelines": [result.to_dict() for result in timelines.values()],
                 "failed": {str(path): error.reason for path, error in failed.items()},
+                "left_out": dict(left_out),
             }
         )
     else:

@@ -13,7 +13,7 @@ from vdeploy.dataset.labels import is_usual_class, listing, split_of
 from vdeploy.dataset.records import Problem
 from vdeploy.dataset.table import read_table
 
-__all__ = ["VIDEO_SUFFIXES", "Entry", "Listing", "list_csv", "list_folder"]
+__all__ = ["VIDEO_SUFFIXES", "Entry", "Listing", "list_csv", "list_folder", "unknown_suffix"]
 
 _VIDEOS = (
     ".264 .265 .3g2 .3gp .amv .apng .asf .avi .dav .divx .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2t .m2ts .m2v"
@@ -156,19 +156,30 @@ def _videos(root: Path, problems: list[Problem]) -> Iterator[PurePosixPath]:
         ancestors.update({os.path.join(folder, name): above | {identity} for name in folders})  # noqa: PTH118  os.walk's form
         below = PurePosixPath(Path(folder).relative_to(root).as_posix())
         for name in files:
-            suffix = Path(name).suffix.lower()
-            if name.startswith(".") or not suffix or suffix in _OTHER_SUFFIXES:
-                continue
             path = below / name
-            if suffix not in VIDEO_SUFFIXES:
-                problems.append(
-                    Problem(_printable(str(path)), f"has the suffix {_printable(suffix)}, not one of a video")
-                )
+            if reason := unknown_suffix(name):
+                problems.append(Problem(_printable(str(path)), reason))
+            if Path(name).suffix.lower() not in VIDEO_SUFFIXES or name.startswith("."):
                 continue
             if problem := name_problem(str(path)):
                 problems.append(Problem(_printable(str(path)), problem))
             else:
                 yield path
+
+
+def unknown_suffix(name: str) -> str:
+    """Why a file among videos is left out, if its suffix is neither a video's nor that of what often lies beside them.
+
+    Args:
+        name: Name of the file.
+
+    Returns:
+        What is wrong with it; empty for videos, and for files that are left out without a word.
+    """
+    suffix = Path(name).suffix.lower()
+    if name.startswith(".") or not suffix or suffix in _OTHER_SUFFIXES or suffix in VIDEO_SUFFIXES:
+        return ""
+    return f"has the suffix {_printable(suffix)}, not one of a video"
 
 
 def _printable(path: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vdeploy.live.inbox import Inbox
     from vdeploy.live.source import Source
     from vdeploy.video.live_reader import LiveReader
-    from vdeploy.video.reader import VideoReader
+    from vdeploy.video.workers.remote_reader import RemoteReader
 
 __all__ = ["Camera", "backoff_s"]
 
@@ -95,7 +95,7 @@ class Camera(threading.Thread):
             self._stop_event.wait(wait_s)
         self._tell(Report("ended", self.source.name, dropped_frames=self._inbox.dropped(self._stream)))
 
-    def _read(self, reader: VideoReader | LiveReader) -> bool:
+    def _read(self, reader: RemoteReader | LiveReader) -> bool:
         """Reads until nothing comes any more; whether anything came."""
         any_frame = False
         pace = _Pace()
@@ -111,7 +111,7 @@ class Camera(threading.Thread):
             self._sample(reader)
         return any_frame
 
-    def _sample(self, reader: VideoReader | LiveReader) -> None:
+    def _sample(self, reader: RemoteReader | LiveReader) -> None:
         arrived = time.monotonic()
         index = self._sampler.take(arrived)
         if index is None:

@@ -15,7 +15,7 @@ from vdeploy.core.errors import SourceError
 from vdeploy.live.addresses import shown_address, split_address
 from vdeploy.video.file_checks import check_file
 from vdeploy.video.live_reader import LiveReader
-from vdeploy.video.reader import VideoReader
+from vdeploy.video.workers.remote_reader import RemoteReader
 
 __all__ = ["CAPTURE_OPTIONS", "Source", "parse_source", "parse_sources"]
 
@@ -42,7 +42,7 @@ class Source:
     target: str = dataclasses.field(repr=False)
     kind: Literal["file", "stream", "device"]
 
-    def open(self, stop: threading.Event | None = None) -> VideoReader | LiveReader:
+    def open(self, stop: threading.Event | None = None) -> RemoteReader | LiveReader:
         """Opens it, by one connection.
 
         Args:
@@ -53,7 +53,7 @@ class Source:
             SourceError: Nothing that can be decoded comes from there.
         """
         if self.kind == "file":
-            return VideoReader(Path(self.target), stop or threading.Event())
+            return RemoteReader(Path(self.target), stop)
         if self.kind == "device":
             return LiveReader(self.name, self.target, container="video4linux2,v4l2")
         return LiveReader(self.name, self.target, options=_stream_options(self.target))

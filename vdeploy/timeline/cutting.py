@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 from vdeploy.core.errors import TimelineError
 from vdeploy.core.files import staging_folder
 from vdeploy.timeline.writing import FrameWriter, open_writer
-from vdeploy.video.file_checks import check_file
-from vdeploy.video.reader import VideoReader
+from vdeploy.video.workers.remote_reader import RemoteReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +39,7 @@ def cut_events(video: Path, timeline: Timeline, folder: Path, *, margin_s: float
         ClipError: The video cannot be read.
         TimelineError: A file cannot be written.
     """
-    check_file(video)
-    with VideoReader(video, threading.Event()) as reader:
+    with RemoteReader(video) as reader:
         for number, event in enumerate(timeline.events, start=1):
             file = folder / f"{video.stem}-event{number:02d}-{_stamp(event.start_s)}.mp4"
             with staging_folder(file) as staged:
@@ -51,7 +48,7 @@ def cut_events(video: Path, timeline: Timeline, folder: Path, *, margin_s: float
             yield file
 
 
-def _cut(reader: VideoReader, event: Event, margin_s: float, file: Path) -> None:
+def _cut(reader: RemoteReader, event: Event, margin_s: float, file: Path) -> None:
     fps = reader.fps or _ASSUMED_FPS
     start_s, end_s = max(event.start_s - margin_s, 0.0), event.end_s + margin_s
     with contextlib.ExitStack() as stack:
@@ -70,7 +67,7 @@ def _cut(reader: VideoReader, event: Event, margin_s: float, file: Path) -> None
         )
 
 
-def _frames_from(reader: VideoReader, start_s: float) -> Iterator[float]:
+def _frames_from(reader: RemoteReader, start_s: float) -> Iterator[float]:
     """Goes to the first frame that is shown at a time or after it, by a jump to a key frame where that comes before."""
     fps = reader.fps or _ASSUMED_FPS
     reader.restart()

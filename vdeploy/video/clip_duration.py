@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vdeploy.core.errors import ClipError
-from vdeploy.video.reader import VideoReader
+from vdeploy.video.workers.remote_reader import RemoteReader
 
 __all__ = ["median_seconds"]
 
@@ -28,13 +27,13 @@ def median_seconds(paths: Sequence[Path]) -> float | None:
         Seconds, to the millisecond; ``None`` if no header says how long its video is.
     """
     chosen = paths[:: max(1, len(paths) // _MOST_FILES)]
-    found = [seconds for path in chosen for seconds in _seconds(path)]
+    found = [seconds for path in chosen for seconds in _seconds(path, chosen)]
     return round(statistics.median(found), 3) if found else None
 
 
-def _seconds(path: Path) -> Iterator[float]:
+def _seconds(path: Path, group: Sequence[Path]) -> Iterator[float]:
     try:
-        with VideoReader(path, threading.Event()) as reader:
+        with RemoteReader(path, group=group) as reader:
             seconds = reader.frame_count / reader.fps if reader.fps else reader.duration_s
             if seconds >= _SHORTEST_S:
                 yield seconds

@@ -136,9 +136,11 @@ class RemoteReader:
 
     def _answer(self) -> Message:
         try:
-            message = next(self._messages)
+            message = next(self._messages, None)
         except DecoderError as error:
             raise self._lost(error) from error
+        if message is None:
+            raise ClipError(self.path, "cannot be decoded any more")
         raise_refusal(self.path, message.values)
         return message
 
