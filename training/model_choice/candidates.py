@@ -32,7 +32,7 @@ __all__ = [
     "seconds_a_clip",
 ]
 
-CANDIDATES = ("edge", "default", "i3d")
+CANDIDATES = ("edge", "default", "accurate")
 """Recipes of the package with different backbones."""
 
 EXTRACTION_SHARE = 0.4
