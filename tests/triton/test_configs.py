@@ -12,12 +12,12 @@ from tritonclient.grpc import model_config_pb2
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.names import MODELS
 from vdeploy.triton.repository.backends import Backend, ServedStage
 from vdeploy.triton.repository.model_configs import render_configs
+from vdeploy.triton.repository.model_set import PLAIN
 from vdeploy.triton.repository.options import ServingOptions
 
-EXTRACTOR, CLASSIFIER, ENSEMBLE = MODELS
+EXTRACTOR, CLASSIFIER, ENSEMBLE = PLAIN.models
 GOLDEN = Path(__file__).with_name("golden")
 CPU, GPU = model_config_pb2.ModelInstanceGroup.KIND_CPU, model_config_pb2.ModelInstanceGroup.KIND_GPU
 
@@ -56,7 +56,7 @@ def rendered(
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("model", MODELS[:2])
+@pytest.mark.parametrize("model", PLAIN.models[:2])
 def test_a_stage_is_what_a_person_has_read(bundle: Bundle, case: str, model: str) -> None:
     extractor, classifier, options = CASES[case]
     stages = ServedStage("extractor", *extractor), ServedStage("classifier", *classifier)
@@ -67,7 +67,7 @@ def test_a_stage_is_what_a_person_has_read(bundle: Bundle, case: str, model: str
 class TestConfigs:
     def test_tensors_of_the_three_models_fit_together(self, bundle: Bundle) -> None:
         configs = rendered(bundle)
-        assert tuple(configs) == MODELS
+        assert tuple(configs) == PLAIN.models
         extractor, classifier, ensemble = configs.values()
         assert (extractor.input[0].name, list(extractor.input[0].dims)) == ("frames", [-1, 32, 32, 3])
         assert extractor.input[0].data_type == ensemble.input[0].data_type == model_config_pb2.TYPE_UINT8

@@ -36,9 +36,10 @@ from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.deployment.status import read_status
-from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.planning.plans import plan_deployment
 from vdeploy.triton.repository import writer as repository_writer
+from vdeploy.triton.repository.model_set import PLAIN
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
@@ -85,7 +86,7 @@ class Site:
             assert found.healthy, found.problem
             assert found.ready
             assert found.pending is None
-        for model in MODELS:
+        for model in PLAIN.models:
             assert sorted(int(entry.name) for entry in (self.root / model).iterdir() if entry.name.isdecimal()) == (
                 Journal(self.root).versions()
             )
@@ -389,7 +390,7 @@ class TestServersThatBreak:
 
     def test_an_empty_server(self, site: Site) -> None:
         with site.control() as control:
-            for model in reversed(MODELS):
+            for model in reversed(PLAIN.models):
                 control.unload(model)
             shutil.rmtree(site.root)
             wrong = golden_clips_of(site.bundles[0], "onnx-fp32", "onnx-fp32")

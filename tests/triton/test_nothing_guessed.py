@@ -17,7 +17,7 @@ from testing.tiny_bundle import tiny_probabilities
 from tests.triton.conftest import Ports
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.names import MODELS
+from vdeploy.triton.repository.model_set import PLAIN
 from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.repository import read_config
 from vdeploy.triton.repository.stage_config import GPU_RESOURCE
@@ -44,7 +44,7 @@ def test_triton_fills_in_nothing(
 ) -> None:
     repository = write_repository(bundle, tmp_path / "r", options=options)
     with TritonServer(repository, install=install, log_file=tmp_path / "log", **ports.as_arguments()):
-        for model in MODELS:
+        for model in PLAIN.models:
             url = f"http://127.0.0.1:{ports.http}/v2/models/{model}/config"
             with urllib.request.urlopen(url, timeout=10) as answer:
                 told = json_format.ParseDict(json.load(answer), model_config_pb2.ModelConfig())
@@ -54,7 +54,7 @@ def test_triton_fills_in_nothing(
 @pytest.mark.triton
 def test_stages_that_take_turns_answer(bundle: Bundle, tmp_path: Path, install: TritonInstall, ports: Ports) -> None:
     repository = write_repository(bundle, tmp_path / "r")
-    for model in MODELS[:2]:
+    for model in PLAIN.models[:2]:
         file = tmp_path / "r" / model / "config.pbtxt"
         config = read_config(file)
         config.instance_group[0].rate_limiter.resources.add(name=GPU_RESOURCE, count=1)

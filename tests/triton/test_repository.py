@@ -12,14 +12,14 @@ from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.core.files import sha256_of, write_json
-from vdeploy.triton.names import MODELS, WINDOW_MODEL
+from vdeploy.triton.names import WINDOW_MODEL
 from vdeploy.triton.repository.backends import Backend, BackendChoice, missing_file
-from vdeploy.triton.repository.model_set import model_set_of
+from vdeploy.triton.repository.model_set import PLAIN, model_set_of
 from vdeploy.triton.repository.repository import Repository, read_config
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
 
-EXTRACTOR, CLASSIFIER, ENSEMBLE = MODELS
+EXTRACTOR, CLASSIFIER, ENSEMBLE = PLAIN.models
 
 
 def files_of(root: Path) -> dict[str, tuple[int, int]]:
@@ -52,9 +52,9 @@ class TestWriting:
     def test_a_new_repository(self, bundle: Bundle, tmp_path: Path) -> None:
         root = tmp_path / "deep" / "triton_repo"
         repository = write_repository(bundle, root)
-        assert repository == Repository(root, 1, MODELS, "python", "python")
+        assert repository == Repository(root, 1, PLAIN.models, "python", "python")
         assert {name for name in files_of(root) if (root / name).is_file()} == {
-            *(f"{name}/config.pbtxt" for name in MODELS),
+            *(f"{name}/config.pbtxt" for name in PLAIN.models),
             f"{CLASSIFIER}/labels.txt",
             f"{ENSEMBLE}/labels.txt",
             f"{ENSEMBLE}/deployments/1/files.sha256",
@@ -292,7 +292,7 @@ def test_what_keeps_windows_is_code_alone() -> None:
 
 
 def test_a_sample_is_the_smallest_batch(repository: Repository) -> None:
-    samples = [(name, array.shape) for model in MODELS for name, array in repository.sample(model).items()]
+    samples = [(name, array.shape) for model in PLAIN.models for name, array in repository.sample(model).items()]
     assert samples == [("frames", (1, 1, 32, 32, 3)), ("features", (1, 4, 8)), ("frames", (1, 4, 32, 32, 3))]
 
 

@@ -43,11 +43,11 @@ import sys
 from pathlib import Path
 from vdeploy.triton.server.reaper import SHARED_MEMORY
 from vdeploy.triton.server.install import find_install
-from vdeploy.triton.names import MODELS
+from vdeploy.triton.repository.model_set import PLAIN
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.server import TritonServer
 
-repository = Repository(Path(sys.argv[1]), 1, MODELS, "python")
+repository = Repository(Path(sys.argv[1]), 1, PLAIN.models, "python")
 http, grpc = map(int, sys.argv[2:])
 try:
     log = repository.root / "log"

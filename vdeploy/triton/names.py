@@ -16,7 +16,6 @@ __all__ = [
     "HELD",
     "MAX_BATCH_SIZE",
     "MISSING",
-    "MODELS",
     "PROBABILITIES",
     "STAGES",
     "STREAM_MODEL",
@@ -32,8 +31,6 @@ CLASSIFIER_MODEL = "lstm_classifier"
 
 ENSEMBLE_MODEL = "violence_detector"
 STAGES = (EXTRACTOR_MODEL, CLASSIFIER_MODEL)
-MODELS = (*STAGES, ENSEMBLE_MODEL)
-"""All models of a repository that keeps no streams; the ensemble comes after what it is made of."""
 
 WINDOW_MODEL = "violence_window"
 STREAM_MODEL = "violence_stream"

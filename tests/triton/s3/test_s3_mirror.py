@@ -12,12 +12,13 @@ from tests.triton.s3.conftest import Store
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployment.journal import Journal
-from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL, MODELS
+from vdeploy.triton.names import CLASSIFIER_MODEL, CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL
+from vdeploy.triton.repository.model_set import PLAIN
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.mirror import Mirror
 
-CONFIGS = {f"{model}/{CONFIG}" for model in MODELS}
+CONFIGS = {f"{model}/{CONFIG}" for model in PLAIN.models}
 
 
 @pytest.fixture
