@@ -113,7 +113,8 @@ def check_metadata(dataset: Dataset, *, folds: int, seeds: int) -> tuple[CrossVa
         MissingExtraError: scikit-learn is not installed.
     """
     try:
-        facts = [dataclasses.astuple(read_facts(dataset.absolute(clip))) for clip in dataset.clips]
+        paths = [dataset.absolute(clip) for clip in dataset.clips]
+        facts = [dataclasses.astuple(read_facts(path, paths)) for path in paths]
     except (ClipError, OSError):
         return None, []
     ensemble: Any = require("sklearn.ensemble", extra="train", purpose="checking the data")

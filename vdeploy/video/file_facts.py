@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from vdeploy.video.reader import VideoReader
+from vdeploy.video.workers.remote_reader import RemoteReader
 
 __all__ = ["FileFacts", "read_facts"]
 
@@ -18,8 +18,8 @@ class FileFacts:
     Attributes:
         seconds: Duration; 0 if the header does not say.
         fps: Mean frames per second; 0 if the header does not say.
-        width: Width of a frame in pixels, upright.
-        height: Height of a frame in pixels, upright.
+        width: Width of a frame in pixels, as stored.
+        height: Height of a frame in pixels, as stored.
         bit_rate: Mean bits per second of the whole file; 0 if its duration is unknown.
     """
 
@@ -30,13 +30,17 @@ class FileFacts:
     bit_rate: float
 
 
-def read_facts(path: Path) -> FileFacts:
-    """Reads the header of a video file.
+def read_facts(path: Path, group: Sequence[Path] = ()) -> FileFacts:
+    """Reads the header of a video file, in a worker process.
+
+    Args:
+        path: The file.
+        group: Files of which it is one, and which one process may read one after the other.
 
     Raises:
         ClipError: The file is missing, empty or no video.
     """
-    with VideoReader(path, threading.Event()) as reader:
+    with RemoteReader(path, group=group) as reader:
         seconds = reader.duration_s or (reader.frame_count / reader.fps if reader.fps else 0.0)
         return FileFacts(
             seconds=seconds,

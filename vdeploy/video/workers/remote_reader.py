@@ -42,6 +42,8 @@ class RemoteReader:
         frame_count: Frames that the container promises to show, or that follow from its duration; 0 if it says nothing.
         fps: Mean frames per second; 0 if the container says nothing.
         duration_s: Seconds of video that the container states; 0 if it says nothing.
+        width: Width of a frame in pixels, as stored.
+        height: Height of a frame in pixels, as stored.
         warnings: What the container holds beside the video that is read.
         time_us: Presentation time of the frame grabbed last, in microseconds from the start of the stream.
 
@@ -66,6 +68,7 @@ class RemoteReader:
             facts = self._answer().values
             self.frame_count, self.fps = int(facts["frame_count"]), float(facts["fps"])
             self.duration_s = float(facts["duration_s"])
+            self.width, self.height = int(facts["width"]), int(facts["height"])
             self.warnings = tuple(str(warning) for warning in facts["warnings"])
         except BaseException:
             self.close()
