@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # Half of a test's time is spent waiting for servers and processes, so two cores keep three workers busy.
 WORKERS ?= 3
 
-.PHONY: help setup demo test test-slow attack lint format docs dist triton-repo clean
+.PHONY: help setup demo test test-slow attack requirements lint format docs dist triton-repo clean
 
 help:
 	@echo "make demo       clips -> train -> export -> serve on a real Triton -> predict -> benchmark"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow  the slow tests: ImageNet weights, real clips where they are at hand"
 	@echo "make attack     every known attack, on this machine alone: held or fell"
 	@echo "make lint       ruff and mypy"
+	@echo "make requirements renew requirements.txt, the hashes of constraints.txt; needs uv"
 	@echo "make docs       the documentation site, in build/site"
 	@echo "make dist       wheel and source distribution, in dist/"
 	@echo "make triton-repo renew the configuration that triton_repo/ shows"
@@ -42,6 +43,14 @@ test-slow: $(READY)
 
 attack: $(READY)
 	$(BIN)/python -m benchmarks.attacks
+
+# The versions come from constraints.txt; uv asks the package index for their hashes.
+requirements:
+	mkdir -p build
+	uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-header --generate-hashes \
+		-c constraints.txt pyproject.toml -o build/hashed.txt
+	{ head -2 requirements.txt; grep -v '^    #   -c constraints.txt$$' build/hashed.txt; } > requirements.new
+	mv requirements.new requirements.txt
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -183,6 +183,7 @@ def test_the_source_distribution_has_what_a_build_needs_and_no_more(distribution
         "README.md",
         "constraints.txt",
         "pyproject.toml",
+        "requirements.txt",
         "setup.py",
     } <= names
     assert {name.split("/")[0] for name in names if "/" in name} == {"training", "vdeploy", "vdeploy.egg-info"}
