@@ -23,6 +23,7 @@ from vdeploy.video.workers.clips import decode_clips
 SMALL = ("training.epochs=2", "training.batch=8", "backbone.weights=random", "clip.size=32")
 MODELS = {
     "i3d": ("i3d", (*SMALL, "clip.frames=16")),
+    "i3d in motion": ("accurate", (*SMALL, "clip.frames=16")),
     "efficientnet-lite0": ("edge", (*SMALL, "clip.frames=4", "head.name=gru", "head.units=8")),
 }
 
@@ -30,7 +31,7 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def bundle(request, clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
     """A bundle in several formats, and the run that it is of."""
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
     name, overrides = MODELS[request.param]
     run = train(clips_dir, folder / "run", load_recipe(name, overrides), store_root=folder / "store")
     formats = parse_formats("onnx-fp32,onnx-int8,openvino-fp32,openvino-int8,savedmodel")

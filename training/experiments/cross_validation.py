@@ -13,8 +13,11 @@ import numpy as np
 from training.engine.choose_trainer import make_trainer
 from training.engine.trainer import FeatureSplit
 from training.recipe import Recipe
+from training.recipe_sections import DecisionSection
+from training.report.evaluate_run import decision_threshold
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import load_keras, require
+from vdeploy.evaluation.calibration import fit_calibration
 from vdeploy.features.prediction import predict
 
 if TYPE_CHECKING:
@@ -60,11 +63,14 @@ class CrossValidation:
         labels: ``int64[N]``.
         groups: The source of each clip.
         probabilities: Of violence, ``float64[S, N]``; one row a seed.
+        verdicts: Whether the clip is violent by the calibration and the threshold of its fold, ``bool[S, N]``; ``None``
+            where they are not known.
     """
 
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.str_]
     probabilities: npt.NDArray[np.float64]
+    verdicts: npt.NDArray[np.bool_] | None = None
 
     @property
     def seed_accuracy(self) -> tuple[float, ...]:
@@ -81,6 +87,13 @@ class CrossValidation:
         """The accuracy at a threshold of 0.5, mean over the seeds."""
         correct = self.correct
         return self.interval(lambda clips: float(correct[clips].mean()))
+
+    def decided_accuracy(self) -> Interval | None:
+        """The accuracy with the calibration and the threshold that each training chose, mean over the seeds."""
+        if self.verdicts is None:
+            return None
+        right = (self.verdicts == self.labels).mean(axis=0)
+        return self.interval(lambda clips: float(right[clips].mean()))
 
     def roc_auc(self) -> Interval:
         """The area under the ROC curve, mean over the seeds.
@@ -175,6 +188,7 @@ def cross_validate(
         UserError: There are too few sources, or the data do not allow a training.
     """
     probabilities = np.empty((seeds, len(labels)))
+    verdicts = np.empty((seeds, len(labels)), bool)
     for seed in range(seeds):
         seeded = recipe.varied(training={"seed": seed})
         for fold in grouped_folds(labels, groups, folds, seed):
@@ -186,9 +200,35 @@ def cross_validate(
             with tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
                 trainer = make_trainer(seeded, train, valid, Path(folder))
                 trainer.fit()
-            probabilities[seed, fold.judged] = predict(trainer.model, features[fold.judged])[:, 1]
+            judged = predict(trainer.model, features[fold.judged])[:, 1]
+            chooser, scores = (
+                (valid, predict(trainer.model, valid.features)[:, 1])
+                if trainer.held_out is None
+                else (train, trainer.held_out)
+            )
+            probabilities[seed, fold.judged] = judged
+            verdicts[seed, fold.judged] = _verdicts(seeded.decision, chooser, scores, judged)
             on_fold()
-    return CrossValidation(labels, groups, probabilities)
+    return CrossValidation(labels, groups, probabilities, verdicts)
+
+
+def _verdicts(
+    section: DecisionSection, chooser: FeatureSplit, scores: npt.NDArray[Any], judged: npt.NDArray[np.float32]
+) -> npt.NDArray[np.bool_]:
+    """Judge clips as `vdeploy train` would: calibration and threshold come from clips that were not learned from.
+
+    Args:
+        section: The rule of the threshold.
+        chooser: The clips that choose.
+        scores: Their probabilities.
+        judged: Probabilities of the clips to judge.
+    """
+    if len(np.unique(chooser.labels)) < 2:
+        return judged >= THRESHOLD
+    calibration = fit_calibration(chooser.labels, scores)
+    groups = [] if chooser.groups is None else chooser.groups.tolist()
+    threshold, _ = decision_threshold(chooser.labels, calibration.apply(scores), groups, section)
+    return calibration.apply(judged) >= threshold
 
 
 def accuracy_difference(one: CrossValidation, other: CrossValidation) -> Interval:

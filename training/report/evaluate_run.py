@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
-__all__ = ["Outcome", "judge", "mistakes"]
+__all__ = ["Outcome", "decision_threshold", "judge", "mistakes"]
 
 _MISTAKES_SHOWN = 12
 
@@ -87,7 +87,7 @@ def judge(
     layer.set_weights([kernel / calibration.temperature, raised / calibration.temperature])
     probabilities = {split: calibration.apply(scores) for split, scores in uncalibrated.items()}
     groups = [clip.group for clip in dataset.of(chooser)]
-    threshold, stability = _threshold(labels[chooser], calibration.apply(scores), groups, recipe.decision)
+    threshold, stability = decision_threshold(labels[chooser], calibration.apply(scores), groups, recipe.decision)
     evaluations = {
         split: evaluate(labels[split], scores, threshold=threshold, groups=_groups(dataset.of(split)))
         for split, scores in probabilities.items()
@@ -114,12 +114,26 @@ def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake
     return shown
 
 
-def _threshold(
+def decision_threshold(
     labels: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float64],
     groups: Sequence[str],
     section: DecisionSection,
 ) -> tuple[float, StableThreshold | None]:
+    """Choose the threshold by the rule of a recipe.
+
+    Args:
+        labels: ``int64[N]`` of clips that were not learned from.
+        probabilities: Of violence, calibrated, ``float64[N]``.
+        groups: The source of each clip, empty where it is not known.
+        section: The rule.
+
+    Returns:
+        The threshold, and how far it can be relied on where the rule tells.
+
+    Raises:
+        DatasetError: The clips do not allow the rule.
+    """
     if not isinstance(section.threshold, str):
         return section.threshold, None
     false_alarm, miss = section.cost_false_alarm, section.cost_miss

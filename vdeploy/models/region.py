@@ -178,7 +178,7 @@ def motion_square(pixels: Any) -> tuple[Any, Any, Any]:
     if frames == 1:
         nothing = ops.zeros_like(pixels[:, 0, 0, :1, 0])
         return nothing, nothing, nothing + 1.0
-    grid = ops.convert_to_tensor(_grid(size))
+    grid = _grid(size)
     cells = grid.shape[0]
     grey = ops.mean(pixels, axis=-1)
     # The constant is the left operand: quantizers leave such products in float.
@@ -234,7 +234,7 @@ def _interval(energy: Any, cells: int) -> tuple[Any, Any]:
     ops: Any = load_keras().ops
     share = energy / ops.maximum(ops.sum(energy, axis=1, keepdims=True), _TINY)
     below = np.tril(np.ones((cells, cells), np.float32), -1)
-    before = ops.matmul(ops.convert_to_tensor(below), share[:, :, None])[:, :, 0]
+    before = ops.matmul(below, share[:, :, None])[:, :, 0]
 
     def position(quantile: float) -> Any:
         reached = ops.clip((quantile - before) / ops.maximum(share, _TINY), 0.0, 1.0)

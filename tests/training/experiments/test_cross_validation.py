@@ -53,6 +53,9 @@ def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, re
     signal = rng.normal(size=(len(labels), 4, 8)) + 3 * labels[:, None, None] * np.array([1, -1] * 4)
     found = cross_validate(recipe, signal.astype(np.float16), labels, groups, seeds=1, folds=3)
     assert found.accuracy().value > 0.9
+    decided = found.decided_accuracy()
+    assert decided is not None
+    assert decided.value > 0.9
     # Every clip of a source has the same features: they tell the clips of a known source apart, not those of a new one.
     marks = dict(zip(np.unique(groups), rng.normal(size=(12, 8)), strict=True))
     alike = np.stack([np.tile(marks[group], (4, 1)) for group in groups]).astype(np.float16)
@@ -76,3 +79,16 @@ def test_the_area_is_that_of_the_curve_with_ties(clips):
     probabilities = np.random.default_rng(0).integers(0, 5, (3, len(labels))) / 4
     expected = np.mean([roc_auc_score(labels, row) for row in probabilities])
     assert CrossValidation(labels, groups, probabilities).roc_auc().value == pytest.approx(expected)
+
+
+def test_verdicts_follow_the_threshold_of_the_recipe(clips, recipe):
+    labels, groups = clips
+    signal = np.random.default_rng(0).normal(size=(len(labels), 4, 8)) + labels[:, None, None] * np.array([1, -1] * 4)
+    strict = recipe.varied(decision={"threshold": 0.99})
+    found = cross_validate(strict, signal.astype(np.float16), labels, groups, seeds=1, folds=3)
+    assert found.verdicts is not None
+    assert found.verdicts.sum() < (found.probabilities >= 0.5).sum()
+
+
+def test_without_verdicts_nothing_is_decided():
+    assert CrossValidation(np.array([0, 1]), np.array(["a", "b"]), np.array([[0.1, 0.9]])).decided_accuracy() is None
