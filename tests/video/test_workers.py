@@ -254,7 +254,7 @@ def test_too_little_memory_is_told(tmp_path: Path) -> None:
 def test_a_process_that_cannot_be_started_is_no_damage_of_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_BOOT", "raise SystemExit(1)")
+    monkeypatch.setattr(process, "_WORKER", "vdeploy.no_such_module")
     monkeypatch.setattr(clips, "_pool", WorkerPool())
     with pytest.raises(UserError, match="the decoder cannot be started"):
         decode_clip(folder / "00.avi", SMALL)

@@ -10,13 +10,11 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-import vdeploy
+from vdeploy.core.child_python import python_command
 from vdeploy.video.workers.messages import END_OF_GROUP, MAX_LINE_BYTES, Request
 
 __all__ = [
@@ -33,14 +31,7 @@ _START_SECONDS = 60.0
 _CHECK_SECONDS = 0.2
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
-_BOOT = (
-    "import sys\n"
-    "sys.path[:] = [entry for entry in sys.argv[1:] if not entry.startswith('--')]\n"
-    "from vdeploy.video.workers.worker import main\n"
-    "sys.exit(main())"
-)
-"""Isolated mode (``-I``) keeps the working directory off ``sys.path``, on Python 3.10 as well."""
-
+_WORKER = "vdeploy.video.workers.worker"
 _PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
 
 
@@ -128,7 +119,7 @@ class DecoderProcess:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOT, *_import_paths(), *self._options],
+                python_command(_WORKER, *self._options),
                 cwd="/",
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -271,13 +262,6 @@ class DecoderProcess:
                 _wait(pipe, deadline, check)
                 filled += _some(cast("io.FileIO", pipe).readinto(view[filled:]))
         return Message(values, payload)
-
-
-def _import_paths() -> list[str]:
-    """Absolute entries of ``sys.path``, without the working directory unless this package lies in it."""
-    package = Path(vdeploy.__file__).parents[1]
-    entries = [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute()]
-    return [str(entry) for entry in entries if entry == package or entry.resolve() != Path.cwd()]
 
 
 def _pipe(process: subprocess.Popen[bytes] | None, name: str) -> IO[bytes]:
