@@ -1,7 +1,8 @@
 """Writing quantization into a graph as explicit QuantizeLinear and DequantizeLinear nodes.
 
-ONNX Runtime has a tool for this as well. It puts the nodes out of order, so that the first one is no longer the cast of
-the frames' bytes that TensorRT wants there, copies all weights several times, and its bytes change with its version.
+`onnxruntime.quantization` writes graphs that agree as well and run as fast on a CPU. It is not used, as its percentile
+and entropy methods keep the inner tensors of all calibration inputs in memory at once, it copies all weights several
+times, and it puts nodes out of order: the first one is no longer the cast of the frames' bytes that TensorRT wants.
 """
 
 from __future__ import annotations
