@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ def test_a_command_has_the_options_that_are_shown(words: list[str]) -> None:
         command, rest = command.commands[rest[0]], rest[1:]
     command = getattr(command, "commands", {}).get(DEFAULT, command)
     assert command.name != "vdeploy"
-    known = set(itertools.chain.from_iterable(option.opts for option in command.params))
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     assert {word for word in rest if re.match(r"--?[a-z]", word)} <= known
 
 
