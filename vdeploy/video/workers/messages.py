@@ -9,6 +9,7 @@ may have taken the process over.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import threading
 import time
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["END_OF_GROUP", "MAX_LINE_BYTES", "Channel", "Heartbeat", "Request", "Task"]
+__all__ = ["END_OF_GROUP", "MAX_LINE_BYTES", "OUT_OF_MEMORY", "Channel", "Heartbeat", "Request", "Task"]
 
 END_OF_GROUP = b"\n"
 """Line that ends the process which decodes a group of files."""
+
+OUT_OF_MEMORY = errno.ENOMEM
+"""Exit code of a decoder that has too little memory left to say so."""
 
 MAX_LINE_BYTES = 16_384
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NamedTuple, cast
 
 from vdeploy.core.child_python import python_command
-from vdeploy.video.workers.messages import END_OF_GROUP, MAX_LINE_BYTES, Request
+from vdeploy.video.workers.messages import END_OF_GROUP, MAX_LINE_BYTES, OUT_OF_MEMORY, Request
 
 __all__ = [
     "DecoderConfusedError",
@@ -231,6 +231,8 @@ class DecoderProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_START_SECONDS)
         code = process.returncode or 0
+        if code == OUT_OF_MEMORY:
+            return "needs more memory than is allowed"
         number = -code if code < 0 else code - 128
         try:
             name = signal.Signals(number).name

@@ -9,6 +9,7 @@ can do; with ``--network``, for cameras, it keeps the network; ``--nice=N`` lowe
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import pkgutil
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Mapping
 
 from vdeploy.video.workers.confinement import confine, leave_network, missing_confinement
-from vdeploy.video.workers.messages import END_OF_GROUP, Channel, Request, Task
+from vdeploy.video.workers.messages import END_OF_GROUP, OUT_OF_MEMORY, Channel, Request, Task
 
 __all__ = ["main"]
 
@@ -45,8 +46,9 @@ def main() -> int:
         if child == 0:
             try:
                 _decode(request, tasks, channel, network=network)
-            except BaseException:
-                os._exit(1)
+            except BaseException as error:
+                is_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+                os._exit(OUT_OF_MEMORY if is_memory else 1)
             os._exit(0)
         status = _wait(child, parent)
         if (code := os.waitstatus_to_exitcode(status)) != 0:
