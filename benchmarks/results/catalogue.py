@@ -44,6 +44,18 @@ STUDIES = (
         "Accuracy on the Hockey Fight clips",
         {f"seed {seed}": f"vdeploy train {{data}} --recipe vgg19 --set training.seed={seed}" for seed in range(3)},
     ),
+    *(
+        Study(
+            name,
+            f"Accuracy by source: {title}",
+            tuple(
+                Step(recipe, f"python -m benchmarks.cross_validation {{data}} --recipe {recipe}")
+                for recipe in ("accurate", "edge", "default")
+            ),
+            section("by_source"),
+        )
+        for name, title in (("surveillance", "surveillance cameras"), ("crowd", "crowds"))
+    ),
     _study(
         "imbalance",
         "A rare class",

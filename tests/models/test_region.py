@@ -100,7 +100,7 @@ def test_both_are_the_features_of_the_frame_and_of_the_square(name: str, frames:
         extractor = FeatureExtractor(backbone, backbone.find_weights(), spec)
         found[region] = extractor.extract(clips)
         assert found[region].shape[1:] == extractor.shape
-    expected = np.concatenate([found["full"], found["motion"]], axis=1)
+    expected = np.concatenate([found["full"], found["motion"]], axis=2)
     np.testing.assert_allclose(found["both"], expected, rtol=1e-3, atol=1e-4)
     assert not np.allclose(found["full"], found["motion"])
 

@@ -51,8 +51,8 @@ __all__ = [
 ]
 
 Region = Literal["full", "motion", "both"]
-"""``"full"``: the whole frame. ``"motion"``: the square in which things move. ``"both"``: the two, one after the other
-along the time axis of the features."""
+"""``"full"``: the whole frame. ``"motion"``: the square in which things move. ``"both"``: the features of the
+whole frame and, beside them for the same step in time, those of the square."""
 
 CELLS = 56
 """Cells of the grid along each side, where the frame is large enough."""
@@ -113,9 +113,9 @@ class RegionBackbone(Backbone[Any]):
         return 2 if self.region == "both" else 1
 
     def feature_shape(self, frames: int) -> tuple[int, int]:
-        """Return (V * t, F): the steps of the whole frame come first."""
+        """Return (t, V * F): the features of the whole frame come first."""
         steps, dim = self.inner.feature_shape(frames)
-        return self.views * steps, dim
+        return steps, self.views * dim
 
     def find_weights(
         self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
@@ -157,7 +157,9 @@ class RegionBackbone(Backbone[Any]):
             seen = ops.concatenate([whole, seen], axis=1)
         clip = (spec.frames,) if self.inner.granularity == "clip" else ()
         features = network(ops.reshape(seen, (-1, *clip, size, size, 3)))
-        features = ops.reshape(features, (-1, *self.feature_shape(spec.frames)))
+        steps, dim = self.inner.feature_shape(spec.frames)
+        features = ops.transpose(ops.reshape(features, (-1, self.views, steps, dim)), (0, 2, 1, 3))
+        features = ops.reshape(features, (-1, steps, self.views * dim))
         model = keras.Model(pixels, features, name=self.model_name)
         model.trainable = False
         return model
