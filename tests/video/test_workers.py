@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import signal
@@ -20,6 +21,7 @@ import pytest
 from testing.decoder_kills import children, kill_decoder_of, write_heavy
 from testing.videos import numbered_frame, read_number, write_numbered, write_video
 from testing.waiting import eventually
+from tests.test_structure import MODULES
 from vdeploy.core.errors import ClipError, UserError
 from vdeploy.live.camera import Camera
 from vdeploy.live.inbox import Inbox
@@ -67,6 +69,21 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_heavy(tmp_path_factory.mktemp("victim") / "victim.avi")
+
+
+IN_WORKERS = {"vdeploy.timeline.sampling", "vdeploy.timeline.sampling_task", "vdeploy.gateway.decoding.decode"}
+DECODING = {"read_clip", "VideoReader", "VideoSampler"}
+
+
+def test_no_other_module_decodes_files_in_its_own_process() -> None:
+    modules = [module for module in MODULES.values() if not module.name.startswith("vdeploy.video")]
+    found = {
+        module.name
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and DECODING & {alias.name for alias in node.names}
+    }
+    assert found == IN_WORKERS
 
 
 # Many videos
