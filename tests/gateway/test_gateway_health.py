@@ -51,7 +51,7 @@ def test_hundreds_of_readiness_requests_share_one_probe(bundle_dir: Path, tmp_pa
 
 
 def test_ready_means_that_a_video_can_be_decoded(bundle_dir: Path, tmp_path: Path):
-    options = ("--bundle", str(bundle_dir), "--decode-memory-mb", "64")
+    options = ("--bundle", str(bundle_dir), "--max-frames", "1")
     with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client:
         answer = client.get("/readyz")
         assert answer.status_code == 503
