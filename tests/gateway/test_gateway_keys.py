@@ -71,7 +71,8 @@ def test_a_gateway_that_cannot_start_says_why(tmp_path: Path):
         "needs a certificate and its key": ("--bundle", bundle, "--tls-cert", pem),
         "cannot be used": ("--bundle", bundle, "--tls-cert", pem, "--tls-key", pem),
         "there is no file": ("--bundle", bundle, "--api-keys", tmp_path / "none.json"),
-        "cannot be taken": ("--bundle", bundle, "--host", "192.0.2.1"),
+        "there are no API keys": ("--bundle", bundle, "--host", "192.0.2.1"),
+        "cannot be taken": ("--bundle", bundle, "--host", "192.0.2.1", "--insecure"),
         "127.0.0.1:9": ("--url", "127.0.0.1:9"),
     }
     for reason, options in cases.items():
