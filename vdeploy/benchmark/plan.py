@@ -16,6 +16,9 @@ WORKLOADS: tuple[Workload, ...] = ("extractor", "classifier", "pipeline", "video
 PEERS = ("openvino", "tensorflow-predict", "tensorflow-xla")
 """Runtimes that also read files made for another runtime."""
 
+_MOST_DIGITS = 9
+"""Of a number of clips or callers."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -102,6 +105,6 @@ def parse_concurrency(text: str) -> tuple[int, ...]:
 def _parse_counts(text: str, kind: str, example: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
-        if not part.isdecimal() or int(part) < 1:
+        if not part.isdecimal() or len(part) > _MOST_DIGITS or int(part) < 1:
             raise BenchmarkError(f"{part!r} is no {kind}", f"give numbers from 1 on, for example {example}")
     return tuple(sorted({int(part) for part in parts}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -15,7 +16,6 @@ from vdeploy.cli import (
     ablate,
     benchmark_app,
     bundle,
-    choose,
     data,
     deploy,
     doctor,
@@ -41,6 +41,8 @@ __all__ = ["app", "main"]
 INTERRUPTED = 130
 INTERNAL = 70
 
+_LONGEST_WORD = 500
+
 _CHOOSE_ANOTHER = "free some space, or choose another place"
 _REMEDIES = {
     errno.EACCES: _CHOOSE_ANOTHER,
@@ -60,6 +62,13 @@ _REMEDIES = {
 }
 """Hints for errors of the operating system."""
 
+_VALUES = {
+    "embedded null": "a path holds a NUL character; remove it",
+    "has an empty name": "a path does not end with a name; give one that does",
+    "integer string conversion": "a number has thousands of digits; give a smaller one",
+}
+"""Messages for parts of Python's own."""
+
 _PARSERS = ("json/decoder.py", "json/__init__.py", "tomllib/_parser.py", "tomli/_parser.py")
 
 app = typer.Typer(
@@ -72,7 +81,6 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("features")(features.features)
-app.command("choose")(choose.choose)
 app.command("train")(train.train)
 app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
@@ -138,14 +146,8 @@ def main() -> None:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """Returns the message and the exit code of an unexpected error."""
-    if isinstance(error, OSError) and error.errno in _REMEDIES:
-        return f"{_shortened(error.filename)}: {error.strerror}; {_REMEDIES[error.errno]}", 1
-    if isinstance(error, ValueError) and "embedded null" in str(error):
-        return "a path holds a NUL character; remove it", 1
-    if isinstance(error, ValueError) and "integer string conversion" in str(error):
-        return "a number has thousands of digits; give a smaller one", 1
-    if isinstance(error, RecursionError) and _raised_in(error).endswith(_PARSERS):
-        return "a JSON or TOML document is nested too deeply; give one that vdeploy wrote", 1
+    if line := _explain_input(error):
+        return line, 1
     # The error of TensorFlow, which is not imported here, holds a traceback.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return "out of memory; lower the batch or work in smaller parts", 1
@@ -153,9 +155,30 @@ def _explain(error: Exception) -> tuple[str, int]:
     return f"internal error, {line}; add --debug for the traceback and report it", INTERNAL
 
 
+def _explain_input(error: Exception) -> str:
+    """Returns the message of an error of what was given to a command, or of the system; empty for others."""
+    if isinstance(error, OSError):
+        known = error.errno in _REMEDIES or (error.errno in errno.errorcode and error.filename is not None)
+        remedy = _REMEDIES.get(error.errno or 0, "check the path")
+        return f"{_shortened(error.filename)}: {error.strerror}; {remedy}" if known else ""
+    if isinstance(error, UnicodeError):
+        is_ours = isinstance(error, UnicodeDecodeError)
+        return "" if is_ours else f"a name or an address cannot be encoded ({error}); use other characters"
+    if isinstance(error, RecursionError) and _raised_in(error).endswith(_PARSERS):
+        return "a JSON or TOML document is nested too deeply; give one that vdeploy wrote"
+    if isinstance(error, ValueError):
+        return next((line for part, line in _VALUES.items() if part in str(error)), "")
+    return ""
+
+
 def _shortened(path: object) -> str:
     text = str(path or "a file")
     return text if len(text) <= 80 else f"{text[:60]}...{text[-17:]}"
+
+
+def _shorten_words(line: str) -> str:
+    """Shortens what no message would be so long for, such as a number of a thousand digits."""
+    return re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda found: _shortened(found[0]), line)
 
 
 def _raised_in(error: BaseException) -> str:
@@ -176,5 +199,5 @@ def _escape_unprintable() -> None:
 def _fail(line: str, code: int, debug: bool) -> None:
     if debug:
         raise  # noqa: PLE0704  called from except blocks only
-    sys.stderr.write(f"error: {escape_controls(line)}\n")
+    sys.stderr.write(f"error: {_shorten_words(escape_controls(line))}\n")
     sys.exit(code)

@@ -33,9 +33,9 @@ def benchmark(
         typer.Option("--format", help="Formats, separated by commas. [default: all of the bundle]", show_default=False),
     ] = None,
     batch: Annotated[str, typer.Option(help="Clips per call, several sizes separated by commas.")] = "1",
-    seconds: Annotated[float, typer.Option(min=0, help="Time for each row.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0, max=86_400, help="Time for each row.")] = 5.0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads per call. [default: all cores]", show_default=False)
+        int | None, typer.Option(min=1, max=4096, help="Threads per call. [default: all cores]", show_default=False)
     ] = None,
     peers: Annotated[
         bool, typer.Option("--peers", help="Run the same files in OpenVINO, by model.predict and with XLA as well.")

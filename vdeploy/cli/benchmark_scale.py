@@ -29,8 +29,10 @@ def benchmark_scale(
         bool, typer.Option("--pipeline", help="A bundle: time frames to probabilities as well, which takes long.")
     ] = False,
     format_name: FormatOption = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="A bundle: threads per call. [default: all cores]")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="Time for each position of an axis.")] = 3.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="A bundle: threads per call. [default: all cores]")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, max=86_400, help="Time for each position of an axis.")] = 3.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write scaling.json and scaling.svg there.")
     ] = None,

@@ -69,8 +69,10 @@ def gateway(
     stream_idle: Annotated[
         float, typer.Option(min=1, help="Seconds without a reader after which a camera is no longer watched.")
     ] = 600.0,
-    decoders: Annotated[int, typer.Option(min=1, help="Processes that decode the videos of requests.")] = 2,
-    stream_decoders: Annotated[int, typer.Option(min=1, help="Processes that decode videos in the background.")] = 2,
+    decoders: Annotated[int, typer.Option(min=1, max=1024, help="Processes that decode the videos of requests.")] = 2,
+    stream_decoders: Annotated[
+        int, typer.Option(min=1, max=1024, help="Processes that decode videos in the background.")
+    ] = 2,
     decode_memory_mb: Annotated[int, typer.Option(min=64, help="Address space for decoding one video, in MiB.")] = 2048,
     decode_cpu: Annotated[int, typer.Option(min=1, help="Processor seconds for decoding one video.")] = 60,
     decode_timeout: Annotated[float, typer.Option(min=1, help="Elapsed seconds for decoding one video.")] = 120.0,
@@ -81,7 +83,7 @@ def gateway(
         ),
     ] = None,
     drain: Annotated[
-        float, typer.Option(min=0, help="Seconds that requests in progress may take after SIGTERM.")
+        float, typer.Option(min=0, max=86_400, help="Seconds that requests in progress may take after SIGTERM.")
     ] = 20.0,
 ) -> None:
     """Serve videos over HTTP, with a page for people, from a bundle (--bundle) or a Triton server (--url)."""

@@ -43,7 +43,7 @@ def open_writer(file: Path, fps: float, width: int, height: int) -> Iterator[Fra
         file.touch()
     except OSError as error:
         raise TimelineError(f"{file.name} cannot be written ({error.strerror})", "check the folder") from error
-    with av.open(str(file), "w", container_options={"movflags": "faststart"}) as container:
+    with av.open(str(file.absolute()), "w", container_options={"movflags": "faststart"}) as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         stream = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -16,6 +16,9 @@ __all__ = ["DEFAULT_BATCHES", "choose_studies"]
 
 DEFAULT_BATCHES = (16, 32, 48, 64, 96)
 
+_MOST_DIGITS = 9
+"""Of a number of clips or devices."""
+
 
 def choose_studies(
     source: Path,
@@ -85,8 +88,8 @@ def _refuse(source: Path, kind: str, other: str, options: Mapping[str, object]) 
 def _numbers(option: str, text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
-    parts = text.split(",")
-    numbers = tuple(int(part) for part in parts if part.strip().isdecimal() and int(part) > 0)
+    parts = [part.strip() for part in text.split(",")]
+    numbers = tuple(int(part) for part in parts if part.isdecimal() and len(part) <= _MOST_DIGITS and int(part) > 0)
     if len(numbers) < len(parts) or len(set(numbers)) < len(numbers):
         raise BenchmarkError(
             f"{option} {text} is no list of different positive whole numbers", f"write it like {option} 16,32,64"

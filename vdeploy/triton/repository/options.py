@@ -19,6 +19,9 @@ EXTRACTOR_SHARE = 0.09
 """Part of a latency budget that the extractor may spend waiting; most of the budget is for computing."""
 CLASSIFIER_SHARE = 0.01
 
+_LARGEST = 2**31 - 1
+"""Largest number in a configuration of Triton."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamOptions:
@@ -81,8 +84,9 @@ class ServingOptions:
     def __post_init__(self) -> None:
         for name in ("instances", "threads", "max_batch", "latency_budget_ms", "max_queue", "loaded_versions"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise RepositoryError(f"--{name.replace('_', '-')} is {value}", "give a number above 0")
+            if value is not None and not 0 < value <= _LARGEST:
+                hint = f"give a number up to {_LARGEST}" if value > 0 else "give a number above 0"
+                raise RepositoryError(f"--{name.replace('_', '-')} is {value}", hint)
         if len(set(self.gpus)) < len(self.gpus) or any(gpu < 0 for gpu in self.gpus):
             raise RepositoryError(
                 f"--gpus {','.join(map(str, self.gpus))} does not name GPUs", "give each number once: --gpus 0,1"
@@ -117,6 +121,6 @@ def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) < len(str(_LARGEST)) for part in parts):
         raise RepositoryError(f"{option} {text!r} is no list of numbers", f"separate them by commas: {option} 1,2")
     return tuple(int(part) for part in parts)
