@@ -8,7 +8,7 @@ import pytest
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.models.extractor import FeatureExtractor
-from vdeploy.models.region import CELLS, LEAST_SIDE, crop, motion_square
+from vdeploy.models.region import CELLS, LEAST_SIDE, SEEN, crop, motion_square
 from vdeploy.models.registry import backbone_of
 from vdeploy.video.clips import ClipSpec
 
@@ -119,3 +119,13 @@ def test_settings_of_a_manifest_lead_back() -> None:
 def test_a_region_that_does_not_exist() -> None:
     with pytest.raises(RecipeError, match="there is no region 'people'; known: full, motion, both"):
         backbone_of({"name": "vgg19"}, "people")
+
+
+def test_larger_frames_cost_the_backbone_nothing() -> None:
+    backbone = backbone_of({"name": "efficientnet-lite0", "weights": "random", "region": "both"})
+    spec = ClipSpec(frames=2, size=SEEN + 32)
+    extractor = FeatureExtractor(backbone, backbone.find_weights(), spec)
+    clips = np.random.default_rng(0).integers(0, 256, (1, 2, spec.size, spec.size, 3), np.uint8)
+    assert extractor.extract(clips).shape == (1, 2, 2 * 1280)
+    (network,) = [layer for layer in extractor.network.layers if len(layer.weights) > 1]
+    assert network.input.shape[1:] == (SEEN, SEEN, 3)
