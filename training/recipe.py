@@ -137,17 +137,17 @@ def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
     """
     names = recipe_names()
     if source in names:
-        text = resources.files("training").joinpath("recipes").joinpath(f"{source}.toml").read_text(encoding="utf-8")
+        content = resources.files("training").joinpath("recipes").joinpath(f"{source}.toml").read_bytes()
     elif Path(source).is_file():
-        text = Path(source).read_text(encoding="utf-8")
+        content = Path(source).read_bytes()
     else:
         raise RecipeError(
             f"there is no recipe {source!r}{_suggest(source, names)}",
             f"give a TOML file or one of: {', '.join(names)}",
         )
     try:
-        values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        values = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(
             f"{source} is not valid TOML ({error})", "mend it, or start from a recipe of the package"
         ) from error
@@ -167,7 +167,7 @@ def recipe_of_run(root: Path) -> Recipe:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
         return _validate(read_sections(values, str(file), announce=False), str(file))
-    except (OSError, ValueError, RecipeError) as error:
+    except (OSError, ValueError, RecipeError, RecursionError) as error:
         raise RunError(f"{root} is damaged ({error})", "train again") from error
 
 

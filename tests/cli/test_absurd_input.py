@@ -87,6 +87,11 @@ def test_a_csv_with_a_nul_in_a_path_names_the_clip(vdeploy, tmp_path: Path) -> N
     assert "a\\x00b.mp4, does not exist" in last_line(vdeploy("data", "scan", "clips.csv"))
 
 
+def test_a_recipe_that_is_no_text_is_refused(vdeploy, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes(b"\x93NUMPY")
+    assert last_line(vdeploy("train", "clips", "--recipe", "recipe.toml")).startswith("recipe.toml is not valid TOML")
+
+
 def test_a_path_with_a_nul_is_no_defect(vdeploy, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         Path("a\0b").read_bytes()
