@@ -72,6 +72,7 @@ BASES: dict[str, tuple[str, ...]] = {
 _RECIPE = ("clips", "--store", "store", "--set", "clip.size=32", "--set", "clip.frames=4", "--set", "training.epochs=1")
 TRAINING: dict[str, tuple[str, ...]] = {
     "ablate": (*_RECIPE, "--weights", "random", "--seeds", "1"),
+    "choose": (*_RECIPE, "--recipe", "edge", "--no-speed", "--seeds", "1"),
     "evaluate": ("run", "clips", "--store", "store"),
     "export": ("run", "--store", "store", "--format", "onnx-fp32"),
     "features": (*_RECIPE, "--weights", "random"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,22 @@ def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> Non
     write_text(file, "new")
     assert file.read_text() == "new"
     assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_device_or_pipe_is_written_to_and_not_replaced(tmp_path: Path, through_a_link: bool) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_text(tmp_path / ("link" if through_a_link else "pipe"), "new")
+    reader.join(10)
+    assert read == ["new"]
+    assert pipe.is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link", "pipe"]
 
 
 def test_json_is_readable_and_without_nan(tmp_path: Path) -> None:

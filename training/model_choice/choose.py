@@ -110,6 +110,8 @@ def choose(
         UserError: The data, the weights or the disk do not allow it.
     """
     started = time.monotonic()
+    if out.exists() and not out.is_dir():
+        raise StudyError(f"{out} is in the way: it is no folder", "choose another: --out DIR")
     with folder_lock(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         finished = _Finished(out / _FINISHED)

@@ -16,6 +16,7 @@ from vdeploy.cli import (
     ablate,
     benchmark_app,
     bundle,
+    choose,
     data,
     deploy,
     doctor,
@@ -81,6 +82,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("features")(features.features)
+app.command("choose")(choose.choose)
 app.command("train")(train.train)
 app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)

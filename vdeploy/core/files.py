@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,12 +63,18 @@ def sha256_of(path: Path) -> str:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file that replaces ``path``, fsynced, when the block ends without an error.
 
+    A device or a pipe, such as ``/dev/stdout``, is written to instead.
+
     Args:
         path: The file to create or replace. Its folder is created.
 
     Yields:
         A binary file object.
     """
+    if _is_device(path):
+        with path.open("wb") as device:
+            yield device
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor, mark = _held(path, _new_file)
     try:
@@ -83,6 +90,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         os.close(mark)
     sync_folder(path.parent)
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -119,6 +119,13 @@ def test_a_damaged_file_of_finished_work(command: list[str], tmp_path: Path):
         call(command)
 
 
+def test_a_file_in_the_way(command: list[str], tmp_path: Path):
+    (tmp_path / "choice").write_text("years of work")
+    with pytest.raises(StudyError, match=r"choice is in the way: it is no folder; choose another: --out DIR"):
+        call(command)
+    assert (tmp_path / "choice").read_text() == "years of work"
+
+
 def test_two_choices_in_one_folder(command: list[str], tmp_path: Path):
     with (
         folder_lock(tmp_path / "choice"),
