@@ -79,7 +79,7 @@ def test_a_bundle_is_verified_and_says_what_is_in_it(tiny_run, tiny_bundle_dir):
     assert extractor.dim == 512
     assert extractor.parameters == pytest.approx(20_024_384, rel=1e-4)
     assert classifier.architecture == "lstm"
-    assert classifier.settings == {"units": 128, "pooling": "last", "dense": 64, "dropout": 0.5}
+    assert classifier.settings == {"units": 128, "pooling": "mean", "dense": 64, "dropout": 0.3}
     assert classifier.parameters == tiny_run.classifier().count_params()
     assert manifest.feature_shape == tiny_run.feature_shape == (4, 512)
 

@@ -59,7 +59,7 @@ def test_outputs_and_gradients_are_those_of_the_model(
 @pytest.mark.parametrize("compiled_by_xla", [False, True])
 def test_leaving_features_out_is_multiplying_them_by_zero(features: np.ndarray, compiled_by_xla: bool) -> None:
     keras, tf = load_keras(), load_tensorflow()
-    model = build_lstm(4, 24, LSTMSettings(units=8, dense=5))
+    model = build_lstm(4, 24, LSTMSettings(units=8, dense=5, pooling="last"))
     dropout = draw_dropout(tf.constant([3, 4]), 6, 24, 8, 0.5)
     assert dropout is not None
     assert dropout.groups == 8
