@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import os
 import signal
@@ -66,6 +67,30 @@ def regions_of(pid: int) -> list[str]:
 def a_server(repository: Repository, install: TritonInstall, ports: Ports, **more: object) -> TritonServer:
     arguments = {"log_file": repository.root / "log"} | ports.as_arguments() | more
     return TritonServer(repository, install=install, **arguments)
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_a_triton_that_crashes_as_it_starts_is_started_once_more(
+    repository: Repository, install: TritonInstall, ports: Ports, capfd: pytest.CaptureFixture[str], crashes: int
+) -> None:
+    count, program = repository.root / "count", repository.root.parent / "tritonserver"
+    program.write_text(
+        f"#!/bin/sh\necho >> {count}\n"
+        f'if [ $(wc -l < {count}) -gt {crashes} ]; then exec {install.binary} "$@"; fi\n'
+        "echo '  what():  boost::interprocess::lock_exception'\nkill -ABRT $$\n"
+    )
+    program.chmod(0o755)
+    crashing = dataclasses.replace(install, binary=program)
+    reason = "Triton was ended by SIGABRT: boost::interprocess::lock_exception"
+    if crashes > 1:
+        with pytest.raises(ServerError, match=reason), a_server(repository, crashing, ports):
+            pass
+    else:
+        with a_server(repository, crashing, ports) as server, TritonScorer(server.url) as scorer:
+            assert scorer.score(FRAMES).shape == (3, 2)
+            assert server.restarts == 0
+    assert f"{reason}; it is started again" in capfd.readouterr().err
+    assert not processes_with(str(repository.root))
 
 
 @pytest.mark.parametrize("max_batch", [MAX_BATCH_SIZE, 32])

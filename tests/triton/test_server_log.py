@@ -30,6 +30,11 @@ MISSING_LIBRARY = "stub: error while loading shared libraries: libpython3.11.so.
     ("text", "reason"),
     [
         (NOISE, ""),
+        (
+            NOISE + "terminate called after throwing an instance of 'boost::interprocess::lock_exception'\n"
+            "  what():  boost::interprocess::lock_exception\n",
+            "boost::interprocess::lock_exception",
+        ),
         (NOISE + BROKEN_CONFIG, '/r/lstm_classifier/config.pbtxt:12:3: Unknown value "X"'),
         (NOISE + FAILED_LOAD, "ModuleNotFoundError: No module named 'nothing_here'"),
         (

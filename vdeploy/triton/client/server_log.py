@@ -19,6 +19,7 @@ _REASONS = (
     re.compile(r"failed to load '.+' version \d+: (?:Internal: |Invalid argument: )?(?P<why>.+)"),
     re.compile(r"^E\d{4} [^\]]*\] (?!\"(?:CudaDriverHelper|unable to create stream))\"?(?P<why>.+)", re.MULTILINE),
     re.compile(r"^error: (?P<why>.+)", re.MULTILINE),
+    re.compile(r"^  what\(\):  (?P<why>.+)", re.MULTILINE),
 )
 """From the most to the least specific; messages that every machine without a GPU logs are excluded."""
 

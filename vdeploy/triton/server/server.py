@@ -121,6 +121,9 @@ class TritonServer:
     def start(self) -> None:
         """Starts the server and waits for the ensemble's first answer.
 
+        A Triton that a signal ends on the way is started once more: on a busy machine, loading its Python models ends
+        it now and then, by an exception of Boost about a lock.
+
         Raises:
             RepositoryError: A file of the repository is missing, or the Python backend cannot take a path.
             ServerError: There is no server, a port is taken, or it did not become ready; nothing is left running then.
@@ -134,7 +137,14 @@ class TritonServer:
         try:
             self._stopping.clear()
             self._launch.begin(self._install)
-            self._wait_until_ready()
+            try:
+                self._wait_until_ready()
+            except ServerError as error:
+                if not self._has_crashed():
+                    raise
+                say(f"{error.message}; it is started again")
+                self._start_again()
+                self._wait_until_ready()
             self._control.start()
         except BaseException:
             self.stop()
@@ -239,6 +249,10 @@ class TritonServer:
                 self.log_file.replace(self.log_file.with_name(f"{self.log_file.name}.crashed"))
             self._launch.begin(self._install)
             return True
+
+    def _has_crashed(self) -> bool:
+        process = self._launch.process
+        return process is not None and (process.poll() or 0) < 0
 
     def _running(self) -> subprocess.Popen[bytes]:
         process = self._launch.process
