@@ -31,6 +31,9 @@ POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 30.0
 """How long a server that runs may not answer before it is killed and started again; it may only be stopped."""
 
+_UNHEALTHY = "is not healthy"
+"""What Triton says of a Python model that is too slow, or has ended."""
+
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
 
 
@@ -121,8 +124,8 @@ class TritonServer:
     def start(self) -> None:
         """Starts the server and waits for the ensemble's first answer.
 
-        A Triton that a signal ends on the way is started once more: on a busy machine, loading its Python models ends
-        it now and then, by an exception of Boost about a lock.
+        A Triton that ends on the way by a signal, or because a Python model did not answer its check in a second, is
+        started once more: on a busy machine, both happen now and then. The signal follows an exception of Boost.
 
         Raises:
             RepositoryError: A file of the repository is missing, or the Python backend cannot take a path.
@@ -140,7 +143,7 @@ class TritonServer:
             try:
                 self._wait_until_ready()
             except ServerError as error:
-                if not self._has_crashed():
+                if not (self._has_crashed() or _UNHEALTHY in error.message):
                     raise
                 say(f"{error.message}; it is started again")
                 self._start_again()
