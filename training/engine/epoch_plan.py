@@ -10,12 +10,13 @@ import numpy as np
 
 from training.engine.augmentation import draw_frames, draw_mixing
 from training.recipe_sections import AugmentSection
+from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.features.rows import FeatureRows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["EpochPlan", "FeatureSplit", "plan_epoch"]
+__all__ = ["EpochPlan", "FeatureSplit", "check_splits", "plan_epoch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,21 @@ class FeatureSplit:
         The loss does not tell: some kernels of ReLU turn NaN into 0, and a training would go on with nothing.
         """
         return not isinstance(self.features, np.ndarray) or all(bool(np.isfinite(clip).all()) for clip in self.features)
+
+
+def check_splits(train: FeatureSplit, valid: FeatureSplit) -> None:
+    """Check that a classifier can be trained on one split and judged on the other.
+
+    Raises:
+        DatasetError: A class is missing from the training split, or the validation split is empty.
+        RunError: The features hold NaN or infinity.
+    """
+    if len(set(train.labels.tolist())) < 2:
+        raise DatasetError("the training split holds one class only", "add clips of the other class")
+    if not len(valid.labels):
+        raise DatasetError("the validation split is empty", "add clips, or give a larger share: --set data.split=[..]")
+    if not (train.all_finite() and valid.all_finite()):
+        raise RunError("the features hold NaN or infinity", "check the weights of the backbone, and extract them again")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.engine.devices import is_chief
-from training.engine.epoch_plan import FeatureSplit
+from training.engine.epoch_plan import FeatureSplit, check_splits
 from training.engine.history import EpochRecord, history_csv
 from training.engine.losses import balanced_weights
 from training.recipe import Recipe
-from vdeploy.core.errors import DatasetError, RecipeError, RunError
+from vdeploy.core.errors import DatasetError, RecipeError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import load_keras, require
 from vdeploy.core.progress import say
@@ -143,16 +143,7 @@ class LogisticTrainer:
     """
 
     def __init__(self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path) -> None:
-        if len(set(train.labels.tolist())) < 2:
-            raise DatasetError("the training split holds one class only", "add clips of the other class")
-        if not len(valid.labels):
-            raise DatasetError(
-                "the validation split is empty", "add clips, or give a larger share: --set data.split=[..]"
-            )
-        if not (train.all_finite() and valid.all_finite()):
-            raise RunError(
-                "the features hold NaN or infinity", "check the weights of the backbone, and extract them again"
-            )
+        check_splits(train, valid)
         self.recipe, self.train_split, self.valid_split, self.folder = recipe, train, valid, folder
         self.history: list[EpochRecord] = []
         self.penalty, self.held_out = math.nan, np.full(len(train.labels), np.nan)

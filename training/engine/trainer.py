@@ -14,14 +14,14 @@ import numpy as np
 from training.engine.checkpoints import Checkpoint, CheckpointFolder
 from training.engine.device_batches import Tables
 from training.engine.devices import is_chief, open_strategy
-from training.engine.epoch_plan import FeatureSplit, plan_epoch
+from training.engine.epoch_plan import FeatureSplit, check_splits, plan_epoch
 from training.engine.history import EpochRecord, history_csv
 from training.engine.loop import TrainingLoop
 from training.engine.losses import balanced_weights, focal_loss
 from training.engine.precision import choose_precision
 from training.engine.schedule import learning_rate_schedule
 from training.recipe import Recipe
-from vdeploy.core.errors import DatasetError, RunError
+from vdeploy.core.errors import RunError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow, require
 from vdeploy.core.progress import say, track
@@ -59,16 +59,7 @@ class Trainer:
     def __init__(
         self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path, strategy: Any = None
     ) -> None:
-        if len(set(train.labels.tolist())) < 2:
-            raise DatasetError("the training split holds one class only", "add clips of the other class")
-        if not len(valid.labels):
-            raise DatasetError(
-                "the validation split is empty", "add clips, or give a larger share: --set data.split=[..]"
-            )
-        if not (train.all_finite() and valid.all_finite()):
-            raise RunError(
-                "the features hold NaN or infinity", "check the weights of the backbone, and extract them again"
-            )
+        check_splits(train, valid)
         self.recipe, self.train_split, self.valid_split, self.folder = recipe, train, valid, folder
         self.checkpoints = CheckpointFolder(folder / "checkpoints")
         self.history: list[EpochRecord] = []

@@ -66,8 +66,9 @@ def measure_speed(candidate: Candidate, clips: Path, folder: Path, store_root: P
     run = _finished(candidate, clips, folder / "run")
     if run is None:
         run = train(clips, folder / "run", candidate.recipe, store_root=store_root)
-    wanted = [kind for kind in parse_formats(FORMATS) if obstacle(kind, has_data=True) is None]
-    refused = {kind.name: str(obstacle(kind, has_data=True)) for kind in parse_formats(FORMATS) if kind not in wanted}
+    formats = parse_formats(FORMATS)
+    refused = {kind.name: reason for kind in formats if (reason := obstacle(kind, has_data=True))}
+    wanted = [kind for kind in formats if kind.name not in refused]
     options = ExportOptions(store_root=store_root, clips=_HELD_OUT_CLIPS, calibration_clips=_CALIBRATION_CLIPS)
     exported = export_run(run, wanted, folder / "bundle", weights=candidate.weights, options=options)
     refused |= {rejection.format: rejection.reason for rejection in exported.rejected}
