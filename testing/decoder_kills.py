@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import fractions
+import itertools
 import os
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
+import numpy as np
 
-from testing.videos import write_numbered
 from vdeploy.video.workers.pool import workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vdeploy.video.workers.process import DecoderProcess
 
 __all__ = ["children", "cpu_seconds", "kill_decoder_of", "write_heavy"]
 
 
-def write_heavy(path: Path, frames: int = 5000) -> Path:
-    """Writes a video that takes seconds to decode: so many times the same large picture."""
-    with tempfile.TemporaryDirectory() as folder:
-        shape = {"width": 640, "height": 480, "codec": "mjpeg", "pixel_format": "yuvj420p"}
-        one = write_numbered(Path(folder) / "one.avi", 1, **shape)
-        with av.open(str(one)) as read:
-            jpeg = next(bytes(packet) for packet in read.demux(video=0))
+def write_heavy(path: Path, frames: int = 12_000) -> Path:
+    """Writes a video that takes seconds to decode: one key frame, and changes of which none can be left out."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        pictures = np.zeros((2, 1080, 1920, 3), np.uint8)
+        pictures[1, :, :64] = 200
+        encoded = [stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")) for picture in pictures]
+        key, change = (bytes(packet) for packet in (*itertools.chain(*encoded), *stream.encode()))
         for number in range(frames):
-            packet = av.Packet(jpeg)
+            packet = av.Packet(change if number else key)
             packet.stream, packet.pts, packet.dts = stream, number, number
             packet.time_base, packet.is_keyframe = fractions.Fraction(1, 25), number == 0
             container.mux(packet)
@@ -39,11 +43,12 @@ def write_heavy(path: Path, frames: int = 5000) -> Path:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started and not waited for."""
+    """Processes that a process has started and that have not ended."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+            state, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(parent) == pid and state != "Z":
                 found.append(int(folder.name))
     return found
 
@@ -63,14 +68,20 @@ def kill_decoder_of(path: Path, number: int = signal.SIGSEGV) -> Iterator[list[i
     """
     done, killed = threading.Event(), []
 
+    def decodes(process: DecoderProcess, pid: int) -> bool:
+        in_group = not process.group or process.source in process.group
+        return process.pid == pid != 0 and process.source == str(path.absolute()) and in_group
+
     def watch() -> None:
-        while not done.is_set() and not killed:
+        """Goes on after a signal: it may have reached the process of the file before, which was about to end."""
+        while not done.is_set():
             for process in workers.processes:
-                if process.source == str(path.absolute()) and (not process.group or process.source in process.group):
-                    for child in children(process.pid):
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(child, number)
-                            killed.append(child)
+                pid = process.pid
+                found = children(pid) if decodes(process, pid) else []
+                for child in found if decodes(process, pid) else []:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child, number)
+                        killed.append(child)
             time.sleep(0.002)
 
     watcher = threading.Thread(target=watch)

