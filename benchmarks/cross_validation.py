@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from training.experiments.cross_validation import CrossValidation, Interval, cro
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import DatasetError, UserError
-from vdeploy.core.progress import track
 
 RECIPES = ("default", "edge", "i3d", "accurate")
 
@@ -60,16 +58,9 @@ def _measure(name: str, recipe: Recipe, options: argparse.Namespace) -> CrossVal
     clips = extraction.dataset.clips
     if not all(clip.group for clip in clips):
         raise DatasetError(f"{options.data} names no source for some clips", "give a CSV with a group column")
-    with track(f"cross-validate {name}", options.seeds * options.folds, "trainings") as step:
-        return cross_validate(
-            recipe,
-            np.asarray(extraction.features[:]),
-            np.array([clip.label for clip in clips], np.int64),
-            np.array([clip.group for clip in clips]),
-            seeds=options.seeds,
-            folds=options.folds,
-            on_fold=functools.partial(step.advance, 1),
-        )
+    features, labels = np.asarray(extraction.features[:]), np.array([clip.label for clip in clips], np.int64)
+    groups = np.array([clip.group for clip in clips])
+    return cross_validate(recipe, features, labels, groups, seeds=options.seeds, folds=options.folds, name=name)
 
 
 def _row(result: CrossValidation) -> dict[str, Any]:

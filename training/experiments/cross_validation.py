@@ -17,6 +17,7 @@ from training.recipe_sections import DecisionSection
 from training.report.evaluate_run import decision_threshold
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import load_keras, require
+from vdeploy.core.progress import track
 from vdeploy.evaluation.calibration import fit_calibration
 from vdeploy.features.prediction import predict
 
@@ -171,7 +172,7 @@ def cross_validate(
     *,
     seeds: int = 3,
     folds: int = 5,
-    on_fold: Callable[[], None] = lambda: None,
+    name: str = "",
 ) -> CrossValidation:
     """Train a classifier for every seed and fold, and score the clips that it has not seen.
 
@@ -182,34 +183,44 @@ def cross_validate(
         groups: The source of each clip.
         seeds: How often everything is repeated; a seed decides on the folds, the first weights and the order of clips.
         folds: Parts that the clips are split into.
-        on_fold: Called after each training.
+        name: What the progress bar calls it.
 
     Raises:
         UserError: There are too few sources, or the data do not allow a training.
     """
     probabilities = np.empty((seeds, len(labels)))
     verdicts = np.empty((seeds, len(labels)), bool)
-    for seed in range(seeds):
-        seeded = recipe.varied(training={"seed": seed})
-        for fold in grouped_folds(labels, groups, folds, seed):
-            load_keras().utils.clear_session()
-            # A linear head needs no clips to choose an epoch on, so it learns from these as well.
-            exact = recipe.solver == "logistic"
-            learned = np.union1d(fold.train, fold.valid) if exact else fold.train
-            train, valid = (FeatureSplit(features[part], labels[part], groups[part]) for part in (learned, fold.valid))
-            with tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
-                trainer = make_trainer(seeded, train, valid, Path(folder))
-                trainer.fit()
-            judged = predict(trainer.model, features[fold.judged])[:, 1]
-            chooser, scores = (
-                (valid, predict(trainer.model, valid.features)[:, 1])
-                if trainer.held_out is None
-                else (train, trainer.held_out)
-            )
-            probabilities[seed, fold.judged] = judged
-            verdicts[seed, fold.judged] = _verdicts(seeded.decision, chooser, scores, judged)
-            on_fold()
+    with track(f"cross-validate {name}".rstrip(), seeds * folds, "trainings") as step:
+        for seed in range(seeds):
+            seeded = recipe.varied(training={"seed": seed})
+            for fold in grouped_folds(labels, groups, folds, seed):
+                judged, decided = _judge_fold(seeded, FeatureSplit(features, labels, groups), fold)
+                probabilities[seed, fold.judged], verdicts[seed, fold.judged] = judged, decided
+                step.advance()
     return CrossValidation(labels, groups, probabilities, verdicts)
+
+
+def _judge_fold(
+    recipe: Recipe, clips: FeatureSplit, fold: Fold
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Train on a fold; return the probabilities of the clips to judge, and the verdicts."""
+    load_keras().utils.clear_session()
+    # A linear head needs no clips to choose an epoch on, so it learns from these as well.
+    learned = np.union1d(fold.train, fold.valid) if recipe.solver == "logistic" else fold.train
+    train, valid = _part(clips, learned), _part(clips, fold.valid)
+    with tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
+        trainer = make_trainer(recipe, train, valid, Path(folder))
+        trainer.fit()
+    judged = predict(trainer.model, clips.features[fold.judged])[:, 1]
+    chooser, scores = (
+        (valid, predict(trainer.model, valid.features)[:, 1]) if trainer.held_out is None else (train, trainer.held_out)
+    )
+    return judged, _verdicts(recipe.decision, chooser, scores, judged)
+
+
+def _part(clips: FeatureSplit, numbers: npt.NDArray[np.int64]) -> FeatureSplit:
+    groups = None if clips.groups is None else clips.groups[numbers]
+    return FeatureSplit(clips.features[numbers], clips.labels[numbers], groups)
 
 
 def _verdicts(

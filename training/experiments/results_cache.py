@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from training.experiments.result_file import ResultFile
 from training.experiments.single_run import Figures
 from vdeploy.core.errors import StudyError
-from vdeploy.core.files import write_json
 from vdeploy.core.locks import folder_lock
 
 __all__ = ["Ledger", "open_ledger"]
@@ -36,15 +33,16 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            self._entries = self._read()
+        self._results = ResultFile(path, version=_VERSION, field="trainings", hint="choose another file: --out FILE")
+        names = {"label", *(field.name for field in dataclasses.fields(Figures))}
+        if any(not isinstance(entry, dict) or set(entry) != names for entry in self._results.entries.values()):
+            raise self._results.refusal("entries of another kind")
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._results.entries)
 
     def __contains__(self, identity: object) -> bool:
-        return _key(identity) in self._entries
+        return self._results.get(identity) is not None
 
     def figures(self, identity: object, label: str, train: Callable[[Path], Figures]) -> Figures:
         """Returns the figures of a training, from the file if it holds them.
@@ -58,38 +56,12 @@ class Ledger:
             StudyError: The file cannot be written.
             UserError: As raised by ``train``.
         """
-        key = _key(identity)
-        folder = self.path.with_name(f".{self.path.name}.{key[:16]}.partial")
-        if key not in self._entries:
-            result = train(folder)
-            self._entries[key] = {"label": label, **dataclasses.asdict(result)}
-            self._write()
+        folder = self.path.with_name(f".{self.path.name}.{ResultFile.key(identity)[:16]}.partial")
+        if identity not in self:
+            self._results.put(identity, {"label": label, **dataclasses.asdict(train(folder))})
         shutil.rmtree(folder, ignore_errors=True)  # also after a process was killed when it had written its entry
-        return Figures(**{name: value for name, value in self._entries[key].items() if name != "label"})
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content["version"] != _VERSION:
-                raise ValueError(f"version {content['version']}, not {_VERSION}")
-            names = {"label", *(field.name for field in dataclasses.fields(Figures))}
-            entries: dict[str, dict[str, Any]] = content["trainings"]
-            if any(set(entry) != names for entry in entries.values()):
-                raise ValueError("entries of another kind")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StudyError(
-                f"{self.path} is no file of finished trainings ({error})", "remove it or choose another: --out FILE"
-            ) from error
-        return entries
-
-    def _write(self) -> None:
-        try:
-            write_json(self.path, {"version": _VERSION, "trainings": self._entries})
-        except OSError as error:
-            raise StudyError(
-                f"cannot write {self.path} ({error.strerror or error})",
-                "free some space or choose another file: --out FILE; what it held is kept",
-            ) from error
+        entry = self._results.get(identity)
+        return Figures(**{name: value for name, value in entry.items() if name != "label"})
 
 
 @contextlib.contextmanager
@@ -114,7 +86,3 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
                 f"cannot write {path} ({error.strerror or error})", "choose another file: --out FILE"
             ) from error
         yield Ledger(path)
-
-
-def _key(identity: object) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from training.experiments.cross_validation import CrossValidation, cross_validate
+from training.experiments.result_file import ResultFile
 from training.model_choice.advice import Advice, Measured, advise
 from training.model_choice.candidates import ALL, Budget, Candidate, affordable_clips, draw_clips
 from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources, sources_of
 from training.model_choice.speed import Speed, measure_speed
 from training.pipeline import extract_source, scan_source
 from vdeploy.core.errors import DatasetError, StudyError, UserError
-from vdeploy.core.files import write_json
 from vdeploy.core.locks import folder_lock
-from vdeploy.core.progress import say, track
+from vdeploy.core.progress import say
 from vdeploy.dataset import Dataset
 
 __all__ = ["Choice", "choose"]
@@ -114,7 +110,7 @@ def choose(
         raise StudyError(f"{out} is in the way: it is no folder", "choose another: --out DIR")
     with folder_lock(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
-        finished = _Finished(out / _FINISHED)
+        finished = ResultFile(out / _FINISHED, version=_VERSION, field="entries", hint="choose another: --out DIR")
         whole = scan_source(source, candidates[0].recipe)
         dataset = _drawn(whole, out / _CLIPS, finished, budget, candidates)
         sources = sources_of(dataset)
@@ -143,48 +139,17 @@ def choose(
     )
 
 
-class _Finished:
-    """Finished parts of the work by everything that they depend on, in one JSON file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._entries: dict[str, Any] = {}
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                self._entries = content["entries"] if content["version"] == _VERSION else {}
-            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-                if isinstance(error, FileNotFoundError):
-                    raise
-                raise StudyError(
-                    f"{path} is no file of finished work ({error})", "remove it or choose another: --out DIR"
-                ) from error
-
-    def get(self, *identity: object) -> Any:
-        """The entry, or ``None``."""
-        return self._entries.get(_key(identity))
-
-    def put(self, value: Any, *identity: object) -> None:
-        """Adds an entry."""
-        self._entries[_key(identity)] = value
-        write_json(self._path, {"version": _VERSION, "entries": self._entries})
-
-
-def _key(identity: object) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
 def _content(dataset: Dataset) -> list[tuple[str, int, str]]:
     return [(clip.sha256, clip.label, clip.group) for clip in dataset.clips]
 
 
-def _drawn(whole: Dataset, csv: Path, finished: _Finished, budget: Budget, candidates: Sequence[Candidate]) -> Dataset:
+def _drawn(whole: Dataset, csv: Path, finished: ResultFile, budget: Budget, candidates: Sequence[Candidate]) -> Dataset:
     """The clips that the budget pays for, the same ones after an interruption."""
     identity = ("clips", _content(whole), dataclasses.asdict(budget), [candidate.name for candidate in candidates])
-    count = finished.get(*identity)
+    count = finished.get(identity)
     if count is None:
         count = affordable_clips(budget, candidates) or len(whole.clips)
-        finished.put(count, *identity)
+        finished.put(identity, count)
     dataset = draw_clips(whole, sources_of(whole), count)
     if len(dataset.clips) < len(whole.clips):
         say(f"choose: the budget pays for {len(dataset.clips)} of {len(whole.clips)} clips")
@@ -205,7 +170,7 @@ def _folds(dataset: Dataset, sources: int) -> int:
 
 
 def _judge(
-    candidate: Candidate, dataset: Dataset, finished: _Finished, store_root: Path, folds: int, seeds: int
+    candidate: Candidate, dataset: Dataset, finished: ResultFile, store_root: Path, folds: int, seeds: int
 ) -> CrossValidation:
     extraction = extract_source(dataset, candidate.recipe, candidate.weights, store_root)
     clips = extraction.dataset.clips
@@ -213,29 +178,21 @@ def _judge(
     sources = sources_of(extraction.dataset)
     recipe = candidate.recipe.model_dump(mode="json")
     identity = ("accuracy", recipe, candidate.weights.sha256, _content(extraction.dataset), folds, seeds)
-    known = finished.get(*identity)
+    known = finished.get(identity)
     if known is not None:
         return CrossValidation(labels, sources, np.array(known))
-    with track(f"cross-validate {candidate.name}", seeds * folds, "trainings") as step:
-        result = cross_validate(
-            candidate.recipe,
-            np.asarray(extraction.features[:]),
-            labels,
-            sources,
-            seeds=seeds,
-            folds=folds,
-            on_fold=functools.partial(step.advance, 1),
-        )
-    finished.put(result.probabilities.tolist(), *identity)
+    features = np.asarray(extraction.features[:])
+    result = cross_validate(candidate.recipe, features, labels, sources, seeds=seeds, folds=folds, name=candidate.name)
+    finished.put(identity, result.probabilities.tolist())
     return result
 
 
 def _speed(
-    candidate: Candidate, out: Path, finished: _Finished, store_root: Path, deadline: float | None
+    candidate: Candidate, out: Path, finished: ResultFile, store_root: Path, deadline: float | None
 ) -> Speed | None:
     csv = out / _CLIPS
     identity = ("speed", candidate.recipe.model_dump(mode="json"), candidate.weights.sha256, csv.read_text("utf-8"))
-    known = finished.get(*identity)
+    known = finished.get(identity)
     if known is not None:
         return Speed(**known)
     if deadline is not None and time.monotonic() > deadline:
@@ -247,5 +204,5 @@ def _speed(
     except UserError as error:
         say(f"choose: {candidate.name} cannot be timed: {error}")
         return None
-    finished.put(dataclasses.asdict(speed), *identity)
+    finished.put(identity, dataclasses.asdict(speed))
     return speed

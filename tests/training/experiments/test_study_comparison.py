@@ -110,7 +110,10 @@ def test_one_class_among_the_judged_clips_leaves_cells_empty() -> None:
     assert row.rare_accuracy is None
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"version": 9}', '{"version": 1, "trainings": {"a": {"b": 1}}}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"version": 9}', '{"version": 1, "trainings": {}}', '{"version": 2, "trainings": {"a": {"b": 1}}}'],
+)
 def test_a_file_that_is_no_ledger_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "l.json"
     file.write_text(content)

@@ -115,7 +115,7 @@ def test_too_few_sources(command: list[str]):
 def test_a_damaged_file_of_finished_work(command: list[str], tmp_path: Path):
     (tmp_path / "choice").mkdir()
     (tmp_path / "choice" / "finished.json").write_text("{")
-    with pytest.raises(StudyError, match=r"finished\.json is no file of finished work .* --out DIR"):
+    with pytest.raises(StudyError, match=r"finished\.json is no file of finished trainings .* --out DIR"):
         call(command)
 
 
