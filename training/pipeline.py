@@ -135,7 +135,7 @@ def _report_problems(extraction: Extraction) -> None:
 def _open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weights) -> None:
     """Makes the folder to work in; it is emptied if it holds the work of another recipe or of other clips."""
     content = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.identity,
         "clips": [dataclasses.astuple(clip) for clip in dataset.clips],
         "weights": weights.sha256,
     }

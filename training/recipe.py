@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from training.recipe_sections import (
     AugmentSection,
@@ -18,6 +18,7 @@ from training.recipe_sections import (
     DecisionSection,
     LossSection,
     OptimizerSection,
+    SamplingSection,
     TrainingSection,
 )
 from training.recipe_versions import read_assignment, read_sections
@@ -36,6 +37,12 @@ else:
 __all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", "recipe_toml"]
 
 DEFAULT = "default"
+
+_METHODS = ("sampling",)
+"""Sections of methods that are switched off by default, added after version 0.2."""
+
+_STEPWISE = ("augment", "sampling")
+"""Sections that the exact solution of a linear head knows nothing of."""
 
 
 def _backbone(value: Any) -> Any:
@@ -63,8 +70,24 @@ class Recipe(Settings):
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
     augment: AugmentSection = AugmentSection()
+    sampling: SamplingSection = SamplingSection()
     decision: DecisionSection = DecisionSection()
     data: DataSection = DataSection()
+
+    @model_validator(mode="after")
+    def _classes_are_balanced_once(self) -> Recipe:
+        if self.sampling.balance == "classes" and self.loss.class_weights != "none":
+            raise ValueError('sampling.balance = "classes" needs loss.class_weights = "none": both balance the classes')
+        return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON-ready values that name a training in a folder or in a study.
+
+        Sections of methods that are switched off are left out, so that work of an earlier version goes on.
+        """
+        off = {name for name in _METHODS if getattr(self, name) == type(getattr(self, name))()}
+        return self.model_dump(mode="json", exclude=off)
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -90,8 +113,19 @@ class Recipe(Settings):
         """How the head is trained: exactly where it is linear and cross-entropy is minimised; or as the recipe says."""
         if self.optimizer.solver != "auto":
             return self.optimizer.solver
-        stepwise = self.loss.gamma or self.augment != AugmentSection() or not self.make_head().linear
-        return "adamw" if stepwise else "logistic"
+        return "adamw" if self.stepwise or not self.make_head().linear else "logistic"
+
+    @property
+    def stepwise(self) -> str:
+        """The first key whose value needs a training in steps, such as ``"loss.gamma"``; empty if there is none."""
+        if self.loss.gamma:
+            return "loss.gamma"
+        for name in _STEPWISE:
+            section = getattr(self, name)
+            for key, field in type(section).model_fields.items():
+                if getattr(section, key) != field.default:
+                    return f"{name}.{key}"
+        return ""
 
     def varied(self, **sections: Mapping[str, Any]) -> Recipe:
         """This recipe with other values for some keys.
@@ -209,6 +243,8 @@ def _validate(values: Mapping[str, Any], source: str) -> Recipe:
         raise RecipeError(f"recipe {source}: {error.message}", error.hint) from error
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise RecipeError(f"recipe {source}: {first['msg']}", "see training/recipes/default.toml") from error
         path = [str(part) for part in first["loc"]]
         key = ".".join(path[:2])
         if first["type"] == "extra_forbidden":

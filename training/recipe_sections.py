@@ -16,6 +16,7 @@ __all__ = [
     "DecisionSection",
     "LossSection",
     "OptimizerSection",
+    "SamplingSection",
     "TrainingSection",
 ]
 
@@ -41,12 +42,20 @@ class LossSection(Settings):
     gamma: float = Field(2.0, ge=0, le=10)
     alpha: Literal["balanced"] | tuple[float, float] = "balanced"
     label_smoothing: float = Field(0.05, ge=0, lt=1)
-    class_weights: Literal["balanced", "none"] = "none"
+    class_weights: Literal["balanced", "none"] | float = Field(
+        "none", description="a number: beta of the effective number of clips"
+    )
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> LossSection:
         if self.alpha != "balanced" and not all(1e-6 <= value <= 1e6 for value in self.alpha):
             raise ValueError("alpha must be positive for both classes, from 1e-6 to 1e6")
+        return self
+
+    @model_validator(mode="after")
+    def _beta_is_a_share(self) -> LossSection:
+        if not isinstance(self.class_weights, str) and not 0 <= self.class_weights < 1:
+            raise ValueError('class_weights must be "balanced", "none" or a beta from 0 to below 1')
         return self
 
 
@@ -92,6 +101,14 @@ class AugmentSection(Settings):
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution")
     frame_jitter: float = Field(0.0, ge=0, le=1, description="probability that a frame is replaced by a neighbour")
     frame_drop: float = Field(0.0, ge=0, lt=1, description="probability that a frame repeats the one before")
+
+
+class SamplingSection(Settings):
+    """Which clips an epoch draws; see `training.methods.class_balanced_sampling`."""
+
+    balance: Literal["instances", "classes"] = Field(
+        "instances", description="instances: every clip once; classes: both classes equally often"
+    )
 
 
 class DataSection(Settings):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from training.engine.augmentation import draw_frames, draw_mixing
+from training.methods.class_balanced_sampling import draw_clips
 from training.recipe_sections import AugmentSection
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.features.rows import FeatureRows
@@ -123,8 +125,9 @@ def plan_epoch(
     batch: int,
     class_weights: npt.NDArray[np.float32],
     augment: AugmentSection,
+    pools: Sequence[npt.NDArray[np.int64]] | None = None,
 ) -> EpochPlan:
-    """Plans an epoch in which every clip occurs once, in an order that is a uniform permutation.
+    """Plans an epoch in which, without pools, every clip occurs once, in an order that is a uniform permutation.
 
     Args:
         split: The clips.
@@ -132,13 +135,15 @@ def plan_epoch(
         batch: Clips of a global batch, B.
         class_weights: Weight of each class in the loss, ``float32[2]``.
         augment: Probabilities of changes.
+        pools: Clips to draw from, each pool equally often; an epoch then still draws as many clips as the split has.
 
     Returns:
         The plan.
     """
     random = np.random.default_rng(seed)
     count, steps = len(split.labels), math.ceil(len(split.labels) / batch)
-    rows = np.resize(random.permutation(count), steps * batch)
+    drawn = draw_clips(random, [np.arange(count)] if pools is None else pools, count)
+    rows = np.resize(drawn, steps * batch)
     mask = (np.arange(steps * batch) < count).astype(np.float32)
     labels = split.labels[rows]
     targets, weights = np.eye(2, dtype=np.float32)[labels], class_weights[labels]

@@ -8,6 +8,7 @@ split is learned from. With few clips that is worth several points of accuracy.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import numpy as np
 from training.engine.devices import is_chief
 from training.engine.epoch_plan import FeatureSplit, check_splits
 from training.engine.history import EpochRecord, history_csv
-from training.engine.losses import balanced_weights
+from training.engine.losses import balanced_weights, class_weights
 from training.recipe import Recipe
 from vdeploy.core.errors import DatasetError, RecipeError
 from vdeploy.core.files import write_text
@@ -199,9 +200,8 @@ class LogisticTrainer:
 
     def _class_weights(self) -> Floats:
         loss, labels = self.recipe.loss, self.train_split.labels
-        balanced = np.asarray(balanced_weights(labels))
-        alpha = balanced if loss.alpha == "balanced" else np.asarray(loss.alpha)
-        return alpha * (balanced if loss.class_weights == "balanced" else 1.0)
+        alpha = balanced_weights(labels) if loss.alpha == "balanced" else loss.alpha
+        return np.asarray(alpha) * class_weights(loss.class_weights, labels)
 
     def _cross_validate(self, statistics: Floats, penalties: tuple[float, ...]) -> tuple[Floats, Floats]:
         """The log loss of each penalty on held-out sources, ``[P]``, and the probabilities there, ``[P, N]``."""
@@ -257,14 +257,10 @@ class LogisticTrainer:
 
 
 def _refuse_unknown_loss(recipe: Recipe) -> None:
-    keys = {
-        "loss.gamma": recipe.loss.gamma,
-        "augment.mixup": recipe.augment.mixup,
-        "augment.frame_jitter": recipe.augment.frame_jitter,
-        "augment.frame_drop": recipe.augment.frame_drop,
-    }
-    if wrong := [key for key, value in keys.items() if value]:
+    if key := recipe.stepwise:
+        section, name = key.split(".")
+        off = "0" if key == "loss.gamma" else json.dumps(type(getattr(recipe, section)).model_fields[name].default)
         raise RecipeError(
-            f'optimizer.solver = "logistic" minimises cross-entropy on the clips as they are: {wrong[0]} must be 0',
-            f'set {wrong[0]} = 0, or optimizer.solver = "adamw"',
+            f'optimizer.solver = "logistic" minimises cross-entropy on the clips as they are: {key} must be {off}',
+            f'set {key} = {off}, or optimizer.solver = "adamw"',
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from vdeploy.core.lazy_imports import load_keras
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["balanced_weights", "focal_loss"]
+__all__ = ["balanced_weights", "class_weights", "effective_weights", "focal_loss"]
 
 
 def focal_loss(alpha: Sequence[float], gamma: float, label_smoothing: float = 0.0) -> Any:
@@ -45,3 +45,33 @@ def balanced_weights(labels: npt.NDArray[np.integer[Any]]) -> tuple[float, float
     counts = np.bincount(labels, minlength=2)
     weights = labels.size / (2.0 * counts)
     return float(weights[0]), float(weights[1])
+
+
+def effective_weights(labels: npt.NDArray[np.integer[Any]], beta: float) -> tuple[float, float]:
+    """Weights in inverse proportion to the effective number of clips of a class, which add up to 2.
+
+    E_n = (1 - beta^n) / (1 - beta) for n clips (Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of
+    Samples", eq. 2), and the weights are normalised as in sec. 4 of the paper. At beta = 0 both are 1; towards beta = 1
+    they are in the proportion of `balanced_weights`.
+
+    Args:
+        labels: 0 or 1, ``[N]``; both occur.
+        beta: From 0 to below 1.
+    """
+    inverse = (1 - beta) / -np.expm1(np.bincount(labels, minlength=2) * np.log(beta)) if beta else np.ones(2)
+    weights = 2 * inverse / inverse.sum()
+    return float(weights[0]), float(weights[1])
+
+
+def class_weights(
+    setting: Literal["balanced", "none"] | float, labels: npt.NDArray[np.integer[Any]]
+) -> tuple[float, float]:
+    """Weight of each class as ``loss.class_weights`` of a recipe asks for it.
+
+    Args:
+        setting: The value of the key; a number is beta of `effective_weights`.
+        labels: 0 or 1, ``[N]``; both occur.
+    """
+    if setting == "none":
+        return 1.0, 1.0
+    return balanced_weights(labels) if setting == "balanced" else effective_weights(labels, float(setting))

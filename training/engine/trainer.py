@@ -17,9 +17,10 @@ from training.engine.devices import is_chief, open_strategy
 from training.engine.epoch_plan import FeatureSplit, check_splits, plan_epoch
 from training.engine.history import EpochRecord, history_csv
 from training.engine.loop import TrainingLoop
-from training.engine.losses import balanced_weights, focal_loss
+from training.engine.losses import balanced_weights, class_weights, focal_loss
 from training.engine.precision import choose_precision
 from training.engine.schedule import learning_rate_schedule
+from training.methods.class_balanced_sampling import class_pools
 from training.recipe import Recipe
 from vdeploy.core.errors import RunError
 from vdeploy.core.files import write_text
@@ -70,8 +71,8 @@ class Trainer:
         frames, dim = train.features.shape[-2:]
         head, shape = recipe.make_head(), (frames, dim)
         self.model = head.build(shape)
-        balanced = recipe.loss.class_weights == "balanced"
-        self._class_weights = np.asarray(balanced_weights(train.labels) if balanced else (1, 1), np.float32)
+        self._class_weights = np.asarray(class_weights(recipe.loss.class_weights, train.labels), np.float32)
+        self._pools = class_pools(train.labels) if recipe.sampling.balance == "classes" else None
         self._loss = focal_loss(self._alpha(), recipe.loss.gamma, recipe.loss.label_smoothing)
         precision = choose_precision(recipe.training)
         limit = recipe.training.memory_limit_gb * 1e9
@@ -116,6 +117,8 @@ class Trainer:
     def _alpha(self) -> tuple[float, float]:
         if self.recipe.loss.alpha != "balanced":
             return self.recipe.loss.alpha
+        if self._pools:
+            return 0.5, 0.5
         negative, positive = balanced_weights(self.train_split.labels)
         return negative / (negative + positive), positive / (negative + positive)
 
@@ -123,7 +126,12 @@ class Trainer:
         """Takes all steps of an epoch and returns the mean loss."""
         training = self.recipe.training
         plan = plan_epoch(
-            self.train_split, (training.seed, epoch), training.batch, self._class_weights, self.recipe.augment
+            self.train_split,
+            (training.seed, epoch),
+            training.batch,
+            self._class_weights,
+            self.recipe.augment,
+            self._pools,
         )
         losses = np.concatenate([self._loop.run(table, part) for table, part in self._tables.of(plan)])
         return float(losses.sum(dtype=np.float64)) / len(self.train_split.labels)

@@ -15,6 +15,7 @@ _Sections = dict[str, dict[str, Any]]
 _BASELINE: _Sections = {
     "loss": {"gamma": 0.0, "alpha": (1.0, 1.0), "label_smoothing": 0.0, "class_weights": "none"},
     "optimizer": {"warmup_epochs": 0.0, "floor": 1.0, "weight_decay": 0.0},
+    "sampling": {"balance": "instances"},
 }
 """Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
 
@@ -46,6 +47,10 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
     loss, optimizer = recipe.loss, recipe.optimizer
     alpha = (1.0, 1.0) if loss.alpha == "balanced" else loss.alpha
     yield "class weights", {"loss": {"class_weights": "balanced"}}
+    if not isinstance(loss.class_weights, str):
+        yield "effective number of clips", {"loss": {"class_weights": loss.class_weights}}
+    if recipe.sampling.balance == "classes":
+        yield "class-balanced sampling", {"loss": {"class_weights": "none"}, "sampling": {"balance": "classes"}}
     yield "focal loss", {"loss": {"gamma": loss.gamma, "alpha": alpha}}
     yield "label smoothing", {"loss": {"label_smoothing": loss.label_smoothing}}
     yield "warm-up and cosine", {"optimizer": {"warmup_epochs": optimizer.warmup_epochs, "floor": optimizer.floor}}

@@ -183,7 +183,7 @@ def compare(
         for seed in seeds:
             recipe = arm.recipe.varied(training={"seed": seed})
             identity = {
-                "recipe": recipe.model_dump(mode="json"),
+                "recipe": recipe.identity,
                 "data": data.digest,
                 "imbalance": dataclasses.asdict(imbalance) if imbalance else None,
             }

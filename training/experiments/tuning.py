@@ -140,7 +140,7 @@ def _suggest(trial: Any, recipe: Recipe) -> Recipe:
 
 
 def _open(optuna: Any, file: Path, recipe: Recipe, data: StudyData) -> Any:
-    identity = {"recipe": recipe.model_dump(mode="json"), "data": data.digest}
+    identity = {"recipe": recipe.identity, "data": data.digest}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _check_header(file)

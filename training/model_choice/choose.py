@@ -176,7 +176,7 @@ def _judge(
     clips = extraction.dataset.clips
     labels = np.array([clip.label for clip in clips], np.int64)
     sources = sources_of(extraction.dataset)
-    recipe = candidate.recipe.model_dump(mode="json")
+    recipe = candidate.recipe.identity
     identity = ("accuracy", recipe, candidate.weights.sha256, _content(extraction.dataset), folds, seeds)
     known = finished.get(identity)
     if known is not None:
@@ -191,7 +191,7 @@ def _speed(
     candidate: Candidate, out: Path, finished: ResultFile, store_root: Path, deadline: float | None
 ) -> Speed | None:
     csv = out / _CLIPS
-    identity = ("speed", candidate.recipe.model_dump(mode="json"), candidate.weights.sha256, csv.read_text("utf-8"))
+    identity = ("speed", candidate.recipe.identity, candidate.weights.sha256, csv.read_text("utf-8"))
     known = finished.get(identity)
     if known is not None:
         return Speed(**known)
