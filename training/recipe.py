@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from training.recipe_sections import (
     AugmentSection,
+    AveragingSection,
     ClipSection,
     DataSection,
     DecisionSection,
@@ -38,10 +39,10 @@ __all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", 
 
 DEFAULT = "default"
 
-_METHODS = ("sampling",)
+_METHODS = ("sampling", "averaging")
 """Sections of methods that are switched off by default, added after version 0.2."""
 
-_STEPWISE = ("augment", "sampling")
+_STEPWISE = ("augment", "sampling", "averaging")
 """Sections that the exact solution of a linear head knows nothing of."""
 
 
@@ -71,6 +72,7 @@ class Recipe(Settings):
     training: TrainingSection = TrainingSection()
     augment: AugmentSection = AugmentSection()
     sampling: SamplingSection = SamplingSection()
+    averaging: AveragingSection = AveragingSection()
     decision: DecisionSection = DecisionSection()
     data: DataSection = DataSection()
 

@@ -11,6 +11,7 @@ from vdeploy.models.region import Region
 
 __all__ = [
     "AugmentSection",
+    "AveragingSection",
     "ClipSection",
     "DataSection",
     "DecisionSection",
@@ -101,6 +102,12 @@ class AugmentSection(Settings):
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution")
     frame_jitter: float = Field(0.0, ge=0, le=1, description="probability that a frame is replaced by a neighbour")
     frame_drop: float = Field(0.0, ge=0, lt=1, description="probability that a frame repeats the one before")
+
+
+class AveragingSection(Settings):
+    """The moving average of the weights; see `training.methods.weight_averaging`."""
+
+    decay: float = Field(0.0, ge=0, lt=1, description="of a step's weights with each further step; 0: no average")
 
 
 class SamplingSection(Settings):

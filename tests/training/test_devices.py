@@ -51,12 +51,21 @@ def curve(tmp_path: Path, name: str, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [DROPOUT, (*DROPOUT, "training.xla=true"), ("training.precision=mixed_float16",)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        DROPOUT,
+        (*DROPOUT, "training.xla=true"),
+        (*DROPOUT, "averaging.decay=0.8"),
+        ("training.precision=mixed_float16",),
+    ],
+)
 def test_two_devices_give_the_losses_of_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     one = curve(tmp_path, "one", *options)
     two = curve(tmp_path, "two", *options, "training.devices=['cpu:0', 'cpu:1']")
     tolerance = TOLERANCE if "training.precision=float32" in options else 1e-3
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=tolerance)
+    np.testing.assert_allclose(two["weights"], one["weights"], rtol=10 * tolerance)
 
 
 @pytest.mark.slow

@@ -29,17 +29,20 @@ class Checkpoint:
         model: All variables of the model, the states of its random generators among them.
         optimizer: All variables of the optimizer; the first is the step, from which the learning rate follows.
         state: JSON-ready rest: history and the best epoch so far.
+        average: The state of the moving average of the model's variables, these first; empty without one.
     """
 
     epoch: int
     model: list[npt.NDArray[Any]]
     optimizer: list[npt.NDArray[Any]]
     state: dict[str, Any]
+    average: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
 
     def to_bytes(self) -> bytes:
         """The checkpoint as an uncompressed NPZ archive, whose entries carry checksums."""
         arrays = {f"model_{index:04d}": value for index, value in enumerate(self.model)}
         arrays |= {f"optimizer_{index:04d}": value for index, value in enumerate(self.optimizer)}
+        arrays |= {f"average_{index:04d}": value for index, value in enumerate(self.average)}
         header = json.dumps({"epoch": self.epoch, "state": self.state})
         arrays["header"] = np.frombuffer(header.encode(), np.uint8)
         buffer = io.BytesIO()
@@ -62,6 +65,7 @@ class Checkpoint:
                 model=[value for name, value in arrays.items() if name.startswith("model_")],
                 optimizer=[value for name, value in arrays.items() if name.startswith("optimizer_")],
                 state=header["state"],
+                average=[value for name, value in arrays.items() if name.startswith("average_")],
             )
         except (OSError, KeyError, MemoryError, zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"damaged checkpoint ({error})") from error

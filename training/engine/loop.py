@@ -10,6 +10,7 @@ import numpy as np
 from training.engine.epoch_plan import EpochPlan
 from training.engine.optimizer import AdamW, read
 from training.engine.precision import Precision
+from training.methods.weight_averaging import AveragedWeights
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import load_tensorflow
@@ -75,6 +76,8 @@ class TrainingLoop:
         with strategy.scope():
             self._weights = [tf.Variable(value, trainable=False) for value in weights]
             self._optimizer = AdamW(self._weights, recipe.optimizer, schedule, scaled=precision.scaled)
+            decay = recipe.averaging.decay
+            self._average = AveragedWeights(self._weights, decay) if decay else None
         self._gradients = (
             tf.function(self._sum_gradients, autograph=False, jit_compile=True)
             if precision.xla
@@ -107,17 +110,35 @@ class TrainingLoop:
         """The weights as they are now."""
         return [_local(self._strategy, variable) for variable in self._weights]
 
+    def judged_weights(self) -> list[npt.NDArray[np.float32]]:
+        """The weights that are judged and kept: their moving average, or without one the weights as they are now."""
+        if self._average is None:
+            return self.weights()
+        return [_local(self._strategy, variable) for variable in self._average.averages]
+
+    def average_state(self) -> list[npt.NDArray[Any]]:
+        """The state of the moving average; nothing without one."""
+        variables = [] if self._average is None else self._average.variables
+        return [_local(self._strategy, variable) for variable in variables]
+
     def optimizer_state(self) -> list[npt.NDArray[Any]]:
         """Everything else that the next step depends on."""
         return [_local(self._strategy, variable) for variable in self._optimizer.variables]
 
-    def restore(self, weights: Sequence[npt.NDArray[Any]], optimizer_state: Sequence[npt.NDArray[Any]]) -> None:
-        """Goes back to what `weights` and `optimizer_state` returned.
+    def restore(
+        self,
+        weights: Sequence[npt.NDArray[Any]],
+        optimizer_state: Sequence[npt.NDArray[Any]],
+        average_state: Sequence[npt.NDArray[Any]],
+    ) -> None:
+        """Goes back to what `weights`, `optimizer_state` and `average_state` returned.
 
         Raises:
             RunError: The values are those of another model.
         """
-        variables, values = [*self._weights, *self._optimizer.variables], [*weights, *optimizer_state]
+        averaged = [] if self._average is None else self._average.variables
+        variables = [*self._weights, *self._optimizer.variables, *averaged]
+        values = [*weights, *optimizer_state, *average_state]
         if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
             raise RunError("a checkpoint does not fit the model of this recipe", "train into another folder")
         for variable, value in zip(variables, values, strict=True):
@@ -170,6 +191,8 @@ class TrainingLoop:
         if self._strategy.num_replicas_in_sync > 1:
             gradients, loss = _sum_over_replicas(replica, gradients, loss)
         self._optimizer.apply(gradients)
+        if self._average is not None:
+            self._average.update()
         return loss
 
     def _gather(self, table: Any, rows: Any, drawn: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from training.recipe_sections import OptimizerSection
 from vdeploy.core.lazy_imports import load_tensorflow
 
-__all__ = ["AdamW", "read"]
+__all__ = ["AdamW", "assign", "read"]
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _FIRST_SCALE, _GROWTH_STEPS = 2.0**15, 2000
@@ -76,8 +76,8 @@ class AdamW:
         tf.cond(finite, update, lambda: None)
         good = tf.where(finite, read(self._good) + 1, tf.zeros((), tf.int64))
         grown = tf.cast(good >= _GROWTH_STEPS, tf.float32)
-        _assign(self._scale, scale * tf.where(finite, 1 + grown, 0.5))
-        _assign(self._good, tf.where(good >= _GROWTH_STEPS, tf.zeros((), tf.int64), good))
+        assign(self._scale, scale * tf.where(finite, 1 + grown, 0.5))
+        assign(self._good, tf.where(good >= _GROWTH_STEPS, tf.zeros((), tf.int64), good))
 
     def _update(self, gradients: Sequence[Any]) -> None:
         tf: Any = load_tensorflow()
@@ -85,7 +85,7 @@ class AdamW:
         rate, count = tf.cast(self._schedule(step), tf.float32), tf.cast(step + 1, tf.float32)
         for weight, first, second, gradient in zip(self._weights, self._first, self._second, gradients, strict=True):
             if self._section.weight_decay and len(weight.shape) > 1:
-                _assign(weight, read(weight) * (1 - rate * self._section.weight_decay))
+                assign(weight, read(weight) * (1 - rate * self._section.weight_decay))
             tf.raw_ops.ResourceApplyAdam(
                 var=weight.handle,
                 m=first.handle,
@@ -98,7 +98,7 @@ class AdamW:
                 epsilon=_EPSILON,
                 grad=gradient,
             )
-        _assign(self.step, step + 1)
+        assign(self.step, step + 1)
 
 
 def read(variable: Any) -> Any:
@@ -106,7 +106,7 @@ def read(variable: Any) -> Any:
     return load_tensorflow().raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
 
 
-def _assign(variable: Any, value: Any) -> None:
+def assign(variable: Any, value: Any) -> None:
     """Sets this replica's copy of a variable; all replicas do the same, so the copies stay equal."""
     load_tensorflow().raw_ops.AssignVariableOp(resource=variable.handle, value=value)
 

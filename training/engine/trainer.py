@@ -105,7 +105,7 @@ class Trainer:
                 improved = not self.history or record.rank > self.best.rank
                 self.history.append(record)
                 if improved:
-                    self._best_weights = self._loop.weights()
+                    self._best_weights = self._loop.judged_weights()
                 if self._writes:
                     self._save(epoch, best=improved)
                     self._log(record)
@@ -139,7 +139,7 @@ class Trainer:
     def _run_epoch(self, epoch: int) -> EpochRecord:
         started = time.perf_counter()
         loss = self._train_epoch(epoch)
-        self.model.set_weights(self._loop.weights())
+        self.model.set_weights(self._loop.judged_weights())
         probabilities = predict(self.model, self.valid_split.features)
         labels = self.valid_split.labels
         targets = np.eye(2, dtype=np.float32)[labels]
@@ -175,6 +175,7 @@ class Trainer:
             epoch=epoch,
             model=self._loop.weights(),
             optimizer=self._loop.optimizer_state(),
+            average=self._loop.average_state(),
             state={"history": [dataclasses.asdict(record) for record in self.history]},
         )
         self.checkpoints.save(checkpoint, best=best)
@@ -184,8 +185,9 @@ class Trainer:
         checkpoint = self.checkpoints.latest()
         if checkpoint is None:
             return 0
-        self._loop.restore(checkpoint.model, checkpoint.optimizer)
-        self._best_weights = self.checkpoints.best().model
+        self._loop.restore(checkpoint.model, checkpoint.optimizer, checkpoint.average)
+        best = self.checkpoints.best()
+        self._best_weights = (best.average or best.model)[: len(best.model)]
         self.history = [EpochRecord(**values) for values in checkpoint.state["history"]]
         say(f"train: going on after epoch {checkpoint.epoch}")
         return checkpoint.epoch

@@ -16,6 +16,7 @@ _BASELINE: _Sections = {
     "loss": {"gamma": 0.0, "alpha": (1.0, 1.0), "label_smoothing": 0.0, "class_weights": "none"},
     "optimizer": {"warmup_epochs": 0.0, "floor": 1.0, "weight_decay": 0.0},
     "sampling": {"balance": "instances"},
+    "averaging": {"decay": 0.0},
 }
 """Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
 
@@ -57,3 +58,4 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
     if (dropout := getattr(recipe.head, "dropout", None)) is not None:
         yield "dropout", {"head": {"dropout": dropout}}
     yield "weight decay", {"optimizer": {"weight_decay": optimizer.weight_decay}}
+    yield "average of weights", {"averaging": {"decay": recipe.averaging.decay}}
