@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.repository.backends import Backend, ServedStage
+from vdeploy.triton.repository.kept_options import options_to_dict
 from vdeploy.triton.repository.model_configs import render_configs
 from vdeploy.triton.repository.model_set import PLAIN
 from vdeploy.triton.repository.options import ServingOptions
@@ -120,6 +121,7 @@ class TestConfigs:
         config = rendered(bundle)[ENSEMBLE]
         told = {name: json.loads(value) for name, value in parameters(config).items()}
         digest = told.pop("bundle_sha256")
+        assert told.pop("serving") == json.loads(json.dumps(options_to_dict(ServingOptions())))
         assert told == {
             "bias": 0.0,
             "classes": ["non-violent", "violent"],

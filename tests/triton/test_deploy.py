@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,10 @@ from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.journal import Journal
+from vdeploy.triton.deployment.running import running_options
 from vdeploy.triton.deployment.status import read_status
 from vdeploy.triton.names import CLASSIFIER_MODEL, DEPLOYMENTS, ENSEMBLE_MODEL, EXTRACTOR_MODEL
-from vdeploy.triton.planning.plans import plan_deployment
+from vdeploy.triton.planning.plans import StageRequest, plan_deployment
 from vdeploy.triton.repository import writer as repository_writer
 from vdeploy.triton.repository.model_set import PLAIN
 from vdeploy.triton.repository.repository import Repository
@@ -68,11 +70,13 @@ class Site:
             log_file=self.server.log_file,
         )
 
-    def deploy(self, seed: int, golden: GoldenClips | None = None, root: Path | None = None) -> Deployed:
+    def deploy(
+        self, seed: int, golden: GoldenClips | None = None, root: Path | None = None, **changes: Any
+    ) -> Deployed:
         bundle = self.bundles[seed]
         golden = golden or golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
         with self.control() as control:
-            plan = plan_deployment(bundle, root or self.root)
+            plan = plan_deployment(bundle, root or self.root, StageRequest(None, changes=changes))
             return deploy(plan, control, root or self.root, golden)
 
     def rollback(self) -> Deployed:
@@ -154,6 +158,26 @@ class TestOneServer:
         assert (tally.wrong, tally.lost, tally.failures) == (0, [], {})
         assert there.proof is not None
         assert there.proof.deviation < 1e-6
+
+    @pytest.mark.slow
+    def test_options_change_under_load_and_come_back(self, site: Site) -> None:
+        expected = answers_of(dict(zip("01", site.bundles, strict=True)), CLIPS)
+        served = running_options(Journal(site.root))
+        with Clients(site.server.url, CLIPS, expected, 2) as clients:
+            site.deploy(1, max_batch=5, threads=1, instances=2, loaded_versions=2)
+            assert site.serving() == (2, [1, 2])
+            with site.control() as control:
+                assert control.states(EXTRACTOR_MODEL) == {1: "READY", 2: "READY"}
+                assert control.states(ENSEMBLE_MODEL)[2] == "READY"
+            changed = {"max_batch": 5, "threads": 1, "instances": 2, "loaded_versions": 2}
+            assert running_options(Journal(site.root)) == dataclasses.replace(served, **changed)
+            assert site.repository.max_batch_size() == 5
+            site.rollback()
+        tally = sum(clients.tallies, Tally())
+        assert (tally.wrong, tally.lost, tally.failures) == (0, [], {})
+        assert site.serving()[0] == 1
+        assert running_options(Journal(site.root)) == served
+        assert site.repository.max_batch_size() == 8
 
     def test_wrong_answers_never_serve(self, site: Site) -> None:
         before = site.serving()

@@ -24,6 +24,20 @@ from vdeploy.cli.options import (
     print_next,
     print_table,
 )
+from vdeploy.cli.serving_options import (
+    AccelerateOption,
+    GpusOption,
+    InstancesOption,
+    LatencyBudgetOption,
+    LoadedVersionsOption,
+    MaxBatchOption,
+    MaxQueueOption,
+    StreamsOption,
+    ThreadsOption,
+    WarmupOption,
+    named_options,
+    reset_options,
+)
 
 if TYPE_CHECKING:
     from vdeploy.triton.deployment.deploy import Deployed
@@ -72,6 +86,20 @@ def deploy(
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
     target_ort: TargetOrtOption = None,
+    instances: InstancesOption = None,
+    threads: ThreadsOption = None,
+    gpus: GpusOption = None,
+    latency_budget_ms: LatencyBudgetOption = None,
+    max_batch: MaxBatchOption = None,
+    max_queue: MaxQueueOption = None,
+    loaded_versions: LoadedVersionsOption = None,
+    warmup: WarmupOption = None,
+    accelerate: AccelerateOption = None,
+    streams: StreamsOption = None,
+    reset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTION", help="Set one of these options back to its default: gpus. May be repeated."),
+    ] = None,
     timeout: TimeoutOption = 120.0,
     log: LogOption = None,
     canary: Annotated[
@@ -88,10 +116,25 @@ def deploy(
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays."""
+    """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays.
+
+    How the models are run stays as it is, but for the options that are named: --instances to --reset.
+    """
     from vdeploy.triton.commands.deploy import DeployRequest, RunningServer, deploy_bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
 
+    changes = reset_options(reset or []) | named_options(
+        instances=instances,
+        threads=threads,
+        gpus=gpus,
+        max_batch=max_batch,
+        latency_budget_ms=latency_budget_ms,
+        max_queue=max_queue,
+        loaded_versions=loaded_versions,
+        warmup=warmup,
+        accelerate=accelerate,
+        streams=streams,
+    )
     request = DeployRequest(
         bundle=bundle,
         server=RunningServer(url, repo, timeout, log),
@@ -100,6 +143,7 @@ def deploy(
             precision=precision.value if precision else None,
             extractor=extractor_format,
             classifier=classifier_format,
+            changes=changes,
         ),
         target=parse_target(target_sm, target_trt, target_ort),
         verify_key=verify_key,

@@ -23,6 +23,19 @@ from vdeploy.cli.options import (
     print_json,
     print_next,
 )
+from vdeploy.cli.serving_options import (
+    AccelerateOption,
+    GpusOption,
+    InstancesOption,
+    LatencyBudgetOption,
+    LoadedVersionsOption,
+    MaxBatchOption,
+    MaxQueueOption,
+    StreamsOption,
+    ThreadsOption,
+    WarmupOption,
+    named_options,
+)
 
 if TYPE_CHECKING:
     from vdeploy.triton.server.server import TritonServer
@@ -78,46 +91,15 @@ def serve(
     ] = None,
     extractor_format: ExtractorFormatOption = None,
     classifier_format: ClassifierFormatOption = None,
-    instances: Annotated[int, typer.Option(help="Copies of each stage, on each GPU if there are any.")] = 1,
-    gpus: Annotated[
-        str | None, typer.Option(help="Numbers of the GPUs to place both stages on: 0,1. [default: the CPU]")
-    ] = None,
-    latency_budget_ms: Annotated[
-        float | None,
-        typer.Option(help="What a request may take; a tenth of it may be spent waiting for a fuller batch."),
-    ] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Clips in a request at most.")] = None,
-    max_queue: Annotated[
-        int | None,
-        typer.Option(
-            help="Bound each stage's queue to this many requests, none older than the latency budget. Off unless asked "
-            "for: with any bound, Triton 2.51 stalls for up to half a second per batch."
-        ),
-    ] = None,
-    loaded_versions: Annotated[
-        int, typer.Option(help="Versions that stay in memory; older ones stay on disk in any case.")
-    ] = 1,
-    warmup: Annotated[
-        str | None,
-        typer.Option(help="Batch sizes to try before a stage is ready: 1,8. [default: 1; on GPUs the largest too]"),
-    ] = None,
-    accelerate: Annotated[
-        bool,
-        typer.Option(
-            "--accelerate",
-            help="Let ONNX Runtime hand over to TensorRT on the GPUs. It builds engines at the start: allow for it by "
-            "a longer --startup-timeout.",
-        ),
-    ] = False,
-    streams: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Have the server keep the windows of N live streams at most, for clients that send single frames; 0 "
-            "stops that. [default: as it is in the repository, none in a new one]",
-            show_default=False,
-        ),
-    ] = None,
+    instances: InstancesOption = 1,
+    gpus: GpusOption = None,
+    latency_budget_ms: LatencyBudgetOption = None,
+    max_batch: MaxBatchOption = None,
+    max_queue: MaxQueueOption = None,
+    loaded_versions: LoadedVersionsOption = 1,
+    warmup: WarmupOption = None,
+    accelerate: AccelerateOption = None,
+    streams: StreamsOption = None,
     verify_key: VerifyKeyOption = None,
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
@@ -150,7 +132,7 @@ def serve(
             help="Let clients pass tensors by shared memory of this machine. Every user of the machine is a client.",
         ),
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Cores for the backbone; all if left out.")] = None,
+    threads: ThreadsOption = None,
     startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
     json: JsonOption = False,
@@ -163,19 +145,19 @@ def serve(
     from vdeploy.triton.commands.serve import ServeRequest, prepare_serving  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.names import DEFAULT_HTTP_PORT  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.repository.options import ServingOptions, StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.repository.options import ServingOptions  # noqa: PLC0415  keeps --help fast
 
-    options = ServingOptions(
+    named = named_options(
         instances=instances,
-        threads=threads and max(1, threads // (instances or 1)),
-        gpus=parse_numbers(gpus, "--gpus") or (),
+        threads=threads,
+        gpus=gpus,
         max_batch=max_batch,
         latency_budget_ms=latency_budget_ms,
         max_queue=max_queue,
         loaded_versions=loaded_versions,
-        warmup_batches=parse_numbers(warmup, "--warmup"),
+        warmup=warmup,
         accelerate=accelerate,
-        streams=None if streams is None else StreamOptions(streams),
+        streams=streams,
     )
     if bundle is None:
         _refuse_bundle_options(context)
@@ -187,7 +169,7 @@ def serve(
             precision=precision.value if precision else None,
             extractor=extractor_format,
             classifier=classifier_format,
-            options=options,
+            options=ServingOptions(**named),
         ),
         launch=launch,
         keep_deployed=keep_deployed,

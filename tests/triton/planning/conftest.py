@@ -11,8 +11,8 @@ import pytest
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
+from vdeploy.triton.planning.checks import Check, Surroundings
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
-from vdeploy.triton.planning.preflight import Check, Surroundings
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_plan
 from vdeploy.triton.server.install import TritonInstall

@@ -14,9 +14,10 @@ from tests.triton.planning.conftest import with_engines
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError, RepositoryError
 from vdeploy.triton.deployment.journal import Journal
+from vdeploy.triton.deployment.running import running_backends, running_formats
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
+from vdeploy.triton.planning.checks import Check, Surroundings
 from vdeploy.triton.planning.plans import StageRequest, check_plan, formats_to_deploy, plan_deployment
-from vdeploy.triton.planning.preflight import Check, Surroundings
 from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.repository.backends import BackendChoice
 from vdeploy.triton.repository.writer import write_repository
@@ -57,7 +58,7 @@ def test_the_backend_is_the_one_that_runs_the_stages_now(
     before = snapshot(tmp_path)
     seen: list[str] = []
     check_deployment(bundle, tmp_path, **ONNX, on_check=lambda check: seen.append(str(check)))
-    assert Journal(tmp_path).backend() == backend
+    assert running_backends(Journal(tmp_path)) == (backend, backend)
     assert f"ok: classifier in onnx-fp32: needs a server with the {backend} backend" in seen
     assert snapshot(tmp_path) == before
 
@@ -82,7 +83,7 @@ def test_formats_that_nobody_noted(bundle: Bundle, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path)
     config = tmp_path / ENSEMBLE_MODEL / CONFIG
     config.write_text(config.read_text().replace('"formats"', '"others"'))
-    assert Journal(tmp_path).formats() == {}
+    assert running_formats(Journal(tmp_path)) == {}
     assert formats_to_deploy(bundle, tmp_path).extractor == "onnx-fp32"
 
 

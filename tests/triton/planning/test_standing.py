@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.commands.serve import ServeRequest, prepare_serving
 from vdeploy.triton.deployment.journal import Journal, Record
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES
-from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
+from vdeploy.triton.planning.existing_repository import keeps_deployed, refuse_threads, standing_repository
 from vdeploy.triton.planning.plans import StageRequest
+from vdeploy.triton.repository.backends import BackendChoice
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.writer import write_repository
 
@@ -119,6 +121,47 @@ def test_it_stands_as_it_was_written(bundles: tuple[Bundle, Bundle, Bundle], tmp
 )
 def test_what_means_nothing_without_a_bundle(deployed: Path, arguments: tuple[str, ...], line: str) -> None:
     assert vdeploy("serve", "--repo", deployed, *arguments, code=1)[1].splitlines()[-1] == f"error: {line}"
+
+
+@pytest.mark.parametrize(
+    ("backend", "kept", "threads", "configured"),
+    [
+        ("onnxruntime", None, 2, "the number of threads that ONNX Runtime chooses, for the onnxruntime backend"),
+        ("onnxruntime", 4, 2, "--threads 4, for the onnxruntime backend"),
+        ("python", 4, 2, "--threads 4, for the python backend"),
+        ("onnxruntime", 2, 2, ""),
+        ("python", 2, 2, ""),
+        ("python", None, 2, ""),
+    ],
+)
+def test_threads_that_a_standing_repository_does_not_take(
+    bundles: tuple[Bundle, Bundle, Bundle],
+    tmp_path: Path,
+    backend: BackendChoice,
+    kept: int | None,
+    threads: int,
+    configured: str,
+) -> None:
+    write_repository(bundles[0], tmp_path, backend=backend, options=ServingOptions(threads=kept))
+    told = f"--threads {threads} would have no effect: r is configured with {configured}; leave it out, or change it"
+    with pytest.raises(RepositoryError, match=told) if configured else contextlib.nullcontext():
+        refuse_threads(tmp_path, "r", threads)
+
+
+def test_threads_are_refused_before_anything_starts(deployed: Path) -> None:
+    for file in deployed.glob("*/config.pbtxt"):
+        file.write_text(file.read_text().replace('backend: "python"', 'backend: "onnxruntime"'))
+    err = vdeploy("serve", "--repo", deployed, "--launch", "--threads", 2, code=1)[1]
+    assert "error: --threads 2 would have no effect" in err.splitlines()[-1]
+
+
+def test_a_container_that_starts_again_comes_up_with_other_threads(
+    bundles: tuple[Bundle, Bundle, Bundle], deployed: Path
+) -> None:
+    for file in deployed.glob("*/config.pbtxt"):
+        file.write_text(file.read_text().replace('backend: "python"', 'backend: "onnxruntime"'))
+    err = vdeploy("serve", bundles[0].root, "--repo", deployed, "--keep-deployed", "--threads", 2)[1]
+    assert "repository: --threads 2 would have no effect" in err
 
 
 def test_an_empty_place(tmp_path: Path) -> None:

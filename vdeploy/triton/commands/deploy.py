@@ -9,12 +9,14 @@ from pathlib import Path
 from vdeploy.artifacts.bundle.signing import open_signed
 from vdeploy.core.progress import say
 from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.inference.runtimes.base import available_cores
+from vdeploy.triton.client.listeners import is_loopback
 from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.location import Location, open_location, view_location
 from vdeploy.triton.deployment.status import Status, read_status
+from vdeploy.triton.planning.checks import Surroundings
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_deployment
-from vdeploy.triton.planning.preflight import Surroundings
 from vdeploy.triton.planning.server_facts import Target, find_target
 
 __all__ = ["DeployRequest", "RunningServer", "deploy_bundle", "read_server_status", "roll_back"]
@@ -82,7 +84,8 @@ def deploy_bundle(request: DeployRequest) -> Deployed:
     given = request.target
     target = find_target(None, capabilities=given.capabilities, tensorrt=given.tensorrt, onnxruntime=given.onnxruntime)
     with open_location(request.server.repository) as location:
-        plan = plan_deployment(bundle, location.root, request.stages)
+        cores = available_cores() if is_loopback(request.server.url.rsplit(":", 1)[0]) else None
+        plan = plan_deployment(bundle, location.root, request.stages, cores)
         say(f"rollout: extractor in {plan.extractor.format}, classifier in {plan.classifier.format}")
         check_plan(plan, location.root, Surroundings(target), lambda check: say(f"preflight: {check}"))
         golden = golden_clips_of(bundle, plan.extractor.format, plan.classifier.format)

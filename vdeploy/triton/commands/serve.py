@@ -12,13 +12,15 @@ from vdeploy.artifacts.bundle.signing import open_signed
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.progress import say
 from vdeploy.inference.golden_clips import golden_clips_of
+from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.triton.client.listeners import is_loopback
 from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.deployment.location import Location, open_location
+from vdeploy.triton.deployment.running import running_formats
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
-from vdeploy.triton.planning.existing_repository import keeps_deployed, standing_repository
+from vdeploy.triton.planning.checks import Surroundings
+from vdeploy.triton.planning.existing_repository import keeps_deployed, refuse_threads, standing_repository
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
-from vdeploy.triton.planning.preflight import Surroundings
 from vdeploy.triton.planning.server_facts import Target, find_target
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.serving_plan import ServingPlan
@@ -133,10 +135,11 @@ def prepare_serving(request: ServeRequest) -> Served:
         tensorrt=request.target.tensorrt,
         onnxruntime=request.target.onnxruntime,
     )
-    surroundings = Surroundings(target, install, request.host, request.ports)
+    cores = None if install is None else available_cores()
+    surroundings = Surroundings(target, install, request.host, request.ports, cores)
     with open_location(request.repository) as location:
         repository, checks = _fill(bundle, location, request, surroundings)
-        formats = Journal(location.root).formats()
+        formats = running_formats(Journal(location.root))
     repository = dataclasses.replace(repository, address=location.address)
     say(
         f"repository: {request.repository}, version {repository.version}, backend {', '.join(repository.backends)}, "
@@ -198,4 +201,11 @@ def _fill(
                 _note_golden(plan, Journal(location.root), repository.version)
                 return repository, tuple(map(str, checks))
     say(f"repository: {location.name} is served as it stands")
+    if request.threads is not None:
+        try:
+            refuse_threads(location.root, location.name, request.threads)
+        except RepositoryError as error:
+            if bundle is None:
+                raise
+            say(f"repository: {error}")  # a container that starts again with its first command has to come up
     return standing_repository(location.root, location.name), ()

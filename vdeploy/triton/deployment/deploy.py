@@ -20,7 +20,7 @@ from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
 from vdeploy.triton.repository.file_hashes import read_hashes
 from vdeploy.triton.repository.model_set import ModelSet
 from vdeploy.triton.repository.serving_plan import ServingPlan
-from vdeploy.triton.repository.version_policy import inherit_settings, interface_of, parameters_of
+from vdeploy.triton.repository.version_policy import interface_of, parameters_of
 from vdeploy.triton.repository.writer import write_plan
 
 __all__ = ["Deployed", "deploy", "rollback"]
@@ -48,7 +48,7 @@ class Deployed:
 def deploy(plan: ServingPlan, control: ModelControl, root: Path, golden: GoldenClips, *, name: str = "") -> Deployed:
     """Puts a bundle into service.
 
-    Where a version serves, the new one takes over how it is run: instances, GPUs, batching, warm-up, kept streams.
+    Where a version serves, it stays until the new one is proven.
 
     Args:
         plan: The bundle and how it is served; see `vdeploy.triton.planning.plans.plan_deployment`.
@@ -81,7 +81,6 @@ def deploy(plan: ServingPlan, control: ModelControl, root: Path, golden: GoldenC
             if previous is not None:
                 current = journal.current_configs()
                 _check_compatible(journal.model_set, current, configs)
-                configs = {model: inherit_settings(text, current[model]) for model, text in configs.items()}
                 _adopt(control, journal, previous, golden)
             record = _record_of(configs, journal.next_version())
             pending = journal.begin(record.version, previous)
@@ -192,7 +191,7 @@ def _check_compatible(model_set: ModelSet, old: Mapping[str, str], new: Mapping[
     for model in model_set.models:
         if interface_of(old[model]) != interface_of(new[model]):
             raise RolloutError(
-                f"the bundle's {model} has other tensors, another batch size or another backend than the one that "
+                f"the bundle's {model} has other tensors or another backend than the one that "
                 "serves, and Triton keeps one configuration for all versions of a model",
                 "serve it from another repository: vdeploy serve BUNDLE --repo OTHER",
             )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,13 +24,10 @@ from vdeploy.core.timestamps import now
 from vdeploy.triton.deployment.lock import is_taken, take
 from vdeploy.triton.deployment.records import Pending, Record, parse_record, read_text
 from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL
-from vdeploy.triton.repository.backends import Backend, known_backend
 from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
 from vdeploy.triton.repository.model_set import ModelSet, model_set_of
 from vdeploy.triton.repository.repository import versions_of
 from vdeploy.triton.repository.version_policy import (
-    backend_of,
-    parameters_of,
     pin_ensemble,
     pin_versions,
     pinned_version,
@@ -127,16 +123,6 @@ class Journal:
         pinned = pinned_version(read_text(file))
         return pinned if pinned is not None else max(self.versions(), default=None)
 
-    def backend(self) -> Backend:
-        """What runs the extractor now; the Python backend where nothing serves."""
-        found = "" if self.active() is None else backend_of(self.current_configs()[self.model_set.stages[0]])
-        return known_backend(found) or "python"
-
-    def formats(self) -> dict[str, str]:
-        """The format of each stage that serves now, by stage; empty where nothing serves or none is recorded."""
-        parameters = {} if self.active() is None else parameters_of(read_text(self.root / ENSEMBLE_MODEL / CONFIG))
-        return {str(stage): str(name) for stage, name in json.loads(parameters.get("formats", "{}")).items()}
-
     def is_pinned(self) -> bool:
         """Whether the ensemble names the versions that it calls."""
         return pinned_version(read_text(self.root / ENSEMBLE_MODEL / CONFIG)) is not None
@@ -222,7 +208,8 @@ class Journal:
 
     def pin_stage(self, model: str, version: int, versions: set[int]) -> None:
         """Has a stage, configured as a version wants it, load some versions the next time that Triton looks."""
-        write_text(self.root / model / CONFIG, pin_versions(self.configs(version)[model], versions))
+        others = [self.configs(other)[model] for other in versions if self.record(other) is not None]
+        write_text(self.root / model / CONFIG, pin_versions(self.configs(version)[model], versions, others))
 
     def pin_ensembles(self, version: int) -> None:
         """Has the ensembles call a version the next time that Triton looks."""

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 
 from vdeploy.core.errors import RolloutError
 from vdeploy.core.progress import say
 from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.journal import Journal, Pending
+from vdeploy.triton.deployment.running import versions_to_keep
+from vdeploy.triton.deployment.settling import wait_until_drained, wait_until_settled
 from vdeploy.triton.deployment.verification import Verification, verify_ensembles, verify_stages
 from vdeploy.triton.names import STREAM_MODELS
 
 __all__ = ["Rollout"]
 
-POLL_SECONDS = 0.1
-DRAIN_SECONDS = 15.0
-SETTLED_SECONDS = 1.0
-"""How long no model may change before nothing that a killed process has asked for is thought to be on its way."""
 RETURN_SECONDS = 30.0
 """How long a server that has crashed may take until it is back: `vdeploy serve` and orchestrators start it again."""
 FIRST_LOOK_SECONDS = 5.0
@@ -87,13 +84,15 @@ class Rollout:
         self._journal.activated(target, previous=previous)
         say(f"rollout: version {target} answers")
         if previous is not None:
+            kept = versions_to_keep(self._journal, target, previous)
             for ensemble in self._journal.model_set.ensembles:
-                self._drain(previous, ensemble)
+                wait_until_drained(self._control, previous, ensemble)
             for stage in self._journal.model_set.stages:
-                self._load(stage, target, {target})
+                self._load(stage, target, kept)
             for stage in self._journal.model_set.stages:
-                self._drain(previous, stage)
-            say(f"rollout: version {previous} is retired")
+                if previous not in kept:
+                    wait_until_drained(self._control, previous, stage)
+            say(f"rollout: version {previous} is retired{', and stays loaded' if previous in kept else ''}")
         return self._prove(target)
 
     def go_back_after_kill(self, pending: Pending) -> Verification | None:
@@ -104,7 +103,7 @@ class Rollout:
         Raises:
             RolloutError: The version before cannot be taken back into service.
         """
-        self._settle()
+        wait_until_settled(self._control, self._journal.model_set.models)
         return self.go_back(pending)
 
     def go_back(self, pending: Pending) -> Verification | None:
@@ -139,7 +138,7 @@ class Rollout:
                 self._control.load(ensemble)
         self._revive(previous)
         for ensemble in self._journal.model_set.ensembles:
-            self._drain(target, ensemble)
+            wait_until_drained(self._control, target, ensemble)
         for stage in self._journal.model_set.stages:
             self._drop(stage, previous, target)
         proof = self._revive(previous)
@@ -158,18 +157,6 @@ class Rollout:
         for model in reversed(STREAM_MODELS):
             with contextlib.suppress(RolloutError):
                 self._control.unload(model)
-
-    def _settle(self) -> None:
-        deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
-        still_since = time.monotonic()
-        while time.monotonic() - still_since < SETTLED_SECONDS:
-            models = self._journal.model_set.models
-            if any({"LOADING", "UNLOADING"} & set(self._control.states(model).values()) for model in models):
-                still_since = time.monotonic()
-            if time.monotonic() > deadline:
-                say("rollout: Triton does not end what the interrupted deployment has asked for")
-                return
-            time.sleep(POLL_SECONDS)
 
     def _serves(self, version: int) -> bool:
         try:
@@ -199,19 +186,6 @@ class Rollout:
         return verify_ensembles(
             self._control, version, golden, timeout_seconds or self._control.timeout_seconds, model_set
         )
-
-    def _drain(self, version: int, model: str) -> None:
-        """Waits until a version that was replaced has answered its last request, and Triton has unloaded it.
-
-        No request is lost where that takes too long: what runs already keeps its version. It does where a process of
-        that version has died, for then Triton waits for it long.
-        """
-        deadline = time.monotonic() + min(self._control.timeout_seconds, DRAIN_SECONDS)
-        while self._control.states(model).get(version, "UNLOADED") in {"READY", "UNLOADING"}:
-            if time.monotonic() > deadline:
-                say(f"rollout: Triton does not unload version {version} of {model}, which is no longer called")
-                return
-            time.sleep(POLL_SECONDS)
 
     def _bring_back(self, stage: str, previous: int, target: int) -> None:
         """Makes sure that the stage of the version before is loaded, beside the one that may be answering."""
@@ -245,9 +219,9 @@ class Rollout:
             shutil.rmtree(stand_in, ignore_errors=True)
             shutil.copytree(stand_in.with_name(str(previous)), stand_in)
             self._load(stage, previous, {previous, target})
-        self._journal.pin_stage(stage, previous, {previous})
+        self._journal.pin_stage(stage, previous, versions_to_keep(self._journal, previous))
         if state in {"UNAVAILABLE", "READY"}:
             self._control.load(stage)
-            self._drain(target, stage)
+            wait_until_drained(self._control, target, stage)
         elif state == "LOADING":
             say(f"rollout: Triton still tries to load version {target} of {stage}; restart it at a convenient time")

@@ -8,11 +8,12 @@ from typing import Any
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployment.journal import Journal
+from vdeploy.triton.deployment.running import running_backends, running_options
 from vdeploy.triton.names import CONFIG
 from vdeploy.triton.repository.backends import Backend, known_backend
 from vdeploy.triton.repository.repository import Repository, read_config
 
-__all__ = ["keeps_deployed", "standing_repository"]
+__all__ = ["keeps_deployed", "refuse_threads", "standing_repository"]
 
 
 def keeps_deployed(root: Path, name: str, bundle: Bundle, *, allowed: bool) -> bool:
@@ -65,6 +66,31 @@ def standing_repository(root: Path, name: str) -> Repository:
     return Repository(
         root, active, journal.model_set.models, _backend(root, extractor), _backend(root, classifier), takes_turns
     )
+
+
+def refuse_threads(root: Path, name: str, threads: int) -> None:
+    """Refuses a number of threads for a server that is started on a repository as it stands, where it has no effect.
+
+    The environment of the server gives it to the Python backend, unless the configuration has one of its own; other
+    backends read the configuration alone.
+
+    Args:
+        root: The repository.
+        name: What messages call it.
+        threads: The number.
+
+    Raises:
+        RepositoryError: It would have no effect.
+    """
+    journal = Journal(root, name)
+    (backend, _), kept = running_backends(journal), running_options(journal).threads
+    if threads != kept and not (backend == "python" and kept is None):
+        held = "the number of threads that ONNX Runtime chooses" if kept is None else f"--threads {kept}"
+        held = "no threads on the CPU" if backend == "tensorrt" else held
+        raise RepositoryError(
+            f"--threads {threads} would have no effect: {name} is configured with {held}, for the {backend} backend",
+            f"leave it out, or change it when a bundle is deployed: vdeploy deploy BUNDLE --threads {threads}",
+        )
 
 
 def _backend(root: Path, config: Any) -> Backend:

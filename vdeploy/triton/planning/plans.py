@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.deployment.journal import Journal
+from vdeploy.triton.deployment.running import running_backends, running_formats, running_options
+from vdeploy.triton.planning.checks import Check, Surroundings, refuse_failures
 from vdeploy.triton.planning.format_selection import FormatSelection, choose_formats
-from vdeploy.triton.planning.preflight import Check, Surroundings, preflight, refuse_failures
+from vdeploy.triton.planning.preflight import preflight
 from vdeploy.triton.repository.backends import BackendChoice
 from vdeploy.triton.repository.model_set import streams_of
 from vdeploy.triton.repository.options import ServingOptions
@@ -27,7 +31,8 @@ class StageRequest:
         precision: Precision of both stages; `None` for the backend's usual one.
         extractor: Format of the extractor, whatever the precision.
         classifier: Format of the classifier, whatever the precision.
-        options: How the models are run.
+        options: How the models are run; a deployment keeps how they are run now instead.
+        changes: What a deployment changes of that, by name of the option.
     """
 
     backend: BackendChoice | None = "auto"
@@ -35,6 +40,7 @@ class StageRequest:
     extractor: str | None = None
     classifier: str | None = None
     options: ServingOptions = dataclasses.field(default_factory=ServingOptions)
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def plan_serving(
@@ -64,7 +70,7 @@ def plan_serving(
         install=where.install,
         target=where.target,
     )
-    return make_plan(
+    plan = make_plan(
         bundle,
         backend=backend,
         install=where.install,
@@ -77,6 +83,7 @@ def plan_serving(
         ),
         reason=formats.reason,
     )
+    return _share_cores(plan, where.cores)
 
 
 def formats_to_deploy(bundle: Bundle, root: Path, request: StageRequest | None = None) -> FormatSelection:
@@ -92,35 +99,64 @@ def formats_to_deploy(bundle: Bundle, root: Path, request: StageRequest | None =
     """
     asked = request or StageRequest(backend=None)
     journal = Journal(root)
-    running = journal.backend()
+    running, _ = running_backends(journal)
     extractor, classifier = asked.extractor, asked.classifier
     if asked.precision is None and asked.backend in {None, running}:
-        served = journal.formats()
+        served = running_formats(journal)
         extractor, classifier = extractor or served.get("extractor"), classifier or served.get("classifier")
     backend = asked.backend or running
     return choose_formats(bundle, backend, precision=asked.precision, extractor=extractor, classifier=classifier)
 
 
-def plan_deployment(bundle: Bundle, root: Path, request: StageRequest | None = None) -> ServingPlan:
+def plan_deployment(
+    bundle: Bundle, root: Path, request: StageRequest | None = None, cores: int | None = None
+) -> ServingPlan:
     """Plans what `vdeploy deploy` puts into service, in the formats of `formats_to_deploy`.
 
     Args:
         bundle: The bundle.
         root: The model repository that the server reads.
-        request: What the user asks for; its options do not count, as those of what serves now stay.
+        request: What the user asks for. How the models are run stays, but for its `changes`.
+        cores: Cores of the server's machine; `None` where that is not known.
 
     Raises:
         BundleError: The bundle does not hold a format.
         RepositoryError: Triton cannot serve a format, or not with that backend, or the repository cannot be read.
     """
-    formats = formats_to_deploy(bundle, root, request)
-    return make_plan(
+    asked = request or StageRequest(backend=None)
+    formats = formats_to_deploy(bundle, root, asked)
+    journal = Journal(root)
+    first, second = running_backends(journal)
+    plan = make_plan(
         bundle,
-        backend=(request.backend if request else None) or Journal(root).backend(),
+        backend=asked.backend or first,
+        classifier_backend=asked.backend or second,
         extractor=formats.extractor,
         classifier=formats.classifier,
-        options=ServingOptions(streams=streams_of(root)),
+        options=_changed(running_options(journal), asked.changes, keeps_streams=journal.model_set.keeps_streams),
     )
+    return _share_cores(plan, cores)
+
+
+def _changed(kept: ServingOptions, changes: Mapping[str, Any], *, keeps_streams: bool) -> ServingOptions:
+    streams = changes.get("streams")
+    if streams is None:
+        return dataclasses.replace(kept, **changes)
+    if bool(streams.limit) != keeps_streams:
+        raise RepositoryError(
+            f"a deployment neither adds nor removes the models of streams, as --streams {streams.limit} would",
+            "leave it out, or fill another repository: vdeploy serve BUNDLE --repo OTHER --streams N",
+        )
+    if kept.streams is not None:
+        streams = dataclasses.replace(kept.streams, limit=streams.limit)
+    return dataclasses.replace(kept, **{**changes, "streams": streams})
+
+
+def _share_cores(plan: ServingPlan, cores: int | None) -> ServingPlan:
+    """Divide the cores among several instances of an extractor in ONNX Runtime: each would take all of them."""
+    if cores is None or not plan.needs_threads:
+        return plan
+    return dataclasses.replace(plan, options=dataclasses.replace(plan.options, threads=cores))
 
 
 def check_plan(

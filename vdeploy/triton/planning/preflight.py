@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from vdeploy.artifacts.bundle import MANIFEST, Artifact, Bundle
 from vdeploy.artifacts.file_headers.onnx import read_onnx_head
 from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.core.errors import DeployError, RepositoryError, ServerError
+from vdeploy.triton.planning.checks import Check, Surroundings
 from vdeploy.triton.planning.compatibility import NEWEST_KNOWN, engine_misfit, onnx_misfit
 from vdeploy.triton.planning.server_facts import Target, Version, version_text
 from vdeploy.triton.repository.backends import ServedStage, common_batch
@@ -21,7 +21,7 @@ from vdeploy.triton.repository.stream_config import refuse_for_streams
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.ports import check_ports
 
-__all__ = ["Check", "Surroundings", "preflight", "refuse_failures"]
+__all__ = ["preflight"]
 
 SPARE_BYTES = 16 * 2**20
 """What must stay free beside the models: configurations, logs and the server's own files."""
@@ -30,43 +30,6 @@ _STALLING = "2.51"
 """A version of Triton whose dynamic batcher misses that a model has become idle once its queue is bounded."""
 
 _OLD_ENGINE = "export it again inside the image that serves, on the machine with the GPU, or serve ONNX"
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: What, in a word.
-        passed: Whether it is right, as far as it is known.
-        detail: What was found.
-        remedy: What to do where it is wrong.
-    """
-
-    subject: str
-    passed: bool
-    detail: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{'ok' if self.passed else 'failed'}: {self.subject}: {self.detail}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """Where a plan is to be served.
-
-    Attributes:
-        target: What is known of the server.
-        install: The server; `None` where it is elsewhere.
-        host: Address to listen on.
-        ports: Ports by name, where a server is to be started.
-    """
-
-    target: Target = dataclasses.field(default_factory=Target)
-    install: TritonInstall | None = None
-    host: str = "127.0.0.1"
-    ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def preflight(plan: ServingPlan, root: Path, surroundings: Surroundings) -> tuple[Check, ...]:
@@ -97,23 +60,13 @@ def preflight(plan: ServingPlan, root: Path, surroundings: Surroundings) -> tupl
     checks += [_batches(plan), _folder(plan, root), _disk(plan, root)]
     if plan.options.streams and plan.options.streams.limit:
         checks.append(_streams(plan, install))
+    if plan.options.instances > 1 and plan.extractor.backend == "onnxruntime" and not plan.options.gpus:
+        checks.append(_threads(plan))
     if plan.options.max_queue is not None:
         checks.append(_queue(plan.options.max_queue, install))
     if surroundings.ports:
         checks.append(_ports(surroundings.host, surroundings.ports))
     return tuple(checks)
-
-
-def refuse_failures(checks: Iterable[Check]) -> None:
-    """Raises what failed first, and says how many others did.
-
-    Raises:
-        RepositoryError: A check failed.
-    """
-    failed = [check for check in checks if not check.passed]
-    if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise RepositoryError(f"{failed[0].subject}: {failed[0].detail}{more}", failed[0].remedy)
 
 
 def _files(bundle: Bundle) -> Check:
@@ -196,6 +149,15 @@ def _queue(limit: int, install: TritonInstall | None) -> Check:
     elif install.version.startswith(_STALLING):
         detail += f"; this Triton, {install.version}, stalls by up to half a second per batch: leave --max-queue out"
     return Check("queue", True, detail)
+
+
+def _threads(plan: ServingPlan) -> Check:
+    options = plan.options
+    if plan.needs_threads:
+        return Check(
+            "threads", True, f"each of {options.instances} instances takes all cores; have them share with --threads"
+        )
+    return Check("threads", True, f"{options.instances} instances, {options.threads_of_instance} threads each")
 
 
 def _streams(plan: ServingPlan, install: TritonInstall | None) -> Check:

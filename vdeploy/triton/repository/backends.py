@@ -172,7 +172,7 @@ def common_batch(stages: tuple[ServedStage, ...], wanted: int | None) -> int:
             raise RepositoryError(
                 f"the {stage.stage} in {stage.format} takes {stage.largest_batch} clips at most, not {wanted}, and all "
                 "models of an ensemble must take the same number",
-                f"leave --max-batch out, or export with --batch 1,{wanted},{wanted}",
+                f"choose --max-batch {stage.largest_batch}, or export with --batch 1,{wanted},{wanted}",
             )
     limits = [stage.largest_batch for stage in stages if stage.largest_batch is not None]
     return wanted or min((MAX_BATCH_SIZE, *limits))

@@ -17,6 +17,7 @@ from vdeploy.triton.names import (
     WINDOW_MODEL,
 )
 from vdeploy.triton.repository.backends import ServedStage, common_batch
+from vdeploy.triton.repository.kept_options import OPTIONS_PARAMETER, options_to_dict
 from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.stage_config import Tensor, add_step, add_tensors, model_config, stage_config
 from vdeploy.triton.repository.stream_config import stream_configs
@@ -72,7 +73,7 @@ def render_configs(
         window, streams = stream_configs(extractor, classifier, clip, dim, probabilities, batch, chosen)
         configs, ensembles = [*stages, window, ensemble, streams], [ensemble, streams]
     for config in ensembles:
-        for name, value in _parameters(manifest, extractor, classifier).items():
+        for name, value in _parameters(manifest, extractor, classifier, chosen).items():
             config.parameters[name].string_value = json.dumps(value, sort_keys=True)
     return {config.name: HEADER + text_format.MessageToString(config, as_utf8=True) for config in configs}
 
@@ -82,7 +83,9 @@ def has_labels(model: str) -> bool:
     return model != WINDOW_MODEL and not model.endswith("_features")
 
 
-def _parameters(manifest: Manifest, extractor: ServedStage, classifier: ServedStage) -> dict[str, Any]:
+def _parameters(
+    manifest: Manifest, extractor: ServedStage, classifier: ServedStage, options: ServingOptions
+) -> dict[str, Any]:
     values = {
         "bias": manifest.bias,
         "bundle_sha256": manifest.digest,
@@ -93,6 +96,7 @@ def _parameters(manifest: Manifest, extractor: ServedStage, classifier: ServedSt
         "granularity": None if manifest.extractor.granularity == "frame" else "clip",
         "formats": {served.stage: served.format for served in (extractor, classifier)},
         "run": manifest.run,
+        OPTIONS_PARAMETER: options_to_dict(options),
         "temperature": manifest.temperature,
         "threshold": manifest.threshold,
     }

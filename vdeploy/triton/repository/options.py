@@ -51,7 +51,7 @@ class ServingOptions:
 
     Attributes:
         instances: Copies of each stage; on GPUs, on each of them.
-        threads: Cores of one extractor instance; `None` leaves it to the server's environment.
+        threads: Cores for the extractor, divided among its instances; `None` leaves it to the server's environment.
         gpus: Numbers of the GPUs that both stages are placed on; empty for the CPU, or for the first GPU where a stage
             is a TensorRT engine.
         max_batch: Clips in one request at most; `None` for 8, or what an engine takes if that is less.
@@ -93,6 +93,11 @@ class ServingOptions:
             )
         if any(batch < 1 for batch in self.warmup_batches or ()):
             raise RepositoryError(f"a warm-up with {min(self.warmup_batches or ())} clips is none", "give 1 or more")
+
+    @property
+    def threads_of_instance(self) -> int:
+        """Threads of one instance of the extractor; 0 leaves it to the server's environment."""
+        return max(1, self.threads // self.instances) if self.threads else 0
 
     @property
     def extractor_delay_microseconds(self) -> int:

@@ -36,6 +36,13 @@ class ServingPlan:
         """Both stages, in the order in which a clip passes them."""
         return self.extractor, self.classifier
 
+    @property
+    def needs_threads(self) -> bool:
+        """Whether several instances of the extractor would each take all cores, as nothing says how many."""
+        options = self.options
+        on_cpu = self.extractor.backend == "onnxruntime" and not options.gpus
+        return on_cpu and options.instances > 1 and options.threads is None
+
     def artifact(self, served: ServedStage) -> Artifact:
         """The bundle's artifact of a stage."""
         return self.bundle.artifact(served.stage, served.format)
@@ -53,6 +60,7 @@ def make_plan(
     bundle: Bundle,
     *,
     backend: BackendChoice = "python",
+    classifier_backend: BackendChoice | None = None,
     install: TritonInstall | None = None,
     extractor: str = "onnx-fp32",
     classifier: str = "onnx-fp32",
@@ -65,6 +73,7 @@ def make_plan(
         bundle: The bundle.
         backend: What runs the stages; `"auto"` takes TensorRT for engines and ONNX Runtime's own backend for ONNX files
             where `install` has it.
+        classifier_backend: What runs the classifier; `None` for `backend`.
         install: The server that will read the repository; only `"auto"` looks at it.
         extractor: The extractor's format in the bundle.
         classifier: The classifier's format in the bundle.
@@ -76,7 +85,7 @@ def make_plan(
         RepositoryError: Triton cannot serve a format, or not with that backend.
     """
     first = served_stage(bundle.artifact("extractor", extractor), backend, install)
-    second = served_stage(bundle.artifact("classifier", classifier), backend, install)
+    second = served_stage(bundle.artifact("classifier", classifier), classifier_backend or backend, install)
     stage = bundle.manifest.extractor
     first = dataclasses.replace(first, architecture=stage.architecture, granularity=stage.granularity)
     second = dataclasses.replace(second, architecture=bundle.manifest.classifier.architecture)

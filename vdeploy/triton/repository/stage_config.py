@@ -156,7 +156,7 @@ def _accelerate(config: Any, served: ServedStage, options: ServingOptions) -> No
 
 
 def _parameters(served: ServedStage, options: ServingOptions) -> dict[str, int]:
-    threads = (options.threads or 0) if served.stage == "extractor" else 1
+    threads = options.threads_of_instance if served.stage == "extractor" else 1
     if served.backend == "python":
         return {"intra_op_num_threads": threads, "max_clips_per_run": 1 if served.stage == "extractor" else 0}
     if served.backend == "onnxruntime":

@@ -18,33 +18,35 @@ from vdeploy.core.errors import RepositoryError
 
 __all__ = [
     "backend_of",
-    "inherit_settings",
     "interface_of",
     "parameters_of",
+    "parse_config",
     "pin_ensemble",
     "pin_versions",
     "pinned_version",
 ]
 
-_SETTINGS = ("instance_group", "dynamic_batching", "optimization", "model_warmup", "response_cache")
-"""How a model is run, beside what it computes."""
-
-_REPEATED = ("instance_group", "model_warmup")
-"""Those of them that are lists."""
-
 _HEADER = "# Written by vdeploy; a change here is lost at the next deployment.\n"
 
 
-def pin_versions(text: str, versions: Iterable[int]) -> str:
-    """A configuration with which Triton loads exactly these versions."""
-    config = _parse(text)
+def pin_versions(text: str, versions: Iterable[int], others: Iterable[str] = ()) -> str:
+    """A configuration with which Triton loads exactly these versions.
+
+    Args:
+        text: The configuration.
+        versions: The versions.
+        others: Configurations of those versions: a request may be as large as any of them allows, because an ensemble
+            is unloaded as soon as one of its stages takes smaller ones than it.
+    """
+    config = parse_config(text)
+    config.max_batch_size = max(config.max_batch_size, *(parse_config(other).max_batch_size for other in others), 0)
     config.version_policy.specific.versions[:] = sorted(versions)
     return _render(config)
 
 
 def pin_ensemble(text: str, version: int) -> str:
     """The ensemble's configuration with which it has one version, that calls the same version of each stage."""
-    config = _parse(text)
+    config = parse_config(text)
     config.version_policy.specific.versions[:] = [version]
     for step in config.ensemble_scheduling.step:
         step.model_version = version
@@ -53,43 +55,35 @@ def pin_ensemble(text: str, version: int) -> str:
 
 def pinned_version(text: str) -> int | None:
     """The version that `pin_ensemble` has pinned; `None` if none is pinned."""
-    config = _parse(text)
+    config = parse_config(text)
     versions = list(config.version_policy.specific.versions)
     steps = {int(step.model_version) for step in config.ensemble_scheduling.step}
     return int(versions[0]) if len(versions) == 1 and steps == set(versions) else None
 
 
-def inherit_settings(text: str, old: str) -> str:
-    """A configuration that runs its model as another one did: instances, GPUs, batching, warm-up."""
-    config, before = _parse(text), _parse(old)
-    for name in _SETTINGS:
-        config.ClearField(name)
-        value = getattr(before, name)
-        if name in _REPEATED:
-            getattr(config, name).extend(value)
-        elif before.HasField(name):
-            getattr(config, name).CopyFrom(value)
-    return _render(config)
-
-
 def interface_of(text: str) -> tuple[object, ...]:
-    """What two versions of a model must share, as they share one configuration: backend, batch size and tensors."""
-    config = _parse(text)
+    """What two versions of a model must share, as they share one configuration: backend and tensors."""
+    config = parse_config(text)
     tensors = [(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in (*config.input, *config.output)]
-    return (config.backend, config.platform, config.max_batch_size, *tensors)
+    return (config.backend, config.platform, *tensors)
 
 
 def backend_of(text: str) -> str:
     """The backend of a stage's configuration."""
-    return str(_parse(text).backend)
+    return str(parse_config(text).backend)
 
 
 def parameters_of(text: str) -> dict[str, str]:
     """The parameters of a configuration by name, each a JSON text in an ensemble of vdeploy."""
-    return {name: str(entry.string_value) for name, entry in _parse(text).parameters.items()}
+    return {name: str(entry.string_value) for name, entry in parse_config(text).parameters.items()}
 
 
-def _parse(text: str) -> Any:
+def parse_config(text: str) -> Any:
+    """The `ModelConfig` of a text.
+
+    Raises:
+        RepositoryError: It cannot be read.
+    """
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:

@@ -1,0 +1,114 @@
+"""Options of how models are run, which `serve` and `deploy` share; those of `ServingOptions`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "AccelerateOption",
+    "GpusOption",
+    "InstancesOption",
+    "LatencyBudgetOption",
+    "LoadedVersionsOption",
+    "MaxBatchOption",
+    "MaxQueueOption",
+    "StreamsOption",
+    "ThreadsOption",
+    "WarmupOption",
+    "named_options",
+    "reset_options",
+]
+
+InstancesOption = Annotated[int | None, typer.Option(help="Copies of each stage, on each GPU if there are any.")]
+GpusOption = Annotated[
+    str | None,
+    typer.Option(help="Numbers of the GPUs to place both stages on: 0,1. Never named, the CPU.", show_default=False),
+]
+LatencyBudgetOption = Annotated[
+    float | None,
+    typer.Option(help="What a request may take; a tenth of it may be spent waiting for a fuller batch."),
+]
+MaxBatchOption = Annotated[int | None, typer.Option(help="Clips in a request at most.")]
+MaxQueueOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Bound each stage's queue to this many requests, none older than the latency budget. Off unless asked "
+        "for: with any bound, Triton 2.51 stalls for up to half a second per batch."
+    ),
+]
+LoadedVersionsOption = Annotated[
+    int | None, typer.Option(help="Versions that stay in memory; older ones stay on disk in any case.")
+]
+WarmupOption = Annotated[
+    str | None,
+    typer.Option(help="Batch sizes to try before a stage is ready: 1,8. Never named, 1; on GPUs the largest too."),
+]
+AccelerateOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--accelerate",
+        help="Let ONNX Runtime hand over to TensorRT on the GPUs. It builds engines at the start: allow for it by "
+        "a longer time limit.",
+    ),
+]
+StreamsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Have the server keep the windows of N live streams at most, for clients that send single frames; 0 "
+        "stops that. [default: as it is in the repository, none in a new one]",
+        show_default=False,
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Cores for the backbone, which its copies share; all if never named.")
+]
+
+
+def named_options(**values: Any) -> dict[str, Any]:
+    """The options that a user has named, as `ServingOptions` takes them.
+
+    Args:
+        **values: What the command line says, by name of the option; `None` where it says nothing.
+
+    Raises:
+        RepositoryError: A value is no list of numbers, or out of its range.
+    """
+    from vdeploy.triton.repository.options import StreamOptions, parse_numbers  # noqa: PLC0415  keeps --help fast
+
+    named = {name: value for name, value in values.items() if value is not None}
+    for name, option in (("gpus", "--gpus"), ("warmup", "--warmup")):
+        if name in named:
+            named[name] = parse_numbers(named[name], option)
+    if "warmup" in named:
+        named["warmup_batches"] = named.pop("warmup")
+    if "streams" in named:
+        named["streams"] = StreamOptions(named["streams"])
+    return named
+
+
+def reset_options(names: list[str]) -> dict[str, Any]:
+    """The defaults of options, by name.
+
+    Args:
+        names: Names as on the command line, such as `max-batch`, with or without the dashes in front.
+
+    Raises:
+        RepositoryError: There is no such option.
+    """
+    import dataclasses  # noqa: PLC0415  keeps --help fast
+
+    from vdeploy.core.errors import RepositoryError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.triton.repository.options import ServingOptions  # noqa: PLC0415  keeps --help fast
+
+    defaults = {field.name: field.default for field in dataclasses.fields(ServingOptions) if field.name != "streams"}
+    found = {}
+    for name in names:
+        field = {"warmup": "warmup_batches"}.get(bare := name.strip("-"), bare.replace("-", "_"))
+        if field not in defaults:
+            known = ", ".join("warmup" if known == "warmup_batches" else known.replace("_", "-") for known in defaults)
+            raise RepositoryError(f"--reset {name} names no option that could be reset", f"there are {known}")
+        found[field] = defaults[field]
+    return found
