@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import typer
@@ -18,6 +18,9 @@ from testing.tiny_bundle import make_tiny_bundle
 from testing.videos import write_numbered
 from vdeploy.benchmark.measure.process import Refused
 from vdeploy.cli import app as cli
+
+if TYPE_CHECKING:
+    from vdeploy.artifacts.run import Run
 
 SECONDS = 60
 """Time for one command; what takes longer hangs."""
@@ -42,6 +45,7 @@ ADDRESSES = ("http://", "rtsp://\0", "127.0.0.1:99999", "[::1", "s3://", "s3://h
 FILES = ("nested.json", "nested.toml", "huge.npy", "folder", "loop", "/dev/null", "missing/missing")
 VALUES = (*NUMBERS, *TEXTS, *ADDRESSES, *FILES)
 FEW_VALUES = ("0", "-1", "1e308", str(10**30), "nan", "inf", "", "a\0b", "a" * 300, "\udcff", "nested.json", "huge.npy")
+FEWEST_VALUES = ("-1", "1e308", "nan", "a\0b", "\udcff", "nested.json")
 
 BASES: dict[str, tuple[str, ...]] = {
     "benchmark compare": ("result.json", "result.json"),
@@ -215,6 +219,18 @@ def test_a_command(name: str, outcome: Callable[..., str], monkeypatch: pytest.M
     monkeypatch.setattr("vdeploy.triton.server.install._is_intact", lambda _: True)
     monkeypatch.setattr("os.fsync", lambda _: None)
     faults = list(findings(COMMANDS[name], BASES[name], outcome))
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TRAINING))
+def test_a_command_that_trains(
+    name: str, tiny_run: Run, clips_dir: Path, outcome: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdeploy.benchmark.bundle_benchmark.measure_peaks", no_peaks)
+    places = {"clips": str(clips_dir), "run": str(tiny_run.root)}
+    base = tuple(places.get(word, word) for word in TRAINING[name])
+    faults = list(findings(COMMANDS[name], base, outcome, FEWEST_VALUES))
     assert not faults, "\n".join(faults)
 
 

@@ -17,7 +17,7 @@ from training.recipe_sections import DecisionSection
 from training.report.evaluate_run import decision_threshold
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import load_keras, require
-from vdeploy.core.progress import track
+from vdeploy.core.progress import quietly, track
 from vdeploy.evaluation.calibration import fit_calibration
 from vdeploy.features.prediction import predict
 
@@ -208,7 +208,7 @@ def _judge_fold(
     # A linear head needs no clips to choose an epoch on, so it learns from these as well.
     learned = np.union1d(fold.train, fold.valid) if recipe.solver == "logistic" else fold.train
     train, valid = _part(clips, learned), _part(clips, fold.valid)
-    with tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
+    with quietly(), tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
         trainer = make_trainer(recipe, train, valid, Path(folder))
         trainer.fit()
     judged = predict(trainer.model, clips.features[fold.judged])[:, 1]

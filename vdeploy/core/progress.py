@@ -23,7 +23,7 @@ from rich.text import Text
 
 from vdeploy.core.text import escape_controls
 
-__all__ = ["Step", "console", "say", "track"]
+__all__ = ["Step", "console", "quietly", "say", "track"]
 
 PLAIN_INTERVAL_SECONDS = 10.0
 """Interval between lines where stderr is not a terminal."""
@@ -42,6 +42,17 @@ def console() -> Console:
 def say(message: str) -> None:
     """Prints one line of information to stderr, without markup and with control characters escaped."""
     console().print(escape_controls(message), markup=False)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Shows no lines and no progress of what runs in the block, which is a small part of a task that shows its own."""
+    global _console  # noqa: PLW0603
+    before, _console = _console, Console(stderr=True, quiet=True, force_terminal=False)
+    try:
+        yield
+    finally:
+        _console = before
 
 
 class Step(Protocol):

@@ -47,11 +47,15 @@ def test_too_few_sources(clips):
         list(grouped_folds(labels[:12], groups[:12], 5, 0))
 
 
-def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, recipe):
+def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, recipe, monkeypatch, capsys):
+    monkeypatch.setattr("vdeploy.core.progress._console", None)
     labels, groups = clips
     rng = np.random.default_rng(0)
     signal = rng.normal(size=(len(labels), 4, 8)) + 3 * labels[:, None, None] * np.array([1, -1] * 4)
-    found = cross_validate(recipe, signal.astype(np.float16), labels, groups, seeds=1, folds=3)
+    found = cross_validate(recipe, signal.astype(np.float16), labels, groups, seeds=1, folds=3, name="tiny")
+    *sooner, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("cross-validate tiny: 3/3 trainings")
+    assert all(line.startswith("cross-validate tiny: ") for line in sooner)
     assert found.accuracy().value > 0.9
     decided = found.decided_accuracy()
     assert decided is not None
