@@ -13,6 +13,7 @@ __all__ = [
     "ALL",
     "FORMATS",
     "MAX_ACCURACY_LOSS",
+    "MAX_TURN",
     "MIN_AGREEMENT",
     "OPTIONS",
     "Format",
@@ -35,6 +36,9 @@ MIN_AGREEMENT = 0.99
 
 MAX_ACCURACY_LOSS = 0.005
 """Share of held-out clips by which the accuracy may fall behind the reference's, in every format."""
+
+MAX_TURN = 0.02
+"""One minus the least cosine between a row of an INT8 stage's outputs and the reference's."""
 
 _BOTH: tuple[Stage, ...] = ("extractor", "classifier")
 
@@ -156,7 +160,7 @@ def _eight_bits(base: Format, name: str) -> Format:
         name=name,
         precision="int8",
         measure="direction",
-        tolerance=2e-2,
+        tolerance=MAX_TURN,
         reason=_EIGHT_BITS,
         classifier_precisions=("fp16",) if base.writer == "tensorrt" else (),
         options=base.options | {"calibration_clips"},

@@ -15,7 +15,7 @@ from vdeploy.export.quantization import CPU, TENSORRT, Agreement, quantize
 from vdeploy.export.quantization.agreement import measure_agreement
 from vdeploy.export.quantization.ranges import METHODS
 
-GOOD = Agreement(100, 0.999, 1.0, 0.001, 0.01, 0.95, 0.95)
+GOOD = Agreement(100, 0.999, 0.99, 1.0, 0.001, 0.01, 0.95, 0.95)
 BAD = dataclasses.replace(GOOD, top1=0.9)
 
 
@@ -136,7 +136,18 @@ def test_agreement_counts_verdicts_drift_and_accuracy():
 
 def test_agreement_sees_features_that_point_elsewhere():
     turned = np.tile([1.0, -1.0, 1.0, -1.0], (2, 1))
-    assert agreement([0.9, 0.1], [0.9, 0.1], [1, 0], outputs=turned).cosine == pytest.approx(0)
+    found = agreement([0.9, 0.1], [0.9, 0.1], [1, 0], outputs=turned)
+    assert found.cosine == pytest.approx(0)
+    assert not found.is_good
+
+
+def test_agreement_sees_the_one_row_that_points_elsewhere():
+    outputs = np.ones((200, 4))
+    outputs[7] = [1.0, 0.5, 1.0, 0.5]
+    scores = [0.9, 0.1] * 100
+    found = agreement(scores, scores, [1, 0] * 100, outputs=outputs)
+    assert (found.cosine, found.worst_cosine) == (pytest.approx(0.9997, abs=1e-4), pytest.approx(0.9487, abs=1e-4))
+    assert (found.top1, found.is_good) == (1.0, False)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vdeploy.formats import MAX_ACCURACY_LOSS, MIN_AGREEMENT
+from vdeploy.export.cosines import row_cosines
+from vdeploy.formats import MAX_ACCURACY_LOSS, MAX_TURN, MIN_AGREEMENT
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,6 +23,7 @@ class Agreement:
     Attributes:
         clips: How many.
         cosine: Mean cosine between the candidate's and the reference's outputs of the stage.
+        worst_cosine: The least of a row.
         top1: Share of equal verdicts.
         drift_mean: Mean difference of the probability of violence, without sign.
         drift_max: The largest.
@@ -31,6 +33,7 @@ class Agreement:
 
     clips: int
     cosine: float
+    worst_cosine: float
     top1: float
     drift_mean: float
     drift_max: float
@@ -39,8 +42,9 @@ class Agreement:
 
     @property
     def is_good(self) -> bool:
-        """Whether it agrees on `MIN_AGREEMENT` and loses at most `MAX_ACCURACY_LOSS`."""
-        return self.top1 >= MIN_AGREEMENT and self.reference_accuracy - self.accuracy <= MAX_ACCURACY_LOSS
+        """Whether it agrees on `MIN_AGREEMENT`, loses at most `MAX_ACCURACY_LOSS`, and turns no row by `MAX_TURN`."""
+        keeps_verdicts = self.top1 >= MIN_AGREEMENT and self.reference_accuracy - self.accuracy <= MAX_ACCURACY_LOSS
+        return keeps_verdicts and 1 - self.worst_cosine <= MAX_TURN
 
     @property
     def rank(self) -> tuple[float, float, float]:
@@ -67,17 +71,14 @@ def measure_agreement(
         labels: ``int64[N]``.
         threshold: Probability from which a clip counts as violent.
     """
-    actual, wanted = (
-        values.reshape(-1, values.shape[-1]).astype(np.float64, copy=False) for values in (outputs, expected)
-    )
-    norms = np.linalg.norm(actual, axis=1) * np.linalg.norm(wanted, axis=1)
-    cosine = (actual * wanted).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    cosine = row_cosines(outputs, expected)
     scores, reference = probabilities[:, 1], expected_probabilities[:, 1]
     drift = np.abs(scores - reference)
     verdicts, expected_verdicts = scores >= threshold, reference >= threshold
     return Agreement(
         clips=len(labels),
         cosine=float(cosine.mean()),
+        worst_cosine=float(cosine.min()),
         top1=float((verdicts == expected_verdicts).mean()),
         drift_mean=float(drift.mean()),
         drift_max=float(drift.max()),

@@ -40,7 +40,7 @@ class Quantization:
         method: The calibration method that was chosen.
         tried: What each method reached, by name; on some of the held-out clips.
         agreement: What the model reaches on all held-out clips.
-        kept: Layers that could be quantized but stay in float, because the verdicts need it; most sensitive first.
+        kept: Layers that could be quantized but stay in float, as verdicts or features need it; most sensitive first.
         float_only: Layers that no runtime has in eight bits.
     """
 
@@ -93,7 +93,8 @@ def quantize(model: onnx.ModelProto, flavour: Flavour, feeds: Feeds, judge: Judg
         if len(kept) == len(layers):
             raise ExportError(
                 f"{model.graph.name} does not agree with the reference in INT8 ({flavour.name}), whichever layers stay "
-                f"in float: {100 * agreement.top1:.1f} % equal verdicts on {agreement.clips} clips",
+                f"in float: {100 * agreement.top1:.1f} % equal verdicts on {agreement.clips} clips, and a cosine of "
+                f"{agreement.worst_cosine:.3f} in the worst row",
                 "export it in fp16",
             )
         say(f"quantize: {model.graph.name}, {flavour.name}: {', '.join(kept)} stay in float")

@@ -9,6 +9,7 @@ import numpy as np
 
 from vdeploy.artifacts.bundle.manifest import Parity, Stage, TensorSpec
 from vdeploy.core.errors import BundleError, ParityError
+from vdeploy.export.cosines import row_cosines
 from vdeploy.formats import Format
 from vdeploy.video.clips import ClipSpec
 
@@ -93,7 +94,7 @@ def check_parity(
         max_rel=max(differences) / scale if scale else max(differences),
         tolerance=kind.tolerance,
         measure=kind.measure,
-        cosine=min(_worst_cosine(actual, wanted) for actual, (_, wanted) in zip(found, cases, strict=True)),
+        cosine=min(float(row_cosines(actual, wanted).min()) for actual, (_, wanted) in zip(found, cases, strict=True)),
     )
     _judge(kind, target.name, parity)
     return parity
@@ -129,15 +130,6 @@ def _run(
     if target.name not in outputs:
         raise _refusal(kind, f"the output is called {', '.join(outputs)}, not {target.name}")
     return outputs[target.name]
-
-
-def _worst_cosine(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
-    """The lowest cosine of two rows along the last axis; 1 where both are zero, 0 where one is."""
-    one, other = actual.astype(np.float64), expected.astype(np.float64)
-    products, norms = (one * other).sum(-1), np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-    both_zero = ~one.any(-1) & ~other.any(-1)
-    cosines = np.where(both_zero, 1.0, np.divide(products, norms, out=np.zeros_like(products), where=norms > 0))
-    return float(cosines.min())
 
 
 def _judge(kind: Format, name: str, parity: Parity) -> None:
