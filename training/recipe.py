@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -11,10 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
+from training.recipe_errors import recipe_error, suggestion
 from training.recipe_sections import (
     AugmentSection,
     AveragingSection,
     ClipSection,
+    CurriculumSection,
     DataSection,
     DecisionSection,
     LossSection,
@@ -39,10 +40,10 @@ __all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", 
 
 DEFAULT = "default"
 
-_METHODS = ("sampling", "averaging")
+_METHODS = ("sampling", "averaging", "curriculum")
 """Sections of methods that are switched off by default, added after version 0.2."""
 
-_STEPWISE = ("augment", "sampling", "averaging")
+_STEPWISE = ("augment", "sampling", "averaging", "curriculum")
 """Sections that the exact solution of a linear head knows nothing of."""
 
 
@@ -73,6 +74,7 @@ class Recipe(Settings):
     augment: AugmentSection = AugmentSection()
     sampling: SamplingSection = SamplingSection()
     averaging: AveragingSection = AveragingSection()
+    curriculum: CurriculumSection = CurriculumSection()
     decision: DecisionSection = DecisionSection()
     data: DataSection = DataSection()
 
@@ -178,7 +180,7 @@ def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
         content = Path(source).read_bytes()
     else:
         raise RecipeError(
-            f"there is no recipe {source!r}{_suggest(source, names)}",
+            f"there is no recipe {source!r}{suggestion(source, names)}",
             f"give a TOML file or one of: {', '.join(names)}",
         )
     try:
@@ -244,25 +246,4 @@ def _validate(values: Mapping[str, Any], source: str) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"recipe {source}: {error.message}", error.hint) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:
-            raise RecipeError(f"recipe {source}: {first['msg']}", "see training/recipes/default.toml") from error
-        path = [str(part) for part in first["loc"]]
-        key = ".".join(path[:2])
-        if first["type"] == "extra_forbidden":
-            section = Recipe.model_fields.get(path[0])
-            fields = (
-                getattr(section.annotation, "model_fields", {}) if section and len(path) > 1 else Recipe.model_fields
-            )
-            raise RecipeError(
-                f"recipe {source}: unknown key {key}{_suggest(path[-1], list(fields))}",
-                f"known here: {', '.join(fields)}",
-            ) from error
-        raise RecipeError(
-            f"recipe {source}: {key}: {first['msg']}, got {first['input']!r}", "see training/recipes/default.toml"
-        ) from error
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+        raise recipe_error(error, source, Recipe) from error

@@ -13,6 +13,7 @@ __all__ = [
     "AugmentSection",
     "AveragingSection",
     "ClipSection",
+    "CurriculumSection",
     "DataSection",
     "DecisionSection",
     "LossSection",
@@ -116,6 +117,17 @@ class SamplingSection(Settings):
     balance: Literal["instances", "classes"] = Field(
         "instances", description="instances: every clip once; classes: both classes equally often"
     )
+
+
+class CurriculumSection(Settings):
+    """Easy clips first; see `training.methods.curriculum`."""
+
+    pacing: Literal["none", "exponential"] = Field(
+        "none", description="exponential: the share of clips that are drawn grows by a factor, from the easiest on"
+    )
+    start: float = Field(0.3, gt=0, le=1, description="share of the clips in the first epoch")
+    increase: float = Field(1.5, gt=1, le=100, description="factor of each step")
+    step_epochs: int = Field(3, ge=1, le=1_000_000, description="epochs of a step")
 
 
 class DataSection(Settings):

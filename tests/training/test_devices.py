@@ -85,6 +85,18 @@ def test_two_workers_give_the_losses_of_one_device_and_the_first_one_writes(tmp_
 
 
 @pytest.mark.slow
+def test_two_workers_follow_the_curriculum_of_one_teacher(tmp_path: Path) -> None:
+    options = (*DROPOUT, "curriculum.pacing=exponential", "curriculum.step_epochs=1")
+    one = curve(tmp_path, "one", *options)
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    outs = [tmp_path / f"worker{index}.json" for index in range(2)]
+    running = [start(out, tmp_path / "shared", *options, cluster=(workers, index)) for index, out in enumerate(outs)]
+    first, second = (result(process, out) for process, out in zip(running, outs, strict=True))
+    assert first == second
+    np.testing.assert_allclose(first["losses"], one["losses"], rtol=TOLERANCE)
+
+
+@pytest.mark.slow
 def test_two_workers_make_one_run_from_clips(clips_dir: Path, tmp_path: Path) -> None:
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     overrides = ["backbone.weights=random", "clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8"]

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from training.engine.choose_trainer import make_trainer
+from training.engine.cross_fitting import PENALTIES
 from training.engine.epoch_plan import FeatureSplit
-from training.engine.logistic import PENALTIES, LogisticTrainer, fit_logistic
+from training.engine.logistic import LogisticTrainer
+from training.engine.logistic_regression import fit_logistic
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import DatasetError, RecipeError, RunError
 from vdeploy.features.prediction import predict

@@ -12,7 +12,7 @@ from vdeploy.core.lazy_imports import load_keras
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["balanced_weights", "class_weights", "effective_weights", "focal_loss"]
+__all__ = ["balanced_weights", "class_weights", "effective_weights", "focal_alpha", "focal_loss"]
 
 
 def focal_loss(alpha: Sequence[float], gamma: float, label_smoothing: float = 0.0) -> Any:
@@ -45,6 +45,21 @@ def balanced_weights(labels: npt.NDArray[np.integer[Any]]) -> tuple[float, float
     counts = np.bincount(labels, minlength=2)
     weights = labels.size / (2.0 * counts)
     return float(weights[0]), float(weights[1])
+
+
+def focal_alpha(
+    setting: Literal["balanced"] | tuple[float, float], labels: npt.NDArray[np.integer[Any]]
+) -> tuple[float, float]:
+    """Alpha of each class as ``loss.alpha`` of a recipe asks for it; balanced ones add up to 1.
+
+    Args:
+        setting: The value of the key.
+        labels: 0 or 1, ``[N]``; both occur.
+    """
+    if setting != "balanced":
+        return setting
+    negative, positive = balanced_weights(labels)
+    return negative / (negative + positive), positive / (negative + positive)
 
 
 def effective_weights(labels: npt.NDArray[np.integer[Any]], beta: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ from training.engine.devices import is_chief, open_strategy
 from training.engine.epoch_plan import FeatureSplit, check_splits, plan_epoch
 from training.engine.history import EpochRecord, history_csv
 from training.engine.loop import TrainingLoop
-from training.engine.losses import balanced_weights, class_weights, focal_loss
+from training.engine.losses import class_weights, focal_alpha, focal_loss
 from training.engine.precision import choose_precision
 from training.engine.schedule import learning_rate_schedule
-from training.methods.class_balanced_sampling import class_pools
+from training.methods.class_balanced_sampling import class_pools, drawn_labels
+from training.methods.curriculum import easiest, pace
+from training.methods.teacher import label_losses, teacher_probabilities
 from training.recipe import Recipe
 from vdeploy.core.errors import RunError
 from vdeploy.core.files import write_text
@@ -29,7 +32,7 @@ from vdeploy.core.progress import say, track
 from vdeploy.features.prediction import predict
 
 if TYPE_CHECKING:
-    pass
+    import numpy.typing as npt
 
 __all__ = ["EpochRecord", "FeatureSplit", "Trainer"]
 
@@ -66,14 +69,16 @@ class Trainer:
         self.history: list[EpochRecord] = []
         self._tf = load_tensorflow()
         strategy, self._writes = strategy or open_strategy(recipe.training.devices), is_chief()
+        self._difficulty = self._cross_fitted_losses(strategy)
         load_keras().utils.set_random_seed(recipe.training.seed)
         self._tf.config.experimental.enable_op_determinism()
         frames, dim = train.features.shape[-2:]
         head, shape = recipe.make_head(), (frames, dim)
         self.model = head.build(shape)
-        self._class_weights = np.asarray(class_weights(recipe.loss.class_weights, train.labels), np.float32)
-        self._pools = class_pools(train.labels) if recipe.sampling.balance == "classes" else None
-        self._loss = focal_loss(self._alpha(), recipe.loss.gamma, recipe.loss.label_smoothing)
+        drawn = drawn_labels(recipe.sampling, train.labels)
+        self._class_weights = np.asarray(class_weights(recipe.loss.class_weights, drawn), np.float32)
+        alpha = focal_alpha(recipe.loss.alpha, drawn)
+        self._loss = focal_loss(alpha, recipe.loss.gamma, recipe.loss.label_smoothing)
         precision = choose_precision(recipe.training)
         limit = recipe.training.memory_limit_gb * 1e9
         self._tables = Tables(train, recipe.training.batch, precision.dtype, limit)
@@ -114,13 +119,27 @@ class Trainer:
         self.model.set_weights(self._best_weights)
         say(f"train: best epoch {self.best.epoch} of {len(self.history)}")
 
-    def _alpha(self) -> tuple[float, float]:
-        if self.recipe.loss.alpha != "balanced":
-            return self.recipe.loss.alpha
-        if self._pools:
-            return 0.5, 0.5
-        negative, positive = balanced_weights(self.train_split.labels)
-        return negative / (negative + positive), positive / (negative + positive)
+    def _cross_fitted_losses(self, strategy: Any) -> npt.NDArray[np.float64] | None:
+        """How hard each clip is, ``float64[N]``, where a curriculum asks."""
+        if self.recipe.curriculum.pacing == "none":
+            return None
+        probabilities = teacher_probabilities(
+            self.train_split,
+            self.folder,
+            seed=self.recipe.training.seed,
+            otherwise='curriculum.pacing = "none"',
+            strategy=strategy,
+        )
+        return label_losses(self.train_split.labels, probabilities)
+
+    def _pools(self, epoch: int) -> Sequence[npt.NDArray[np.int64]] | None:
+        """The clips that an epoch draws from, each pool equally often; ``None``: every clip once."""
+        pools: Sequence[npt.NDArray[np.int64]] = class_pools(self.train_split.labels)
+        if self._difficulty is not None:
+            pools = easiest(pools, self._difficulty, pace(self.recipe.curriculum, epoch))
+        if self.recipe.sampling.balance == "classes":
+            return pools
+        return None if self._difficulty is None else [np.concatenate(pools)]
 
     def _train_epoch(self, epoch: int) -> float:
         """Takes all steps of an epoch and returns the mean loss."""
@@ -131,7 +150,7 @@ class Trainer:
             training.batch,
             self._class_weights,
             self.recipe.augment,
-            self._pools,
+            self._pools(epoch),
         )
         losses = np.concatenate([self._loop.run(table, part) for table, part in self._tables.of(plan)])
         return float(losses.sum(dtype=np.float64)) / len(self.train_split.labels)

@@ -17,6 +17,7 @@ _BASELINE: _Sections = {
     "optimizer": {"warmup_epochs": 0.0, "floor": 1.0, "weight_decay": 0.0},
     "sampling": {"balance": "instances"},
     "averaging": {"decay": 0.0},
+    "curriculum": {"pacing": "none"},
 }
 """Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
 
@@ -58,4 +59,5 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
     if (dropout := getattr(recipe.head, "dropout", None)) is not None:
         yield "dropout", {"head": {"dropout": dropout}}
     yield "weight decay", {"optimizer": {"weight_decay": optimizer.weight_decay}}
+    yield "curriculum", {"curriculum": {"pacing": recipe.curriculum.pacing}}
     yield "average of weights", {"averaging": {"decay": recipe.averaging.decay}}

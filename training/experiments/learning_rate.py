@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.engine.losses import balanced_weights, focal_loss
+from training.engine.losses import class_weights, focal_alpha, focal_loss
 from training.engine.trainer import FeatureSplit
+from training.methods.class_balanced_sampling import class_pools, draw_clips, drawn_labels
 from training.recipe import Recipe
-from training.recipe_sections import LossSection
 from vdeploy.core.errors import StudyError
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.core.progress import track
@@ -78,7 +78,7 @@ def sweep(recipe: Recipe, train: FeatureSplit, *, low: float = 1e-6, high: float
     losses: list[float] = []
     best = math.inf
     run_step = _step_function(recipe, train)
-    batches = _batches(len(train.labels), recipe.training.batch, recipe.training.seed)
+    batches = _batches(train, recipe)
     with track("sweep learning rates", steps, "steps") as progress:
         for rate, rows in zip(rates, batches, strict=False):
             loss = run_step(rate, rows)
@@ -134,13 +134,14 @@ def suggested_rate(rates: npt.NDArray[np.float64], smooth: npt.NDArray[np.float6
     return float(rates[lowest]) / 10
 
 
-def _batches(count: int, batch: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+def _batches(split: FeatureSplit, recipe: Recipe) -> Iterator[npt.NDArray[np.int64]]:
     """Yields the rows of full batches without end, in a new order for each epoch."""
-    random = np.random.default_rng(seed)
+    random, batch, count = np.random.default_rng(recipe.training.seed), recipe.training.batch, len(split.labels)
+    pools = class_pools(split.labels) if recipe.sampling.balance == "classes" else [np.arange(count)]
     rows = np.empty(0, np.int64)
     while True:
         while len(rows) < batch:
-            rows = np.concatenate([rows, random.permutation(count)])
+            rows = np.concatenate([rows, draw_clips(random, pools, count)])
         yield rows[:batch]
         rows = rows[batch:]
 
@@ -156,10 +157,9 @@ def _step_function(recipe: Recipe, split: FeatureSplit) -> Any:
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(model.trainable_variables)
-    loss_of = focal_loss(_alpha(recipe.loss, split), recipe.loss.gamma, recipe.loss.label_smoothing)
-    weights = np.ones(2, np.float32)
-    if recipe.loss.class_weights == "balanced":
-        weights = np.asarray(balanced_weights(split.labels), np.float32)
+    section, drawn = recipe.loss, drawn_labels(recipe.sampling, split.labels)
+    loss_of = focal_loss(focal_alpha(section.alpha, drawn), section.gamma, section.label_smoothing)
+    weights = np.asarray(class_weights(section.class_weights, drawn), np.float32)
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(features: Any, targets: Any, weight: Any) -> Any:
@@ -177,10 +177,3 @@ def _step_function(recipe: Recipe, split: FeatureSplit) -> Any:
         return float(step(tf.constant(split.features[rows].astype(np.float32)), tf.constant(targets), weights[labels]))
 
     return run
-
-
-def _alpha(section: LossSection, split: FeatureSplit) -> tuple[float, float]:
-    if section.alpha != "balanced":
-        return section.alpha
-    negative, positive = balanced_weights(split.labels)
-    return negative / (negative + positive), positive / (negative + positive)

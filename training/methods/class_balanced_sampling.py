@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.recipe_sections import SamplingSection
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Clips = npt.NDArray[np.int64]
 
-__all__ = ["class_pools", "draw_clips"]
+__all__ = ["class_pools", "draw_clips", "drawn_labels"]
 
 
 def class_pools(labels: Clips) -> tuple[Clips, Clips]:
@@ -27,6 +29,16 @@ def class_pools(labels: Clips) -> tuple[Clips, Clips]:
         labels: 0 or 1, ``int64[N]``.
     """
     return np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+
+
+def drawn_labels(section: SamplingSection, labels: Clips) -> Clips:
+    """Labels in the proportion in which the classes are drawn, for whatever balances the classes.
+
+    Args:
+        section: How clips are drawn.
+        labels: 0 or 1, ``int64[N]``.
+    """
+    return np.arange(2) if section.balance == "classes" else labels
 
 
 def draw_clips(random: np.random.Generator, pools: Sequence[Clips], count: int) -> Clips:

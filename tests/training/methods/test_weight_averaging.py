@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killed_training import kill_when_written
 
 from training.engine.checkpoints import CheckpointFolder
 from training.engine.choose_trainer import make_trainer
@@ -86,17 +82,7 @@ def test_the_average_is_judged_and_kept_and_does_not_change_the_steps(tmp_path: 
 def test_a_killed_training_ends_bit_identical(tmp_path: Path) -> None:
     options = ("training.epochs=30", "training.patience=100")
     whole, folder = trained(tmp_path / "whole", *options), tmp_path / "killed"
-    imports = "from pathlib import Path; from test_weight_averaging import trained"
-    code = f"{imports}; trained(Path({str(folder)!r}), *{options!r})"
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[3])])
-    environment = {**os.environ, "PYTHONPATH": paths}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 90
-        while not list(folder.glob("checkpoints/epoch-*.npz")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
+    kill_when_written("checkpoints/epoch-*.npz", "test_weight_averaging", folder, *options)
     latest = CheckpointFolder(folder / "checkpoints").latest()
     assert latest is not None
     assert latest.epoch < 30

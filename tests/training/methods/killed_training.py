@@ -1,0 +1,26 @@
+"""A training in a process of its own, killed when it has written a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["kill_when_written"]
+
+
+def kill_when_written(pattern: str, module: str, folder: Path, *options: str) -> None:
+    """Runs ``trained(folder, *options)`` of a test module and sends SIGKILL when a file of the folder is there."""
+    code = f"from pathlib import Path; from {module} import trained; trained(Path({str(folder)!r}), *{options!r})"
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[3])])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 90
+        while not list(folder.glob(pattern)):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)

@@ -1,0 +1,44 @@
+"""What is wrong with a recipe, in one line that names the key and, where there is one, the key that was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ValidationError
+
+from vdeploy.core.errors import RecipeError
+
+__all__ = ["recipe_error", "suggestion"]
+
+_EVERY_KEY = "see training/recipes/default.toml"
+
+
+def recipe_error(error: ValidationError, source: str, recipe_type: type[BaseModel]) -> RecipeError:
+    """Convert the first of the errors that a validation has found.
+
+    Args:
+        error: What pydantic raised.
+        source: Name of the recipe.
+        recipe_type: The class with the known sections.
+    """
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if not path:
+        return RecipeError(f"recipe {source}: {first['msg']}", _EVERY_KEY)
+    key = ".".join(path[:2])
+    if first["type"] != "extra_forbidden":
+        return RecipeError(f"recipe {source}: {key}: {first['msg']}, got {first['input']!r}", _EVERY_KEY)
+    section = recipe_type.model_fields.get(path[0])
+    known = recipe_type.model_fields
+    if section and len(path) > 1:
+        known = getattr(section.annotation, "model_fields", {})
+    return RecipeError(
+        f"recipe {source}: unknown key {key}{suggestion(path[-1], known)}", f"known here: {', '.join(known)}"
+    )
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """A question whether the most similar of the known words was meant; empty if none is similar."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
