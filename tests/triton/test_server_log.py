@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from vdeploy.triton.client.server_log import reason_in
+from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.server import launch as launching
+from vdeploy.triton.server.launch import Launch
 
 NOISE = """\
 W1123 08:57:56.833606 13911 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory"
@@ -55,6 +59,61 @@ def test_the_reason_is_dug_out(tmp_path: Path, text: str, reason: str) -> None:
     log = tmp_path / "server.log"
     log.write_text(text)
     assert reason_in(log) == reason
+
+
+UNDONE = FAILED_LOAD.splitlines()[1] + "\n"
+CRASHED = "terminate called\n  what():  boost::interprocess::lock_exception\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "before", "after", "told"),
+    [
+        ("kill -KILL $$", UNDONE, "", "was ended by SIGKILL, as the system does where memory runs out"),
+        ("kill -BUS $$", UNDONE, "", "was ended by SIGBUS: its log gives no reason"),
+        ("kill -BUS $$", "", UNDONE, "was ended by SIGBUS: its log gives no reason"),
+        ("kill -ABRT $$", UNDONE, CRASHED, "was ended by SIGABRT: boost::interprocess::lock_exception"),
+        ("kill -ABRT $$", CRASHED, UNDONE, "was ended by SIGABRT: its log gives no reason"),
+        ("exit 1", UNDONE, "", "ended with exit code 1: its log gives no reason"),
+        ("exit 1", UNDONE, "error: no room\n", "ended with exit code 1: no room"),
+        ("exit 1", BROKEN_CONFIG, "error: no room\n", "ended with exit code 1: no room"),
+    ],
+)
+def test_an_end_has_no_reason_from_before_all_was_well(
+    repository: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+    before: str,
+    after: str,
+    told: str,
+) -> None:
+    launch = Launch(repository, "127.0.0.1", {}, tmp_path / "log", None, "id")
+    launch.log_file.write_text(before)
+    monkeypatch.setattr(launching, "DOUBT_SECONDS", 0)
+    launch.note_health()
+    launch.note_health()
+    with launch.log_file.open("a") as log:
+        log.write(after)
+    process = subprocess.Popen(["sh", "-c", end])
+    process.wait()
+    error = launch.ended(process)
+    assert (error.message, error.hint) == (f"Triton {told}", f"its log is {tmp_path / 'log'}")
+
+
+def test_the_last_of_several_broken_configurations(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_text(BROKEN_CONFIG + BROKEN_CONFIG.replace("12:3", "13:4"))
+    assert reason_in(log) == '/r/lstm_classifier/config.pbtxt:13:4: Unknown value "X"'
+
+
+def test_a_reason_without_c_plus_plus(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    place = "/workspace/onnxruntime/core/graph/model.cc:256 onnxruntime::Model::Model(onnx::ModelProto&&, bool)"
+    log.write_text(
+        f"E1123 08:58:05.5 14224 model_lifecycle.cc:642] \"failed to load 'lstm_classifier' version 1: Internal: onnx "
+        f'runtime error 1: {place} Unsupported model IR version: 99, max supported IR version: 10"\n'
+    )
+    assert reason_in(log) == "onnx runtime error 1: Unsupported model IR version: 99, max supported IR version: 10"
 
 
 def test_a_log_that_is_not_there_tells_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
+from vdeploy.core.runtime_messages import without_source
 from vdeploy.inference.runtimes.base import available_cores
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's own exceptions share no base class
-            raise BundleError(f"ONNX Runtime cannot load {path} ({error})", "export the run again") from error
+            raise BundleError(
+                f"ONNX Runtime cannot load {path} ({without_source(str(error))})", "export the run again"
+            ) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
@@ -49,5 +52,7 @@ class OnnxRuntime:
         try:
             outputs = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # the runtime's own exceptions share no base class
-            raise BundleError(f"ONNX Runtime cannot run {self._path} ({error})", "export the run again") from error
+            raise BundleError(
+                f"ONNX Runtime cannot run {self._path} ({without_source(str(error))})", "export the run again"
+            ) from error
         return dict(zip(self._outputs, outputs, strict=True))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 
 from vdeploy.core.errors import ClientError
+from vdeploy.core.runtime_messages import without_source
 from vdeploy.inference.scorer import check_features, padded
 from vdeploy.triton.client.channel import Connection
 from vdeploy.triton.names import (
@@ -226,7 +227,7 @@ class TritonScorer(Connection):
             return ClientError(
                 f"no Triton answers at {self.address}", "start a server there, or give another HOST:PORT"
             )
-        return ClientError(f"{self.address} could not answer: {message}", "look at the server's log")
+        return ClientError(f"{self.address} could not answer: {without_source(message)}", "look at the server's log")
 
 
 def _speaks_http(address: str) -> bool:

@@ -14,9 +14,10 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.core.errors import AccessError, ClientError, RolloutError
+from vdeploy.core.runtime_messages import without_source
 from vdeploy.triton.client.channel import Connection
 from vdeploy.triton.client.control_routes import CONTROL_KEY_VARIABLE, ControlRoute, open_route
-from vdeploy.triton.client.server_log import reason_in
+from vdeploy.triton.client.server_log import log_size, reason_in
 from vdeploy.triton.client.stream import new_stream_id
 from vdeploy.triton.names import ENSEMBLE_MODEL, MISSING
 
@@ -124,10 +125,11 @@ class ModelControl(Connection):
             RolloutError: It fails, or takes too long; what served before still serves.
         """
         self._before_load()
+        logged = log_size(self._log_file) if self._log_file else 0
         try:
             self._route.load(model, self.timeout_seconds)
         except triton.InferenceServerException as error:
-            raise RolloutError(f"{model} cannot be loaded: {self._reason(error)}") from error
+            raise RolloutError(f"{model} cannot be loaded: {self._reason(error, logged)}") from error
 
     def unload(self, model: str) -> None:
         """Has Triton drop all versions of a model.
@@ -213,11 +215,11 @@ class ModelControl(Connection):
             )
         return ClientError(f"{self.url} does not answer ({error.message()})", "look at the server's log")
 
-    def _reason(self, error: Any) -> str:
+    def _reason(self, error: Any, logged: int = 0) -> str:
         if error.status() == "StatusCode.DEADLINE_EXCEEDED":
             return f"Triton was not done after {self.timeout_seconds:g} s"
         message = str(error.message() or error)
-        if _LITTLE_SAID in message and self._log_file is not None and (reason := reason_in(self._log_file)):
+        if _LITTLE_SAID in message and self._log_file is not None and (reason := reason_in(self._log_file, logged)):
             return reason
         found = _REASON.search(message)
-        return (found["why"] if found else message).splitlines()[0].strip().rstrip(";. ")
+        return without_source(found["why"] if found else message).splitlines()[0].strip().rstrip(";. ")

@@ -11,6 +11,7 @@ import numpy as np
 from tritonclient.utils import InferenceServerException
 
 from vdeploy.core.errors import AccessError, ClientError, RepositoryError, RolloutError
+from vdeploy.core.runtime_messages import without_source
 from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.journal import Journal, Pending, Record
@@ -128,7 +129,7 @@ def _ask(control: ModelControl) -> tuple[int | None, str, float | None, str]:
     except ClientError as error:
         return None, "", None, error.message
     except InferenceServerException as error:
-        return None, run, None, f"{ENSEMBLE_MODEL} fails: {error.message()}"
+        return None, run, None, f"{ENSEMBLE_MODEL} fails: {without_source(error.message())}"
     return answer.version, run, 1000 * (time.monotonic() - started), ""
 
 

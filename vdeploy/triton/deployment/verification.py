@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.core.errors import RolloutError
+from vdeploy.core.runtime_messages import without_source
 from vdeploy.triton.client.model_control import Answer, ModelControl
 from vdeploy.triton.client.retries import is_transient
 from vdeploy.triton.names import (
@@ -134,7 +135,7 @@ def _patiently(run: Callable[[Clip], Array], clip: Clip, deadline: float) -> Arr
         try:
             return run(clip[np.newaxis])
         except InferenceServerException as error:
-            message = " ".join(str(error.message() or error).split())
+            message = " ".join(without_source(str(error.message() or error)).split())
             if not is_transient(error):
                 raise RolloutError(f"an inference fails: {message}") from error
             if time.monotonic() > deadline:

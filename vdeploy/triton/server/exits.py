@@ -14,16 +14,22 @@ from vdeploy.triton.server.reaper import CRASH_SECONDS
 __all__ = ["ended", "late", "was_killed"]
 
 
-def ended(process: subprocess.Popen[bytes], log: Path) -> ServerError:
+def ended(process: subprocess.Popen[bytes], log: Path, since: int = 0) -> ServerError:
     """The error of a process that has ended.
 
     Args:
         process: The server's reaper, which ends as the server did.
         log: What the server has printed.
+        since: The byte from which on the log may tell why: when it was that long, all was well.
     """
     code = process.poll() or 0
-    how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-    return ServerError(f"Triton {how}: {_reason(log)}", f"its log is {log}")
+    if -code == signal.SIGKILL:
+        how = "was ended by SIGKILL, as the system does where memory runs out"
+    elif code < 0:
+        how = f"was ended by {_signal_name(-code)}: {_reason(log, since, crashed=True)}"
+    else:
+        how = f"ended with exit code {code}: {_reason(log, since)}"
+    return ServerError(f"Triton {how}", f"its log is {log}")
 
 
 def late(seconds: float, log: Path) -> ServerError:
@@ -38,8 +44,8 @@ def was_killed(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _reason(log: Path) -> str:
-    return reason_in(log) or "its log gives no reason"
+def _reason(log: Path, since: int = 0, *, crashed: bool = False) -> str:
+    return reason_in(log, since, crashed=crashed) or "its log gives no reason"
 
 
 def _signal_name(number: int) -> str:

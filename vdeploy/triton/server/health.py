@@ -15,9 +15,10 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from vdeploy.core.errors import ServerError
+from vdeploy.core.runtime_messages import without_source
 from vdeploy.triton.client.channel import connect
 from vdeploy.triton.client.control_routes import ControlRoute
-from vdeploy.triton.client.server_log import reason_in
+from vdeploy.triton.client.server_log import log_size, reason_in
 from vdeploy.triton.client.stream import new_stream_id
 from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.names import STREAM_MODELS
@@ -84,7 +85,7 @@ class Health:
             except triton.InferenceServerException as error:
                 if error.status() == DEADLINE:
                     raise TimeoutError from error
-                raise self._error(f"{model} fails: {error.message()}") from error
+                raise self._error(f"{model} fails: {without_source(error.message())}") from error
 
     def heal(self) -> tuple[str, ...]:
         """Reloads dead stages: those that fail an inference and answer no other request meanwhile.
@@ -198,13 +199,16 @@ class Health:
         try:
             self._infer(client, model, self._timeout)
         except triton.InferenceServerException as error:
-            raise self._error(f"{model} has died, and loading it again did not help: {error.message()}") from error
+            raise self._error(
+                f"{model} has died, and loading it again did not help: {without_source(error.message())}"
+            ) from error
 
     def _load(self, model: str) -> None:
+        before = log_size(self._log_file)
         try:
             self._control.load(model, self._timeout)
         except triton.InferenceServerException as error:
-            reason = reason_in(self._log_file) or error.message()
+            reason = reason_in(self._log_file, before) or without_source(error.message())
             raise self._error(f"{model} has died and cannot be loaded again: {reason}") from error
 
     def _error(self, message: str) -> ServerError:

@@ -8,15 +8,18 @@ import os
 import secrets
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from vdeploy.core.errors import ServerError
 from vdeploy.triton.client.control_routes import CONTROL_KEY_VARIABLE, KEY_NAME
+from vdeploy.triton.client.server_log import log_size
 from vdeploy.triton.names import THREADS_VARIABLE
 from vdeploy.triton.repository.model_set import model_set_of
 from vdeploy.triton.repository.path_rules import refuse_unusable_path
 from vdeploy.triton.repository.repository import Repository
+from vdeploy.triton.server.exits import ended
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.ports import grpc_address, http_address
 from vdeploy.triton.server.process_group import end_group, new_region_prefix, spawn
@@ -28,6 +31,9 @@ __all__ = ["Launch"]
 EXIT_TIMEOUT_SECONDS = 2
 """How long Triton may wait for requests, and for idle connections, which it cannot distinguish from them."""
 STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 3
+
+DOUBT_SECONDS = 5.0
+"""How long a server that is about to end may go on answering after it has logged why."""
 
 VISIBLE_KEY_VARIABLE = "VDEPLOY_VISIBLE_KEY"
 """Environment variable that, as `1`, allows the key to stand in the process list where it cannot be hidden."""
@@ -64,6 +70,8 @@ class Launch:
     shared_memory: bool = False
     key: str = dataclasses.field(default="", init=False)
     process: subprocess.Popen[bytes] | None = dataclasses.field(default=None, init=False)
+    _well_until: int = dataclasses.field(default=0, init=False)
+    _seen_well: tuple[float, int] = dataclasses.field(default=(0.0, 0), init=False)
     _regions: str = dataclasses.field(default_factory=new_region_prefix, init=False)
     _cleanup: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack, init=False)
 
@@ -81,6 +89,7 @@ class Launch:
         try:
             scratch = self._scratch_for(install)
             backends, environment = self._prepare(install, scratch)
+            self._well_until, self._seen_well = 0, (time.monotonic(), 0)
             self.key = os.environ.get(CONTROL_KEY_VARIABLE) or secrets.token_urlsafe(24)
             command, restrictions = self._command(install, backends), self._restrictions()
             is_visible = os.environ.get(VISIBLE_KEY_VARIABLE) == "1"
@@ -96,6 +105,16 @@ class Launch:
             raise ServerError(
                 f"the Triton server cannot be started ({error})", f"make room, or make {self.log_file} writable"
             ) from error
+
+    def note_health(self) -> None:
+        """Notes that all is well: what the log said a while ago is no reason of an end to come."""
+        noted, size = self._seen_well
+        if time.monotonic() - noted >= DOUBT_SECONDS:
+            self._well_until, self._seen_well = size, (time.monotonic(), log_size(self.log_file))
+
+    def ended(self, process: subprocess.Popen[bytes]) -> ServerError:
+        """The error of its process that has ended."""
+        return ended(process, self.log_file, self._well_until)
 
     def end(self) -> None:
         """Ends the process, if there is one, and removes whatever it left."""

@@ -15,7 +15,7 @@ from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.backoff import Backoff
 from vdeploy.triton.server.control_service import ControlService, LocalRoute
-from vdeploy.triton.server.exits import ended, late, was_killed
+from vdeploy.triton.server.exits import late, was_killed
 from vdeploy.triton.server.health import Health, UnresponsiveError
 from vdeploy.triton.server.install import TritonInstall, find_install
 from vdeploy.triton.server.launch import Launch
@@ -184,7 +184,7 @@ class TritonServer:
                     return
                 if process is None or not was_killed(process):
                     raise
-                self._restart(ended(process, self.log_file))
+                self._restart(self._launch.ended(process))
 
     def heal(self) -> tuple[str, ...]:
         """Loads every stage again that is dead; see `Health.heal`.
@@ -197,11 +197,13 @@ class TritonServer:
         """
         process = self._running()
         try:
-            return self._health.heal()
+            healed = self._health.heal()
         except ServerError as error:
             if process.poll() is not None:
-                raise ended(process, self.log_file) from error
+                raise self._launch.ended(process) from error
             raise
+        self._launch.note_health()
+        return healed
 
     def _watch_once(self, interval_seconds: float) -> None:
         process = self._running()
@@ -211,7 +213,7 @@ class TritonServer:
             for model in self.heal():
                 say(f"Triton's {model} had died and was loaded again")
         else:
-            raise ended(process, self.log_file)
+            raise self._launch.ended(process)
 
     def _wait_or_restart(self, silence: UnresponsiveError) -> None:
         """Gives a server that does not answer some more time: it may only be stopped, or short of processors."""
@@ -262,7 +264,7 @@ class TritonServer:
         if process is None:
             raise ServerError("the Triton server is not running", "start it first")
         if process.poll() is not None:
-            raise ended(process, self.log_file)
+            raise self._launch.ended(process)
         return process
 
     def _wait_until_ready(self) -> None:
