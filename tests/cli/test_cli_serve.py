@@ -12,6 +12,7 @@ import pytest
 from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.planning.conftest import with_engines
 from vdeploy.triton.repository.repository import read_config
+from vdeploy.triton.server.install import find_install
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,14 @@ def test_instances_share_the_cores(bundle: Path, tmp_path: Path) -> None:
     vdeploy("serve", bundle, "--repo", tmp_path / "r", *arguments)
     config = read_config(tmp_path / "r" / "vgg19_features" / "config.pbtxt")
     assert config.parameters["intra_op_thread_count"].string_value == "2"
+
+
+@pytest.mark.triton
+def test_a_launch_is_suggested_only_where_the_backend_is(bundle: Path, tmp_path: Path) -> None:
+    out, _ = vdeploy("serve", bundle, "--repo", tmp_path / "r", "--backend", "onnxruntime", "--target-ort", "1.21.0")
+    has_it = find_install().has_backend("onnxruntime")
+    assert ("next: " in out) is has_it
+    assert ("start a Triton on it that has the backends onnxruntime" in out) is not has_it
 
 
 def test_streams_are_asked_for_kept_and_dropped(bundle: Path, tmp_path: Path) -> None:

@@ -3,15 +3,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vdeploy.artifacts.bundle import digest_of
+from vdeploy.artifacts.bundle import Bundle, digest_of
 from vdeploy.core.errors import MissingExtraError, ServerError
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server import install as install_module
-from vdeploy.triton.server import python_backend
+from vdeploy.triton.server import launch, python_backend
 from vdeploy.triton.server.install import TritonInstall, find_install, from_wheel_tree
-from vdeploy.triton.server.python_backend import assemble_python_backend, find_libpython
+from vdeploy.triton.server.python_backend import assemble_backends, find_libpython
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -164,17 +167,56 @@ class TestPythonBackend:
     def test_the_parts_are_put_together(self, wheel: TritonInstall, tmp_path: Path) -> None:
         name = f"libpython{sys.version_info[0]}-0123abcd.{sys.version_info[1]}.so.1.0"
         (wheel.libraries / name).touch()
-        environment = assemble_python_backend(wheel, tmp_path / "run")
+        environment = assemble_backends(wheel, tmp_path / "run")
         backend = tmp_path / "run" / "backends" / "python"
         assert sorted(file.name for file in backend.iterdir()) == ["libtriton_python.so", "triton_python_backend_stub"]
         assert environment["LD_LIBRARY_PATH"].split(":")[:2] == [str(tmp_path / "run" / "lib"), str(wheel.libraries)]
         assert environment["PATH"].split(":")[0] == str(Path(sys.executable).parent)
         assert find_libpython(wheel) is None
 
+    def test_other_backends_are_put_beside_it(self, wheel: TritonInstall, tmp_path: Path) -> None:
+        library = wheel.backends / "onnxruntime" / "libtriton_onnxruntime.so"
+        library.parent.mkdir()
+        library.touch()
+        assemble_backends(wheel, tmp_path / "run", others=["onnxruntime"])
+        assert sorted(folder.name for folder in (tmp_path / "run" / "backends").iterdir()) == ["onnxruntime", "python"]
+        assert (tmp_path / "run" / "backends" / "onnxruntime" / library.name).samefile(library)
+
+    @pytest.mark.parametrize("streams", [None, StreamOptions(3)])
+    def test_a_launch_finds_every_backend_of_the_repository(
+        self,
+        wheel: TritonInstall,
+        bundle: Bundle,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        streams: StreamOptions | None,
+    ) -> None:
+        library = wheel.backends / "onnxruntime" / "libtriton_onnxruntime.so"
+        library.parent.mkdir()
+        library.touch()
+        monkeypatch.setattr(python_backend, "find_libpython", lambda _: None)
+        repository = write_repository(
+            bundle, tmp_path / "r", backend="onnxruntime", options=ServingOptions(streams=streams)
+        )
+        started: list[tuple[list[str], dict[str, str]]] = []
+
+        def spawned(command: list[str], **more: Any) -> None:
+            (folder,) = (word.partition("=")[2] for word in command if word.startswith("--backend-directory="))
+            held = sorted(file.parent.name for file in Path(folder).glob("*/libtriton_*.so"))
+            started.append((held, more["environment"]))
+
+        monkeypatch.setattr(launch, "spawn", spawned)
+        running = launch.Launch(repository, "127.0.0.1", {"http": 0, "grpc": 1, "metrics": 0}, tmp_path / "log", 1, "i")
+        running.begin(wheel)
+        running.end()
+        ((held, environment),) = started
+        assert {"onnxruntime", "python"} <= {*held}
+        assert str(wheel.libraries) in environment["LD_LIBRARY_PATH"].split(":")
+
     def test_a_python_without_a_stub(self, tmp_path: Path) -> None:
         wheel = from_wheel_tree(make_wheel_tree(tmp_path / "wheel", "3.8", "3.9"), "0.7.0", "a test")
         with pytest.raises(ServerError, match=f"no Python backend for Python {RUNNING}, only for 3.8, 3.9"):
-            assemble_python_backend(wheel, tmp_path / "run")
+            assemble_backends(wheel, tmp_path / "run")
 
     def test_libpython_is_found_where_this_python_has_it(self, wheel: TritonInstall, tmp_path: Path) -> None:
         name = f"libpython{RUNNING}.so.1.0"
@@ -189,7 +231,7 @@ class TestPythonBackend:
         monkeypatch.setattr(python_backend, "_library_folders", lambda: iter([tmp_path]))
         monkeypatch.setattr(python_backend, "_linker_cache", dict)
         with pytest.raises(ServerError, match=f"apt-get install libpython{RUNNING}, or use a Python"):
-            assemble_python_backend(wheel, tmp_path / "run")
+            assemble_backends(wheel, tmp_path / "run")
 
     def test_the_linkers_cache_is_asked_last(
         self, wheel: TritonInstall, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -207,7 +249,7 @@ class TestPythonBackend:
         monkeypatch.setattr(sys, "path", [])
         monkeypatch.delitem(sys.modules, module, raising=False)
         with pytest.raises(MissingExtraError, match=rf"{module}.*pip install 'vdeploy\[{extra}\]'"):
-            assemble_python_backend(wheel, tmp_path / "run", (module,))
+            assemble_backends(wheel, tmp_path / "run", (module,))
 
 
 @pytest.mark.parametrize(

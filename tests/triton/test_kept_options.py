@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 from google.protobuf import text_format
@@ -19,6 +20,7 @@ from vdeploy.cli.serving_options import named_options, reset_options
 from vdeploy.core.errors import RepositoryError
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.model_control import ModelControl
+from vdeploy.triton.commands.deploy import DeployRequest, RunningServer, deploy_bundle
 from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.deployment.running import running_backends, running_options
@@ -186,6 +188,22 @@ def test_streams_are_not_added(bundles: tuple[Bundle, Bundle], tmp_path: Path) -
     control = served(bundles[0], tmp_path / "r", ServingOptions())
     with pytest.raises(RepositoryError, match=r"a deployment neither adds nor removes .* --streams 9 would"):
         deployed(bundles[1], control, **named_options(streams=9))
+    assert Journal(tmp_path / "r").versions() == [1]
+
+
+def test_acceleration_that_the_running_server_would_misplace(
+    bundles: tuple[Bundle, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(bundles[0], tmp_path / "r", ServingOptions())
+    control = mock.MagicMock()
+    control.__enter__.return_value.server_version.return_value = "2.51.0"
+    monkeypatch.setattr(RunningServer, "control", lambda *_: control)
+    changes = {"gpus": (0, 1), "accelerate": True}
+    request = DeployRequest(
+        bundles[1].root, RunningServer("fake:1", str(tmp_path / "r")), StageRequest(None, changes=changes)
+    )
+    with pytest.raises(RepositoryError, match=r"accelerate: Triton 2.51.0 does not tell TensorRT .* GPU 0 for 0,1"):
+        deploy_bundle(request)
     assert Journal(tmp_path / "r").versions() == [1]
 
 

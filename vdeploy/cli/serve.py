@@ -191,8 +191,10 @@ def serve(
         _watch(served.server, served.to_dict() if json else None, http_address)
     elif json:
         print_json(served.to_dict())
-    else:
+    elif served.launchable:
         print_next(*sys.argv[1:], "--launch")
+    else:
+        typer.echo(f"start a Triton on it that has the backends {', '.join(served.repository.backends)}")
 
 
 def _refuse_bundle_options(context: typer.Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import socket
 from collections import namedtuple
@@ -180,6 +181,30 @@ def test_a_bounded_queue_is_warned_of_where_it_stalls(bundle: Bundle, tmp_path: 
     assert queue.passed
     assert said in queue.detail
     assert ("stall" in queue.detail) == (version != "2.60.0")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "version", "said", "passed"),
+    [
+        ((0, 1), "2.51.0", "Triton 2.51.0 does not tell TensorRT which GPU to use, and would use GPU 0 for 0,1", False),
+        ((1,), "2.56.0", "Triton 2.56.0 does not tell TensorRT which GPU to use", False),
+        ((0, 1), "2.57.0", "TensorRT of Triton 2.57.0 takes GPUs 0,1", True),
+        ((0, 1), "", r"a Triton before 25.04 \(2.57\) would use GPU 0", True),
+        ((0,), "2.51.0", "", True),
+    ],
+)
+def test_tensorrt_on_several_gpus(
+    bundle: Bundle, tmp_path: Path, gpus: tuple[int, ...], version: str, said: str, passed: bool
+) -> None:
+    install = dataclasses.replace(fake_install(tmp_path / "b", "onnxruntime"), version=version)
+    request = StageRequest("onnxruntime", options=ServingOptions(gpus=gpus, accelerate=True))
+    if not passed:
+        refused(bundle, tmp_path, request, f"accelerate: {said}.*leave --accelerate out", install=install)
+        return
+    checks = publish(bundle, tmp_path / "r", request, install=install).checks
+    found = [check.detail for check in checks if check.subject == "accelerate"]
+    assert len(found) == bool(said)
+    assert re.search(said, "".join(found))
 
 
 def test_a_port_that_is_taken(bundle: Bundle, tmp_path: Path) -> None:

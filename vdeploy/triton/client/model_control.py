@@ -92,6 +92,17 @@ class ModelControl(Connection):
         except triton.InferenceServerException as error:
             raise self._silence(error) from error
 
+    def server_version(self) -> str:
+        """The server's version, such as `2.51.0`.
+
+        Raises:
+            ClientError: The server does not answer.
+        """
+        try:
+            return str(self._client.get_server_metadata(client_timeout=CALL_TIMEOUT_SECONDS).version)
+        except triton.InferenceServerException as error:
+            raise self._silence(error) from error
+
     def wait_until_live(self, seconds: float) -> None:
         """Waits for a server that may be on its way back.
 

@@ -15,7 +15,8 @@ from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.deploy import Deployed, deploy, rollback
 from vdeploy.triton.deployment.location import Location, open_location, view_location
 from vdeploy.triton.deployment.status import Status, read_status
-from vdeploy.triton.planning.checks import Surroundings
+from vdeploy.triton.planning.accelerator import check_accelerator
+from vdeploy.triton.planning.checks import Surroundings, refuse_failures
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_deployment
 from vdeploy.triton.planning.server_facts import Target, find_target
 
@@ -90,6 +91,8 @@ def deploy_bundle(request: DeployRequest) -> Deployed:
         check_plan(plan, location.root, Surroundings(target), lambda check: say(f"preflight: {check}"))
         golden = golden_clips_of(bundle, plan.extractor.format, plan.classifier.format)
         with request.server.control(location) as control:
+            if check := check_accelerator(plan.options, control.server_version()):
+                refuse_failures([check])
             return deploy(plan, control, location.root, golden, name=location.name)
 
 

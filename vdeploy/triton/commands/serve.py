@@ -25,7 +25,7 @@ from vdeploy.triton.planning.server_facts import Target, find_target
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.writer import write_plan
-from vdeploy.triton.server.install import TritonInstall, find_install
+from vdeploy.triton.server.install import TritonInstall, find_install, local_install
 from vdeploy.triton.server.ports import resolve_host
 from vdeploy.triton.server.server import TritonServer
 
@@ -93,6 +93,7 @@ class Served:
         formats: The format of each stage, by stage.
         checks: What the preflight has found, a line each.
         server: The server, not started yet; `None` where none was asked for.
+        launchable: Whether the server of this machine has the backends; `--launch` fetches one with the Python backend.
     """
 
     repository: Repository
@@ -100,6 +101,7 @@ class Served:
     formats: dict[str, str]
     checks: tuple[str, ...]
     server: TritonServer | None
+    launchable: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -161,7 +163,14 @@ def prepare_serving(request: ServeRequest) -> Served:
         )
         _warn(request, install)
         say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")
-    return Served(repository, location.name, formats, checks, server)
+    return Served(repository, location.name, formats, checks, server, _is_launchable(repository, request.triton))
+
+
+def _is_launchable(repository: Repository, triton: Path | None) -> bool:
+    if repository.backends == ("python",):
+        return True
+    install = local_install(triton)
+    return install is not None and all(install.has_backend(backend) for backend in repository.backends)
 
 
 def _note_golden(plan: ServingPlan, journal: Journal, version: int) -> None:

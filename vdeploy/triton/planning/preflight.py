@@ -11,6 +11,7 @@ from vdeploy.artifacts.bundle import MANIFEST, Artifact, Bundle
 from vdeploy.artifacts.file_headers.onnx import read_onnx_head
 from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.core.errors import DeployError, RepositoryError, ServerError
+from vdeploy.triton.planning.accelerator import check_accelerator
 from vdeploy.triton.planning.checks import Check, Surroundings
 from vdeploy.triton.planning.compatibility import NEWEST_KNOWN, engine_misfit, onnx_misfit
 from vdeploy.triton.planning.server_facts import Target, Version, version_text
@@ -60,6 +61,8 @@ def preflight(plan: ServingPlan, root: Path, surroundings: Surroundings) -> tupl
     checks += [_batches(plan), _folder(plan, root), _disk(plan, root)]
     if plan.options.streams and plan.options.streams.limit:
         checks.append(_streams(plan, install))
+    if found := check_accelerator(plan.options, install.version if install else ""):
+        checks.append(found)
     if plan.options.instances > 1 and plan.extractor.backend == "onnxruntime" and not plan.options.gpus:
         checks.append(_threads(plan))
     if plan.options.max_queue is not None:

@@ -23,7 +23,7 @@ from vdeploy.triton.server.exits import ended
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.ports import grpc_address, http_address
 from vdeploy.triton.server.process_group import end_group, new_region_prefix, spawn
-from vdeploy.triton.server.python_backend import assemble_python_backend
+from vdeploy.triton.server.python_backend import assemble_backends, library_path
 from vdeploy.triton.server.reaper import remove_regions
 
 __all__ = ["Launch"]
@@ -147,9 +147,11 @@ class Launch:
         if self.threads is not None:
             environment[THREADS_VARIABLE] = str(self.threads)
         if scratch is None:
-            return install.backends, environment
-        return scratch / "backends", environment | assemble_python_backend(
-            install, scratch, self.repository.python_runtimes
+            found = {"LD_LIBRARY_PATH": library_path(install)} if install.stubs else {}
+            return install.backends, environment | found
+        others = [backend for backend in self.repository.backends if backend != "python"]
+        return scratch / "backends", environment | assemble_backends(
+            install, scratch, self.repository.python_runtimes, others
         )
 
     def _command(self, install: TritonInstall, backends: Path) -> list[str]:

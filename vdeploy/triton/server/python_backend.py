@@ -1,4 +1,4 @@
-"""Assemble Triton's Python backend for the running Python from the nvidia-pytriton wheel."""
+"""Assemble the backends of the nvidia-pytriton wheel, its Python backend for the running Python."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from pathlib import Path
 from vdeploy.core.errors import MissingExtraError, ServerError
 from vdeploy.triton.server.install import TritonInstall
 
-__all__ = ["assemble_python_backend", "find_libpython"]
+__all__ = ["assemble_backends", "find_libpython", "library_path"]
 
 _EXTRAS = {"openvino": "openvino"}
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 
 
-def assemble_python_backend(
-    install: TritonInstall, folder: Path, runtimes: Iterable[str] = ("onnxruntime",)
+def assemble_backends(
+    install: TritonInstall,
+    folder: Path,
+    runtimes: Iterable[str] = ("onnxruntime",),
+    others: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Links the backend, the stub for the running Python and its libpython together.
+    """Links the Python backend, the stub for the running Python and its libpython together, and other backends as well.
 
     Args:
         install: A server with stubs.
         folder: Takes `backends/` and `lib/`.
         runtimes: Modules that the models import beside numpy.
+        others: Backends beside the Python one that the models need: Triton looks for all of them in one folder.
 
     Returns:
         Environment variables with which the stub finds its libraries and runs in this Python's environment.
@@ -46,12 +50,19 @@ def assemble_python_backend(
     libraries.mkdir()
     for part in (*(install.backends / "python").iterdir(), stub):
         (backend / part.name).symlink_to(part)
+    for other in others:
+        (backend.parent / other).symlink_to(install.backends / other)
     if libpython is not None:
         (libraries / _libpython_name()).symlink_to(libpython)
     return {
-        "LD_LIBRARY_PATH": _joined(libraries, install.libraries, os.environ.get("LD_LIBRARY_PATH")),
+        "LD_LIBRARY_PATH": _joined(libraries, library_path(install)),
         "PATH": _joined(Path(sys.executable).parent, os.environ.get("PATH", os.defpath)),
     }
+
+
+def library_path(install: TritonInstall) -> str:
+    """Where the libraries of a wheel's server are found, those of backends that a user has added among them."""
+    return _joined(install.libraries, os.environ.get("LD_LIBRARY_PATH"))
 
 
 def find_libpython(install: TritonInstall) -> Path | None:
