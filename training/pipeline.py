@@ -9,28 +9,37 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from training.engine.choose_trainer import AnyTrainer, make_trainer
 from training.engine.devices import barrier, is_chief, open_strategy
 from training.engine.trainer import FeatureSplit
-from training.recipe import Recipe, recipe_toml
-from training.report.evaluate_run import Outcome, judge, mistakes
-from training.report.run_report import ReportData, write_report
-from vdeploy.artifacts.run import CLASSIFIER, CLIPS, Run, toolchain, write_run
-from vdeploy.artifacts.run_manifest import RunInfo, RunStage
+from training.recipe import Recipe
+from training.report.evaluate_run import judge
+from training.report.run_folder import FinishedTraining, write_run_folder
+from vdeploy.artifacts.run import CLIPS, Run
 from vdeploy.core.errors import DatasetError, RunError
-from vdeploy.core.files import publish_folder, sha256_of, write_text
+from vdeploy.core.files import publish_folder, write_text
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say, track
-from vdeploy.core.timestamps import now
 from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import Extraction, extract_with
 from vdeploy.models.weights.find import Weights
 from vdeploy.video.clip_duration import median_seconds
 
-__all__ = ["extract_source", "scan_source", "train"]
+__all__ = [
+    "extract_source",
+    "open_partial",
+    "partial_folder",
+    "publish_run",
+    "refuse_foreign_folder",
+    "report_problems",
+    "scan_source",
+    "train",
+    "train_on",
+]
 
 _FINGERPRINT = ".fingerprint"
 
@@ -41,7 +50,7 @@ def scan_source(source: Path, recipe: Recipe) -> Dataset:
         return scan(
             source,
             positive=recipe.data.positive,
-            seed=recipe.training.seed,
+            seed=recipe.split_seed,
             split=recipe.data.split,
             on_file=lambda _done, _total: step.advance(),
         )
@@ -99,18 +108,38 @@ def train(source: Path, out: Path, recipe: Recipe, *, store_root: Path, strict: 
 
 
 def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict: bool) -> Run:
-    if out.exists() and not (out / CLIPS).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
+    refuse_foreign_folder(out)
     strategy, chief = open_strategy(recipe.training.devices), is_chief()
     dataset = scan_source(source, recipe)
     weights = recipe.make_backbone().find_weights()
     if not chief:
         barrier(strategy)
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
-    folder = out.with_name(f"{out.name}.partial")
     if chief:
-        _report_problems(extraction)
-        _open_partial(folder, recipe, extraction.dataset, weights)
+        report_problems(extraction)
+    return train_on(extraction, weights, source, out, recipe, strategy)
+
+
+def train_on(
+    extraction: Extraction, weights: Weights, source: Path, out: Path, recipe: Recipe, strategy: Any = None
+) -> Run:
+    """Train on features that were extracted; the part of `train` that comes after the extraction.
+
+    Args:
+        extraction: Features of all clips.
+        weights: The backbone's weights.
+        source: The data set.
+        out: The run folder, which no other process writes.
+        recipe: Every choice.
+        strategy: What `training.engine.devices.open_strategy` gave; called here if left out.
+
+    Raises:
+        UserError: The data, the recipe or the disk do not allow it.
+    """
+    strategy, chief = strategy or open_strategy(recipe.training.devices), is_chief()
+    folder = partial_folder(out)
+    if chief:
+        open_partial(folder, recipe, extraction.dataset, weights)
         barrier(strategy)
     started = time.monotonic()
     trainer = make_trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder, strategy)
@@ -118,12 +147,60 @@ def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict:
     seconds = {"extract": extraction.seconds, "train": time.monotonic() - started}
     if chief:
         _finish(folder, out.name, source, recipe, extraction, weights, trainer, seconds)
-        publish_folder(folder, out, keep_as=out.with_name(f"{out.name}.previous"))
+        publish_run(folder, out)
     barrier(strategy)
     return Run.load(out)
 
 
-def _report_problems(extraction: Extraction) -> None:
+def _finish(
+    folder: Path,
+    name: str,
+    source: Path,
+    recipe: Recipe,
+    extraction: Extraction,
+    weights: Weights,
+    trainer: AnyTrainer,
+    seconds: dict[str, float],
+) -> None:
+    dataset = extraction.dataset
+    finished = FinishedTraining(
+        name=name,
+        source=source,
+        recipe=recipe,
+        extraction=extraction,
+        weights=weights,
+        model=trainer.model,
+        outcome=judge(trainer.model, extraction, recipe, trainer.held_out),
+        seconds=seconds,
+        history=trainer.history,
+        best_epoch=trainer.best.epoch,
+        clip_seconds=median_seconds([dataset.absolute(clip) for clip in dataset.of("train")]),
+    )
+    write_run_folder(folder, finished)
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Refuse a folder that a run would replace although it is none.
+
+    Raises:
+        RunError: It holds something else.
+    """
+    if out.exists() and not (out / CLIPS).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
+
+
+def partial_folder(out: Path) -> Path:
+    """Where a training works until it is finished."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def publish_run(folder: Path, out: Path) -> None:
+    """Put a finished folder in its place, and keep an older run as ``OUT.previous``."""
+    publish_folder(folder, out, keep_as=out.with_name(f"{out.name}.previous"))
+
+
+def report_problems(extraction: Extraction) -> None:
+    """Print which files were left out, and what is odd about others."""
     for problem in extraction.dataset.problems:
         say(f"left out: {problem.path}: {problem.reason}")
     for note in extraction.notes:
@@ -132,12 +209,24 @@ def _report_problems(extraction: Extraction) -> None:
         say(f"{len(extraction.dataset.problems)} files left out, {len(extraction.dataset.clips)} clips used")
 
 
-def _open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weights) -> None:
-    """Makes the folder to work in; it is emptied if it holds the work of another recipe or of other clips."""
+def open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weights, seeds: int = 1) -> None:
+    """Make the folder to work in; it is emptied if it holds the work of another recipe or of other clips.
+
+    Args:
+        folder: The folder.
+        recipe: Every choice.
+        dataset: The clips.
+        weights: The backbone's weights.
+        seeds: Trainings that take place in it.
+
+    Raises:
+        RunError: It cannot be written.
+    """
     content = {
         "recipe": recipe.identity,
         "clips": [dataclasses.astuple(clip) for clip in dataset.clips],
         "weights": weights.sha256,
+        "seeds": seeds,
     }
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     mark = folder / _FINGERPRINT
@@ -161,99 +250,3 @@ def _split(extraction: Extraction, split: str) -> FeatureSplit:
         )
     features = extraction.to_train_on() if split == "train" else extraction.of(split)
     return FeatureSplit(features, labels, np.array([clip.group for clip in extraction.dataset.of(split)], np.str_))
-
-
-def _finish(
-    folder: Path,
-    name: str,
-    source: Path,
-    recipe: Recipe,
-    extraction: Extraction,
-    weights: Weights,
-    trainer: AnyTrainer,
-    seconds: dict[str, float],
-) -> None:
-    dataset = extraction.dataset
-    outcome = judge(trainer.model, extraction, recipe, trainer.held_out)
-    dataset.write_csv(folder / CLIPS)
-    trainer.model.save(folder / CLASSIFIER)
-    info = RunInfo(
-        name=name,
-        created=now(),
-        source=str(source.absolute()),
-        classes=dataset.classes,
-        violent=dataset.classes[1],
-        clip=recipe.clip_spec.to_dict(),
-        stages=_stages(recipe, weights, trainer, sha256_of(folder / CLASSIFIER)),
-        threshold=outcome.threshold,
-        temperature=outcome.calibration.temperature,
-        bias=outcome.calibration.bias,
-        best_epoch=trainer.best.epoch,
-        seconds={part: round(value, 3) for part, value in seconds.items()},
-        toolchain=toolchain(),
-        clips_sha256=sha256_of(folder / CLIPS),
-        split=recipe.data.split,
-        seed=recipe.training.seed,
-        positive=recipe.data.positive,
-        threshold_interval=None if outcome.stability is None else outcome.stability.interval,
-        clip_seconds=median_seconds([dataset.absolute(clip) for clip in dataset.of("train")]),
-    )
-    write_report(folder, _report_data(info, recipe, extraction, trainer, outcome))
-    write_run(
-        folder, recipe_toml(recipe), info, {split: figures.to_dict() for split, figures in outcome.evaluations.items()}
-    )
-
-
-def _stages(recipe: Recipe, weights: Weights, trainer: AnyTrainer, sha256: str) -> tuple[RunStage, ...]:
-    backbone, head = recipe.make_backbone(), recipe.make_head()
-    return (
-        RunStage(
-            id="extractor",
-            architecture=backbone.name,
-            settings={**backbone.stage_settings, "weights": weights.source},
-            output=backbone.feature_shape(recipe.clip.frames),
-            parameters=None,
-            sha256=weights.sha256,
-        ),
-        RunStage(
-            id="classifier",
-            architecture=head.name,
-            settings=head.stage_settings,
-            output=(2,),
-            parameters=int(trainer.model.count_params()),
-            sha256=sha256,
-            file=CLASSIFIER,
-        ),
-    )
-
-
-def _report_data(
-    info: RunInfo, recipe: Recipe, extraction: Extraction, trainer: AnyTrainer, outcome: Outcome
-) -> ReportData:
-    dataset, split = extraction.dataset, outcome.best_split
-    return ReportData(
-        name=info.name,
-        evaluation=outcome.evaluations[split],
-        labels=np.array([clip.label for clip in dataset.of(split)]),
-        probabilities=outcome.probabilities[split],
-        split=split,
-        tuned_on_split=split == "valid" and trainer.held_out is None,
-        threshold_rule=_rule(recipe, trainer),
-        calibration=outcome.calibration,
-        uncalibrated=outcome.uncalibrated[split],
-        classes=dataset.classes,
-        created=info.created,
-        counts=dataset.counts(),
-        problems=[f"{problem.path}: {problem.reason}" for problem in (*dataset.problems, *extraction.notes)],
-        recipe=recipe.model_dump(mode="json"),
-        history=[dataclasses.asdict(record) for record in trainer.history],
-        best_epoch=info.best_epoch,
-        mistakes=mistakes(outcome, dataset, recipe),
-        environment=info.toolchain,
-        notes=[] if outcome.stability is None else [outcome.stability.in_words(recipe.decision.prior_threshold)],
-    )
-
-
-def _rule(recipe: Recipe, trainer: AnyTrainer) -> str:
-    chosen_on = "the validation split" if trainer.held_out is None else "held-out sources of the training split"
-    return recipe.decision.rule_on(chosen_on)

@@ -28,7 +28,7 @@ from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.settings import Settings
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
-from vdeploy.models.registry import backbone_of, backbone_settings, head_of, head_settings
+from vdeploy.models.registry import ENSEMBLE, backbone_of, backbone_settings, head_of, head_settings
 from vdeploy.video.clips import ClipSpec
 
 if sys.version_info >= (3, 11):
@@ -113,6 +113,11 @@ class Recipe(Settings):
         return head_of(self.head)
 
     @property
+    def split_seed(self) -> int:
+        """The seed of splits that are drawn."""
+        return self.training.seed if self.data.seed == "auto" else self.data.seed
+
+    @property
     def solver(self) -> Literal["adamw", "logistic"]:
         """How the head is trained: exactly where it is linear and cross-entropy is minimised; or as the recipe says."""
         if self.optimizer.solver != "auto":
@@ -192,7 +197,13 @@ def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
     values = read_sections(values, source)
     for assignment in overrides:
         _assign(values, assignment)
-    return _validate(values, source)
+    recipe = _validate(values, source)
+    if recipe.head.name == ENSEMBLE:
+        raise RecipeError(
+            f"recipe {source}: the head is an ensemble, which is not trained itself",
+            "name the head of its members, and train with --seeds",
+        )
+    return recipe
 
 
 def recipe_of_run(root: Path) -> Recipe:

@@ -134,6 +134,9 @@ class DataSection(Settings):
     """How clips are split where the data set does not say."""
 
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    seed: Literal["auto"] | Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        "auto", description="of splits that are drawn; auto: training.seed"
+    )
     positive: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ from vdeploy.formats import FORMATS
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.models.backbones.vgg19.model import VGG19
 from vdeploy.models.heads.lstm.model import LSTMSettings
-from vdeploy.models.registry import BACKBONES, HEADS, backbone_of, backbone_type, head_of
+from vdeploy.models.registry import BACKBONES, ENSEMBLE, HEADS, backbone_of, backbone_type, head_of
 from vdeploy.models.stage_names import stage_model
 from vdeploy.models.weights.find import Weights
 from vdeploy.triton.repository.writer import write_repository
@@ -84,7 +84,8 @@ def test_every_backbone_is_what_it_is_registered_as(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_every_head_builds_and_ends_in_probabilities(name: str) -> None:
-    model = head_of({"name": name}).build((4, 24))
+    made_of = {"members": [{"name": "pooling"}, {"name": "gru", "units": 8}]} if name == ENSEMBLE else {}
+    model = head_of({"name": name, **made_of}).build((4, 24))
     assert model.name == stage_model("classifier", name)
     found = model(np.random.default_rng(0).random((3, 4, 24), np.float32), training=False).numpy()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)

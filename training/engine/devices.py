@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import load_tensorflow
 
-__all__ = ["barrier", "is_chief", "open_strategy"]
+__all__ = ["barrier", "is_alone", "is_chief", "open_strategy"]
 
 
 def open_strategy(devices: Literal["auto"] | Sequence[str]) -> Any:
@@ -50,9 +50,14 @@ def open_strategy(devices: Literal["auto"] | Sequence[str]) -> Any:
     return tf.distribute.OneDeviceStrategy(names[0])
 
 
+def is_alone() -> bool:
+    """Whether ``TF_CONFIG`` names no further worker."""
+    return len(_workers()) < 2
+
+
 def is_chief() -> bool:
     """Whether this process writes what all workers share: the first worker does, and one that is alone."""
-    if len(_workers()) < 2:
+    if is_alone():
         return True
     task = json.loads(os.environ["TF_CONFIG"]).get("task", {})
     return bool(task.get("type") == "worker" and task.get("index") == 0)
@@ -67,7 +72,7 @@ def barrier(strategy: Any) -> None:
     Raises:
         RunError: A worker has ended.
     """
-    if len(_workers()) < 2:
+    if is_alone():
         return
     tf: Any = load_tensorflow()
 

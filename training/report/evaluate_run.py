@@ -1,4 +1,4 @@
-"""Calibration and evaluation of a trained classifier on every split."""
+"""Calibration, threshold and evaluation of a trained classifier on every split."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
-__all__ = ["Outcome", "decision_threshold", "judge", "mistakes"]
+__all__ = ["Outcome", "decision_threshold", "judge", "judge_calibrated", "mistakes"]
 
 _MISTAKES_SHOWN = 12
+_HELD_OUT = "held-out sources of the training split"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Outcome:
         evaluations: Figures by split.
         probabilities: Of violence, ``float[N]`` by split, calibrated.
         uncalibrated: The same before calibration.
+        rule: How the threshold was chosen, in words.
+        is_tuned_on_valid: Whether clips of the validation split have chosen something.
     """
 
     calibration: Calibration
@@ -49,6 +52,8 @@ class Outcome:
     evaluations: dict[str, Evaluation]
     probabilities: dict[str, npt.NDArray[np.float64]]
     uncalibrated: dict[str, npt.NDArray[np.float32]]
+    rule: str
+    is_tuned_on_valid: bool
 
     @property
     def best_split(self) -> str:
@@ -75,24 +80,71 @@ def judge(
         The figures.
     """
     dataset = extraction.dataset
-    uncalibrated, labels = {}, {}
-    for split in dataset.counts():
-        uncalibrated[split] = predict(model, extraction.of(split))[:, 1]
-        labels[split] = np.array([clip.label for clip in dataset.of(split)], np.int64)
+    uncalibrated = _scores(model, extraction)
     chooser, scores = ("valid", uncalibrated["valid"]) if held_out is None else ("train", held_out)
-    calibration = fit_calibration(labels[chooser], scores)
+    calibration = fit_calibration(_labels(dataset.of(chooser)), scores)
     layer: Any = model.get_layer("logits")
     kernel, bias = layer.get_weights()
     raised = bias + np.array((0, calibration.bias))
     layer.set_weights([kernel / calibration.temperature, raised / calibration.temperature])
     probabilities = {split: calibration.apply(scores) for split, scores in uncalibrated.items()}
-    groups = [clip.group for clip in dataset.of(chooser)]
-    threshold, stability = decision_threshold(labels[chooser], calibration.apply(scores), groups, recipe.decision)
-    evaluations = {
-        split: evaluate(labels[split], scores, threshold=threshold, groups=_groups(dataset.of(split)))
+    threshold, stability = _threshold(dataset.of(chooser), calibration.apply(scores), recipe.decision)
+    return Outcome(
+        calibration=calibration,
+        threshold=threshold,
+        stability=stability,
+        evaluations=_evaluations(dataset, probabilities, threshold),
+        probabilities=probabilities,
+        uncalibrated=uncalibrated,
+        rule=recipe.decision.rule_on("the validation split" if held_out is None else _HELD_OUT),
+        is_tuned_on_valid=held_out is None,
+    )
+
+
+def judge_calibrated(model: keras.Model, extraction: Extraction, decision: DecisionSection) -> Outcome:
+    """Choose the threshold of a classifier that is calibrated, and measure it on all splits.
+
+    Args:
+        model: The classifier, for example an ensemble of calibrated ones.
+        extraction: Features of all clips.
+        decision: The rule, which is applied to the validation split.
+    """
+    dataset, uncalibrated = extraction.dataset, _scores(model, extraction)
+    probabilities = {split: scores.astype(np.float64) for split, scores in uncalibrated.items()}
+    threshold, stability = _threshold(dataset.of("valid"), probabilities["valid"], decision)
+    return Outcome(
+        calibration=Calibration(),
+        threshold=threshold,
+        stability=stability,
+        evaluations=_evaluations(dataset, probabilities, threshold),
+        probabilities=probabilities,
+        uncalibrated=uncalibrated,
+        rule=decision.rule,
+        is_tuned_on_valid=True,
+    )
+
+
+def _scores(model: keras.Model, extraction: Extraction) -> dict[str, npt.NDArray[np.float32]]:
+    return {split: predict(model, extraction.of(split))[:, 1] for split in extraction.dataset.counts()}
+
+
+def _labels(clips: Sequence[LabelledClip]) -> npt.NDArray[np.int64]:
+    return np.array([clip.label for clip in clips], np.int64)
+
+
+def _threshold(
+    clips: Sequence[LabelledClip], probabilities: npt.NDArray[np.float64], decision: DecisionSection
+) -> tuple[float, StableThreshold | None]:
+    return decision_threshold(_labels(clips), probabilities, [clip.group for clip in clips], decision)
+
+
+def _evaluations(
+    dataset: Dataset, probabilities: dict[str, npt.NDArray[np.float64]], threshold: float
+) -> dict[str, Evaluation]:
+    return {
+        split: evaluate(_labels(dataset.of(split)), scores, threshold=threshold, groups=_groups(dataset.of(split)))
         for split, scores in probabilities.items()
     }
-    return Outcome(calibration, threshold, stability, evaluations, probabilities, uncalibrated)
 
 
 def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake]:

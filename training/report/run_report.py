@@ -16,6 +16,7 @@ from training.report.contact_sheet import contact_sheet
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
 from vdeploy.core.templates import percent, template_environment
+from vdeploy.core.text import setting_text
 from vdeploy.evaluation import charts as figure_charts
 from vdeploy.evaluation.calibration import Calibration, reliability
 
@@ -240,6 +241,8 @@ def _text(value: Any) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
+        case [Mapping(), *_]:
+            return setting_text(value)
         case list() | tuple():
             return ", ".join(_text(item) for item in value)
     return str(value)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["RUN_SCHEMA_VERSION", "RunInfo", "RunStage"]
+__all__ = ["RUN_SCHEMA_VERSION", "RunInfo", "RunMember", "RunStage"]
 
 RUN_SCHEMA_VERSION = "2.0"
 
@@ -35,6 +35,21 @@ class RunStage:
 
 
 @dataclasses.dataclass(frozen=True)
+class RunMember:
+    """One of the runs that an ensemble was made of.
+
+    Attributes:
+        name: Name of the run.
+        seed: Seed of its training.
+        sha256: Hash of the file of its trained head.
+    """
+
+    name: str
+    seed: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class RunInfo:
     """What `run.json` holds besides the schema version.
 
@@ -49,15 +64,16 @@ class RunInfo:
         threshold: Probability from which a clip counts as violent.
         temperature: What the logits were divided by after training; it is already inside the classifier.
         bias: What the logit of the violent class was raised by before that; it is inside the classifier as well.
-        best_epoch: The epoch that was kept.
+        best_epoch: The epoch that was kept; 0 for an ensemble, which has none.
         seconds: Duration of the parts of the run.
         toolchain: Versions.
         clips_sha256: Hash of ``clips.csv``: path, label, split and hash of each clip; empty in runs of version 1.
         split: Shares of training, validation and test where the data set has no splits.
-        seed: Seed of the splits and of the training.
+        seed: Seed of the splits, where the data set has none.
         positive: Names of violent classes that the recipe gave.
         threshold_interval: 95 % interval of the threshold; ``None`` where the rule gives none.
         clip_seconds: Median duration of the training clips; ``None`` where it is not known.
+        members: The runs that an ensemble was made of; empty for a trained run.
     """
 
     name: str
@@ -79,6 +95,7 @@ class RunInfo:
     positive: tuple[str, ...]
     threshold_interval: tuple[float, float] | None = None
     clip_seconds: float | None = None
+    members: tuple[RunMember, ...] = ()
 
     def stage(self, id_: str) -> RunStage:
         """The stage of that id."""
@@ -117,5 +134,6 @@ class RunInfo:
                 "classes": (non_violent, violent),
                 "split": shares,
                 "positive": tuple(values["positive"]),
+                "members": tuple(RunMember(**member) for member in values.get("members", ())),
             }
         )

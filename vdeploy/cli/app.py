@@ -20,6 +20,7 @@ from vdeploy.cli import (
     data,
     deploy,
     doctor,
+    ensemble,
     evaluate,
     export,
     features,
@@ -84,6 +85,7 @@ app.add_typer(data.app, name="data")
 app.command("features")(features.features)
 app.command("choose")(choose.choose)
 app.command("train")(train.train)
+app.command("ensemble")(ensemble.ensemble)
 app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
 app.command("lr-find")(lr_find.lr_find)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vdeploy.cli.option_groups import expand_groups
 from vdeploy.cli.options import JsonOption, print_json, print_line, print_next, print_table
 from vdeploy.cli.recipe_options import RecipeOptions
+
+if TYPE_CHECKING:
+    from vdeploy.artifacts.run import Run
 
 
 @expand_groups
@@ -18,15 +21,23 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder. [default: runs/NAME_OF_DATA]", show_default=False)
     ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Train with so many seeds, and make one ensemble of these runs.")
+    ] = 1,
     options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
     """Train a classifier; an interrupted training resumes."""
-    from training.pipeline import train as train_run  # noqa: PLC0415  keeps --help fast
+    from training.methods.ensembling import train_seeds  # noqa: PLC0415  keeps --help fast
 
     chosen = options.load_recipe()
     folder = out or Path("runs") / options.source.absolute().stem
-    run = train_run(options.source, folder, chosen, store_root=options.store_root, strict=options.strict)
+    run = train_seeds(options.source, folder, chosen, seeds, store_root=options.store_root, strict=options.strict)
+    print_run(run, json=json)
+
+
+def print_run(run: Run, *, json: bool) -> None:
+    """Prints the metrics of a finished run."""
     metrics = run.metrics
     if json:
         print_json({"run": str(run.root), "report": str(run.root / "report.html"), "metrics": metrics})
@@ -37,9 +48,9 @@ def train(
         (split, values["clips"], *(None if values[key] is None else f"{values[key]:.4f}" for key in keys))
         for split, values in metrics.items()
     ]
-    print_table(
-        columns, rows, title=f"{run.info.name}: best epoch {run.info.best_epoch}, violent = {run.info.classes[1]}"
-    )
+    info = run.info
+    origin = f"{len(info.members)} members" if info.members else f"best epoch {info.best_epoch}"
+    print_table(columns, rows, title=f"{info.name}: {origin}, violent = {info.classes[1]}")
     print_line(f"run: {run.root}")
     print_line(f"report: {run.root / 'report.html'}")
     print_next("export", run.root)

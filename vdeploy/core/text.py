@@ -1,11 +1,14 @@
-"""Text that comes from outside, made safe to print."""
+"""Text that comes from outside, made safe to print, and settings in words."""
 
 from __future__ import annotations
 
+import collections
 import re
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["escape_controls", "name_problem"]
+__all__ = ["escape_controls", "name_problem", "setting_text", "settings_text"]
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, line separators and marks that reverse the direction of writing."""
@@ -35,3 +38,24 @@ def name_problem(path: str) -> str | None:
             return "has a name that is not UTF-8, rename it"
         return f"has a name beyond the locale's encoding, {encoding}: set LC_ALL=C.UTF-8, or rename it"
     return None
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Returns the settings of a model in one line; equal parts, such as the members of an ensemble, are counted.
+
+    Example:
+        >>> settings_text({"members": [{"name": "gru", "units": 8}, {"name": "gru", "units": 8}]})
+        'members 2 x gru (units 8)'
+    """
+    return ", ".join(f"{key} {setting_text(value)}" for key, value in settings.items())
+
+
+def setting_text(value: Any) -> str:
+    """Returns the value of a setting in one line."""
+    if not (isinstance(value, list | tuple) and value and all(isinstance(part, Mapping) for part in value)):
+        return str(value)
+    counts = collections.Counter(
+        f"{part.get('name', '')} ({settings_text({key: part[key] for key in part if key != 'name'})})".strip()
+        for part in value
+    )
+    return " and ".join(f"{count} x {text}" for text, count in counts.items())

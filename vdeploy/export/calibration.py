@@ -27,7 +27,14 @@ from vdeploy.video.clips import ClipSpec
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CALIBRATION_CLIPS", "ClipSet", "calibration_clips", "held_out_clips", "recorded_clips"]
+__all__ = [
+    "CALIBRATION_CLIPS",
+    "ClipSet",
+    "calibration_clips",
+    "check_clips",
+    "held_out_clips",
+    "recorded_clips",
+]
 
 CALIBRATION_CLIPS = 200
 """Clips to calibrate on, where the training split has as many."""
@@ -171,10 +178,24 @@ def _draw(clips: Sequence[LabelledClip], count: int, seed: int) -> tuple[Labelle
 
 
 def _checked(run: Run, dataset: Dataset, clips: Sequence[LabelledClip], decoded: DecodedClips | None) -> ClipSet:
+    check_clips(run, dataset, clips)
+    return ClipSet(dataclasses.replace(dataset, clips=tuple(clips)), run.spec, decoded or DecodedClips(run.spec))
+
+
+def check_clips(run: Run, dataset: Dataset, clips: Sequence[LabelledClip]) -> None:
+    """Check that clips are those that a run was trained with.
+
+    Args:
+        run: The run.
+        dataset: What `recorded_clips` returned.
+        clips: Some of its clips.
+
+    Raises:
+        ExportError: A clip is missing, or has changed since the training.
+    """
     for clip in clips:
         file = dataset.absolute(clip)
         if not file.is_file():
             raise ExportError(f"the clip {file} of {run.root} is missing", DATA_HINT)
         if sha256_of(file) != clip.sha256:
             raise ExportError(f"{file} is not the clip that {run.root} was trained with", DATA_HINT)
-    return ClipSet(dataclasses.replace(dataset, clips=tuple(clips)), run.spec, decoded or DecodedClips(run.spec))

@@ -9,6 +9,7 @@ from vdeploy.artifacts.bundle.folder import MANIFEST
 from vdeploy.artifacts.bundle.manifest import Manifest, StageInfo
 from vdeploy.core.files import sha256_of, write_text
 from vdeploy.core.templates import percent, template_environment
+from vdeploy.core.text import settings_text
 from vdeploy.evaluation.charts import drift_chart
 from vdeploy.formats import FORMATS
 
@@ -108,7 +109,7 @@ def _megabytes(value: int) -> str:
 
 def _stage(info: StageInfo) -> str:
     """The architecture of a stage with its settings."""
-    settings = ", ".join(f"{_cell(key)} {_cell(value)}" for key, value in info.settings.items())
+    settings = _cell(settings_text(info.settings))
     return f"`{_cell(info.architecture)}` ({settings})" if settings else f"`{_cell(info.architecture)}`"
 
 

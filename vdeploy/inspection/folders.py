@@ -14,6 +14,7 @@ from vdeploy.artifacts.file_headers.onnx import read_onnx_head
 from vdeploy.artifacts.file_headers.tensorrt import read_plan
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import sha256_of
+from vdeploy.core.text import settings_text
 from vdeploy.inspection.description import Description, Part, Tensor
 from vdeploy.inspection.files import engine_part, onnx_part, onnx_versions, openvino_part
 from vdeploy.inspection.incompatibilities import Refusal, of_engine, of_format, of_onnx, of_openvino
@@ -53,7 +54,7 @@ def describe_bundle(root: Path) -> Description:
 
 
 def _described(stage: StageInfo) -> str:
-    settings = ", ".join(f"{key} {value}" for key, value in stage.settings.items())
+    settings = settings_text(stage.settings)
     return f"{stage.architecture} ({settings})" if settings else stage.architecture
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "BACKBONES",
     "DEFAULT_BACKBONE",
     "DEFAULT_HEAD",
+    "ENSEMBLE",
     "HEADS",
     "backbone_of",
     "backbone_settings",
@@ -37,6 +38,7 @@ BACKBONES: dict[str, str] = {
 """Class of each backbone by name, as ``"module:class"``. A further model is one more line here."""
 
 HEADS: dict[str, str] = {
+    "ensemble": "vdeploy.models.heads.ensemble:Ensemble",
     "gru": "vdeploy.models.heads.gru:GRU",
     "lstm": "vdeploy.models.heads.lstm.model:LSTM",
     "pooling": "vdeploy.models.heads.pooling:Pooling",
@@ -46,6 +48,8 @@ HEADS: dict[str, str] = {
 
 DEFAULT_BACKBONE = "vgg19"
 DEFAULT_HEAD = "lstm"
+ENSEMBLE = "ensemble"
+"""The head that is made of trained ones."""
 
 
 def backbone_type(name: str) -> type[Backbone[Any]]:

@@ -1,0 +1,261 @@
+"""Ensembles: several trained heads on one backbone, in one run folder.
+
+An ensemble averages the calibrated probabilities of its members (Lakshminarayanan et al. 2017, "Simple and Scalable
+Predictive Uncertainty Estimation using Deep Ensembles"). What follows a training takes it as any other run, and its
+backbone is computed once.
+
+The mean of calibrated probabilities lies closer to 0.5 than its members, so no threshold of theirs fits it: the
+threshold is chosen anew, by the members' rule on their validation clips. That is sound only if no member has learned
+from these clips, and the figures on test clips are only if none has learned from those; so all members must have the
+same splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.engine.devices import is_alone, open_strategy
+from training.pipeline import (
+    extract_source,
+    open_partial,
+    partial_folder,
+    publish_run,
+    refuse_foreign_folder,
+    report_problems,
+    scan_source,
+    train,
+    train_on,
+)
+from training.recipe import Recipe, recipe_of_run
+from training.report.evaluate_run import Outcome, judge_calibrated
+from training.report.run_folder import FinishedTraining, write_run_folder
+from vdeploy.artifacts.run import CLIPS, MANIFEST, Run
+from vdeploy.artifacts.run_manifest import RunMember
+from vdeploy.core.errors import RecipeError, RunError
+from vdeploy.core.files import staging_folder
+from vdeploy.core.lazy_imports import load_keras
+from vdeploy.core.locks import folder_lock
+from vdeploy.core.progress import say
+from vdeploy.core.templates import percent
+from vdeploy.dataset import Dataset
+from vdeploy.export.calibration import check_clips, recorded_clips
+from vdeploy.features.extraction import Extraction, extract_dataset, feature_key, missing_tasks
+from vdeploy.features.store import FeatureStore
+from vdeploy.models.heads.ensemble import member_models
+from vdeploy.models.registry import ENSEMBLE
+from vdeploy.models.weights.find import Weights
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["make_ensemble", "train_seeds"]
+
+_MEMBERS = "members"
+
+
+def make_ensemble(roots: Sequence[Path], out: Path, *, store_root: Path, data: Path | None = None) -> Run:
+    """Make one run of several.
+
+    Args:
+        roots: Folders of the members.
+        out: Folder of the ensemble; an older run there is kept as ``OUT.previous``.
+        store_root: Folder of all feature stores; features that it lacks are extracted.
+        data: Where the members' clips lie, if no longer where they were at training.
+
+    Returns:
+        The ensemble.
+
+    Raises:
+        RunError: The runs cannot be members of one ensemble.
+        LockedError: Another process writes there.
+        UserError: A clip has changed, or the disk is full.
+    """
+    runs = [Run.load(root) for root in roots]
+    _check_members(runs)
+    if any(out.absolute() == run.root.absolute() for run in runs):
+        raise RunError(f"{out} is one of the members", "choose another: --out ENSEMBLE")
+    recipe, weights, source = recipe_of_run(runs[0].root), runs[0].weights(), data or Path(runs[0].info.source)
+    with folder_lock(out, "choose another --out"):
+        refuse_foreign_folder(out)
+        extraction = _recorded_features(runs[0], recipe, weights, source, store_root)
+        with staging_folder(out) as folder:
+            _write(folder, out.name, source, runs, recipe, extraction, weights)
+            publish_run(folder, out)
+    return Run.load(out)
+
+
+def train_seeds(source: Path, out: Path, recipe: Recipe, seeds: int, *, store_root: Path, strict: bool = False) -> Run:
+    """Train one recipe with several seeds on the same features, and make an ensemble of these runs.
+
+    The members differ in what the seed draws in training: first weights, order of the clips and dropout. All have the
+    splits of the recipe's own seed. They are trained in ``OUT.partial/members``; an interrupted training with the same
+    clips, recipe and number of seeds goes on where it stopped.
+
+    Args:
+        source: The data set.
+        out: The run folder.
+        recipe: Every choice; its seed is that of the first member, and the next ones follow.
+        seeds: Members of the ensemble; with one, the recipe is trained as it is.
+        store_root: Folder of all feature stores.
+        strict: Refuse clips that cannot be read instead of leaving them out.
+
+    Raises:
+        RecipeError: The seed changes nothing in this recipe.
+        LockedError: Another training writes there.
+        UserError: As for `training.pipeline.train`.
+    """
+    if seeds == 1:
+        return train(source, out, recipe, store_root=store_root, strict=strict)
+    _check_seeds(recipe)
+    with folder_lock(out, "choose another --out"):
+        refuse_foreign_folder(out)
+        strategy = open_strategy(recipe.training.devices)
+        dataset, weights = scan_source(source, recipe), recipe.make_backbone().find_weights()
+        extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
+        report_problems(extraction)
+        folder = partial_folder(out)
+        open_partial(folder, recipe, extraction.dataset, weights, seeds)
+        runs = []
+        for number in range(seeds):
+            seed = (recipe.training.seed + number) % 2**31
+            member = folder / _MEMBERS / f"seed-{seed}"
+            say(f"train: member {number + 1} of {seeds}, seed {seed}")
+            if not (member / MANIFEST).is_file():
+                load_keras().utils.clear_session()
+                seeded = recipe.varied(training={"seed": seed}, data={"seed": recipe.split_seed})
+                train_on(extraction, weights, source, member, seeded, strategy)
+            runs.append(Run.load(member))
+        _write(folder, out.name, source, runs, recipe, extraction, weights)
+        publish_run(folder, out)
+    return Run.load(out)
+
+
+def _check_seeds(recipe: Recipe) -> None:
+    if recipe.solver == "logistic":
+        raise RecipeError(
+            "a linear head is fitted exactly, so every seed gives the same classifier",
+            'leave --seeds out, or set optimizer.solver = "adamw" or another head',
+        )
+    if not is_alone():
+        raise RecipeError(
+            "--seeds trains on one machine, and TF_CONFIG names several",
+            "train each seed by itself, then: vdeploy ensemble RUN RUN --out ENSEMBLE",
+        )
+
+
+def _check_members(runs: Sequence[Run]) -> None:
+    if len(runs) < 2:
+        raise RunError("an ensemble needs at least two runs", "give more runs, or see: vdeploy train --seeds")
+    for run in runs:
+        if run.info.members:
+            raise RunError(f"{run.root} is an ensemble itself", "give the runs that it was made of")
+    first, hashes = runs[0], dict[str, Run]()
+    for run in runs:
+        if (same := hashes.setdefault(run.info.classifier_sha256, run)) is not run:
+            raise RunError(f"{same.root} and {run.root} hold the same classifier", "give each run once")
+        _check_alike(first, run)
+        _check_splits(first, run)
+
+
+def _check_alike(first: Run, other: Run) -> None:
+    expected, found = _shared(first), _shared(other)
+    for key in dict.fromkeys((*expected, *found)):
+        one, two = expected.get(key), found.get(key)
+        if one != two:
+            raise RunError(
+                f"{first.root} and {other.root} cannot be one ensemble, {key} differs: {one} and {two}",
+                "members share the backbone, its clips, the names of the classes and the rule of the threshold",
+            )
+
+
+def _shared(run: Run) -> dict[str, Any]:
+    """What all members of an ensemble have in common."""
+    stage, recipe = run.info.stage("extractor"), recipe_of_run(run.root)
+    settings = {key: value for key, value in stage.settings.items() if key != "weights"}
+    return {
+        "the backbone": stage.architecture,
+        **{f"backbone.{key}": value for key, value in settings.items()},
+        "the hash of the backbone's weights": stage.sha256[:12],
+        **{f"clip.{key}": value for key, value in run.info.clip.items()},
+        "the classes": ", ".join(run.info.classes),
+        **{f"decision.{key}": value for key, value in recipe.decision.model_dump().items()},
+    }
+
+
+def _check_splits(first: Run, other: Run) -> None:
+    expected, found = (
+        {clip.sha256: (clip.split, clip.label, clip.path) for clip in Dataset.read_csv(run.root / CLIPS).clips}
+        for run in (first, other)
+    )
+    for sha256 in dict.fromkeys((*expected, *found)):
+        one, two = expected.get(sha256), found.get(sha256)
+        if one is None or two is None or one[:2] != two[:2]:
+            places = " and ".join(
+                "absent" if place is None else f"{place[0]} with label {place[1]}" for place in (one, two)
+            )
+            raise RunError(
+                f"{first.root} and {other.root} have other clips or splits: {(one or two or ('',))[-1]} is {places}",
+                "train them on the same data with the same data.seed: no member may learn what judges another",
+            )
+
+
+def _recorded_features(run: Run, recipe: Recipe, weights: Weights, source: Path, store_root: Path) -> Extraction:
+    """Features of the clips that a run remembers; those that the store lacks are extracted from the same files."""
+    dataset = recorded_clips(run, source)
+    store = FeatureStore(store_root, feature_key(run.spec, run.backbone, weights))
+    check_clips(run, dataset, [task.clip for task in missing_tasks(dataset, store, 1)])
+    limit = recipe.training.memory_limit_gb * 1e9
+    return extract_dataset(dataset, run.spec, store, lambda: run.extractor(weights), strict=True, memory_limit=limit)
+
+
+def _write(
+    folder: Path,
+    name: str,
+    source: Path,
+    runs: Sequence[Run],
+    recipe: Recipe,
+    extraction: Extraction,
+    weights: Weights,
+) -> None:
+    """Write the ensemble of runs into a folder."""
+    members = [run.head.settings.model_dump(mode="json") for run in runs]
+    combined = recipe.varied(head={"name": ENSEMBLE, "members": members})
+    model = _combine(runs, combined)
+    outcome = judge_calibrated(model, extraction, recipe.decision)
+    finished = FinishedTraining(
+        name=name,
+        source=source,
+        recipe=combined,
+        extraction=extraction,
+        weights=weights,
+        model=model,
+        outcome=outcome,
+        seconds={"extract": extraction.seconds, "train": sum(run.info.seconds.get("train", 0.0) for run in runs)},
+        clip_seconds=runs[0].info.clip_seconds,
+        members=tuple(
+            RunMember(run.info.name, recipe_of_run(run.root).training.seed, run.info.classifier_sha256) for run in runs
+        ),
+        notes=(_note(runs, outcome),),
+    )
+    write_run_folder(folder, finished)
+
+
+def _combine(runs: Sequence[Run], recipe: Recipe) -> keras.Model:
+    """The members' classifiers side by side; each brings its calibration along in its weights."""
+    model = recipe.make_head().build(runs[0].feature_shape)
+    for member, run in zip(member_models(model), runs, strict=True):
+        member.set_weights(run.classifier().get_weights())
+    return model
+
+
+def _note(runs: Sequence[Run], outcome: Outcome) -> str:
+    split = outcome.best_split
+    accuracies = [run.metrics[split]["accuracy"] for run in runs]
+    names = ", ".join(run.info.name for run in runs)
+    return (
+        f"An ensemble of {len(runs)} runs, {names}: the mean of their probabilities. One by one, each at its own "
+        f"threshold, they have an accuracy of {percent(min(accuracies))} to {percent(max(accuracies))} on these clips. "
+        f"All sections of the recipe below but the head are those of {runs[0].info.name}."
+    )
