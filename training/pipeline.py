@@ -226,7 +226,7 @@ def open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weight
         "recipe": recipe.identity,
         "clips": [dataclasses.astuple(clip) for clip in dataset.clips],
         "weights": weights.sha256,
-        "seeds": seeds,
+        **({"seeds": seeds} if seeds > 1 else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     mark = folder / _FINGERPRINT

@@ -88,10 +88,14 @@ class Recipe(Settings):
     def identity(self) -> dict[str, Any]:
         """JSON-ready values that name a training in a folder or in a study.
 
-        Sections of methods that are switched off are left out, so that work of an earlier version goes on.
+        Sections of methods that are switched off, and a seed of the splits that is not set, are left out, so that work
+        of an earlier version goes on.
         """
         off = {name for name in _METHODS if getattr(self, name) == type(getattr(self, name))()}
-        return self.model_dump(mode="json", exclude=off)
+        values = self.model_dump(mode="json", exclude=off)
+        if self.data.seed == "auto":
+            del values["data"]["seed"]
+        return values
 
     @property
     def clip_spec(self) -> ClipSpec:

@@ -273,22 +273,22 @@ def test_every_format_and_a_triton_serve_the_mean_as_one_model(
         np.testing.assert_allclose(scorer.score(clips), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("lowering", ["onnx", "tensorflow"])
-def test_a_lowered_ensemble_is_the_mean_of_its_members(members, tmp_path, store, lowering) -> None:
-    from vdeploy.export.lowering.choose import head_graph
-    from vdeploy.export.lowering.ensemble_tensorflow import EnsembleGraph
-    from vdeploy.export.onnx.convert import classifier_to_onnx
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_lowered_ensemble_is_the_mean_of_its_members(members, tmp_path, store, count) -> None:
+    """Members of one kind, and of two; of the latter, OpenVINO reads what an LSTM operator would make it mistake."""
+    from vdeploy.export.lowering.choose import head_graph, head_onnx
+    from vdeploy.export.lowering.ensemble import EnsembleGraph
 
-    model = make_ensemble(members, tmp_path / "e", store_root=store).classifier()
-    if lowering == "onnx":
-        onnxruntime = pytest.importorskip("onnxruntime")
-        session = onnxruntime.InferenceSession(classifier_to_onnx(model).SerializeToString())
-        found = session.run(None, {"features": FEATURES})[0]
-    else:
-        graph = head_graph(model)
-        assert isinstance(graph, EnsembleGraph)
-        found = graph(FEATURES).numpy()
-    np.testing.assert_allclose(found, mean_of(members), rtol=0, atol=1e-6)
+    onnx, onnxruntime, openvino = map(pytest.importorskip, ("onnx", "onnxruntime", "openvino"))
+    model = make_ensemble(members[:count], tmp_path / "e", store_root=store).classifier()
+    graph, lowered, file = head_graph(model), head_onnx(model), tmp_path / "model.onnx"
+    onnx.save(lowered, file)
+    assert isinstance(graph, EnsembleGraph)
+    assert ("LSTM" in {node.op_type for node in lowered.graph.node}) == (count == 2)
+    compiled = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    session = onnxruntime.InferenceSession(str(file))
+    for found in (graph(FEATURES).numpy(), session.run(None, {"features": FEATURES})[0], compiled(FEATURES)[0]):
+        np.testing.assert_allclose(found, mean_of(members[:count]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

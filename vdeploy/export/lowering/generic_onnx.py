@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from vdeploy.core.lazy_imports import load_tensorflow, require
-from vdeploy.export.lowering.graphs import KerasExtractorGraph
+from vdeploy.export.lowering.graphs import HeadGraph, KerasExtractorGraph
 from vdeploy.export.onnx.canonical_names import rename_canonically
 from vdeploy.export.onnx.versions import OPSET
 from vdeploy.models.extractor import FeatureExtractor
@@ -32,15 +32,21 @@ def extractor_by_tf2onnx(extractor: FeatureExtractor) -> onnx.ModelProto:
     return _convert(function, extractor.backbone.model_name, ("batch", times[0]), ("batch", times[1], graph.dim))
 
 
-def head_by_tf2onnx(model: keras.Model) -> onnx.ModelProto:
-    """Convert a head: ``features float32[batch, t, F]`` to ``probabilities float32[batch, 2]``."""
+def head_by_tf2onnx(model: keras.Model, graph: HeadGraph | None = None) -> onnx.ModelProto:
+    """Convert a head: ``features float32[batch, t, F]`` to ``probabilities float32[batch, 2]``.
+
+    Args:
+        model: Its Keras model.
+        graph: Its graph in TensorFlow, to be converted instead of the Keras model.
+    """
     tf = load_tensorflow()
     _, steps, dim = model.input_shape
-    features = tf.TensorSpec((None, steps, dim), tf.float32, name="features")
-    function = tf.function(
-        lambda features: {"probabilities": model(features, training=False)}, input_signature=[features]
-    )
-    return _convert(function, model.name, ("batch",), ("batch", 2))
+    spec = tf.TensorSpec((None, steps, dim), tf.float32, name="features")
+
+    def compute(features: Any) -> dict[str, Any]:
+        return {"probabilities": model(features, training=False) if graph is None else graph(features)}
+
+    return _convert(tf.function(compute, input_signature=[spec]), model.name, ("batch",), ("batch", 2))
 
 
 def _convert(

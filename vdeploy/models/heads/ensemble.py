@@ -51,7 +51,10 @@ class Ensemble(Head[EnsembleSettings]):
     name: ClassVar[str] = "ensemble"
     title: ClassVar[str] = "ensemble"
     settings_type: ClassVar[type[HeadSettings]] = EnsembleSettings
-    lowerings: ClassVar = {"tensorflow": "vdeploy.export.lowering.ensemble_tensorflow:EnsembleGraph"}
+    lowerings: ClassVar = {
+        "onnx": "vdeploy.export.lowering.ensemble:ensemble_to_onnx",
+        "tensorflow": "vdeploy.export.lowering.ensemble:EnsembleGraph",
+    }
 
     @property
     def members(self) -> tuple[Head[Any], ...]:
