@@ -29,7 +29,15 @@ __all__ = ["make_tiny_bundle", "tiny_probabilities"]
 OPSET, IR_VERSION = 17, 9
 
 
-def make_tiny_bundle(folder: Path, *, frames: int = 4, size: int = 32, dim: int = 8, seed: int = 0) -> Bundle:
+def make_tiny_bundle(
+    folder: Path,
+    *,
+    frames: int = 4,
+    size: int = 32,
+    dim: int = 8,
+    seed: int = 0,
+    architectures: tuple[str, str] = ("vgg19", "lstm"),
+) -> Bundle:
     """Writes a bundle whose stages are a colour projection and a linear classifier, and opens it.
 
     Args:
@@ -38,6 +46,7 @@ def make_tiny_bundle(folder: Path, *, frames: int = 4, size: int = 32, dim: int 
         size: Height and width of a frame in pixels.
         dim: F, length of a feature vector.
         seed: Of the random weights; another seed gives another bundle.
+        architectures: What the manifest calls the two stages.
 
     Returns:
         The verified bundle, with the formats `onnx-fp32` of both stages.
@@ -89,14 +98,14 @@ def make_tiny_bundle(folder: Path, *, frames: int = 4, size: int = 32, dim: int 
         stages=tuple(
             StageInfo(
                 id=stage,
-                architecture={"extractor": "vgg19", "classifier": "lstm"}[stage],
-                settings={"layer": "avg"} if stage == "extractor" else {},
+                architecture=architecture,
+                settings={"layer": "avg"} if architecture == "vgg19" else {},
                 input=taken,
                 output=given,
                 weights="random",
                 weights_sha256="0" * 64,
             )
-            for stage, (_, taken, given) in stages.items()
+            for architecture, (stage, (_, taken, given)) in zip(architectures, stages.items(), strict=True)
         ),
         metrics={},
         artifacts=tuple(artifacts),

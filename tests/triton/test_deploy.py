@@ -322,6 +322,101 @@ class TestOneServer:
         assert site.answers(0)
 
 
+@pytest.fixture(scope="module")
+def another_model(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of another backbone and another head, for longer and smaller clips."""
+    folder = tmp_path_factory.mktemp("another") / "bundle"
+    return make_tiny_bundle(folder, frames=6, size=48, dim=5, architectures=("efficientnet-lite0", "pooling"))
+
+
+OTHER_STAGES = ("efficientnet_lite0_features", "pooling_classifier")
+OTHER_CLIPS = np.random.default_rng(4).integers(0, 256, (3, 6, 48, 48, 3), dtype=np.uint8)
+
+
+@pytest.mark.triton
+class TestAnotherModel:
+    """Bundle 0 is replaced by a bundle of other stages, and comes back."""
+
+    def answers(self, site: Site) -> bool:
+        with TritonScorer(site.server.url) as scorer:
+            found = scorer.score(OTHER_CLIPS)
+        return bool(np.allclose(found, tiny_probabilities(OTHER_CLIPS, dim=5), rtol=0, atol=1e-6))
+
+    def loaded(self, site: Site) -> set[str]:
+        models = (*PLAIN.models, *OTHER_STAGES)
+        with site.control() as control:
+            return {model for model in models if "READY" in control.states(model).values()}
+
+    def deploy(self, site: Site, bundle: Bundle) -> Deployed:
+        golden = golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
+        with site.control() as control:
+            return deploy(plan_deployment(bundle, site.root), control, site.root, golden)
+
+    def status(self, site: Site) -> tuple[int | None, bool]:
+        with site.control() as control:
+            found = read_status(control, site.root)
+            return found.answering, found.healthy
+
+    def test_there_and_back(self, site: Site, another_model: Bundle) -> None:
+        assert site.answers(0)
+        there = self.deploy(site, another_model)
+        assert (there.version, there.previous) == (2, 1)
+        assert self.answers(site)
+        assert self.loaded(site) == {*OTHER_STAGES, ENSEMBLE_MODEL}
+        assert self.status(site) == (2, True)
+        back = site.rollback()
+        assert (back.version, back.previous) == (1, 2)
+        assert site.answers(0)
+        assert self.loaded(site) == set(PLAIN.models)
+        assert self.status(site) == (1, True)
+        third = site.deploy(1)
+        assert (third.version, third.previous) == (3, 1)
+        assert site.answers(1)
+        fourth = self.deploy(site, another_model)
+        assert (fourth.version, fourth.previous) == (4, 3)
+        assert self.answers(site)
+        assert Journal(site.root).versions() == [1, 2, 3, 4]
+
+    def test_the_watch_looks_after_the_new_stages_and_a_new_server_serves_them(
+        self, site: Site, another_model: Bundle
+    ) -> None:
+        self.deploy(site, another_model)
+        kill_stub(site.repository, OTHER_STAGES[0])
+        assert eventually(lambda: OTHER_STAGES[0] in site.server.heal())
+        assert self.answers(site)
+        site.server.stop()
+        site.server.start()
+        assert self.answers(site)
+        assert self.loaded(site) == {*OTHER_STAGES, ENSEMBLE_MODEL}
+
+    def test_a_model_that_fails_leaves_nothing(self, site: Site, another_model: Bundle, tmp_path: Path) -> None:
+        site.deploy(1)
+        broken = damaged(another_model, tmp_path / "broken", b"\x72\x04junk")
+        golden = golden_clips_of(another_model, "onnx-fp32", "onnx-fp32")
+        told = r"version 3 was not taken into service: .*; version 2 serves as before"
+        with site.control() as control, pytest.raises(RolloutError, match=told):
+            deploy(plan_deployment(broken, site.root), control, site.root, golden)
+        assert site.answers(1)
+        assert site.serving() == (2, [1, 2])
+        assert not any((site.root / stage).exists() for stage in OTHER_STAGES)
+
+    @pytest.mark.parametrize("moment", ["is on disk", "is loaded", "is proven", "answers", "is retired"])
+    def test_killed_at_any_moment(self, site: Site, another_model: Bundle, moment: str) -> None:
+        kill_at(moment, command("deploy", another_model.root, site))
+        undone = site.deploy(1)
+        assert undone.undone in {2, None}
+        assert site.answers(1)
+        assert self.loaded(site) == set(PLAIN.models)
+        assert self.status(site) == (undone.version, True)
+
+    def test_a_head_of_the_same_name_with_other_tensors_is_refused(self, site: Site, tmp_path: Path) -> None:
+        bundle = make_tiny_bundle(tmp_path / "wide", dim=16, architectures=("efficientnet-lite0", "lstm"))
+        before = site.serving()
+        with pytest.raises(RolloutError, match=f"the bundle's {CLASSIFIER_MODEL} has other tensors"):
+            self.deploy(site, bundle)
+        assert site.serving() == before
+
+
 @pytest.mark.triton
 class TestStatus:
     def test_of_a_repository(self, site: Site) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vdeploy.artifacts.bundle.golden import GoldenClips
+from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
 from vdeploy.core.errors import RolloutError, UserError
 from vdeploy.core.progress import say
 from vdeploy.core.timestamps import now
@@ -16,14 +17,17 @@ from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.journal import Journal, Pending, Record
 from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS, Rollout
 from vdeploy.triton.deployment.verification import Verification, ask_ensemble
-from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, FRAMES
 from vdeploy.triton.repository.file_hashes import read_hashes
-from vdeploy.triton.repository.model_set import ModelSet
+from vdeploy.triton.repository.model_set import ModelSet, stages_called_by
 from vdeploy.triton.repository.serving_plan import ServingPlan
-from vdeploy.triton.repository.version_policy import interface_of, parameters_of
+from vdeploy.triton.repository.version_policy import inputs_of, interface_of, parameters_of
 from vdeploy.triton.repository.writer import write_plan
 
 __all__ = ["Deployed", "deploy", "rollback"]
+
+_CLIPS_TO_ADOPT = 2
+"""Synthetic clips by which a version is known again that came without golden ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,18 +187,25 @@ def _refuse_another(control: ModelControl, journal: Journal) -> None:
 
 
 def _check_compatible(model_set: ModelSet, old: Mapping[str, str], new: Mapping[str, str]) -> None:
-    if other := [model for model in model_set.models if model not in new]:
+    """Refuses a bundle of which a model cannot be loaded beside the one of that name."""
+    stages = stages_called_by(new[ENSEMBLE_MODEL])
+    if other := [model for model in model_set.ensembles if model not in new]:
         raise RolloutError(
             f"the bundle holds other models than those that serve: it has no {' and no '.join(other)}",
             "serve it from a repository of its own: vdeploy serve BUNDLE --repo OTHER",
         )
-    for model in model_set.models:
-        if interface_of(old[model]) != interface_of(new[model]):
+    is_same_kind = stages == model_set.stages[: len(stages)]
+    for model in model_set.models if is_same_kind else model_set.stages:
+        if model in new and interface_of(old[model]) != interface_of(new[model]):
             raise RolloutError(
                 f"the bundle's {model} has other tensors or another backend than the one that "
                 "serves, and Triton keeps one configuration for all versions of a model",
                 "serve it from another repository: vdeploy serve BUNDLE --repo OTHER",
             )
+    if not is_same_kind:
+        say(f"rollout: {' and '.join(stages)} take over from {' and '.join(model_set.stages[: len(stages)])}")
+    if inputs_of(old[ENSEMBLE_MODEL]) != inputs_of(new[ENSEMBLE_MODEL]):
+        say("rollout: clips have another shape from now on; clients that run have to be started again")
 
 
 def _adopt(control: ModelControl, journal: Journal, version: int, golden: GoldenClips) -> None:
@@ -203,10 +214,21 @@ def _adopt(control: ModelControl, journal: Journal, version: int, golden: Golden
     if known is not None and journal.is_pinned():
         return
     configs = journal.current_configs()
+    golden = journal.served_golden(version) or golden
+    frames, size, *_ = inputs_of(configs[ENSEMBLE_MODEL])[FRAMES]
+    of_another_shape = golden.frames.shape[1:3] != (frames, size)
+    if of_another_shape:
+        golden = dataclasses.replace(golden, frames=synthetic_frames(_CLIPS_TO_ADOPT, frames, size))
     try:
         answers = ask_ensemble(control, golden.frames, FIRST_LOOK_SECONDS)
     except RolloutError as error:
         say(f"rollout: version {version} does not answer: {error.message}")
+        if of_another_shape:
+            raise RolloutError(
+                f"version {version} does not answer, and the bundle's clips have another shape, so nothing could prove "
+                "that the version is back if the bundle failed",
+                "see that it answers, or serve the bundle from another repository: vdeploy serve BUNDLE --repo OTHER",
+            ) from error
         answers = golden.probabilities
     record = _record_of(configs, version)
     changes = {"activated": record.written, "previous": known.previous if known else None}

@@ -11,7 +11,7 @@ Triton takes no notice of it: of a model's folders it reads only those with a nu
 from __future__ import annotations
 
 import contextlib
-import functools
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,14 +23,15 @@ from vdeploy.core.files import publish_folder, remove_stale, staging_folder, syn
 from vdeploy.core.timestamps import now
 from vdeploy.triton.deployment.lock import is_taken, take
 from vdeploy.triton.deployment.records import Pending, Record, parse_record, read_text
-from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL
+from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, STREAM_MODEL
 from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
-from vdeploy.triton.repository.model_set import ModelSet, model_set_of
+from vdeploy.triton.repository.model_set import ModelSet, model_set_for, model_set_of, stages_called_by
 from vdeploy.triton.repository.repository import versions_of
 from vdeploy.triton.repository.version_policy import (
     pin_ensemble,
     pin_versions,
     pinned_version,
+    rename,
 )
 from vdeploy.triton.repository.write_errors import one_line_errors
 
@@ -56,10 +57,25 @@ class Journal:
         self.name = name or str(root)
         self._folder = root / DEPLOYMENTS
 
-    @functools.cached_property
+    @property
     def model_set(self) -> ModelSet:
-        """The models of the repository, as they were when first asked for: a deployment neither adds nor drops one."""
+        """The models that a server serves which starts now."""
         return model_set_of(self.root)
+
+    def model_set_of(self, version: int) -> ModelSet:
+        """The models of a version: its record names them; one that was only written has those that serve."""
+        file = self._folder / str(version) / f"{ENSEMBLE_MODEL}.pbtxt"
+        if not file.is_file():
+            return self.model_set
+        return model_set_for(
+            stages_called_by(read_text(file)), streams=file.with_name(f"{STREAM_MODEL}.pbtxt").is_file()
+        )
+
+    @property
+    def known_models(self) -> tuple[str, ...]:
+        """The models of all versions, those that serve first."""
+        recorded = (self.model_set_of(version).models for version in versions_of(self._folder))
+        return tuple(dict.fromkeys(itertools.chain(self.model_set.models, *recorded)))
 
     @contextlib.contextmanager
     def exclusive(self, wait_seconds: float = 0.0) -> Iterator[None]:
@@ -101,19 +117,21 @@ class Journal:
 
     def end(self) -> None:
         """Notes that nothing is going on any more, and removes what killed processes have left."""
-        for folder in (self._folder, *(self.root / model for model in self.model_set.models)):
+        for folder in (self._folder, *(self.root / model for model in self.known_models)):
             remove_stale(folder)
         (self._folder / _PENDING).unlink(missing_ok=True)
 
     def versions(self) -> list[int]:
-        """Versions that all models have on disk, rising."""
-        return sorted(set.intersection(*(set(versions_of(self.root / model)) for model in self.model_set.models)))
+        """Versions that all of their models have on disk, rising."""
+        return [
+            version
+            for version in versions_of(self.root / ENSEMBLE_MODEL)
+            if all((self.root / model / str(version)).is_dir() for model in self.model_set_of(version).models)
+        ]
 
     def next_version(self) -> int:
         """A number that no model has used yet."""
-        return (
-            max((number for model in self.model_set.models for number in versions_of(self.root / model)), default=0) + 1
-        )
+        return max((number for model in self.known_models for number in versions_of(self.root / model)), default=0) + 1
 
     def active(self) -> int | None:
         """The version that a server serves which starts now: the pinned one, else the newest."""
@@ -154,7 +172,8 @@ class Journal:
 
     def configs(self, version: int) -> dict[str, str]:
         """The configuration of each model that belongs to a recorded version, nothing pinned."""
-        return {model: read_text(self._folder / str(version) / f"{model}.pbtxt") for model in self.model_set.models}
+        folder = self._folder / str(version)
+        return {model: read_text(folder / f"{model}.pbtxt") for model in self.model_set_of(version).models}
 
     def add(
         self,
@@ -183,14 +202,14 @@ class Journal:
             publish_folder(staged, final)
 
     def take_in(self, staged: Path, staged_version: int, version: int) -> None:
-        """Moves the models of a repository of one version in here, where nothing refers to them yet.
+        """Moves the models of a repository of one recorded version in here, where nothing refers to them yet.
 
         Args:
             staged: That repository, on the same file system.
             staged_version: Its version.
             version: The version's number here.
         """
-        for model in self.model_set.models:
+        for model in self.model_set_of(version).models:
             (self.root / model).mkdir(exist_ok=True)
             (staged / model / str(staged_version)).rename(self.root / model / str(version))
             for entry in (staged / model).iterdir():
@@ -208,25 +227,41 @@ class Journal:
 
     def pin_stage(self, model: str, version: int, versions: set[int]) -> None:
         """Has a stage, configured as a version wants it, load some versions the next time that Triton looks."""
-        others = [self.configs(other)[model] for other in versions if self.record(other) is not None]
+        recorded = (self.configs(other) for other in versions if self.record(other) is not None)
+        others = [configs[model] for configs in recorded if model in configs]
         write_text(self.root / model / CONFIG, pin_versions(self.configs(version)[model], versions, others))
+
+    def stand_in(self, model: str, version: int, working: tuple[str, int]) -> None:
+        """Puts files that are known to load in the place of a version of a stage.
+
+        Args:
+            model: The stage.
+            version: Its version.
+            working: A stage that works, perhaps of another name, and its version.
+        """
+        folder = self.root / model / str(version)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.root / working[0] / str(working[1]), folder)
+        config = rename(self.configs(working[1])[working[0]], model)
+        write_text(self.root / model / CONFIG, pin_versions(config, {version}))
+
+    def unlist(self, model: str) -> None:
+        """Has Triton load no version of a model the next time that it looks; its files stay."""
+        (self.root / model / CONFIG).unlink(missing_ok=True)
 
     def pin_ensembles(self, version: int) -> None:
         """Has the ensembles call a version the next time that Triton looks."""
         configs = self.configs(version)
-        for model in self.model_set.ensembles:
+        for model in self.model_set_of(version).ensembles:
             write_text(self.root / model / CONFIG, pin_ensemble(configs[model], version))
 
     def remove(self, version: int) -> None:
         """Removes a version with its record, the record last."""
-        for model in self.model_set.models:
+        for model in self.model_set_of(version).models:
             shutil.rmtree(self.root / model / str(version), ignore_errors=True)
+            if model not in self.model_set.models and not versions_of(self.root / model):
+                shutil.rmtree(self.root / model, ignore_errors=True)
         shutil.rmtree(self._folder / str(version), ignore_errors=True)
-
-    def remove_configs(self) -> None:
-        """Leaves the repository without anything to load."""
-        for model in self.model_set.models:
-            (self.root / model / CONFIG).unlink(missing_ok=True)
 
     def staging(self) -> contextlib.AbstractContextManager[Path]:
         """A temporary folder on the repository's file system, which a killed process's successor removes."""

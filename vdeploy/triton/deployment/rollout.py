@@ -6,12 +6,14 @@ of one version, and a server that is started on the repository serves the old ve
 
 Streams whose windows the server keeps live in one version: the new one does not know them and refuses their next
 frame, whereupon clients start them again with the last frames, and no window mixes features of two versions.
+
+A version of another backbone or head brings stages of its own. They are loaded beside the old ones, and after the
+switch the old ones are unloaded and lose their configuration, but not their files, to which a rollback goes back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 
 from vdeploy.core.errors import RolloutError
 from vdeploy.core.progress import say
@@ -21,6 +23,7 @@ from vdeploy.triton.deployment.running import versions_to_keep
 from vdeploy.triton.deployment.settling import wait_until_drained, wait_until_settled
 from vdeploy.triton.deployment.verification import Verification, verify_ensembles, verify_stages
 from vdeploy.triton.names import STREAM_MODELS
+from vdeploy.triton.repository.model_set import ModelSet
 
 __all__ = ["Rollout"]
 
@@ -53,7 +56,7 @@ class Rollout:
         if self._journal.is_pinned():
             return
         self._end_dropped_streams()
-        for stage in self._journal.model_set.stages:
+        for stage in self._models_of(version).stages:
             self._journal.pin_stage(stage, version, {version})
         try:
             self._switch(version)
@@ -71,29 +74,37 @@ class Rollout:
             RolloutError: It cannot be loaded, or answers wrongly or not in time. Use `go_back` then.
         """
         target, previous = pending.target, pending.previous
+        models, before = self._models_of(target), ModelSet((), ()) if previous is None else self._models_of(previous)
         beside = {target, previous} if previous is not None and self._serves(previous) else {target}
         self._end_dropped_streams()
-        for stage in self._journal.model_set.stages:
-            self._load(stage, target, beside)
+        for stage in models.stages:
+            self._load(stage, target, beside if stage in before.stages else {target})
         say(f"rollout: version {target} is loaded")
-        golden, model_set = self._journal.golden(target), self._journal.model_set
-        verify_stages(self._control, target, golden, self._control.timeout_seconds, model_set)
+        verify_stages(self._control, target, self._journal.golden(target), self._control.timeout_seconds, models)
         say(f"rollout: version {target} is proven")
         self._switch(target)
         self._prove(target)
         self._journal.activated(target, previous=previous)
         say(f"rollout: version {target} answers")
         if previous is not None:
-            kept = versions_to_keep(self._journal, target, previous)
-            for ensemble in self._journal.model_set.ensembles:
-                wait_until_drained(self._control, previous, ensemble)
-            for stage in self._journal.model_set.stages:
-                self._load(stage, target, kept)
-            for stage in self._journal.model_set.stages:
-                if previous not in kept:
-                    wait_until_drained(self._control, previous, stage)
-            say(f"rollout: version {previous} is retired{', and stays loaded' if previous in kept else ''}")
+            self._retire(previous, target)
         return self._prove(target)
+
+    def _retire(self, previous: int, target: int) -> None:
+        """Unloads what has been replaced, once it has answered its last request."""
+        models, before = self._models_of(target), self._models_of(previous)
+        kept = versions_to_keep(self._journal, target, previous)
+        for ensemble in models.ensembles:
+            wait_until_drained(self._control, previous, ensemble)
+        for stage in models.stages:
+            self._load(stage, target, {one for one in kept if stage in self._models_of(one).stages})
+        for stage in before.stages:
+            if stage not in models.stages:
+                self._unload(stage)
+            if previous not in kept or stage not in models.stages:
+                wait_until_drained(self._control, previous, stage)
+        stays = previous in kept and set(before.stages) <= set(models.stages)
+        say(f"rollout: version {previous} is retired{', and stays loaded' if stays else ''}")
 
     def go_back_after_kill(self, pending: Pending) -> Verification | None:
         """Undoes a rollout whose process was killed; see `go_back`.
@@ -103,7 +114,7 @@ class Rollout:
         Raises:
             RolloutError: The version before cannot be taken back into service.
         """
-        wait_until_settled(self._control, self._journal.model_set.models)
+        wait_until_settled(self._control, self._journal.known_models)
         return self.go_back(pending)
 
     def go_back(self, pending: Pending) -> Verification | None:
@@ -122,30 +133,42 @@ class Rollout:
         self._control.wait_until_live(min(self._control.timeout_seconds, RETURN_SECONDS))
         target, previous = pending.target, pending.previous
         record = self._journal.record(target)
+        models = self._models_of(target)
         if previous is None:
-            for model in reversed(self._journal.model_set.models):
-                with contextlib.suppress(RolloutError):
-                    self._control.unload(model)
-            self._journal.remove_configs()
+            for model in reversed(models.models):
+                self._unload(model)
             self._journal.remove(target)
             self._journal.end()
             return None
-        for stage in self._journal.model_set.stages:
+        before = self._models_of(previous)
+        for stage in before.stages:
             self._bring_back(stage, previous, target)
         self._journal.pin_ensembles(previous)
-        for ensemble in self._journal.model_set.ensembles:
+        for ensemble in before.ensembles:
             if self._control.states(ensemble).get(previous) != "READY":
                 self._control.load(ensemble)
         self._revive(previous)
-        for ensemble in self._journal.model_set.ensembles:
+        for ensemble in before.ensembles:
             wait_until_drained(self._control, target, ensemble)
-        for stage in self._journal.model_set.stages:
-            self._drop(stage, previous, target)
+        for stage, stage_before in zip(models.stages, before.stages, strict=True):
+            if stage in before.stages:
+                self._drop(stage, previous, target)
+            else:
+                self._drop_all(stage, target, working=(stage_before, previous))
         proof = self._revive(previous)
         if record is None or not record.activated:
             self._journal.remove(target)
         self._journal.end()
         return proof
+
+    def _models_of(self, version: int) -> ModelSet:
+        return self._journal.model_set_of(version)
+
+    def _unload(self, model: str) -> None:
+        """Has Triton drop all versions of a model, now and when it starts again."""
+        self._journal.unlist(model)
+        with contextlib.suppress(RolloutError):
+            self._control.unload(model)
 
     def _end_dropped_streams(self) -> None:
         """Unloads the models of streams where the repository no longer has them, but the server may.
@@ -178,14 +201,13 @@ class Rollout:
 
     def _switch(self, version: int) -> None:
         self._journal.pin_ensembles(version)
-        for ensemble in self._journal.model_set.ensembles:
+        for ensemble in self._models_of(version).ensembles:
             self._control.load(ensemble)
 
     def _prove(self, version: int, timeout_seconds: float | None = None) -> Verification:
-        golden, model_set = self._journal.golden(version), self._journal.model_set
-        return verify_ensembles(
-            self._control, version, golden, timeout_seconds or self._control.timeout_seconds, model_set
-        )
+        timeout_seconds = timeout_seconds or self._control.timeout_seconds
+        golden = self._journal.golden(version)
+        return verify_ensembles(self._control, version, golden, timeout_seconds, self._models_of(version))
 
     def _bring_back(self, stage: str, previous: int, target: int) -> None:
         """Makes sure that the stage of the version before is loaded, beside the one that may be answering."""
@@ -200,10 +222,11 @@ class Rollout:
         try:
             return self._prove(version, FIRST_LOOK_SECONDS)
         except RolloutError:
-            for model in reversed(self._journal.model_set.models):
+            models = self._models_of(version).models
+            for model in reversed(models):
                 with contextlib.suppress(RolloutError):
                     self._control.unload(model)
-            for model in self._journal.model_set.models:
+            for model in models:
                 self._control.load(model)
             return self._prove(version)
 
@@ -215,9 +238,7 @@ class Rollout:
         """
         state = self._control.states(stage).get(target, "UNLOADED")
         if state == "UNAVAILABLE":
-            stand_in = self._journal.root / stage / str(target)
-            shutil.rmtree(stand_in, ignore_errors=True)
-            shutil.copytree(stand_in.with_name(str(previous)), stand_in)
+            self._journal.stand_in(stage, target, (stage, previous))
             self._load(stage, previous, {previous, target})
         self._journal.pin_stage(stage, previous, versions_to_keep(self._journal, previous))
         if state in {"UNAVAILABLE", "READY"}:
@@ -225,3 +246,18 @@ class Rollout:
             wait_until_drained(self._control, target, stage)
         elif state == "LOADING":
             say(f"rollout: Triton still tries to load version {target} of {stage}; restart it at a convenient time")
+
+    def _drop_all(self, stage: str, target: int, working: tuple[str, int]) -> None:
+        """Drops a stage of which no other version serves, and has Triton forget that it failed; see `_drop`.
+
+        Args:
+            stage: The stage.
+            target: Its version.
+            working: The stage that serves in its place, and its version.
+        """
+        if self._control.states(stage).get(target) == "UNAVAILABLE":
+            self._journal.stand_in(stage, target, working)
+            with contextlib.suppress(RolloutError):
+                self._control.load(stage)
+        self._unload(stage)
+        wait_until_drained(self._control, target, stage)

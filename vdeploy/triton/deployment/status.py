@@ -17,8 +17,8 @@ from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.journal import Journal, Pending, Record
 from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS
 from vdeploy.triton.deployment.verification import verify_ensembles
-from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES, PROBABILITIES
-from vdeploy.triton.repository.model_set import PLAIN, model_set_for
+from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES, PROBABILITIES, STREAM_MODELS
+from vdeploy.triton.repository.model_set import PLAIN
 
 __all__ = ["Status", "VersionStatus", "read_status"]
 
@@ -100,7 +100,9 @@ def read_status(control: ModelControl, root: Path | None = None) -> Status:
     if journal is not None and record is not None and not problem:
         try:
             golden = journal.golden(record.version)
-            proof = verify_ensembles(control, record.version, golden, FIRST_LOOK_SECONDS, journal.model_set)
+            proof = verify_ensembles(
+                control, record.version, golden, FIRST_LOOK_SECONDS, journal.model_set_of(record.version)
+            )
             milliseconds = proof.milliseconds
         except RolloutError as error:
             problem = error.message
@@ -134,8 +136,7 @@ def _ask(control: ModelControl) -> tuple[int | None, str, float | None, str]:
 
 
 def _versions(control: ModelControl, journal: Journal | None, answering: int | None) -> tuple[VersionStatus, ...]:
-    stages = journal.model_set.stages[:2] if journal else PLAIN.stages
-    models = model_set_for(stages, streams=True).models
+    models = dict.fromkeys((*(journal.known_models if journal else PLAIN.models), *STREAM_MODELS))
     try:
         states = {model: control.states(model) for model in models}
     except AccessError:

@@ -13,7 +13,7 @@ from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STAGES, STREAM_MODEL, W
 from vdeploy.triton.repository.options import StreamOptions
 from vdeploy.triton.repository.version_policy import parameters_of
 
-__all__ = ["PLAIN", "ModelSet", "model_set_for", "model_set_of", "stages_of", "streams_of"]
+__all__ = ["PLAIN", "ModelSet", "model_set_for", "model_set_of", "stages_called_by", "stages_of", "streams_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,13 @@ def stages_of(root: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError):
         found = tuple(_stage_folders(root))
     else:
-        found = tuple(re.findall(r'model_name: "([^"]+)"', text))
+        found = stages_called_by(text)
     return found if len(found) == len(STAGES) else STAGES
+
+
+def stages_called_by(ensemble: str) -> tuple[str, ...]:
+    """Return the models that an ensemble's configuration names, in the order of its steps."""
+    return tuple(re.findall(r'model_name: "([^"]+)"', ensemble))
 
 
 def _stage_folders(root: Path) -> Iterator[str]:

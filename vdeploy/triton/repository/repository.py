@@ -22,10 +22,12 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
 from vdeploy.core.errors import RepositoryError
-from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STREAM_MODEL, WINDOW_MODEL
-from vdeploy.triton.repository.backends import PYTHON_RUNTIMES, Backend, missing_file
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
+from vdeploy.triton.repository.backends import PYTHON_RUNTIMES, Backend, known_backend, missing_file
 from vdeploy.triton.repository.model_configs import LABELS, has_labels
+from vdeploy.triton.repository.model_set import model_set_of
 from vdeploy.triton.repository.path_rules import OTHER_FOLDER, refuse_unusable_path
+from vdeploy.triton.repository.version_policy import pinned_version
 
 __all__ = ["Repository", "read_config", "versions_of"]
 
@@ -67,16 +69,33 @@ class Repository:
     @property
     def python_runtimes(self) -> tuple[str, ...]:
         """The modules that stages of the Python backend import, each once."""
-        stages = (self.root / model for model in self.models if self._backend_of(model) == "python")
-        held = {name for stage in stages for name in _names_in(stage / str(self.version))}
+        stages = (self.root / model for model in self.current_models if self._backend_of(model) == "python")
+        held = {name for stage in stages for name in _names_in(stage / str(self.current_version))}
         return tuple(module for file, module in PYTHON_RUNTIMES.items() if file in held)
 
+    @property
+    def current_models(self) -> tuple[str, ...]:
+        """Its models as deployments have left them: they replace stages, and what keeps streams may have been dropped.
+
+        Models of streams that came after it was opened are left to whoever has brought them.
+        """
+        return tuple(
+            model for model in model_set_of(self.root).models if model in self.models or model not in STREAM_MODELS
+        )
+
+    @property
+    def current_version(self) -> int:
+        """The version that a server serves which starts now: the one that deployments have chosen, if any."""
+        try:
+            return pinned_version((self.root / ENSEMBLE_MODEL / CONFIG).read_text(encoding="utf-8")) or self.version
+        except (OSError, UnicodeDecodeError, RepositoryError):
+            return self.version
+
     def _backend_of(self, model: str) -> Backend | None:
-        if model in {ENSEMBLE_MODEL, STREAM_MODEL}:
+        """What runs a model that has a configuration; `None` for an ensemble."""
+        if model in {ENSEMBLE_MODEL, STREAM_MODEL} or not (self.root / model / CONFIG).is_file():
             return None
-        if model == WINDOW_MODEL:
-            return "python"
-        return self.backend if model == self.models[0] else self.classifier_backend or self.backend
+        return known_backend(read_config(self.root / model / CONFIG).backend)
 
     def check(self) -> None:
         """Looks at the path and every file that Triton needs; it hangs for ever over some that are missing.
@@ -87,12 +106,12 @@ class Repository:
         """
         if "python" in self.backends:
             refuse_unusable_path(self.root, OTHER_FOLDER)
-        for model in self.models:
+        for model in self.current_models:
             folder = self.root / model
             wanted = [folder / CONFIG]
             if has_labels(model):
                 wanted.append(folder / LABELS)
-            backend, version = self._backend_of(model), folder / str(self.version)
+            backend, version = self._backend_of(model), folder / str(self.current_version)
             if backend is not None and (name := missing_file(model, backend, _names_in(version))):
                 wanted.append(version / name)
             for file in wanted:
@@ -100,7 +119,7 @@ class Repository:
                     raise RepositoryError(f"{file} is missing from the model repository", "write the repository again")
             if not version.is_dir():
                 raise RepositoryError(
-                    f"{folder} has no version {self.version} in the model repository", "write the repository again"
+                    f"{folder} has no version {version.name} in the model repository", "write the repository again"
                 )
             self.sample(model)
 

@@ -18,12 +18,14 @@ from vdeploy.core.errors import RepositoryError
 
 __all__ = [
     "backend_of",
+    "inputs_of",
     "interface_of",
     "parameters_of",
     "parse_config",
     "pin_ensemble",
     "pin_versions",
     "pinned_version",
+    "rename",
 ]
 
 _HEADER = "# Written by vdeploy; a change here is lost at the next deployment.\n"
@@ -41,6 +43,13 @@ def pin_versions(text: str, versions: Iterable[int], others: Iterable[str] = ())
     config = parse_config(text)
     config.max_batch_size = max(config.max_batch_size, *(parse_config(other).max_batch_size for other in others), 0)
     config.version_policy.specific.versions[:] = sorted(versions)
+    return _render(config)
+
+
+def rename(text: str, name: str) -> str:
+    """A configuration for a model of another name."""
+    config = parse_config(text)
+    config.name = name
     return _render(config)
 
 
@@ -66,6 +75,11 @@ def interface_of(text: str) -> tuple[object, ...]:
     config = parse_config(text)
     tensors = [(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in (*config.input, *config.output)]
     return (config.backend, config.platform, *tensors)
+
+
+def inputs_of(text: str) -> dict[str, tuple[int, ...]]:
+    """Sizes of the axes of a model's inputs, without the batch, by name; -1 where one is free."""
+    return {tensor.name: tuple(tensor.dims) for tensor in parse_config(text).input}
 
 
 def backend_of(text: str) -> str:

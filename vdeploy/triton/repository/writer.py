@@ -84,7 +84,7 @@ def _refuse_other_models(root: Path, stages: tuple[str, ...]) -> None:
     if (root / ENSEMBLE_MODEL / CONFIG).is_file() and held != stages:
         raise RepositoryError(
             f"{root} serves {' and '.join(held)}, the bundle holds {' and '.join(stages)}",
-            "give the other models a repository of their own: --repo DIR",
+            "give the other models a repository of their own: --repo DIR, or bring them by vdeploy deploy",
         )
 
 

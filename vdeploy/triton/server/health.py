@@ -21,11 +21,12 @@ from vdeploy.triton.client.control_routes import ControlRoute
 from vdeploy.triton.client.server_log import log_size, reason_in
 from vdeploy.triton.client.stream import new_stream_id
 from vdeploy.triton.deployment.journal import Journal
-from vdeploy.triton.names import STREAM_MODELS
-from vdeploy.triton.repository.model_set import model_set_of
+from vdeploy.triton.names import ENSEMBLE_MODEL, STREAM_MODEL, STREAM_MODELS
 from vdeploy.triton.repository.repository import Repository
 
 __all__ = ["Health", "UnresponsiveError"]
+
+_ENSEMBLES = (ENSEMBLE_MODEL, STREAM_MODEL)
 
 CALL_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.05
@@ -135,14 +136,10 @@ class Health:
             return dead
 
     def _watched_stages(self) -> tuple[str, ...]:
-        """Stages that the server was started with and that have not been dropped since."""
-        held = model_set_of(self._repository.root).stages
-        return tuple(model for model in self._repository.models if model in held)
+        return tuple(model for model in self._repository.current_models if model not in _ENSEMBLES)
 
     def _watched_ensembles(self) -> tuple[str, ...]:
-        """Ensembles that the server was started with and that have not been dropped since."""
-        held = model_set_of(self._repository.root).ensembles
-        return tuple(model for model in self._repository.models if model in held)
+        return tuple(model for model in self._repository.current_models if model in _ENSEMBLES)
 
     @contextlib.contextmanager
     def _client(self) -> Any:

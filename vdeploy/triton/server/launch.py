@@ -16,7 +16,6 @@ from vdeploy.core.errors import ServerError
 from vdeploy.triton.client.control_routes import CONTROL_KEY_VARIABLE, KEY_NAME
 from vdeploy.triton.client.server_log import log_size
 from vdeploy.triton.names import THREADS_VARIABLE
-from vdeploy.triton.repository.model_set import model_set_of
 from vdeploy.triton.repository.path_rules import refuse_unusable_path
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.exits import ended
@@ -155,13 +154,12 @@ class Launch:
         )
 
     def _command(self, install: TritonInstall, backends: Path) -> list[str]:
-        held = model_set_of(self.repository.root).models  # a deployment may have dropped some since
         command = [
             str(install.binary),
             f"--model-repository={self.repository.address or self.repository.root.resolve()}",
             f"--backend-directory={backends}",
             "--model-control-mode=explicit",
-            *(f"--load-model={model}" for model in self.repository.models if model in held),
+            *(f"--load-model={model}" for model in self.repository.current_models),
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
