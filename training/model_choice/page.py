@@ -15,8 +15,11 @@ __all__ = ["pareto_chart", "write_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NONE = "\N{EN DASH}"
-_SIZE = (8.0, 4.2)
+_SIZE = (8.0, 4.6)
 """Inches."""
+
+_ROW_POINTS = 11
+"""Height of a row of labels."""
 
 
 def write_page(path: Path, choice: Choice) -> None:
@@ -46,23 +49,22 @@ def pareto_chart(choice: Choice) -> str:
     Returns:
         An ``<svg>`` element.
     """
-    points = [
-        (ms, 100 * model.accuracy.value, f"{model.name} {name}", SERIES[index % len(SERIES)])
+    measured = [
+        (model, sorted(model.speed.ms.items(), key=lambda item: item[1]), SERIES[index % len(SERIES)])
         for index, model in enumerate(choice.models)
-        if model.speed is not None
-        for name, ms in model.speed.ms.items()
+        if model.speed is not None and model.speed.ms
     ]
 
     def draw(axes: Any) -> None:
-        for model, colour in zip(choice.models, SERIES, strict=False):
-            if model.ms is None:
-                continue
-            interval = [100 * model.accuracy.low, 100 * model.accuracy.high]
-            axes.plot([model.ms] * 2, interval, color=colour, linewidth=1)
-        for ms, accuracy, label, colour in points:
-            axes.plot([ms], [accuracy], marker="o", markersize=7, color=colour)
-            axes.annotate(label, (ms, accuracy), xytext=(6, 5), textcoords="offset points", fontsize=8)
-        front = _front([(ms, accuracy) for ms, accuracy, _, _ in points])
+        for model, times, colour in measured:
+            height, fastest = 100 * model.accuracy.value, times[0][1]
+            axes.plot([fastest] * 2, [100 * model.accuracy.low, 100 * model.accuracy.high], color=colour, linewidth=1)
+            axes.annotate(model.name, (fastest, height), xytext=(6, 6), textcoords="offset points", fontsize=10)
+            for row, (name, ms) in enumerate(times):
+                axes.plot([ms], [height], marker="o", markersize=7, color=colour)
+                below = (6, -13 - _ROW_POINTS * row)  # points may be close to one another, so each has a row
+                axes.annotate(name, (ms, height), xytext=below, textcoords="offset points", fontsize=8, color=colour)
+        front = _front([(ms, 100 * model.accuracy.value) for model, times, _ in measured for _, ms in times])
         axes.plot(*zip(*front, strict=True), color=MUTED, linestyle=DASHES, linewidth=1, zorder=1)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
