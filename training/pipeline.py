@@ -162,7 +162,8 @@ def _finish(
     trainer: AnyTrainer,
     seconds: dict[str, float],
 ) -> None:
-    dataset = extraction.dataset
+    dataset, audit = extraction.dataset, trainer.audit
+    kept = None if audit is None else audit.kept
     finished = FinishedTraining(
         name=name,
         source=source,
@@ -170,11 +171,12 @@ def _finish(
         extraction=extraction,
         weights=weights,
         model=trainer.model,
-        outcome=judge(trainer.model, extraction, recipe, trainer.held_out),
+        outcome=judge(trainer.model, extraction, recipe, trainer.held_out, kept),
         seconds=seconds,
         history=trainer.history,
         best_epoch=trainer.best.epoch,
         clip_seconds=median_seconds([dataset.absolute(clip) for clip in dataset.of("train")]),
+        audit=audit,
     )
     write_run_folder(folder, finished)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from training.recipe_errors import recipe_error, suggestion
+from training.recipe_methods import methods_off, stepwise_key
 from training.recipe_sections import (
     AugmentSection,
     AveragingSection,
@@ -18,6 +19,7 @@ from training.recipe_sections import (
     CurriculumSection,
     DataSection,
     DecisionSection,
+    LabelNoiseSection,
     LossSection,
     OptimizerSection,
     SamplingSection,
@@ -39,12 +41,6 @@ else:
 __all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", "recipe_toml"]
 
 DEFAULT = "default"
-
-_METHODS = ("sampling", "averaging", "curriculum")
-"""Sections of methods that are switched off by default, added after version 0.2."""
-
-_STEPWISE = ("augment", "sampling", "averaging", "curriculum")
-"""Sections that the exact solution of a linear head knows nothing of."""
 
 
 def _backbone(value: Any) -> Any:
@@ -75,6 +71,7 @@ class Recipe(Settings):
     sampling: SamplingSection = SamplingSection()
     averaging: AveragingSection = AveragingSection()
     curriculum: CurriculumSection = CurriculumSection()
+    label_noise: LabelNoiseSection = LabelNoiseSection()
     decision: DecisionSection = DecisionSection()
     data: DataSection = DataSection()
 
@@ -91,8 +88,7 @@ class Recipe(Settings):
         Sections of methods that are switched off, and a seed of the splits that is not set, are left out, so that work
         of an earlier version goes on.
         """
-        off = {name for name in _METHODS if getattr(self, name) == type(getattr(self, name))()}
-        values = self.model_dump(mode="json", exclude=off)
+        values = self.model_dump(mode="json", exclude=methods_off(self))
         if self.data.seed == "auto":
             del values["data"]["seed"]
         return values
@@ -126,19 +122,7 @@ class Recipe(Settings):
         """How the head is trained: exactly where it is linear and cross-entropy is minimised; or as the recipe says."""
         if self.optimizer.solver != "auto":
             return self.optimizer.solver
-        return "adamw" if self.stepwise or not self.make_head().linear else "logistic"
-
-    @property
-    def stepwise(self) -> str:
-        """The first key whose value needs a training in steps, such as ``"loss.gamma"``; empty if there is none."""
-        if self.loss.gamma:
-            return "loss.gamma"
-        for name in _STEPWISE:
-            section = getattr(self, name)
-            for key, field in type(section).model_fields.items():
-                if getattr(section, key) != field.default:
-                    return f"{name}.{key}"
-        return ""
+        return "adamw" if stepwise_key(self) or not self.make_head().linear else "logistic"
 
     def varied(self, **sections: Mapping[str, Any]) -> Recipe:
         """This recipe with other values for some keys.

@@ -16,6 +16,7 @@ __all__ = [
     "CurriculumSection",
     "DataSection",
     "DecisionSection",
+    "LabelNoiseSection",
     "LossSection",
     "OptimizerSection",
     "SamplingSection",
@@ -146,6 +147,14 @@ class DataSection(Settings):
                 "split must be three shares (train, valid, test) that add up to 1, train and valid above 0"
             )
         return self
+
+
+class LabelNoiseSection(Settings):
+    """Labels of training clips that are probably wrong; see `training.methods.confident_learning`."""
+
+    action: Literal["none", "report", "drop"] = Field(
+        "none", description="report: list them; drop: list them, and learn from the other clips"
+    )
 
 
 class DecisionSection(Settings):

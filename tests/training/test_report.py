@@ -187,6 +187,8 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
         environment={_NASTY: _NASTY},
         notes=[_NASTY],
         mistakes=[(_NASTY, 1, 0.1, _frames(0))],
+        suspicious=[(_NASTY, 0, 0.9, _frames(0))],
+        suspicious_count=1,
         evaluation=evaluate([0, 1], [0.1, 0.2], groups=[_NASTY, "b"]),
     )
     text, page = _write(tmp_path, data)
@@ -198,6 +200,17 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     assert "_$1$\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}" in page.text
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "No label of a training clip looks wrong"), (14, "and 2 more, in suspicious_labels.json")],
+)
+def test_the_labels_to_check_are_counted(tmp_path: Path, count: int, words: str) -> None:
+    shown = [(f"clip{index}.avi", 1, 0.1, _frames(1, count=2)) for index in range(min(count, 12))]
+    _, page = _write(tmp_path, _data(mistakes=[], suspicious=shown, suspicious_count=count))
+    assert words in " ".join(page.text.split())
+    assert len(page.tags("img")) == min(count, 12)
+
+
 def test_the_basics_are_enough(tmp_path: Path) -> None:
     labels, p = [0, 1, 1], [0.2, 0.4, 0.9]
     data = ReportData(name="bare", evaluation=evaluate(labels, p), labels=labels, probabilities=p)
@@ -205,6 +218,7 @@ def test_the_basics_are_enough(tmp_path: Path) -> None:
     headings = (
         "Training",
         "By group",
+        "Labels to check",
         "Most confident errors",
         "Data",
         "Recipe",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.engine.epoch_plan import FeatureSplit
+from training.engine.epoch_plan import FeatureSplit, check_splits
 from training.engine.logistic import LogisticTrainer
 from training.engine.trainer import Trainer
+from training.methods.confident_learning import audit_labels
 from training.recipe import Recipe
 
 __all__ = ["AnyTrainer", "make_trainer"]
@@ -27,9 +28,21 @@ def make_trainer(
         folder: Run folder.
         strategy: As in `training.engine.trainer.Trainer`.
 
+    Returns:
+        The trainer; its ``train_split`` lacks the clips that ``label_noise.action`` drops.
+
     Raises:
         UserError: The data or the recipe do not allow the training.
     """
+    audit = None
+    if recipe.label_noise.action != "none":
+        check_splits(train, valid)
+        audit = audit_labels(recipe, train, folder, strategy)
+        train = train.select(audit.kept) if audit.dropped else train
+    trainer: AnyTrainer
     if recipe.solver == "logistic":
-        return LogisticTrainer(recipe, train, valid, folder)
-    return Trainer(recipe, train, valid, folder, strategy)
+        trainer = LogisticTrainer(recipe, train, valid, folder)
+    else:
+        trainer = Trainer(recipe, train, valid, folder, strategy)
+    trainer.audit = audit
+    return trainer

@@ -13,6 +13,7 @@ from training.engine.augmentation import draw_frames, draw_mixing
 from training.methods.class_balanced_sampling import draw_clips
 from training.recipe_sections import AugmentSection
 from vdeploy.core.errors import DatasetError, RunError
+from vdeploy.features.memory_mapped import ShardedFeatures
 from vdeploy.features.rows import FeatureRows
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class FeatureSplit:
         names = [name or index for index, name in enumerate(self.groups.tolist())]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         return np.array([numbers[name] for name in names], np.int64)
+
+    def select(self, clips: npt.NDArray[np.int64]) -> FeatureSplit:
+        """Some of the clips, by number; features on the disk stay there."""
+        features = self.features
+        chosen = features.select(clips) if isinstance(features, ShardedFeatures) else features[clips]
+        return FeatureSplit(chosen, self.labels[clips], None if self.groups is None else self.groups[clips])
 
     @property
     def nbytes(self) -> int:

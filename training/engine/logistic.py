@@ -21,7 +21,9 @@ from training.engine.epoch_plan import FeatureSplit, check_splits
 from training.engine.history import EpochRecord, history_csv
 from training.engine.logistic_regression import LinearFit
 from training.engine.losses import class_weights, focal_alpha
+from training.methods.confident_learning import LabelAudit
 from training.recipe import Recipe
+from training.recipe_methods import stepwise_key
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import load_keras, require
@@ -50,6 +52,7 @@ class LogisticTrainer:
         model: The head.
         history: One record.
         penalty: The penalty that was used.
+        audit: What was found out about the labels, where the recipe asks; set by `make_trainer`.
         held_out: Probabilities of violence of the clips of the training split, ``float64[N]``, each from a classifier
             that has learned from other sources at that penalty.
 
@@ -58,6 +61,8 @@ class LogisticTrainer:
         RecipeError: The head has further weights, or the recipe asks for another loss.
         RunError: The features hold NaN or infinity.
     """
+
+    audit: LabelAudit | None = None
 
     def __init__(self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path) -> None:
         check_splits(train, valid)
@@ -126,7 +131,7 @@ class LogisticTrainer:
 
 
 def _refuse_unknown_loss(recipe: Recipe) -> None:
-    if key := recipe.stepwise:
+    if key := stepwise_key(recipe):
         section, name = key.split(".")
         off = "0" if key == "loss.gamma" else json.dumps(type(getattr(recipe, section)).model_fields[name].default)
         raise RecipeError(

@@ -22,7 +22,8 @@ from training.engine.losses import class_weights, focal_alpha, focal_loss
 from training.engine.precision import choose_precision
 from training.engine.schedule import learning_rate_schedule
 from training.methods.class_balanced_sampling import class_pools, drawn_labels
-from training.methods.curriculum import easiest, pace
+from training.methods.confident_learning import LabelAudit
+from training.methods.curriculum import TEACHER, easiest, pace
 from training.methods.teacher import label_losses, teacher_probabilities
 from training.recipe import Recipe
 from vdeploy.core.errors import RunError
@@ -51,6 +52,7 @@ class Trainer:
     Attributes:
         model: The classifier, float32 whatever the training computes in.
         history: One record of each epoch.
+        audit: What was found out about the labels, where the recipe asks; set by `make_trainer`.
         held_out: ``None``: clips that choose the calibration and the threshold come from the validation split.
 
     Raises:
@@ -58,6 +60,7 @@ class Trainer:
         RecipeError: A device is missing, or the batch cannot be divided among the devices.
     """
 
+    audit: LabelAudit | None = None
     held_out: None = None
 
     def __init__(
@@ -125,7 +128,7 @@ class Trainer:
             return None
         probabilities = teacher_probabilities(
             self.train_split,
-            self.folder,
+            self.folder / TEACHER,
             seed=self.recipe.training.seed,
             otherwise='curriculum.pacing = "none"',
             strategy=strategy,

@@ -33,7 +33,8 @@ def ladder(recipe: Recipe) -> list[Arm]:
         recipe: The last recipe; settings that no arm changes are taken from it in every arm.
     """
     without_dropout: _Sections = {"head": {"dropout": 0.0}} if hasattr(recipe.head, "dropout") else {}
-    current = recipe.varied(**_BASELINE, **without_dropout)
+    baseline = _BASELINE if recipe.label_noise.action != "drop" else {**_BASELINE, "label_noise": {"action": "none"}}
+    current = recipe.varied(**baseline, **without_dropout)
     arms = [Arm("cross-entropy", current)]
     for name, sections in _rungs(recipe):
         changed = current.varied(**sections)
@@ -53,6 +54,7 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
         yield "effective number of clips", {"loss": {"class_weights": loss.class_weights}}
     if recipe.sampling.balance == "classes":
         yield "class-balanced sampling", {"loss": {"class_weights": "none"}, "sampling": {"balance": "classes"}}
+    yield "suspicious labels dropped", {"label_noise": {"action": recipe.label_noise.action}}
     yield "focal loss", {"loss": {"gamma": loss.gamma, "alpha": alpha}}
     yield "label smoothing", {"loss": {"label_smoothing": loss.label_smoothing}}
     yield "warm-up and cosine", {"optimizer": {"warmup_epochs": optimizer.warmup_epochs, "floor": optimizer.floor}}

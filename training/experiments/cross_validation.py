@@ -207,20 +207,17 @@ def _judge_fold(
     load_keras().utils.clear_session()
     # A linear head needs no clips to choose an epoch on, so it learns from these as well.
     learned = np.union1d(fold.train, fold.valid) if recipe.solver == "logistic" else fold.train
-    train, valid = _part(clips, learned), _part(clips, fold.valid)
+    train, valid = clips.select(learned), clips.select(fold.valid)
     with quietly(), tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
         trainer = make_trainer(recipe, train, valid, Path(folder))
         trainer.fit()
     judged = predict(trainer.model, clips.features[fold.judged])[:, 1]
     chooser, scores = (
-        (valid, predict(trainer.model, valid.features)[:, 1]) if trainer.held_out is None else (train, trainer.held_out)
+        (valid, predict(trainer.model, valid.features)[:, 1])
+        if trainer.held_out is None
+        else (trainer.train_split, trainer.held_out)
     )
     return judged, _verdicts(recipe.decision, chooser, scores, judged)
-
-
-def _part(clips: FeatureSplit, numbers: npt.NDArray[np.int64]) -> FeatureSplit:
-    groups = None if clips.groups is None else clips.groups[numbers]
-    return FeatureSplit(clips.features[numbers], clips.labels[numbers], groups)
 
 
 def _verdicts(

@@ -54,9 +54,7 @@ class Imbalance:
             )
         kept = np.random.default_rng(seed).choice(members, wanted, replace=False)
         rows = np.flatnonzero((split.labels != self.label) | np.isin(np.arange(len(split.labels)), kept))
-        return FeatureSplit(
-            split.features[rows], split.labels[rows], None if split.groups is None else split.groups[rows]
-        )
+        return split.select(rows)
 
 
 def parse_imbalance(ratio: str, rare: str = "non-violent") -> Imbalance:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     Clips = npt.NDArray[np.int64]
 
-__all__ = ["easiest", "pace"]
+__all__ = ["TEACHER", "easiest", "pace"]
+
+TEACHER = "teacher.npy"
+"""File of a run folder with the probabilities that the order of the clips follows from."""
 
 
 def pace(section: CurriculumSection, epoch: int) -> float:

@@ -24,22 +24,20 @@ from vdeploy.models.registry import head_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["TEACHER", "label_losses", "teacher_probabilities"]
-
-TEACHER = "teacher.npy"
-"""File of a run folder with the teacher's probabilities, so that an interrupted training goes on with the same ones."""
+__all__ = ["label_losses", "teacher_probabilities"]
 
 _HEAD = {"name": "pooling", "statistics": "mean_std", "dropout": 0.0}
 
 
 def teacher_probabilities(
-    split: FeatureSplit, folder: Path, *, seed: int, otherwise: str, strategy: Any
+    split: FeatureSplit, file: Path, *, seed: int, otherwise: str, strategy: Any
 ) -> npt.NDArray[np.float64]:
     """Cross-fit the teacher on a split, or read what an earlier call has written.
 
     Args:
         split: The training split.
-        folder: Run folder; the first of several workers writes there, and the others read.
+        file: Where the probabilities are kept, so that an interrupted training goes on with the same ones. The first of
+            several workers writes it, and the others read it.
         seed: Which sources come together.
         otherwise: What to set in the recipe where the clips do not allow it, for the message.
         strategy: What `training.engine.devices.open_strategy` gave.
@@ -51,7 +49,6 @@ def teacher_probabilities(
         DatasetError: There are too few clips or sources of a class.
         RunError: The file cannot be written, or is that of other clips.
     """
-    file = folder / TEACHER
     if is_chief() and not file.is_file():
         head = head_of(_HEAD)
         steps, dim = split.features.shape[-2:]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.methods.confident_learning import LabelAudit
 from training.recipe import Recipe
 from training.recipe_sections import DecisionSection
 from training.report.run_report import Mistake
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
-__all__ = ["Outcome", "decision_threshold", "judge", "judge_calibrated", "mistakes"]
+__all__ = ["Outcome", "decision_threshold", "judge", "judge_calibrated", "mistakes", "suspicious_clips"]
 
-_MISTAKES_SHOWN = 12
+_CLIPS_SHOWN = 12
+"""How many clips a list in the report shows with their frames."""
+
 _HELD_OUT = "held-out sources of the training split"
 
 
@@ -62,7 +65,11 @@ class Outcome:
 
 
 def judge(
-    model: keras.Model, extraction: Extraction, recipe: Recipe, held_out: npt.NDArray[np.float64] | None = None
+    model: keras.Model,
+    extraction: Extraction,
+    recipe: Recipe,
+    held_out: npt.NDArray[np.float64] | None = None,
+    kept: npt.NDArray[np.int64] | None = None,
 ) -> Outcome:
     """Calibrates a classifier on clips that it has not learned from and measures it on all splits.
 
@@ -75,6 +82,7 @@ def judge(
         held_out: Probabilities of violence of the clips of the training split, ``float64[N]``, each from a classifier
             that has not learned from its source. With them, calibration and threshold are fitted on these clips; the
             validation split, on which they are fitted otherwise, then chooses nothing.
+        kept: Numbers of the clips of the training split that ``held_out`` belongs to; all of them if left out.
 
     Returns:
         The figures.
@@ -82,13 +90,16 @@ def judge(
     dataset = extraction.dataset
     uncalibrated = _scores(model, extraction)
     chooser, scores = ("valid", uncalibrated["valid"]) if held_out is None else ("train", held_out)
-    calibration = fit_calibration(_labels(dataset.of(chooser)), scores)
+    clips = dataset.of(chooser)
+    if held_out is not None and kept is not None:
+        clips = tuple(clips[number] for number in kept)
+    calibration = fit_calibration(_labels(clips), scores)
     layer: Any = model.get_layer("logits")
     kernel, bias = layer.get_weights()
     raised = bias + np.array((0, calibration.bias))
     layer.set_weights([kernel / calibration.temperature, raised / calibration.temperature])
     probabilities = {split: calibration.apply(scores) for split, scores in uncalibrated.items()}
-    threshold, stability = _threshold(dataset.of(chooser), calibration.apply(scores), recipe.decision)
+    threshold, stability = _threshold(clips, calibration.apply(scores), recipe.decision)
     return Outcome(
         calibration=calibration,
         threshold=threshold,
@@ -156,8 +167,20 @@ def mistakes(outcome: Outcome, dataset: Dataset, recipe: Recipe) -> list[Mistake
         if (probability >= outcome.threshold) != bool(clip.label)
     ]
     wrong.sort(key=lambda entry: -entry[0])
+    return _with_frames([entry[1:] for entry in wrong[:_CLIPS_SHOWN]], dataset, recipe)
+
+
+def suspicious_clips(audit: LabelAudit, dataset: Dataset, recipe: Recipe) -> list[Mistake]:
+    """Decodes the frames of the training clips whose labels are most probably wrong."""
+    clips = dataset.of("train")
+    found = [(clips[number], float(audit.probabilities[number])) for number in audit.suspicious[:_CLIPS_SHOWN]]
+    return _with_frames(found, dataset, recipe)
+
+
+def _with_frames(clips: Sequence[tuple[LabelledClip, float]], dataset: Dataset, recipe: Recipe) -> list[Mistake]:
+    """Clips with their probabilities and frames; those that cannot be decoded any more are left out."""
     shown: list[Mistake] = []
-    for _, clip, probability in wrong[:_MISTAKES_SHOWN]:
+    for clip, probability in clips:
         try:
             frames = decode_clip(dataset.absolute(clip), recipe.clip_spec).frames
         except ClipError:

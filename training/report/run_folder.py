@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from training.engine.history import EpochRecord
+from training.methods.confident_learning import LabelAudit
 from training.recipe import Recipe, recipe_toml
-from training.report.evaluate_run import Outcome, mistakes
+from training.report.evaluate_run import Outcome, mistakes, suspicious_clips
 from training.report.run_report import ReportData, write_report
-from vdeploy.artifacts.run import CLASSIFIER, CLIPS, toolchain, write_run
+from vdeploy.artifacts.run import CLASSIFIER, CLIPS, SUSPICIOUS_LABELS, toolchain, write_run
 from vdeploy.artifacts.run_manifest import RunInfo, RunMember, RunStage
-from vdeploy.core.files import sha256_of
+from vdeploy.core.files import sha256_of, write_json
 from vdeploy.core.timestamps import now
+from vdeploy.dataset import Dataset
 from vdeploy.features.extraction import Extraction
 from vdeploy.models.weights.find import Weights
 
@@ -44,6 +46,7 @@ class FinishedTraining:
         clip_seconds: Median duration of the training clips; ``None`` where it is not known.
         members: The runs that an ensemble was made of.
         notes: Remarks for the reader of the report.
+        audit: What was found out about the labels of the training clips, where the recipe asks.
     """
 
     name: str
@@ -59,6 +62,7 @@ class FinishedTraining:
     clip_seconds: float | None = None
     members: tuple[RunMember, ...] = ()
     notes: tuple[str, ...] = ()
+    audit: LabelAudit | None = None
 
 
 def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
@@ -69,6 +73,8 @@ def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
         finished: What is written.
     """
     dataset, outcome, recipe = finished.extraction.dataset, finished.outcome, finished.recipe
+    if finished.audit is not None:
+        write_json(folder / SUSPICIOUS_LABELS, _suspicious_labels(finished.audit, dataset))
     dataset.write_csv(folder / CLIPS)
     finished.model.save(folder / CLASSIFIER)
     info = RunInfo(
@@ -123,8 +129,21 @@ def _stages(finished: FinishedTraining, sha256: str) -> tuple[RunStage, ...]:
     )
 
 
+def _suspicious_labels(audit: LabelAudit, dataset: Dataset) -> list[dict[str, Any]]:
+    clips = dataset.of("train")
+    return [
+        {
+            "path": clips[number].path,
+            "label": dataset.classes[clips[number].label],
+            "probability_violent": round(float(audit.probabilities[number]), 6),
+            "dropped": audit.dropped,
+        }
+        for number in audit.suspicious
+    ]
+
+
 def _report_data(info: RunInfo, finished: FinishedTraining) -> ReportData:
-    dataset, outcome = finished.extraction.dataset, finished.outcome
+    dataset, outcome, audit = finished.extraction.dataset, finished.outcome, finished.audit
     split, decision = outcome.best_split, finished.recipe.decision
     stability = [] if outcome.stability is None else [outcome.stability.in_words(decision.prior_threshold)]
     return ReportData(
@@ -145,6 +164,9 @@ def _report_data(info: RunInfo, finished: FinishedTraining) -> ReportData:
         history=[dataclasses.asdict(record) for record in finished.history],
         best_epoch=info.best_epoch or None,
         mistakes=mistakes(outcome, dataset, finished.recipe),
+        suspicious=() if audit is None else suspicious_clips(audit, dataset, finished.recipe),
+        suspicious_count=None if audit is None else len(audit.suspicious),
+        suspicious_dropped=audit is not None and audit.dropped,
         environment=info.toolchain,
         notes=[*finished.notes, *stability],
     )

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from training.report import history_charts
 from training.report.contact_sheet import contact_sheet
+from training.report.recipe_tables import recipe_tables
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
 from vdeploy.core.templates import percent, template_environment
-from vdeploy.core.text import setting_text
 from vdeploy.evaluation import charts as figure_charts
 from vdeploy.evaluation.calibration import Calibration, reliability
 
@@ -60,6 +60,9 @@ class ReportData:
             ``seconds``; missing values are ``None`` or absent.
         best_epoch: The ``epoch`` whose weights were kept.
         mistakes: Misclassified clips; the twelve most confident ones are shown.
+        suspicious: Training clips whose labels are probably wrong, the worst first; twelve are shown.
+        suspicious_count: How many there are; ``None`` if nobody looked.
+        suspicious_dropped: Whether the training left them out.
         environment: Versions and devices by name.
         notes: Further remarks for the reader, a sentence or two each.
     """
@@ -81,6 +84,9 @@ class ReportData:
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int | None = None
     mistakes: Sequence[Mistake] = ()
+    suspicious: Sequence[Mistake] = ()
+    suspicious_count: int | None = None
+    suspicious_dropped: bool = False
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -122,9 +128,10 @@ def _page(data: ReportData) -> str:
         further_groups=max(0, len(data.evaluation.groups) - _MAX_GROUPS),
         mistakes=[(*mistake[:3], contact_sheet(mistake[3])) for mistake in shown],
         further_mistakes=max(0, errors - len(shown)),
+        suspicious=[(*clip[:3], contact_sheet(clip[3])) for clip in data.suspicious[:_MAX_MISTAKES]],
         problems=data.problems[:_MAX_PROBLEMS],
         further_problems=max(0, len(data.problems) - _MAX_PROBLEMS),
-        recipe=_recipe_tables(data.recipe),
+        recipe=recipe_tables(data.recipe),
     )
     return page
 
@@ -217,35 +224,6 @@ def _groups(evaluation: Evaluation) -> list[tuple[str, Evaluation]]:
 def _confidence(mistake: Mistake) -> float:
     _, label, probability, _ = mistake
     return 1 - probability if label == 1 else probability
-
-
-def _recipe_tables(recipe: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Returns plain values under ``""``, then each nested table under its dotted name."""
-    tables: list[tuple[str, list[tuple[str, str]]]] = []
-
-    def collect(name: str, table: Mapping[str, Any]) -> None:
-        plain = [(key, _text(value)) for key, value in table.items() if not isinstance(value, Mapping)]
-        if plain:
-            tables.append((name, plain))
-        for key, value in table.items():
-            if isinstance(value, Mapping):
-                collect(f"{name}.{key}" if name else key, value)
-
-    collect("", recipe)
-    return tables
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case [Mapping(), *_]:
-            return setting_text(value)
-        case list() | tuple():
-            return ", ".join(_text(item) for item in value)
-    return str(value)
 
 
 def _number(value: float | None, digits: int = 3) -> str:

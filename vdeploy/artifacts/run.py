@@ -24,7 +24,7 @@ from vdeploy.video.clips import ClipSpec
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["CLASSIFIER", "CLIPS", "MANIFEST", "RECIPE", "Run", "toolchain", "write_run"]
+__all__ = ["CLASSIFIER", "CLIPS", "MANIFEST", "RECIPE", "SUSPICIOUS_LABELS", "Run", "toolchain", "write_run"]
 
 MANIFEST = "run.json"
 CLASSIFIER = "classifier.keras"
@@ -32,6 +32,7 @@ RECIPE = "recipe.toml"
 CLIPS = "clips.csv"
 METRICS = "metrics.json"
 REPORT = "report.html"
+SUSPICIOUS_LABELS = "suspicious_labels.json"
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "scikit-learn")
 
@@ -129,6 +130,15 @@ class Run:
         """What `metrics.json` holds."""
         values: dict[str, Any] = json.loads((self.root / METRICS).read_text(encoding="utf-8"))
         return values
+
+    @property
+    def suspicious_labels(self) -> list[dict[str, Any]] | None:
+        """Training clips whose labels are probably wrong, the worst first; ``None`` if the training did not look."""
+        file = self.root / SUSPICIOUS_LABELS
+        if not file.is_file():
+            return None
+        clips: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return clips
 
     def classifier(self) -> keras.Model:
         """Load the trained classifier: ``features float32[B, t, F]`` to ``probabilities float32[B, 2]``.

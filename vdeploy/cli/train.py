@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,9 +38,12 @@ def train(
 
 def print_run(run: Run, *, json: bool) -> None:
     """Prints the metrics of a finished run."""
-    metrics = run.metrics
+    metrics, suspicious = run.metrics, run.suspicious_labels
     if json:
-        print_json({"run": str(run.root), "report": str(run.root / "report.html"), "metrics": metrics})
+        values: dict[str, Any] = {"run": str(run.root), "report": str(run.root / "report.html"), "metrics": metrics}
+        if suspicious is not None:
+            values["suspicious_labels"] = suspicious
+        print_json(values)
         return
     columns = ("split", "clips", "accuracy", "non-violent", "violent", "precision", "recall", "F1", "AUC")
     keys = ("accuracy", "accuracy_non_violent", "accuracy_violent", "precision", "recall", "f1", "roc_auc")
@@ -51,6 +54,8 @@ def print_run(run: Run, *, json: bool) -> None:
     info = run.info
     origin = f"{len(info.members)} members" if info.members else f"best epoch {info.best_epoch}"
     print_table(columns, rows, title=f"{info.name}: {origin}, violent = {info.classes[1]}")
+    if suspicious:
+        print_line(f"labels to check: {len(suspicious)} training clips, listed in the report")
     print_line(f"run: {run.root}")
     print_line(f"report: {run.root / 'report.html'}")
     print_next("export", run.root)

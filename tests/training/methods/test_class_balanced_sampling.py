@@ -130,4 +130,5 @@ def test_a_method_that_is_off_changes_no_identity() -> None:
     """Interrupted trainings and studies of an earlier version go on."""
     assert "sampling" not in recipe().identity
     assert recipe("sampling.balance=classes").identity["sampling"] == {"balance": "classes"}
-    assert recipe().identity == {k: v for k, v in recipe().model_dump(mode="json").items() if k in recipe().identity}
+    left_out = set(recipe().model_dump()) - set(recipe().identity)
+    assert left_out == {"sampling", "averaging", "curriculum", "label_noise"}

@@ -15,8 +15,8 @@ from training.engine.epoch_plan import EpochPlan, FeatureSplit, plan_epoch
 from training.engine.logistic_regression import fit_logistic
 from training.engine.trainer import Trainer
 from training.experiments.ablation import ladder
-from training.methods.curriculum import easiest, pace
-from training.methods.teacher import TEACHER, label_losses, teacher_probabilities
+from training.methods.curriculum import TEACHER, easiest, pace
+from training.methods.teacher import label_losses, teacher_probabilities
 from training.recipe import Recipe, load_recipe
 from training.recipe_sections import CurriculumSection
 from vdeploy.core.errors import DatasetError, RecipeError, RunError
@@ -102,7 +102,7 @@ def test_no_clip_and_no_source_scores_itself(tmp_path: Path) -> None:
     marks = np.random.default_rng(3).normal(size=(24, 40))[sources]
     labels = np.random.default_rng(4).integers(0, 2, 24)[sources]
     clips = FeatureSplit(np.repeat(marks[:, None], 3, axis=1).astype(np.float16), labels, sources.astype(np.str_))
-    scores = teacher_probabilities(clips, tmp_path, seed=0, otherwise="", strategy=None)
+    scores = teacher_probabilities(clips, tmp_path / TEACHER, seed=0, otherwise="", strategy=None)
     by_heart = fit_logistic(marks, labels.astype(float), 0.01).probabilities(marks)
     assert np.mean((by_heart >= 0.5) == labels) == 1
     assert np.mean((scores >= 0.5) == labels) < 0.7
@@ -113,7 +113,7 @@ def test_hard_clips_have_high_losses(tmp_path: Path) -> None:
     clips = FeatureSplit(features.astype(np.float16), LABELS, split().groups)
     wrong = np.array([0, 17, 33])
     flipped = FeatureSplit(clips.features, np.where(np.isin(np.arange(48), wrong), 1 - LABELS, LABELS), clips.groups)
-    scores = teacher_probabilities(flipped, tmp_path, seed=0, otherwise="", strategy=None)
+    scores = teacher_probabilities(flipped, tmp_path / TEACHER, seed=0, otherwise="", strategy=None)
     losses = label_losses(flipped.labels, scores)
     assert set(np.argsort(losses)[-3:].tolist()) == set(wrong.tolist())
     assert label_losses(np.array([1, 0]), np.array([0.25, 0.25])) == pytest.approx(-np.log([0.25, 0.75]))
@@ -167,7 +167,7 @@ def test_without_a_curriculum_there_is_no_teacher(tmp_path: Path, plans: list[Ep
 
 def test_a_teacher_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     def scores(folder: Path, clips: FeatureSplit) -> None:
-        teacher_probabilities(clips, folder, seed=0, otherwise='curriculum.pacing = "none"', strategy=None)
+        teacher_probabilities(clips, folder / TEACHER, seed=0, otherwise='curriculum.pacing = "none"', strategy=None)
 
     (tmp_path / TEACHER).write_bytes(b"damaged")
     with pytest.raises(RunError, match=r"teacher\.npy cannot be read .*; remove it and train again") as caught:
