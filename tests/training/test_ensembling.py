@@ -88,6 +88,7 @@ def test_seeds_differ_in_the_training_alone(seeds: Run, recipe: Recipe) -> None:
     one, other = (Run.load(root) for root in sorted((seeds.root / "members").iterdir()))
     assert [member.seed for member in seeds.info.members] == [0, 1]
     assert [recipe_of_run(run.root).training.seed for run in (one, other)] == [0, 1]
+    assert [(run.info.seed, recipe_of_run(run.root).split_seed) for run in (one, other)] == [(0, 0), (0, 0)]
     assert (one.root / "clips.csv").read_bytes() == (other.root / "clips.csv").read_bytes()
     assert recipe_of_run(one.root).varied(data={"seed": "auto"}) == recipe
     assert np.abs(mean_of([one.root]) - mean_of([other.root])).max() > 1e-4
