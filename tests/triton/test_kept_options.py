@@ -44,6 +44,8 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "loaded_versions": (2, {}),
     "warmup_batches": ((1, 3), {}),
     "accelerate": (True, {"gpus": (0,)}),
+    "memory_gb": (3.5, {}),
+    "arena": (False, {}),
     "streams": (StreamOptions(5, 7.0), {}),
 }
 """A value that is not the default for each option, and the options that it needs beside it."""
@@ -124,7 +126,9 @@ def test_it_outlives_deployment_and_rollback(bundles: tuple[Bundle, Bundle], tmp
         )
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name not in {"streams", "loaded_versions"}])
+@pytest.mark.parametrize(
+    "name", [name for name in FIELDS if name not in {"streams", "loaded_versions", "memory_gb", "arena"}]
+)
 def test_it_is_read_from_a_repository_that_keeps_no_options(
     bundles: tuple[Bundle, Bundle], tmp_path: Path, name: str
 ) -> None:
@@ -229,7 +233,7 @@ def test_instances_in_onnxruntime_share_the_cores(
     wanted = "each of 2 instances takes all cores; have them share with --threads"
     assert said == (wanted if each == "0" else f"2 instances, {each} threads each")
     write_plan(plan, tmp_path)
-    changed = plan_deployment(bundles[1], tmp_path, StageRequest(None, changes={"instances": 3}), 9)
+    changed = plan_deployment(bundles[1], tmp_path, StageRequest(None, changes={"instances": 3}), Surroundings(cores=9))
     assert changed.options.threads_of_instance == max(1, (threads or cores or 9) // 3)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vdeploy.cli import serving_options as serving
 from vdeploy.cli.options import (
     ClassifierFormatOption,
     ExtractorFormatOption,
@@ -23,20 +24,6 @@ from vdeploy.cli.options import (
     print_json,
     print_next,
     print_table,
-)
-from vdeploy.cli.serving_options import (
-    AccelerateOption,
-    GpusOption,
-    InstancesOption,
-    LatencyBudgetOption,
-    LoadedVersionsOption,
-    MaxBatchOption,
-    MaxQueueOption,
-    StreamsOption,
-    ThreadsOption,
-    WarmupOption,
-    named_options,
-    reset_options,
 )
 
 if TYPE_CHECKING:
@@ -86,16 +73,17 @@ def deploy(
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
     target_ort: TargetOrtOption = None,
-    instances: InstancesOption = None,
-    threads: ThreadsOption = None,
-    gpus: GpusOption = None,
-    latency_budget_ms: LatencyBudgetOption = None,
-    max_batch: MaxBatchOption = None,
-    max_queue: MaxQueueOption = None,
-    loaded_versions: LoadedVersionsOption = None,
-    warmup: WarmupOption = None,
-    accelerate: AccelerateOption = None,
-    streams: StreamsOption = None,
+    instances: serving.InstancesOption = None,
+    threads: serving.ThreadsOption = None,
+    gpus: serving.GpusOption = None,
+    latency_budget_ms: serving.LatencyBudgetOption = None,
+    max_batch: serving.MaxBatchOption = None,
+    max_queue: serving.MaxQueueOption = None,
+    loaded_versions: serving.LoadedVersionsOption = None,
+    warmup: serving.WarmupOption = None,
+    accelerate: serving.AccelerateOption = None,
+    memory_gb: serving.MemoryOption = None,
+    streams: serving.StreamsOption = None,
     reset: Annotated[
         list[str] | None,
         typer.Option(metavar="OPTION", help="Set one of these options back to its default: gpus. May be repeated."),
@@ -123,7 +111,7 @@ def deploy(
     from vdeploy.triton.commands.deploy import DeployRequest, RunningServer, deploy_bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
 
-    changes = reset_options(reset or []) | named_options(
+    changes = serving.reset_options(reset or []) | serving.named_options(
         instances=instances,
         threads=threads,
         gpus=gpus,
@@ -133,6 +121,7 @@ def deploy(
         loaded_versions=loaded_versions,
         warmup=warmup,
         accelerate=accelerate,
+        memory_gb=memory_gb,
         streams=streams,
     )
     request = DeployRequest(

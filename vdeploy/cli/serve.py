@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vdeploy.cli import serving_options as serving
 from vdeploy.cli.options import (
     ClassifierFormatOption,
     ExtractorFormatOption,
@@ -22,19 +23,6 @@ from vdeploy.cli.options import (
     parse_target,
     print_json,
     print_next,
-)
-from vdeploy.cli.serving_options import (
-    AccelerateOption,
-    GpusOption,
-    InstancesOption,
-    LatencyBudgetOption,
-    LoadedVersionsOption,
-    MaxBatchOption,
-    MaxQueueOption,
-    StreamsOption,
-    ThreadsOption,
-    WarmupOption,
-    named_options,
 )
 
 if TYPE_CHECKING:
@@ -91,15 +79,16 @@ def serve(
     ] = None,
     extractor_format: ExtractorFormatOption = None,
     classifier_format: ClassifierFormatOption = None,
-    instances: InstancesOption = 1,
-    gpus: GpusOption = None,
-    latency_budget_ms: LatencyBudgetOption = None,
-    max_batch: MaxBatchOption = None,
-    max_queue: MaxQueueOption = None,
-    loaded_versions: LoadedVersionsOption = 1,
-    warmup: WarmupOption = None,
-    accelerate: AccelerateOption = None,
-    streams: StreamsOption = None,
+    instances: serving.InstancesOption = 1,
+    gpus: serving.GpusOption = None,
+    latency_budget_ms: serving.LatencyBudgetOption = None,
+    max_batch: serving.MaxBatchOption = None,
+    max_queue: serving.MaxQueueOption = None,
+    loaded_versions: serving.LoadedVersionsOption = 1,
+    warmup: serving.WarmupOption = None,
+    accelerate: serving.AccelerateOption = None,
+    memory_gb: serving.MemoryOption = None,
+    streams: serving.StreamsOption = None,
     verify_key: VerifyKeyOption = None,
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
@@ -132,7 +121,7 @@ def serve(
             help="Let clients pass tensors by shared memory of this machine. Every user of the machine is a client.",
         ),
     ] = False,
-    threads: ThreadsOption = None,
+    threads: serving.ThreadsOption = None,
     startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
     json: JsonOption = False,
@@ -147,7 +136,7 @@ def serve(
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.repository.options import ServingOptions  # noqa: PLC0415  keeps --help fast
 
-    named = named_options(
+    named = serving.named_options(
         instances=instances,
         threads=threads,
         gpus=gpus,
@@ -157,6 +146,7 @@ def serve(
         loaded_versions=loaded_versions,
         warmup=warmup,
         accelerate=accelerate,
+        memory_gb=memory_gb,
         streams=streams,
     )
     if bundle is None:

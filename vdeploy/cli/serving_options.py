@@ -14,6 +14,7 @@ __all__ = [
     "LoadedVersionsOption",
     "MaxBatchOption",
     "MaxQueueOption",
+    "MemoryOption",
     "StreamsOption",
     "ThreadsOption",
     "WarmupOption",
@@ -51,6 +52,13 @@ AccelerateOption = Annotated[
         "--accelerate",
         help="Let ONNX Runtime hand over to TensorRT on the GPUs. It builds engines at the start: allow for it by "
         "a longer time limit.",
+    ),
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Gigabytes that the server may take: batches become smaller, and what cannot fit is refused. Never named, "
+        "the memory of this machine or container, where the server is here."
     ),
 ]
 StreamsOption = Annotated[

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdeploy.artifacts.onnx_graphs.tensors import is_large
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import refer
-from vdeploy.export.onnx.graph import is_large
 from vdeploy.models.backbones.vgg19.model import IMAGENET_MEAN_RGB
 from vdeploy.models.extractor import FeatureExtractor
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vdeploy.artifacts.onnx_graphs.tensors import infer_values
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.file import dump_onnx
-from vdeploy.export.onnx.graph import infer_values
 from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vdeploy.artifacts.onnx_graphs.tensors import without_weights
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.lowering.choose import extractor_onnx, head_onnx
-from vdeploy.export.onnx.graph import without_weights
 from vdeploy.export.onnx.versions import IR_VERSION, OPSET
 from vdeploy.models.extractor import FeatureExtractor
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from vdeploy.artifacts.file_headers.protobuf import Span, fields, read_span
+from vdeploy.artifacts.onnx_graphs.tensors import is_large
 from vdeploy.core.lazy_imports import require
-from vdeploy.export.onnx.graph import is_large
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdeploy.artifacts.onnx_graphs.tensors import LAYERS, infer_values
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.activations import float_activations, observe
 from vdeploy.export.onnx.external_weights import weight_values
-from vdeploy.export.onnx.graph import LAYERS, infer_values
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdeploy.artifacts.onnx_graphs.tensors import infer_values, without_weights
 from vdeploy.core.errors import ExportError, MissingExtraError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import open_onnx
-from vdeploy.export.onnx.graph import infer_values, without_weights
 from vdeploy.export.onnx.node_flops import COUNTED, RECURRENT, Shape, flops_of_node
 
 if TYPE_CHECKING:

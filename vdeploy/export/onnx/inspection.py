@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vdeploy.artifacts.onnx_graphs.tensors import LAYERS, Value, infer_values, weight_of
 from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import open_onnx
-from vdeploy.export.onnx.graph import LAYERS, Value, infer_values, weight_of
 from vdeploy.export.onnx.node_flops import flops_of_node
 from vdeploy.export.verification.precision import LayerPrecision, precision_of, shares_of
 

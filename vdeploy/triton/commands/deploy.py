@@ -17,6 +17,7 @@ from vdeploy.triton.deployment.location import Location, open_location, view_loc
 from vdeploy.triton.deployment.status import Status, read_status
 from vdeploy.triton.planning.accelerator import check_accelerator
 from vdeploy.triton.planning.checks import Surroundings, refuse_failures
+from vdeploy.triton.planning.memory import usable_memory
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_deployment
 from vdeploy.triton.planning.server_facts import Target, find_target
 
@@ -85,10 +86,12 @@ def deploy_bundle(request: DeployRequest) -> Deployed:
     given = request.target
     target = find_target(None, capabilities=given.capabilities, tensorrt=given.tensorrt, onnxruntime=given.onnxruntime)
     with open_location(request.server.repository) as location:
-        cores = available_cores() if is_loopback(request.server.url.rsplit(":", 1)[0]) else None
-        plan = plan_deployment(bundle, location.root, request.stages, cores)
+        surroundings = Surroundings(target)
+        if is_loopback(request.server.url.rsplit(":", 1)[0]):
+            surroundings = dataclasses.replace(surroundings, cores=available_cores(), memory=usable_memory())
+        plan = plan_deployment(bundle, location.root, request.stages, surroundings)
         say(f"rollout: extractor in {plan.extractor.format}, classifier in {plan.classifier.format}")
-        check_plan(plan, location.root, Surroundings(target), lambda check: say(f"preflight: {check}"))
+        check_plan(plan, location.root, surroundings, lambda check: say(f"preflight: {check}"))
         golden = golden_clips_of(bundle, plan.extractor.format, plan.classifier.format)
         with request.server.control(location) as control:
             if check := check_accelerator(plan.options, control.server_version()):

@@ -20,6 +20,7 @@ from vdeploy.triton.deployment.running import running_formats
 from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.planning.checks import Surroundings
 from vdeploy.triton.planning.existing_repository import keeps_deployed, refuse_threads, standing_repository
+from vdeploy.triton.planning.memory import usable_memory
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
 from vdeploy.triton.planning.server_facts import Target, find_target
 from vdeploy.triton.repository.repository import Repository
@@ -137,8 +138,9 @@ def prepare_serving(request: ServeRequest) -> Served:
         tensorrt=request.target.tensorrt,
         onnxruntime=request.target.onnxruntime,
     )
-    cores = None if install is None else available_cores()
-    surroundings = Surroundings(target, install, request.host, request.ports, cores)
+    surroundings = Surroundings(target, install, request.host, request.ports)
+    if install is not None:
+        surroundings = dataclasses.replace(surroundings, cores=available_cores(), memory=usable_memory())
     with open_location(request.repository) as location:
         repository, checks = _fill(bundle, location, request, surroundings)
         formats = running_formats(Journal(location.root))

@@ -42,6 +42,7 @@ class Surroundings:
         host: Address to listen on.
         ports: Ports by name, where a server is to be started.
         cores: Cores of its machine; `None` where that is not known.
+        memory: Bytes of memory that it may take; `None` where that is not known.
     """
 
     target: Target = dataclasses.field(default_factory=Target)
@@ -49,6 +50,7 @@ class Surroundings:
     host: str = "127.0.0.1"
     ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
     cores: int | None = None
+    memory: int | None = None
 
 
 def refuse_failures(checks: Iterable[Check]) -> None:

@@ -13,6 +13,7 @@ from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.deployment.running import running_backends, running_formats, running_options
 from vdeploy.triton.planning.checks import Check, Surroundings, refuse_failures
 from vdeploy.triton.planning.format_selection import FormatSelection, choose_formats
+from vdeploy.triton.planning.memory import fit_memory
 from vdeploy.triton.planning.preflight import preflight
 from vdeploy.triton.repository.backends import BackendChoice
 from vdeploy.triton.repository.model_set import streams_of
@@ -83,7 +84,7 @@ def plan_serving(
         ),
         reason=formats.reason,
     )
-    return _share_cores(plan, where.cores)
+    return fit_memory(_share_cores(plan, where.cores), where.memory)
 
 
 def formats_to_deploy(bundle: Bundle, root: Path, request: StageRequest | None = None) -> FormatSelection:
@@ -109,7 +110,7 @@ def formats_to_deploy(bundle: Bundle, root: Path, request: StageRequest | None =
 
 
 def plan_deployment(
-    bundle: Bundle, root: Path, request: StageRequest | None = None, cores: int | None = None
+    bundle: Bundle, root: Path, request: StageRequest | None = None, surroundings: Surroundings | None = None
 ) -> ServingPlan:
     """Plans what `vdeploy deploy` puts into service, in the formats of `formats_to_deploy`.
 
@@ -117,13 +118,13 @@ def plan_deployment(
         bundle: The bundle.
         root: The model repository that the server reads.
         request: What the user asks for. How the models are run stays, but for its `changes`.
-        cores: Cores of the server's machine; `None` where that is not known.
+        surroundings: What is known of the server and its machine.
 
     Raises:
         BundleError: The bundle does not hold a format.
         RepositoryError: Triton cannot serve a format, or not with that backend, or the repository cannot be read.
     """
-    asked = request or StageRequest(backend=None)
+    asked, where = request or StageRequest(backend=None), surroundings or Surroundings()
     formats = formats_to_deploy(bundle, root, asked)
     journal = Journal(root)
     first, second = running_backends(journal)
@@ -135,7 +136,7 @@ def plan_deployment(
         classifier=formats.classifier,
         options=_changed(running_options(journal), asked.changes, keeps_streams=journal.model_set.keeps_streams),
     )
-    return _share_cores(plan, cores)
+    return fit_memory(_share_cores(plan, where.cores), where.memory)
 
 
 def _changed(kept: ServingOptions, changes: Mapping[str, Any], *, keeps_streams: bool) -> ServingOptions:

@@ -14,6 +14,7 @@ from vdeploy.core.errors import DeployError, RepositoryError, ServerError
 from vdeploy.triton.planning.accelerator import check_accelerator
 from vdeploy.triton.planning.checks import Check, Surroundings
 from vdeploy.triton.planning.compatibility import NEWEST_KNOWN, engine_misfit, onnx_misfit
+from vdeploy.triton.planning.memory import check_memory
 from vdeploy.triton.planning.server_facts import Target, Version, version_text
 from vdeploy.triton.repository.backends import ServedStage, common_batch
 from vdeploy.triton.repository.path_rules import OTHER_FOLDER, refuse_unusable_path
@@ -58,7 +59,7 @@ def preflight(plan: ServingPlan, root: Path, surroundings: Surroundings) -> tupl
         else:
             is_python = served.backend == "python"
             checks.append(_onnx(artifact, path, target.python_onnxruntime if is_python else target.onnxruntime))
-    checks += [_batches(plan), _folder(plan, root), _disk(plan, root)]
+    checks += [_batches(plan), check_memory(plan, surroundings.memory), _folder(plan, root), _disk(plan, root)]
     if plan.options.streams and plan.options.streams.limit:
         checks.append(_streams(plan, install))
     if found := check_accelerator(plan.options, install.version if install else ""):

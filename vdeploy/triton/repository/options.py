@@ -63,6 +63,8 @@ class ServingOptions:
         warmup_batches: Batch sizes that each stage is tried with before it counts as ready; `None` for 1, and on GPUs
             the largest too, because kernels are chosen for a shape.
         accelerate: Whether ONNX Runtime hands its graph to TensorRT, which builds an engine at the first start.
+        memory_gb: Gigabytes (10^9 bytes) that the server may take; `None` for what its machine or container has.
+        arena: Whether Triton's own ONNX Runtime keeps memory in an arena, which is faster and takes more.
         streams: How the server keeps the windows of streams; `None` leaves that as it is in the repository, and in a
             new one keeps none.
 
@@ -79,10 +81,20 @@ class ServingOptions:
     loaded_versions: int = 1
     warmup_batches: tuple[int, ...] | None = None
     accelerate: bool = False
+    memory_gb: float | None = None
+    arena: bool = True
     streams: StreamOptions | None = None
 
     def __post_init__(self) -> None:
-        for name in ("instances", "threads", "max_batch", "latency_budget_ms", "max_queue", "loaded_versions"):
+        for name in (
+            "instances",
+            "threads",
+            "max_batch",
+            "latency_budget_ms",
+            "max_queue",
+            "loaded_versions",
+            "memory_gb",
+        ):
             value = getattr(self, name)
             if value is not None and not 0 < value <= _LARGEST:
                 hint = f"give a number up to {_LARGEST}" if value > 0 else "give a number above 0"

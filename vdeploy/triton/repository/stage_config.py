@@ -160,7 +160,8 @@ def _parameters(served: ServedStage, options: ServingOptions) -> dict[str, int]:
     if served.backend == "python":
         return {"intra_op_num_threads": threads, "max_clips_per_run": 1 if served.stage == "extractor" else 0}
     if served.backend == "onnxruntime":
-        return {"intra_op_thread_count": threads, "inter_op_thread_count": 1}
+        arena = {} if options.arena else {"enable_mem_arena": 0}
+        return {"intra_op_thread_count": threads, "inter_op_thread_count": 1} | arena
     return {}
 
 

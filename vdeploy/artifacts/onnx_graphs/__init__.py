@@ -1,0 +1,1 @@
+"""ONNX graphs without running them: shapes of their tensors, and the memory that they take."""
