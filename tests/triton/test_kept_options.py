@@ -17,7 +17,7 @@ from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.fake_control import FakeControl
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.cli.serving_options import named_options, reset_options
-from vdeploy.core.errors import RepositoryError
+from vdeploy.core.errors import RepositoryError, RolloutError
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.commands.deploy import DeployRequest, RunningServer, deploy_bundle
@@ -178,6 +178,25 @@ def test_the_ensemble_stays_while_the_largest_batch_changes(
     rolled_back(control)
     assert {config.max_batch_size for config in control.loaded.values()} == {batches[0]}
     assert all(loads)
+
+
+def test_options_outlive_a_deployment_of_another_model(bundles: tuple[Bundle, Bundle], tmp_path: Path) -> None:
+    options = ServingOptions(threads=3, max_batch=4, loaded_versions=2)
+    control = served(bundles[0], tmp_path / "r", options)
+    other = make_tiny_bundle(tmp_path / "other", seed=2, architectures=("efficientnet-lite0", "pooling"))
+    deployed(other, control)
+    assert running_options(Journal(tmp_path / "r")) == options
+    extractor = Journal(tmp_path / "r").model_set.stages[0]
+    assert extractor not in PLAIN.stages
+    assert control.versions(extractor) == [2]
+    plan, wrong = plan_deployment(other, control.root), golden_clips_of(bundles[0], "onnx-fp32", "onnx-fp32")
+    with pytest.raises(RolloutError, match="version 2 serves as before"):
+        deploy(plan, cast("ModelControl", control), control.root, wrong)
+    pinned = (tmp_path / "r" / extractor / CONFIG).read_text()
+    assert "versions: 2" in pinned
+    assert "versions: 1" not in pinned
+    rolled_back(control)
+    assert running_options(Journal(tmp_path / "r")) == options
 
 
 def test_streams_change_their_limit_alone(bundles: tuple[Bundle, Bundle], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import urllib.request
@@ -59,10 +58,9 @@ def test_stages_that_take_turns_answer(bundle: Bundle, tmp_path: Path, install: 
         config = read_config(file)
         config.instance_group[0].rate_limiter.resources.add(name=GPU_RESOURCE, count=1)
         file.write_text(text_format.MessageToString(config))
-    taking_turns = dataclasses.replace(repository, takes_turns=True)
     clips = np.random.default_rng(2).integers(0, 256, (20, 4, 32, 32, 3), dtype=np.uint8)
     with (
-        TritonServer(taking_turns, install=install, log_file=tmp_path / "log", **ports.as_arguments()) as server,
+        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports.as_arguments()) as server,
         TritonScorer(server.url) as scorer,
     ):
         np.testing.assert_allclose(scorer.score(clips), tiny_probabilities(clips), rtol=0, atol=1e-6)

@@ -97,7 +97,7 @@ class Rollout:
         for ensemble in models.ensembles:
             wait_until_drained(self._control, previous, ensemble)
         for stage in models.stages:
-            self._load(stage, target, {one for one in kept if stage in self._models_of(one).stages})
+            self._load(stage, target, self._kept(stage, target, previous))
         for stage in before.stages:
             if stage not in models.stages:
                 self._unload(stage)
@@ -160,6 +160,11 @@ class Rollout:
             self._journal.remove(target)
         self._journal.end()
         return proof
+
+    def _kept(self, stage: str, version: int, before: int | None = None) -> set[int]:
+        """The versions of a stage that stay loaded while one serves; another model's are not among them."""
+        kept = versions_to_keep(self._journal, version, before)
+        return {one for one in kept if stage in self._models_of(one).stages}
 
     def _models_of(self, version: int) -> ModelSet:
         return self._journal.model_set_of(version)
@@ -240,7 +245,7 @@ class Rollout:
         if state == "UNAVAILABLE":
             self._journal.stand_in(stage, target, (stage, previous))
             self._load(stage, previous, {previous, target})
-        self._journal.pin_stage(stage, previous, versions_to_keep(self._journal, previous))
+        self._journal.pin_stage(stage, previous, self._kept(stage, previous))
         if state in {"UNAVAILABLE", "READY"}:
             self._control.load(stage)
             wait_until_drained(self._control, target, stage)

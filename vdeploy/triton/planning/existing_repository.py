@@ -62,10 +62,7 @@ def standing_repository(root: Path, name: str) -> Repository:
     if active is None:
         raise RepositoryError(f"{name} holds nothing to serve", "name a BUNDLE to fill it with, or check --repo")
     extractor, classifier = (read_config(root / stage / CONFIG) for stage in journal.model_set.stages[:2])
-    takes_turns = any(group.HasField("rate_limiter") for group in extractor.instance_group)
-    return Repository(
-        root, active, journal.model_set.models, _backend(root, extractor), _backend(root, classifier), takes_turns
-    )
+    return Repository(root, active, journal.model_set.models, _backend(root, extractor), _backend(root, classifier))
 
 
 def refuse_threads(root: Path, name: str, threads: int) -> None:

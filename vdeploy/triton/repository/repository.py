@@ -48,7 +48,6 @@ class Repository:
         models: Names of its models, an ensemble after what it is made of.
         backend: The backend that runs the extractor.
         classifier_backend: The backend that runs the classifier; `None` for the same.
-        takes_turns: Whether stages share a GPU and take turns on it, which requires an option of the server.
         address: What Triton reads in place of `root`, where that is only a mirror of it; empty where it is not.
     """
 
@@ -57,7 +56,6 @@ class Repository:
     models: tuple[str, ...]
     backend: Backend
     classifier_backend: Backend | None = None
-    takes_turns: bool = False
     address: str = ""
 
     @property
@@ -96,6 +94,16 @@ class Repository:
         if model in {ENSEMBLE_MODEL, STREAM_MODEL} or not (self.root / model / CONFIG).is_file():
             return None
         return known_backend(read_config(self.root / model / CONFIG).backend)
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether stages share a GPU now and take turns on it, which requires an option of the server.
+
+        Raises:
+            RepositoryError: The configuration of the extractor cannot be read.
+        """
+        extractor = read_config(self.root / model_set_of(self.root).stages[0] / CONFIG)
+        return any(group.HasField("rate_limiter") for group in extractor.instance_group)
 
     def check(self) -> None:
         """Looks at the path and every file that Triton needs; it hangs for ever over some that are missing.

@@ -74,8 +74,7 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
             if has_labels(model):
                 _write_if_new(root / model / LABELS, "".join(f"{name}\n" for name in plan.bundle.manifest.classes))
             _write_if_new(root / model / CONFIG, text)
-    takes_turns = "rate_limiter" in configs[plan.extractor.model]
-    return Repository(root, version, model_set.models, plan.extractor.backend, plan.classifier.backend, takes_turns)
+    return Repository(root, version, model_set.models, plan.extractor.backend, plan.classifier.backend)
 
 
 def _refuse_other_models(root: Path, stages: tuple[str, ...]) -> None:
