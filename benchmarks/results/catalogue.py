@@ -44,6 +44,11 @@ STUDIES = (
         "Accuracy on the Hockey Fight clips",
         {f"seed {seed}": f"vdeploy train {{data}} --recipe vgg19 --set training.seed={seed}" for seed in range(3)},
     ),
+    _study(
+        "hockey",
+        "Accuracy on the Hockey Fight clips of linear recipes",
+        {recipe: f"vdeploy train {{data}} --recipe {recipe}" for recipe in ("accurate", "edge")},
+    ),
     *(
         Study(
             name,
