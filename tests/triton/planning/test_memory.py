@@ -90,7 +90,8 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(RepositoryError) as caught:
         publish(bundle, tmp_path / "r", StageRequest(backend, options=ServingOptions(**options)))
-    assert str(caught.value).startswith(f"memory: {needed}), {options['memory_gb']:.1f} GB at most; choose a smaller")
+    remedy = "choose fewer --instances" if backend == "python" else "choose a smaller --max-batch"
+    assert str(caught.value).startswith(f"memory: {needed}), {options['memory_gb']:.1f} GB at most; {remedy}")
     assert not (tmp_path / "r").exists()
 
 

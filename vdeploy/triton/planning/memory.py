@@ -109,7 +109,8 @@ def check_memory(plan: ServingPlan, limit: int | None) -> Check:
     detail = f"{needed / 1e9:.1f} GB needed ({how})"
     if limit is None:
         return Check("memory", True, f"{detail}; what the server has is not known, give it with --memory-gb")
-    remedy = "choose a smaller --max-batch, fewer --instances, --backend python, or allow more with --memory-gb"
+    smaller = "" if plan.extractor.backend == "python" else "a smaller --max-batch, --backend python, "
+    remedy = f"choose {smaller}fewer --instances, or allow more with --memory-gb"
     return Check("memory", needed <= limit, f"{detail}, {limit / 1e9:.1f} GB at most", remedy)
 
 
