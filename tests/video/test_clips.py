@@ -259,14 +259,16 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     assert reason(path) == "cannot be read (Permission denied)"
 
 
-def test_a_frame_that_cannot_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_numbered(tmp_path / "clip.avi", 4)
+@pytest.mark.parametrize("pixel_format", ["yuvj420p", "yuvj422p"])
+def test_a_frame_that_cannot_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixel_format: str) -> None:
+    path = write_numbered(tmp_path / "clip.avi", 4, codec="mjpeg", pixel_format=pixel_format)
 
-    def stubborn(*_: object) -> object:
+    def stubborn(*_: object, **__: object) -> object:
         raise ValueError("no such conversion")
 
     monkeypatch.setattr(pictures, "filter_graph", stubborn)
-    assert reason(path) == "frame 0 cannot be converted to RGB (pixel format yuv420p)"
+    monkeypatch.setattr(pictures.PictureConverter, "_scaled", stubborn)
+    assert reason(path) == f"frame 0 cannot be converted to RGB (pixel format {pixel_format})"
 
 
 def test_nothing_is_written_to_stderr(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import Type
+from av.video.reformatter import VideoReformatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,9 @@ __all__ = ["ConversionError", "PictureConverter", "filter_graph", "resize"]
 
 _SWAPPED = {f"{order}{depth}be": f"{order}{depth}le" for order in ("rgb", "bgr") for depth in (444, 555, 565)}
 """Packed formats whose bytes FFmpeg 8.1 does not swap on the way to RGB; they are swapped first."""
+
+_PLAIN = frozenset({"yuv420p", "yuvj420p"})
+"""Formats that FFmpeg's scaler by itself converts like the filter, bit by bit, where width and height are even."""
 
 _TURNS = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1), -90: (0, 1, -1, 0)}
 """Display matrix by its counterclockwise rotation in degrees."""
@@ -31,9 +35,13 @@ class ConversionError(Exception):
 
 
 class PictureConverter:
-    """Converts frames to RGB as the ``ffmpeg`` program does, by the ``scale`` filter on one thread."""
+    """Converts frames to RGB as the ``ffmpeg`` program does, by the ``scale`` filter on one thread.
+
+    Most videos need no filter: the scaler gives the same pixels, and is ready at once.
+    """
 
     def __init__(self) -> None:
+        self._scaler = VideoReformatter()
         self._graph: Graph | None = None
         self._layout: tuple[object, ...] = ()
 
@@ -50,17 +58,23 @@ class PictureConverter:
         Raises:
             ConversionError: FFmpeg has no conversion for its pixel format.
         """
-        layout = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
         try:
-            if self._graph is None or layout != self._layout:
-                swapped = [("format", _SWAPPED[frame.format.name])] if frame.format.name in _SWAPPED else []
-                self._graph, self._layout = filter_graph(frame, [*swapped, ("format", "rgb24")]), layout
-            self._graph.vpush(frame)
-            converted = self._graph.vpull()
+            converted = self._scaled(frame) if _is_plain(frame) else self._filtered(frame)
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
             self._graph = None
             raise ConversionError(f"pixel format {frame.format.name}") from error
         return _turn(_pixels(converted), _display_matrix(frame if shown is None else shown))
+
+    def _scaled(self, frame: av.VideoFrame) -> av.VideoFrame:
+        return self._scaler.reformat(frame, format="rgb24", threads=1)
+
+    def _filtered(self, frame: av.VideoFrame) -> av.VideoFrame:
+        layout = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
+        if self._graph is None or layout != self._layout:
+            swapped = [("format", _SWAPPED[frame.format.name])] if frame.format.name in _SWAPPED else []
+            self._graph, self._layout = filter_graph(frame, [*swapped, ("format", "rgb24")]), layout
+        self._graph.vpush(frame)
+        return self._graph.vpull()
 
 
 def filter_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
@@ -111,6 +125,10 @@ def resize(
     else:
         cv2.resize(picture, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
     return out
+
+
+def _is_plain(frame: av.VideoFrame) -> bool:
+    return frame.format.name in _PLAIN and frame.width % 2 == frame.height % 2 == 0
 
 
 def _pixels(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
