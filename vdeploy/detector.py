@@ -17,12 +17,14 @@ import numpy as np
 from vdeploy.core.errors import ClipError, UserError
 from vdeploy.dataset.layout import VIDEO_SUFFIXES, unknown_suffix
 from vdeploy.timeline.decoding import EndOfVideo, sample_videos
-from vdeploy.timeline.sliding import Sample, SlidingDetector
+from vdeploy.timeline.sliding import Sample, ScoredWindow, SlidingDetector
 from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from vdeploy.inference.scorer import Scorer, StagedScorer
 
 __all__ = ["Prediction", "detect", "detect_all", "find_videos", "predict_videos"]
@@ -154,6 +156,7 @@ def detect_all(
     rule: EventRule | None = None,
     workers: int = 2,
     notice: Callable[[Path, float], object] | None = None,
+    collect: Callable[[Path, Window, npt.NDArray[np.float32]], object] | None = None,
 ) -> Iterator[tuple[Path, Timeline | ClipError]]:
     """Scores several videos; frames of those that are decoded at the same time share batches.
 
@@ -167,6 +170,7 @@ def detect_all(
         rule: As for `detect`.
         workers: Videos that are decoded at a time.
         notice: Called with a path and how far into that video scoring has come, in seconds.
+        collect: Called with a path, each of its windows, and the mean of that window's features, ``float32[F]``.
 
     Yields:
         Each path, when it is done, with its timeline or why there is none.
@@ -177,13 +181,18 @@ def detect_all(
     spec = scorer.spec
     plan = WindowPlan.for_scorer(scorer, window_s, stride_s)
     rule = rule or EventRule.at(scorer.threshold)
-    detector: SlidingDetector[int] = SlidingDetector(scorer, plan)
+    detector: SlidingDetector[int] = SlidingDetector(scorer, plan, keep_features=collect is not None)
     windows: dict[int, list[Window]] = {stream: [] for stream in range(len(paths))}
     batch: list[Sample[int]] = []
 
+    def add(scored: ScoredWindow[int]) -> None:
+        windows[scored.stream].append(scored.window)
+        if collect and scored.features is not None:
+            collect(paths[scored.stream], scored.window, scored.features)
+
     def flush() -> None:
         for scored in detector.feed(batch):
-            windows[scored.stream].append(scored.window)
+            add(scored)
             if notice:
                 notice(paths[scored.stream], scored.window.end_s)
         batch.clear()
@@ -195,8 +204,9 @@ def detect_all(
                 flush()
             continue
         flush()
-        last = detector.finish(item.stream, item.duration_s)
-        found = (*windows.pop(item.stream), *(scored.window for scored in last))
+        for scored in detector.finish(item.stream, item.duration_s):
+            add(scored)
+        found = tuple(windows.pop(item.stream))
         yield (
             paths[item.stream],
             item.error

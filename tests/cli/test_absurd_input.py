@@ -69,6 +69,7 @@ def last_line(done: Done) -> str:
         ("evaluate", "."),
         ("export",),
         ("inspect",),
+        ("mine", "bundle", "--out", "mined"),
         ("predict", "--bundle", "b"),
         ("serve",),
         ("train", "."),

@@ -56,6 +56,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "bundle show": ("bundle",),
     "bundle sign": ("bundle", "--key", "missing.pem"),
     "bundle verify": ("bundle",),
+    "data add": ("clips", "candidates.csv", "--out", "new.csv"),
     "data scan": ("clips", "--no-decode"),
     "data synth": ("made", "--clips", "2"),
     "deploy": ("bundle", "--url", "127.0.0.1:1", "--repo", "repository"),
@@ -66,6 +67,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "gateway keys list": (),
     "gateway keys revoke": ("name",),
     "inspect": ("bundle",),
+    "mine": ("bundle", "clip.avi", "--out", "mined", "--window", "1", "--stride", "1"),
     "predict": ("clip.avi", "--bundle", "bundle", "--window", "1", "--stride", "1"),
     "rollback": ("--url", "127.0.0.1:1", "--repo", "repository"),
     "serve": ("bundle", "--repo", "repository", "--target-ort", "1.21.0"),
@@ -141,6 +143,7 @@ def folder(bundle: Path, clips_dir: Path, tmp_path: Path, monkeypatch: pytest.Mo
             b"\x93NUMPY\x01\0v\0{'descr': '<f2', 'fortran_order': False, 'shape': (1099511627776, 9)}\n"
         )
         shutil.copy(clip, root / "clip.avi")
+        (root / "candidates.csv").write_text("path,start_s,end_s,label\nclip.avi,0,0.4,non_violent\n")
 
     clip = write_numbered(tmp_path / "clip.avi", 12)
     return anew

@@ -27,6 +27,7 @@ from vdeploy.cli import (
     gateway,
     inspect,
     lr_find,
+    mine,
     predict,
     serve,
     train,
@@ -100,6 +101,7 @@ app.command("status")(deploy.status)
 app.add_typer(gateway.app, name="gateway")
 app.command("predict")(predict.predict)
 app.command("watch")(watch.watch)
+app.command("mine")(mine.mine)
 app.add_typer(benchmark_app.app, name="benchmark")
 app.command("doctor")(doctor.doctor)
 

@@ -1,4 +1,4 @@
-"""`vdeploy data`: inspect a data set, or render a synthetic one."""
+"""`vdeploy data`: inspect a data set, add mined windows to it, or render a synthetic one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from vdeploy.cli.options import (
     StrictOption,
     print_json,
     print_line,
+    print_next,
     print_table,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Inspect a data set, or render a synthetic one.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Inspect a data set, add mined windows to it, or render a synthetic one.",
+    rich_markup_mode=None,
+)
 
 
 @app.command()
@@ -48,6 +53,29 @@ def scan(
             print_line(f"{heading}: {len(problems)}")
             for problem in problems:
                 print_line(f"  {problem.path}: {problem.reason}")
+
+
+@app.command()
+def add(
+    data: DataArgument,
+    candidates: Annotated[
+        Path, typer.Argument(metavar="CANDIDATES", help="The candidates.csv of vdeploy mine, with labels.")
+    ],
+    out: Annotated[Path, typer.Option(help="CSV to write: the clips of DATA and the new ones.")],
+    positive: PositiveOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Cut the windows that a person has labelled to clips, and add them to a data set with their source as group."""
+    from training.methods.hard_negatives.adding import CLIPS, add_candidates  # noqa: PLC0415  keeps --help fast
+
+    addition = add_candidates(data, candidates, out, positive=positive or ())
+    if json:
+        print_json({**addition.to_dict(), "data": str(out)})
+        return
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(addition.added.items()))
+    print_line(f"added: {counts}, in {candidates.parent / CLIPS}; without a label and left out: {addition.unlabelled}")
+    print_line(f"{addition.clips} clips in {out}")
+    print_next("train", out, *(word for name in positive or () for word in ("--positive", name)))
 
 
 @app.command()

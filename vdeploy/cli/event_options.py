@@ -15,30 +15,33 @@ if TYPE_CHECKING:
     from vdeploy.core.errors import ClipError
     from vdeploy.timeline.timeline import EventRule, Timeline
 
-__all__ = ["EventOptions", "print_events"]
+__all__ = ["EventOptions", "StrideOption", "WindowOption", "print_events"]
 
 _DAY_S = 86_400
+
+WindowOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.04,
+        max=_DAY_S,
+        help="Seconds of a window. [default: the length of the training clips]",
+        show_default=False,
+    ),
+]
+StrideOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001, max=_DAY_S, help="Seconds from window to window. [default: half a window]", show_default=False
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class EventOptions:
     """Options of sliding windows and of the rule that turns their scores into events."""
 
-    window: Annotated[
-        float | None,
-        typer.Option(
-            min=0.04,
-            max=_DAY_S,
-            help="Seconds of a window. [default: the length of the training clips]",
-            show_default=False,
-        ),
-    ] = None
-    stride: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001, max=_DAY_S, help="Seconds from window to window. [default: half a window]", show_default=False
-        ),
-    ] = None
+    window: WindowOption = None
+    stride: StrideOption = None
     threshold: Annotated[
         float | None,
         typer.Option(

@@ -15,7 +15,7 @@ from vdeploy.dataset.layout import Entry, Listing, list_csv, list_folder
 from vdeploy.dataset.records import SPLITS, Dataset, LabelledClip, Problem
 from vdeploy.dataset.splits import draw_splits
 
-__all__ = ["scan"]
+__all__ = ["list_clips", "scan"]
 
 _THREADS = 8
 
@@ -50,7 +50,7 @@ def scan(
         DatasetError: It holds no usable clips of both classes; the message says why.
     """
     _check_fractions(split)
-    listing = _without_unlabelled(_list(source), positive)
+    listing = _without_unlabelled(list_clips(source), positive)
     labels, classes = assign_labels({entry.class_name for entry in listing.entries}, positive, str(source))
     hashes, unreadable = _hash(listing, on_file)
     clips = [
@@ -84,7 +84,12 @@ def _check_fractions(fractions: tuple[float, float, float]) -> None:
         )
 
 
-def _list(source: Path) -> Listing:
+def list_clips(source: Path) -> Listing:
+    """Lists the clips of a folder or a CSV, without opening any.
+
+    Raises:
+        DatasetError: It is neither, or lists no clip; the message says why.
+    """
     if source.is_dir():
         return list_folder(source)
     if source.is_file() and source.suffix.lower() == ".csv":

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from vdeploy.timeline.timeline import Event, Timeline
+    from vdeploy.timeline.timeline import Timeline
 
-__all__ = ["cut_events"]
+__all__ = ["cut_events", "cut_span", "frames_from"]
 
 _ASSUMED_FPS = 25.0
 
@@ -42,18 +42,33 @@ def cut_events(video: Path, timeline: Timeline, folder: Path, *, margin_s: float
     with RemoteReader(video) as reader:
         for number, event in enumerate(timeline.events, start=1):
             file = folder / f"{video.stem}-event{number:02d}-{_stamp(event.start_s)}.mp4"
-            with staging_folder(file) as staged:
-                _cut(reader, event, margin_s, staged / file.name)
-                (staged / file.name).replace(file)
+            cut_span(reader, max(event.start_s - margin_s, 0.0), event.end_s + margin_s, file)
             yield file
 
 
-def _cut(reader: RemoteReader, event: Event, margin_s: float, file: Path) -> None:
+def cut_span(reader: RemoteReader, start_s: float, end_s: float, file: Path) -> None:
+    """Writes a part of a video as an MP4 file, which is there when it is complete.
+
+    Args:
+        reader: The open video.
+        start_s: Where the part begins, in seconds from the first frame.
+        end_s: Where it ends; a frame that is shown then is not in it.
+        file: The file to write; its folder is made.
+
+    Raises:
+        ClipError: The video cannot be read.
+        TimelineError: The file cannot be written, or the video holds no frame in that time.
+    """
+    with staging_folder(file) as staged:
+        _write_span(reader, start_s, end_s, staged / file.name)
+        (staged / file.name).replace(file)
+
+
+def _write_span(reader: RemoteReader, start_s: float, end_s: float, file: Path) -> None:
     fps = reader.fps or _ASSUMED_FPS
-    start_s, end_s = max(event.start_s - margin_s, 0.0), event.end_s + margin_s
     with contextlib.ExitStack() as stack:
         writer: FrameWriter | None = None
-        for shown_s in _frames_from(reader, start_s):
+        for shown_s in frames_from(reader, start_s):
             if shown_s >= end_s:
                 break
             picture = _even(reader.picture())
@@ -67,8 +82,12 @@ def _cut(reader: RemoteReader, event: Event, margin_s: float, file: Path) -> Non
         )
 
 
-def _frames_from(reader: RemoteReader, start_s: float) -> Iterator[float]:
-    """Goes to the first frame that is shown at a time or after it, by a jump to a key frame where that comes before."""
+def frames_from(reader: RemoteReader, start_s: float) -> Iterator[float]:
+    """Goes to the first frame that is shown at a time or after it, by a jump to a key frame where that comes before.
+
+    Yields:
+        When that frame and each one after it is shown, in seconds from the first frame; the reader then stands at it.
+    """
     fps = reader.fps or _ASSUMED_FPS
     reader.restart()
     if not reader.grab():

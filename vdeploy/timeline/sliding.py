@@ -42,10 +42,17 @@ class Sample(Generic[Stream]):
 
 @dataclasses.dataclass(frozen=True)
 class ScoredWindow(Generic[Stream]):
-    """A window and the stream that it belongs to."""
+    """A window and the stream that it belongs to.
+
+    Attributes:
+        stream: The stream.
+        window: The window with its score.
+        features: The mean of its features over time, ``float32[F]``, where the detector keeps them.
+    """
 
     stream: Stream
     window: Window
+    features: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class SlidingDetector(Generic[Stream]):
@@ -58,15 +65,18 @@ class SlidingDetector(Generic[Stream]):
         scorer: What computes features and probabilities.
         plan: The windows of every stream.
         longest_gap: Sampled frames in a row that may be missing from a stream; the plan's if left out.
+        keep_features: Give the mean of its features with each window.
 
     Example:
         >>> detector = SlidingDetector(scorer, WindowPlan.of(scorer.spec.frames, window_s=2.0))  # doctest: +SKIP
         >>> windows = detector.feed([Sample("door", index, frame)])  # doctest: +SKIP
     """
 
-    def __init__(self, scorer: StagedScorer, plan: WindowPlan, longest_gap: int | None = None) -> None:
+    def __init__(
+        self, scorer: StagedScorer, plan: WindowPlan, longest_gap: int | None = None, *, keep_features: bool = False
+    ) -> None:
         self.scorer, self.plan = scorer, plan
-        self._longest_gap = longest_gap
+        self._longest_gap, self._keep_features = longest_gap, keep_features
         self._sliders: dict[Stream, WindowSlider] = {}
 
     def feed(self, samples: Sequence[Sample[Stream]]) -> list[ScoredWindow[Stream]]:
@@ -116,15 +126,27 @@ class SlidingDetector(Generic[Stream]):
     def _classify(self, due: list[tuple[Stream, DueWindow]], end_s: float | None = None) -> list[ScoredWindow[Stream]]:
         if not due:
             return []
-        if self.scorer.granularity == "clip":
-            # One at a time: the frames of a window fill a CPU, those of many fill its memory.
-            probabilities = np.concatenate([self.scorer.score(window.values[np.newaxis]) for _, window in due])[:, 1]
+        features = self._window_features([window for _, window in due])
+        if features is None:
+            probabilities = np.concatenate([self.scorer.score(window.values[np.newaxis]) for _, window in due])
         else:
-            probabilities = self.scorer.classify(np.stack([window.values for _, window in due]))[:, 1]
+            probabilities = self.scorer.classify(features)
+        means = [None] * len(due) if features is None or not self._keep_features else features.mean(axis=1)
         return [
-            ScoredWindow(stream, self.plan.window(window.first, float(probability), self._end_s(window, end_s)))
-            for (stream, window), probability in zip(due, probabilities, strict=True)
+            ScoredWindow(stream, self.plan.window(window.first, float(row[1]), self._end_s(window, end_s)), mean)
+            for (stream, window), row, mean in zip(due, probabilities, means, strict=True)
         ]
+
+    def _window_features(self, due: Sequence[DueWindow]) -> npt.NDArray[np.float32] | None:
+        """The features of windows, ``float32[B, t, F]``; `None` where whole windows are scored and nobody wants them.
+
+        Whole windows go one at a time: the frames of one fill a CPU, those of many fill its memory.
+        """
+        if self.scorer.granularity == "frame":
+            return np.stack([window.values for window in due])
+        if self._keep_features:
+            return np.concatenate([self.scorer.extract(window.values[np.newaxis]) for window in due])
+        return None
 
     def _end_s(self, window: DueWindow, end_s: float | None) -> float | None:
         return end_s if window.end is None else window.end / self.plan.sampled_fps

@@ -1,4 +1,4 @@
-"""A training in a process of its own, killed when it has written a file."""
+"""A training, or another long task, in a process of its own, killed when it has written a file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from pathlib import Path
 __all__ = ["kill_when_written"]
 
 
-def kill_when_written(pattern: str, module: str, folder: Path, *options: str) -> None:
-    """Runs ``trained(folder, *options)`` of a test module and sends SIGKILL when a file of the folder is there."""
-    code = f"from pathlib import Path; from {module} import trained; trained(Path({str(folder)!r}), *{options!r})"
+def kill_when_written(pattern: str, module: str, folder: Path, *options: str, function: str = "trained") -> None:
+    """Runs ``trained(folder, *options)`` of a test module, and sends SIGKILL when a file of the folder is there.
+
+    Args:
+        pattern: Of the file, in the folder.
+        module: The test module.
+        folder: The folder.
+        options: Further arguments.
+        function: The function, if it has another name.
+    """
+    code = f"from pathlib import Path; from {module} import {function}; {function}(Path({str(folder)!r}), *{options!r})"
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[3])])
     environment = {**os.environ, "PYTHONPATH": paths}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as process:
