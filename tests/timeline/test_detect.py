@@ -181,6 +181,22 @@ def test_progress_is_told(scorer, long_video):
     assert seen[-1] == (long_video, 30.0)
 
 
+@pytest.mark.parametrize("granularity", ["frame", "clip"])
+def test_windows_are_collected_with_the_mean_of_their_features(scorer, long_video, granularity):
+    asked = CountingScorer(scorer)
+    asked.granularity = granularity
+    collected = []
+    ((_, timeline),) = detect_all([long_video], asked, collect=lambda *found: collected.append(found))
+    assert [(path, window) for path, window, _ in collected] == [(long_video, one) for one in timeline.windows]
+    assert [one.probability for one in timeline.windows] == pytest.approx(
+        [one.probability for one in detect(long_video, scorer).windows], abs=1e-6
+    )
+    frames = dict(VideoSampler(long_video, WindowPlan.of(4, 2.0), 32))
+    for number, (_, _, features) in enumerate(collected):
+        alone = np.stack([frames[2 * number + place] for place in range(4)])[np.newaxis]
+        np.testing.assert_allclose(features, scorer.extract(alone)[0].mean(axis=0), atol=1e-5)
+
+
 def test_no_video_no_timeline(scorer):
     assert list(detect_all([], scorer)) == []
 
