@@ -80,6 +80,7 @@ _RECIPE = ("clips", "--store", "store", "--set", "clip.size=32", "--set", "clip.
 TRAINING: dict[str, tuple[str, ...]] = {
     "ablate": (*_RECIPE, "--weights", "random", "--seeds", "1"),
     "choose": (*_RECIPE, "--recipe", "edge", "--no-speed", "--seeds", "1"),
+    "ensemble": ("run", "run", "--out", "together", "--store", "store"),
     "evaluate": ("run", "clips", "--store", "store"),
     "export": ("run", "--store", "store", "--format", "onnx-fp32"),
     "features": (*_RECIPE, "--weights", "random"),

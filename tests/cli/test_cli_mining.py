@@ -67,7 +67,8 @@ def test_from_footage_to_a_data_set(vdeploy: Verb, bundle: Path, footage: Path, 
     assert "mine: 6/6 seconds of video" in err
     assert f"left out: {Path('footage') / 'text.mp4'}: is not a readable video" in out.replace(f"{footage.parent}/", "")
     assert (
-        "false alarms at the threshold of 0.5: 1 in 0.00 hours, 600.00 an hour, if the videos hold no violence" in out
+        "false alarms at the threshold of 0.5: 1 in 0:06 of video, 600.00 an hour, if the videos hold no violence"
+        in out
     )
     assert "2 candidates in my mined/candidates.csv; look at my mined/candidates.html" in out
     assert out.splitlines()[-1].endswith("then: vdeploy data add DATA 'my mined/candidates.csv' --out NEW.csv")

@@ -49,12 +49,14 @@ def mine(
 
 
 def _print(mining: Mining, left_out: dict[str, str], table: Path) -> None:
+    from vdeploy.timeline.plot import clock  # noqa: PLC0415  keeps --help fast
+
     rows = [
-        (video.path, f"{video.duration_s / 60:.1f}", video.windows, video.false_alarms, f"{video.peak:.4f}")
+        (video.path, clock(video.duration_s), video.windows, video.false_alarms, f"{video.peak:.4f}")
         for video in mining.videos
     ]
     if rows:
-        print_table(("video", "minutes", "windows", "false alarms", "highest score"), rows)
+        print_table(("video", "length", "windows", "false alarms", "highest score"), rows)
     for video in mining.videos:
         for warning in video.warnings:
             print_line(f"{video.path}: {warning}")
@@ -62,8 +64,9 @@ def _print(mining: Mining, left_out: dict[str, str], table: Path) -> None:
         print_line(f"left out: {path}: {reason}")
     if mining.false_alarms_per_hour is not None:
         print_line(
-            f"false alarms at the threshold of {mining.threshold:.4g}: {mining.false_alarms} in {mining.hours:.2f}"
-            f" hours, {mining.false_alarms_per_hour:.2f} an hour, if the videos hold no violence"
+            f"false alarms at the threshold of {mining.threshold:.4g}: {mining.false_alarms} in"
+            f" {clock(3600 * mining.hours)} of video, {mining.false_alarms_per_hour:.2f} an hour,"
+            " if the videos hold no violence"
         )
     print_line(f"{len(mining.candidates)} candidates in {table}; look at {table.with_suffix('.html')}")
     if mining.candidates:
