@@ -34,9 +34,9 @@ from benchmarks.checkouts import FORMATS, Comparison, Revision
 from benchmarks.output import add_output_options, report_result
 from vdeploy.artifacts.bundle import Bundle, Stage
 from vdeploy.benchmark.compare.statistics import LEAST_WINDOWS, log_ratio
-from vdeploy.benchmark.measure.machine import cpu_name
 from vdeploy.benchmark.measure.subjects import distinct_inputs
 from vdeploy.core.errors import BenchmarkError, UserError
+from vdeploy.core.processor import cpu_name
 from vdeploy.core.progress import say
 from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.inference.runtimes.registry import open_artifact

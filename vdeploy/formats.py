@@ -55,7 +55,7 @@ class Format:
         writer: Module of `vdeploy.export.writers` that writes it.
         runtime: Module of `vdeploy.inference.runtimes` that runs it.
         extra: The extra that installs what writes and proves it, or several, separated by commas.
-        modules: Python modules that it brings and that writing it needs.
+        modules: Python modules that it brings and that writing it needs; the last one runs it.
         measure: What the tolerance limits. ``"values"``: the largest difference from the reference over its largest
             value. ``"direction"``: one minus the cosine to the reference, in the worst row.
         tolerance: The limit.

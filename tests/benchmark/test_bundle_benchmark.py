@@ -13,9 +13,9 @@ from tests.triton.planning.conftest import with_engines
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.measure.accuracy import HeldOutVideos
 from vdeploy.benchmark.measure.candidates import find_candidates
-from vdeploy.benchmark.measure.machine import cpu_name
 from vdeploy.benchmark.plan import PEERS, Plan, parse_batches, parse_workloads
 from vdeploy.core.errors import BenchmarkError, BundleError, ClientError, DatasetError
+from vdeploy.core.processor import cpu_name
 
 
 @pytest.fixture(scope="module")

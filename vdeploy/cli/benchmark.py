@@ -62,6 +62,7 @@ def benchmark(
 ) -> None:
     """Measure latency, throughput, memory and accuracy of each stage and of the whole, in process and served."""
     from vdeploy.benchmark.bundle_benchmark import benchmark_bundle  # noqa: PLC0415  keeps --help fast
+    from vdeploy.benchmark.kept_speeds import keep_speeds  # noqa: PLC0415
     from vdeploy.benchmark.plan import (  # noqa: PLC0415
         PEERS,
         Plan,
@@ -101,6 +102,7 @@ def benchmark(
             from vdeploy.benchmark.report.page import write_page  # noqa: PLC0415  only for a page
 
             write_page(html, result, against)
+    keep_speeds(bundle, result)
     if json:
         print_json(result.model_dump(mode="json"))
         return

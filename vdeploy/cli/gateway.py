@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from vdeploy.cli.options import FormatOption, JsonOption, ScorerBundleOption, ScorerUrlOption, print_json, print_table
+from vdeploy.cli.options import (
+    JsonOption,
+    ScorerBundleOption,
+    ScorerFormatOption,
+    ScorerUrlOption,
+    print_json,
+    print_table,
+)
 
 app = typer.Typer(help="Serve videos over HTTP, with a page for people.", invoke_without_command=True)
 keys_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -32,7 +39,7 @@ def gateway(
     context: typer.Context,
     bundle: ScorerBundleOption = None,
     url: ScorerUrlOption = None,
-    format_name: FormatOption = None,
+    format_name: ScorerFormatOption = None,
     canary_bundle: Annotated[Path | None, typer.Option(help="Bundle that gets a share of the requests.")] = None,
     canary_url: Annotated[str | None, typer.Option(help="Or HOST:PORT of such a Triton server.")] = None,
     canary: Annotated[float, typer.Option(min=0, max=100, help="Initial share in percent.")] = 0.0,

@@ -29,6 +29,7 @@ __all__ = [
     "PositiveOption",
     "PrecisionName",
     "ScorerBundleOption",
+    "ScorerFormatOption",
     "ScorerOptions",
     "ScorerUrlOption",
     "StoreOption",
@@ -50,6 +51,15 @@ FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format", help="Format of the bundle to run. [default: the first that it holds]", show_default=False
+    ),
+]
+ScorerFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the bundle to run. [default: the first that it holds, or the fastest of its precision where "
+        "vdeploy benchmark has compared them here]",
+        show_default=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
@@ -103,7 +113,7 @@ class ScorerOptions:
 
     bundle: ScorerBundleOption = None
     url: ScorerUrlOption = None
-    format_name: FormatOption = None
+    format_name: ScorerFormatOption = None
 
     def open(self, *, server_windows: bool = False) -> AbstractContextManager[StagedScorer]:
         """Opens the scorer.

@@ -71,7 +71,10 @@ def serve(
     ] = False,
     backend: Annotated[
         BackendName,
-        typer.Option(help="auto takes what the server has: TensorRT for engines, its own ONNX Runtime, or Python."),
+        typer.Option(
+            help="auto takes what the server has: TensorRT for engines, its own ONNX Runtime, or Python; on a CPU the "
+            "fastest format of the precision, where vdeploy benchmark has compared them here."
+        ),
     ] = BackendName.AUTO,
     precision: Annotated[
         PrecisionName | None,

@@ -28,7 +28,8 @@ def open_scorer(
     Args:
         bundle: Folder of a bundle to run in this process.
         url: ``HOST:PORT`` of a Triton server's gRPC service.
-        format_name: Which of the bundle's formats to run; a server has made its choice.
+        format_name: Which of the bundle's formats to run; left out, the fastest of its usual precision where the
+            benchmark has measured them here. A server has made its choice.
         server_windows: Whether the server is to keep the windows of streams; the scorer is a `StreamScorer` then.
 
     Yields:
@@ -47,9 +48,11 @@ def open_scorer(
         raise UserError("windows are kept by a server only", "give one, --url HOST:PORT, or leave --server-windows out")
     if bundle is not None:
         from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
+        from vdeploy.inference.format_speeds import fastest_here  # noqa: PLC0415
         from vdeploy.inference.in_process import LocalScorer  # noqa: PLC0415
 
-        yield LocalScorer(Bundle(bundle), format_name)
+        opened = Bundle(bundle)
+        yield LocalScorer(opened, format_name or fastest_here(opened))
         return
     from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
     from vdeploy.triton.client.stream_client import StreamClient  # noqa: PLC0415  a user of a bundle does without it

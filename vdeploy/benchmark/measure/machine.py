@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from importlib import metadata
-from pathlib import Path
 
 from vdeploy.benchmark.record import Environment
+from vdeploy.core.processor import cpu_clocks_mhz, cpu_name
 from vdeploy.inference.runtimes.base import available_cores
 
-__all__ = ["cpu_name", "describe_machine", "gpu_and_driver"]
+__all__ = ["describe_machine", "gpu_and_driver"]
 
 _PACKAGES = (
     *("ai-edge-litert", "keras", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "tensorflow"),
@@ -32,7 +31,7 @@ def describe_machine(threads: int) -> Environment:
         cpu=cpu_name(),
         cores=available_cores(),
         threads=threads,
-        clocks_mhz=_clocks(),
+        clocks_mhz=cpu_clocks_mhz(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         gpu=gpu,
         driver=driver,
@@ -41,12 +40,6 @@ def describe_machine(threads: int) -> Environment:
         versions=_versions(),
         load_average=os.getloadavg(),
     )
-
-
-def cpu_name() -> str:
-    """Model name of the processor."""
-    names = re.findall(r"^model name\s*: *(.+)$", _cpu_info(), re.MULTILINE)
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def gpu_and_driver() -> tuple[str | None, str | None]:
@@ -58,18 +51,6 @@ def gpu_and_driver() -> tuple[str | None, str | None]:
         return None, None
     name, _, driver = answer.partition("\n")[0].rpartition(", ")
     return name or None, driver or None
-
-
-def _clocks() -> tuple[float, ...]:
-    clocks = re.findall(r"^cpu MHz\s*: *([\d.]+)$", _cpu_info(), re.MULTILINE)
-    return tuple(round(float(clock), 1) for clock in clocks)
-
-
-def _cpu_info() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def _versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from vdeploy.artifacts.bundle import Bundle, Stage
     from vdeploy.inference.runtimes.base import Runtime
 
-__all__ = ["choose_format", "open_artifact", "open_runtime"]
+__all__ = ["choose_format", "is_installed", "open_artifact", "open_runtime"]
 
 _CLASSES = {
     "onnxruntime": ("onnxruntime", "OnnxRuntime"),
@@ -94,3 +95,8 @@ def choose_format(bundle: Bundle, wanted: str | None) -> str:
         if name in held:
             return name
     raise BundleError(f"{bundle.root} holds no format with both stages", "export the run again")
+
+
+def is_installed(kind: Format) -> bool:
+    """Whether this Python has the module that runs a format; nothing is imported."""
+    return importlib.util.find_spec(kind.modules[-1]) is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vdeploy.artifacts.bundle.signing import open_signed
 from vdeploy.core.progress import say
+from vdeploy.inference.format_speeds import load_speeds
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.triton.client.listeners import is_loopback
@@ -88,7 +89,9 @@ def deploy_bundle(request: DeployRequest) -> Deployed:
     with open_location(request.server.repository) as location:
         surroundings = Surroundings(target)
         if is_loopback(request.server.url.rsplit(":", 1)[0]):
-            surroundings = dataclasses.replace(surroundings, cores=available_cores(), memory=usable_memory())
+            surroundings = dataclasses.replace(
+                surroundings, cores=available_cores(), memory=usable_memory(), speeds=load_speeds(bundle)
+            )
         plan = plan_deployment(bundle, location.root, request.stages, surroundings)
         say(f"rollout: extractor in {plan.extractor.format}, classifier in {plan.classifier.format}")
         check_plan(plan, location.root, surroundings, lambda check: say(f"preflight: {check}"))

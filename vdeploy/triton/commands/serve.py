@@ -11,6 +11,7 @@ from vdeploy.artifacts.bundle.golden import GOLDEN
 from vdeploy.artifacts.bundle.signing import open_signed
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.progress import say
+from vdeploy.inference.format_speeds import load_speeds
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.triton.client.listeners import is_loopback
@@ -141,6 +142,8 @@ def prepare_serving(request: ServeRequest) -> Served:
     surroundings = Surroundings(target, install, request.host, request.ports)
     if install is not None:
         surroundings = dataclasses.replace(surroundings, cores=available_cores(), memory=usable_memory())
+        if bundle is not None and request.stages.backend == "auto":
+            surroundings = dataclasses.replace(surroundings, speeds=load_speeds(bundle))
     with open_location(request.repository) as location:
         repository, checks = _fill(bundle, location, request, surroundings)
         formats = running_formats(Journal(location.root))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from vdeploy.core.errors import RepositoryError
+from vdeploy.inference.format_speeds import SpeedRecord
 from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.server.install import TritonInstall
 
@@ -43,6 +44,7 @@ class Surroundings:
         ports: Ports by name, where a server is to be started.
         cores: Cores of its machine; `None` where that is not known.
         memory: Bytes of memory that it may take; `None` where that is not known.
+        speeds: What was measured of the bundle on its machine; `None` where that is not this one.
     """
 
     target: Target = dataclasses.field(default_factory=Target)
@@ -51,6 +53,7 @@ class Surroundings:
     ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
     cores: int | None = None
     memory: int | None = None
+    speeds: SpeedRecord | None = None
 
 
 def refuse_failures(checks: Iterable[Check]) -> None:

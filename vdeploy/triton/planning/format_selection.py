@@ -6,6 +6,8 @@ import dataclasses
 
 from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
 from vdeploy.core.errors import BundleError, RepositoryError
+from vdeploy.formats import FORMATS
+from vdeploy.inference.format_speeds import SpeedRecord, fastest_format
 from vdeploy.triton.planning.compatibility import engine_misfit
 from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.repository.backends import BackendChoice, refusal
@@ -23,12 +25,14 @@ class FormatSelection:
         classifier: Format of the classifier.
         accelerate: Whether ONNX Runtime is to hand over to TensorRT, because no engine fits the GPU.
         reason: Why it is not an engine though there is a GPU, or `""`.
+        speed_reason: What the benchmark's record says for these formats, or `""`.
     """
 
     extractor: str
     classifier: str
     accelerate: bool = False
     reason: str = ""
+    speed_reason: str = ""
 
 
 def choose_formats(
@@ -41,11 +45,14 @@ def choose_formats(
     on_gpu: bool = False,
     install: TritonInstall | None = None,
     target: Target | None = None,
+    speeds: SpeedRecord | None = None,
+    runs_openvino: bool = False,
 ) -> FormatSelection:
     """Chooses the format of each stage.
 
     On a GPU, `"auto"` takes the bundle's engines where they fit the server and the card. Where they do not, it takes
-    ONNX and, if the server has TensorRT, lets ONNX Runtime hand over to it.
+    ONNX and, if the server has TensorRT, lets ONNX Runtime hand over to it. On the CPU, it takes the fastest format of
+    the wanted precision, where that was measured.
 
     Args:
         bundle: What to serve.
@@ -56,6 +63,8 @@ def choose_formats(
         on_gpu: Whether the stages are placed on GPUs.
         install: The server.
         target: What is known of it.
+        speeds: What was measured on the server's machine; `None` takes ONNX on the CPU.
+        runs_openvino: Whether the server is known to run OpenVINO.
 
     Raises:
         RepositoryError: There is no engine format of that precision.
@@ -67,6 +76,10 @@ def choose_formats(
         if precision == "fp32":
             raise RepositoryError("there is no engine format in fp32", "choose --precision fp16 or int8")
         return FormatSelection(extractor or engine, classifier or engine)
+    if not on_gpu and speeds is not None and not (extractor or classifier):
+        candidates = _servable_on_cpu(bundle.manifest, precision or "fp32", runs_openvino=runs_openvino)
+        fastest = fastest_format(speeds, bundle.root, onnx, candidates)
+        return FormatSelection(fastest.name, fastest.name, speed_reason=fastest.reason)
     if backend != "auto" or not on_gpu or install is None:
         return FormatSelection(extractor or onnx, classifier or onnx)
     reason = _why_no_engine(bundle, engine, install, target or Target())
@@ -95,6 +108,13 @@ def options_to_serve(manifest: Manifest) -> tuple[str, ...] | None:
         if f"onnx-{precision}" in formats:
             return ("--precision", precision)
     return ("--extractor-format", formats[0], "--classifier-format", formats[0]) if formats else None
+
+
+def _servable_on_cpu(manifest: Manifest, precision: str, *, runs_openvino: bool) -> list[str]:
+    """Formats of a precision that hold both stages and that a server runs without a GPU."""
+    kinds = [FORMATS[name] for name in manifest.formats if name in FORMATS]
+    runtimes = {"onnxruntime", "openvino"} if runs_openvino else {"onnxruntime"}
+    return [kind.name for kind in kinds if kind.precision == precision and kind.runtime in runtimes]
 
 
 def _why_no_engine(bundle: Bundle, engine: str, install: TritonInstall, target: Target) -> str:

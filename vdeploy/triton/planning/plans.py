@@ -9,6 +9,7 @@ from typing import Any
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
+from vdeploy.inference.format_speeds import SpeedRecord
 from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.deployment.running import running_backends, running_formats, running_options
 from vdeploy.triton.planning.checks import Check, Surroundings, refuse_failures
@@ -70,6 +71,8 @@ def plan_serving(
         on_gpu=bool(request.options.gpus),
         install=where.install,
         target=where.target,
+        speeds=_speeds(where, request.options) if backend == "auto" else None,
+        runs_openvino=_has_openvino(where),
     )
     plan = make_plan(
         bundle,
@@ -83,30 +86,44 @@ def plan_serving(
             streams=request.options.streams or streams_of(root),
         ),
         reason=formats.reason,
+        speed_reason=formats.speed_reason,
     )
     return fit_memory(_share_cores(plan, where.cores), where.memory)
 
 
-def formats_to_deploy(bundle: Bundle, root: Path, request: StageRequest | None = None) -> FormatSelection:
+def formats_to_deploy(
+    bundle: Bundle, root: Path, request: StageRequest | None = None, surroundings: Surroundings | None = None
+) -> FormatSelection:
     """Selects the format of each stage: the requested one, else the one that serves now, else the backend's usual one.
+
+    Of a requested precision, the fastest format is taken where that was measured on the server's machine. OpenVINO is
+    among them where it serves now: that a running server has it is not known otherwise.
 
     Args:
         bundle: The bundle.
         root: The model repository that the server reads.
         request: What the user asks for.
+        surroundings: What is known of the server and its machine.
 
     Raises:
         RepositoryError: There is no engine format of that precision, or the repository cannot be read.
     """
     asked = request or StageRequest(backend=None)
     journal = Journal(root)
-    running, _ = running_backends(journal)
-    extractor, classifier = asked.extractor, asked.classifier
+    running, second = running_backends(journal)
+    extractor, classifier, served = asked.extractor, asked.classifier, running_formats(journal)
     if asked.precision is None and asked.backend in {None, running}:
-        served = running_formats(journal)
         extractor, classifier = extractor or served.get("extractor"), classifier or served.get("classifier")
-    backend = asked.backend or running
-    return choose_formats(bundle, backend, precision=asked.precision, extractor=extractor, classifier=classifier)
+    where = surroundings or Surroundings()
+    return choose_formats(
+        bundle,
+        asked.backend or running,
+        precision=asked.precision,
+        extractor=extractor,
+        classifier=classifier,
+        speeds=_speeds(where, running_options(journal)) if asked.backend is None and asked.precision else None,
+        runs_openvino=running == second == "python" and any(name.startswith("openvino-") for name in served.values()),
+    )
 
 
 def plan_deployment(
@@ -125,7 +142,7 @@ def plan_deployment(
         RepositoryError: Triton cannot serve a format, or not with that backend, or the repository cannot be read.
     """
     asked, where = request or StageRequest(backend=None), surroundings or Surroundings()
-    formats = formats_to_deploy(bundle, root, asked)
+    formats = formats_to_deploy(bundle, root, asked, where)
     journal = Journal(root)
     first, second = running_backends(journal)
     plan = make_plan(
@@ -135,8 +152,18 @@ def plan_deployment(
         extractor=formats.extractor,
         classifier=formats.classifier,
         options=_changed(running_options(journal), asked.changes, keeps_streams=journal.model_set.keeps_streams),
+        speed_reason=formats.speed_reason,
     )
     return fit_memory(_share_cores(plan, where.cores), where.memory)
+
+
+def _speeds(where: Surroundings, options: ServingOptions) -> SpeedRecord | None:
+    """The record to choose by: none on GPUs, nor with a limit of memory, which is only computed for ONNX."""
+    return where.speeds if not options.gpus and options.memory_gb is None else None
+
+
+def _has_openvino(where: Surroundings) -> bool:
+    return where.install is not None and where.install.has_backend("python") and not where.target.lacks_openvino
 
 
 def _changed(kept: ServingOptions, changes: Mapping[str, Any], *, keeps_streams: bool) -> ServingOptions:

@@ -47,6 +47,8 @@ def preflight(plan: ServingPlan, root: Path, surroundings: Surroundings) -> tupl
     """
     target, install = surroundings.target, surroundings.install
     checks = [Check("engines", True, f"none is served, {plan.reason}")] if plan.reason else []
+    if plan.speed_reason:
+        checks.append(Check("format", True, plan.speed_reason))
     checks.append(_files(plan.bundle))
     for served in plan.stages:
         checks.append(_backend(served, install))

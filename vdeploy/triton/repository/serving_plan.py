@@ -23,6 +23,7 @@ class ServingPlan:
         classifier: Format and backend of the classifier.
         options: How the models are run.
         reason: Why no engine is served although there is a GPU; empty where that does not apply.
+        speed_reason: What was measured of these formats and others; empty where nothing chose by that.
     """
 
     bundle: Bundle
@@ -30,6 +31,7 @@ class ServingPlan:
     classifier: ServedStage
     options: ServingOptions = dataclasses.field(default_factory=ServingOptions)
     reason: str = ""
+    speed_reason: str = ""
 
     @property
     def stages(self) -> tuple[ServedStage, ...]:
@@ -66,6 +68,7 @@ def make_plan(
     classifier: str = "onnx-fp32",
     options: ServingOptions | None = None,
     reason: str = "",
+    speed_reason: str = "",
 ) -> ServingPlan:
     """Plans to serve a bundle in given formats.
 
@@ -79,6 +82,7 @@ def make_plan(
         classifier: The classifier's format in the bundle.
         options: How the models are run; `None` for the defaults.
         reason: Why no engine is served; see `ServingPlan`.
+        speed_reason: What was measured of the formats.
 
     Raises:
         BundleError: The bundle does not hold a format.
@@ -89,4 +93,4 @@ def make_plan(
     stage = bundle.manifest.extractor
     first = dataclasses.replace(first, architecture=stage.architecture, granularity=stage.granularity)
     second = dataclasses.replace(second, architecture=bundle.manifest.classifier.architecture)
-    return ServingPlan(bundle, first, second, options or ServingOptions(), reason)
+    return ServingPlan(bundle, first, second, options or ServingOptions(), reason, speed_reason)
