@@ -10,6 +10,7 @@ from training.pipeline import train
 from training.recipe import recipe_of_run
 from vdeploy.artifacts.run import CLIPS, Run
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
+from vdeploy.benchmark.kept_speeds import keep_speeds
 from vdeploy.benchmark.plan import Plan
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.dataset import Dataset
@@ -53,6 +54,8 @@ class Speed:
 def measure_speed(candidate: Candidate, clips: Path, folder: Path, store_root: Path, *, seconds: float) -> Speed:
     """Trains, exports and measures a candidate; what a folder already holds is taken as it is.
 
+    The speeds are kept for `serve` and `predict`; see `vdeploy.benchmark.kept_speeds`.
+
     Args:
         candidate: The recipe.
         clips: CSV of the clips to train on.
@@ -74,6 +77,7 @@ def measure_speed(candidate: Candidate, clips: Path, folder: Path, store_root: P
     refused |= {rejection.format: rejection.reason for rejection in exported.rejected}
     made = tuple(kind.name for kind in wanted if kind.name not in refused)
     result = benchmark_bundle(exported.bundle.root, Plan(workloads=("pipeline",), formats=made, seconds=seconds))
+    keep_speeds(exported.bundle.root, result)
     ms = {}
     for row in result.rows:
         if row.status == "ok" and row.p50_ms is not None:

@@ -76,8 +76,11 @@ def test_figures_a_page_and_work_that_is_kept(command: list[str], tmp_path: Path
 
 @pytest.mark.slow
 def test_times_and_bundles(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept: list[Path] = []
+    monkeypatch.setattr("training.model_choice.speed.keep_speeds", lambda root, _: kept.append(root))
     monkeypatch.setattr(module, "SPEED_SECONDS", 0.2)
     result = json.loads(call([*command, "--json"]))
+    assert {str(root) for root in kept} == {model["speed"]["bundle"] for model in result["models"]}
     for model in result["models"]:
         speed = model["speed"]
         assert "onnx-fp32" in speed["ms"]
