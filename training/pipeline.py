@@ -24,6 +24,7 @@ from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import publish_folder, write_text
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say, track
+from vdeploy.core.text import name_problem
 from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import Extraction, extract_with
 from vdeploy.models.weights.find import Weights
@@ -182,11 +183,13 @@ def _finish(
 
 
 def refuse_foreign_folder(out: Path) -> None:
-    """Refuse a folder that a run would replace although it is none.
+    """Refuse a folder that a run would replace although it is none, or whose name TensorFlow cannot write to.
 
     Raises:
-        RunError: It holds something else.
+        RunError: It holds something else, or its name is no text.
     """
+    if problem := name_problem(str(out.absolute())):
+        raise RunError(f"{out} {problem}", "choose another: --out RUN")
     if out.exists() and not (out / CLIPS).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.pipeline import train
+from training.pipeline import refuse_foreign_folder, train
 from training.recipe import load_recipe
 from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import DatasetError, RunError
@@ -150,6 +150,11 @@ def test_features_beyond_the_memory_limit_are_streamed_to_the_same_classifier(
     for one, other in zip(*(run.classifier().get_weights() for run in runs), strict=True):
         np.testing.assert_array_equal(one, other)
     assert runs[0].metrics == runs[1].metrics
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"has a name that is not UTF-8, rename it; choose another: --out RUN"):
+        refuse_foreign_folder(tmp_path / "\udcff")
 
 
 def test_a_folder_in_the_way_is_not_touched(clips_dir: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from training.experiments.result_file import ResultFile
 from training.experiments.single_run import Figures
 from vdeploy.core.errors import StudyError
 from vdeploy.core.locks import folder_lock
+from vdeploy.core.text import name_problem
 
 __all__ = ["Ledger", "open_ledger"]
 
@@ -76,8 +77,10 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
 
     Raises:
         LockedError: Another study writes there.
-        StudyError: The file is no such cache, or its folder cannot be written.
+        StudyError: The file is no such cache, its name is no text, or its folder cannot be written.
     """
+    if problem := name_problem(str(path.absolute())):
+        raise StudyError(f"{path} {problem}", "choose another file: --out FILE")
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(folder_lock(path, "choose another --out"))

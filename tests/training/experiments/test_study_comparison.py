@@ -21,7 +21,7 @@ from training.experiments import comparison
 from training.experiments.comparison import Arm, compare
 from training.experiments.data import StudyData, load_study_data
 from training.experiments.imbalance import parse_imbalance
-from training.experiments.results_cache import Ledger
+from training.experiments.results_cache import Ledger, open_ledger
 from training.experiments.single_run import Figures, cross_calibrated, train_once
 from training.recipe import Recipe
 from vdeploy.core.errors import StudyError
@@ -120,6 +120,12 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path, content: str) -> None
     with pytest.raises(StudyError, match=r"l\.json is no file of finished trainings .* --out FILE"):
         Ledger(file)
     assert file.read_text() == content
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"has a name that is not UTF-8"), open_ledger(tmp_path / "\udcff.json"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
