@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 # Half of a test's time is spent waiting for servers and processes, so two cores keep three workers busy.
 WORKERS ?= 3
+SLOW_WORKERS ?= 2
 
 .PHONY: help setup demo test test-slow attack requirements lint format docs dist triton-repo clean
 
@@ -39,7 +40,7 @@ test: $(READY)
 
 # Slow tests start programs of others, whose warnings are shown; in the fast tests, every warning is an error.
 test-slow: $(READY)
-	$(PYTEST) -m slow --timeout 2400 -W default
+	$(PYTEST) -n $(SLOW_WORKERS) --dist worksteal -m slow --timeout 2400 -W default
 
 attack: $(READY)
 	$(BIN)/python -m benchmarks.attacks
