@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import dataclasses
 import functools
 import re
@@ -147,6 +148,12 @@ def test_public_names_are_sorted_and_defined():
         assert len(set(names)) == len(names), f"{module.name}: a name stands twice"
         assert set(names) <= defined(module), f"{module.name} does not define all of its names"
         assert not [name for name in names if name.startswith("_")], f"{module.name} offers a private name"
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """Pytest imports them by their name alone."""
+    names = collections.Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def at_start(module: Module) -> set[str]:
