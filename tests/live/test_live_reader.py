@@ -38,9 +38,11 @@ def served(folder: Path) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_interlaced_and_turned_streams_are_decoded_as_files_are(tmp_path: Path) -> None:
@@ -152,13 +154,13 @@ def test_a_stream_of_sound_alone(tmp_path: Path) -> None:
 def test_a_frame_that_cannot_be_converted_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_numbered(tmp_path / "v.ts", 10, codec="mpeg2video")
 
-    def stubborn(*_: object) -> object:
+    def stubborn(*_: object, **__: object) -> object:
         raise ValueError("no such conversion")
 
     with served(tmp_path) as address, parse_source(f"{address}/v.ts").open() as live:
         assert isinstance(live, LiveReader)
         assert live.grab()
-        monkeypatch.setattr("vdeploy.video.pictures.filter_graph", stubborn)
+        monkeypatch.setattr("vdeploy.video.pictures.PictureConverter._scaled", stubborn)
         assert live.retrieve(32) is None
         assert live.unconverted == 1
 

@@ -106,10 +106,12 @@ def test_a_redirection_is_not_followed(receiver, code):
         connections = []
         other.verify_request = lambda *_: connections.append(1) or True
         receiver.answers, receiver.location = [code], f"http://127.0.0.1:{other.server_address[1]}/stolen"
-        with Webhook(receiver.address) as hook:
-            hook.send(report())
-        other.shutdown()
-        thread.join()
+        try:
+            with Webhook(receiver.address) as hook:
+                hook.send(report())
+        finally:
+            other.shutdown()
+            thread.join()
     assert not connections
     assert (hook.delivered, hook.failed) == (0, 1)
     assert hook.last_error.endswith(f"it answers {code}")
