@@ -242,6 +242,9 @@ class Journal:
         folder = self.root / model / str(version)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.root / working[0] / str(working[1]), folder)
+
+    def pin_stand_in(self, model: str, version: int, working: tuple[str, int]) -> None:
+        """Has a stage load what `stand_in` has put there, which takes the same arguments."""
         config = rename(self.configs(working[1])[working[0]], model)
         write_text(self.root / model / CONFIG, pin_versions(config, {version}))
 

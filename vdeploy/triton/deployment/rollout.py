@@ -262,6 +262,7 @@ class Rollout:
         """
         if self._control.states(stage).get(target) == "UNAVAILABLE":
             self._journal.stand_in(stage, target, working)
+            self._journal.pin_stand_in(stage, target, working)
             with contextlib.suppress(RolloutError):
                 self._control.load(stage)
         self._unload(stage)
