@@ -37,6 +37,9 @@ __all__ = ["Extraction", "Task", "extract_dataset", "extract_with", "feature_key
 SHARD_CLIPS = 512
 """A shard is written at the latest after this many clips."""
 
+SHARD_BYTES = 1 << 28
+"""A shard is written as well when features take this much memory: activations of a trunk are large."""
+
 SHARD_SECONDS = 15.0
 """A shard is written at the latest after this long: the most work that a killed extraction loses."""
 
@@ -273,7 +276,7 @@ def fill_store(
                     portion = slice(start, start + extractor.batch_clips)
                     features = extractor.extract(np.stack(frames[portion]))
                     pending.update(zip(names[portion], features, strict=True))
-                if pending and (len(pending) >= SHARD_CLIPS or time.monotonic() - written >= shard_seconds):
+                if pending and (_is_full(pending) or time.monotonic() - written >= shard_seconds):
                     shard, pending, written = pending, {}, time.monotonic()
                     store.append(shard)
                 step.advance(len(batch))
@@ -281,6 +284,10 @@ def fill_store(
     finally:
         if pending:
             store.append(pending)
+
+
+def _is_full(shard: Mapping[str, npt.NDArray[np.float32]]) -> bool:
+    return len(shard) >= SHARD_CLIPS or len(shard) * next(iter(shard.values())).nbytes >= SHARD_BYTES
 
 
 def _views_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 _BATCH = 512
+_PORTION_BYTES = 1 << 28
 
 
 def predict(model: keras.Model, features: FeatureRows) -> npt.NDArray[np.float32]:
@@ -27,8 +29,9 @@ def predict(model: keras.Model, features: FeatureRows) -> npt.NDArray[np.float32
     Returns:
         Probabilities ``float32[N, 2]``.
     """
+    size = max(min(_PORTION_BYTES // (4 * math.prod(features.shape[1:])), _BATCH), 1)
     portions = [
-        model(features[start : start + _BATCH].astype(np.float32), training=False).numpy()
-        for start in range(0, len(features), _BATCH)
+        model(features[start : start + size].astype(np.float32), training=False).numpy()
+        for start in range(0, len(features), size)
     ]
     return np.concatenate(portions)

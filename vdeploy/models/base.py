@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.core.settings import Settings
 from vdeploy.models.normalization import normalization_layer
+from vdeploy.models.splitting import Split, split_network
 from vdeploy.models.stage_names import stage_model
 from vdeploy.models.training_step import KerasStep, TrainingStep
 from vdeploy.models.weights.find import Weights, find_weights
+from vdeploy.models.weights.fine_tuned import load_fine_tuned
 from vdeploy.models.weights.published import WeightsFile
 
 if TYPE_CHECKING:
@@ -122,6 +125,33 @@ class Backbone(abc.ABC, Generic[B]):
         Raises:
             WeightsError: The weights do not fit.
         """
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Blocks that fine-tuning can train, from the first to the last, as names that their layers begin with."""
+        return ()
+
+    def load(self, spec: ClipSpec, weights: Weights) -> keras.Model:
+        """Build the network with its weights, fine-tuned ones as well; see `build`.
+
+        Raises:
+            WeightsError: The weights do not fit.
+        """
+        if not weights.fine_tuned or weights.path is None:
+            return self.build(spec, weights)
+        network = self.build(spec, dataclasses.replace(weights, path=None))
+        load_fine_tuned(network, weights.path)
+        return network
+
+    def split(self, spec: ClipSpec, weights: Weights, count: int) -> Split:
+        """Build the network in two parts, the second of which is the last blocks.
+
+        Args:
+            spec: The clips that it will see.
+            weights: What `find_weights` returned.
+            count: How many of `blocks`.
+        """
+        return split_network(self.load(spec, weights), self.blocks[-count])
 
     def check(self, spec: ClipSpec) -> None:
         """Refuse clips that the backbone cannot take.

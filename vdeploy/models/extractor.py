@@ -30,7 +30,7 @@ class FeatureExtractor:
         seed: Seed of random weights.
 
     Attributes:
-        network: The backbone's Keras model; see `Backbone.build`.
+        network: The backbone's Keras model; see `Backbone.load`.
 
     Raises:
         WeightsError: The weights do not fit the backbone.
@@ -42,7 +42,7 @@ class FeatureExtractor:
         self.backbone, self.weights, self.spec = backbone, weights, spec
         self.tf = load_tensorflow()
         load_keras().utils.set_random_seed(seed)
-        self.network: keras.Model = backbone.build(spec, weights)
+        self.network: keras.Model = backbone.load(spec, weights)
         self.network.trainable = False
         time = None if backbone.granularity == "frame" else spec.frames
         self._compiled = self.tf.function(

@@ -29,6 +29,7 @@ import numpy as np
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.base import Backbone
+from vdeploy.models.splitting import Split
 from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class RegionBackbone(Backbone[Any]):
 
     def check(self, spec: ClipSpec) -> None:
         """Refuse clips that the backbone cannot take."""
-        self.inner.check(dataclasses.replace(spec, size=min(spec.size, SEEN)))
+        self.inner.check(self._seen_spec(spec))
 
     @property
     def cache_key(self) -> str:
@@ -142,27 +143,60 @@ class RegionBackbone(Backbone[Any]):
         """Name of its Triton model."""
         return self.inner.model_name
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks of the backbone."""
+        return self.inner.blocks
+
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network with the crop before it; see `Backbone.build`."""
         keras: Any = load_keras()
-        ops = keras.ops
-        size = min(spec.size, SEEN)
-        network = self.inner.build(dataclasses.replace(spec, size=size), weights)
+        network = self.inner.load(self._seen_spec(spec), weights)
         pixels = keras.Input((spec.frames, spec.size, spec.size, 3), name="clips", dtype="float32")
+        model = keras.Model(pixels, self._joined(network(self._seen(pixels)), spec), name=self.model_name)
+        model.trainable = False
+        return model
+
+    def load(self, spec: ClipSpec, weights: Weights) -> keras.Model:
+        """Build the network; see `Backbone.load`."""
+        return self.build(spec, weights)
+
+    def split(self, spec: ClipSpec, weights: Weights, count: int) -> Split:
+        """Build the network in two parts, the crop in the first one; see `Backbone.split`."""
+        keras: Any = load_keras()
+        parts = self.inner.split(self._seen_spec(spec), weights, count)
+        clip = self.inner.granularity == "clip"
+        steps, dim = parts.trunk.output_shape[1] if clip else spec.frames, parts.trunk.output_shape[-1]
+        pixels = keras.Input((spec.frames, spec.size, spec.size, 3), name="clips", dtype="float32")
+        activations = keras.ops.reshape(parts.trunk(self._seen(pixels)), (-1, self.views * steps, dim))
+        given = keras.Input((self.views * steps, dim), name="activations")
+        features = parts.tail(keras.ops.reshape(given, (-1, *((steps,) if clip else ()), dim)))
+        tail = keras.Model(given, self._joined(features, spec))
+        return Split(parts.network, keras.Model(pixels, activations), tail)
+
+    def _seen_spec(self, spec: ClipSpec) -> ClipSpec:
+        return dataclasses.replace(spec, size=min(spec.size, SEEN))
+
+    def _seen(self, pixels: Any) -> Any:
+        """What the backbone sees of clips ``[B, T, S, S, 3]``, every view as if it were a clip."""
+        ops: Any = load_keras().ops
+        frames, given = pixels.shape[1:3]
+        size = min(given, SEEN)
         left, top, side = motion_square(pixels)
         seen = crop(pixels, (left, top, side), size)
         if self.region == "both":
             origin = ops.zeros_like(side)
-            whole = pixels if size == spec.size else crop(pixels, (origin, origin, origin + 1.0), size)
+            whole = pixels if size == given else crop(pixels, (origin, origin, origin + 1.0), size)
             seen = ops.concatenate([whole, seen], axis=1)
-        clip = (spec.frames,) if self.inner.granularity == "clip" else ()
-        features = network(ops.reshape(seen, (-1, *clip, size, size, 3)))
+        clip = (frames,) if self.inner.granularity == "clip" else ()
+        return ops.reshape(seen, (-1, *clip, size, size, 3))
+
+    def _joined(self, features: Any, spec: ClipSpec) -> Any:
+        """The features of all views of a clip side by side, ``[B, t, V * F]``."""
+        ops: Any = load_keras().ops
         steps, dim = self.inner.feature_shape(spec.frames)
         features = ops.transpose(ops.reshape(features, (-1, self.views, steps, dim)), (0, 2, 1, 3))
-        features = ops.reshape(features, (-1, steps, self.views * dim))
-        model = keras.Model(pixels, features, name=self.model_name)
-        model.trainable = False
-        return model
+        return ops.reshape(features, (-1, steps, self.views * dim))
 
 
 def motion_square(pixels: Any) -> tuple[Any, Any, Any]:

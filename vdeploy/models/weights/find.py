@@ -10,6 +10,7 @@ from pathlib import Path
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.files import sha256_of
 from vdeploy.models.weights.cache import fetch
+from vdeploy.models.weights.fine_tuned import FINE_TUNED_SUFFIX
 from vdeploy.models.weights.published import WeightsFile
 
 __all__ = ["Weights", "find_weights"]
@@ -29,6 +30,11 @@ class Weights:
     path: Path | None
     sha256: str
 
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether they are what a fine-tuning has left; see `vdeploy.models.weights.fine_tuned`."""
+        return self.path is not None and self.path.suffix == FINE_TUNED_SUFFIX
+
 
 def find_weights(
     source: str,
@@ -42,7 +48,7 @@ def find_weights(
     """Find weights, and fetch published ones that are not in the cache.
 
     Args:
-        source: The name of published weights, ``"random"``, or the path of a file.
+        source: The name of published weights, ``"random"``, or the path of a file, fine-tuned weights among them.
         published: Published files by name.
         check: Raises `WeightsError` for a file, given by path, that cannot hold such weights; that it is a file is
             always checked.
@@ -63,6 +69,6 @@ def find_weights(
             reason = "are not a file" if path.exists() else "do not exist"
             known = ", ".join(repr(name) for name in (*published, "random"))
             raise WeightsError(f"the weights {path} {reason}", f"give {known} or the path of a file")
-        if check is not None:
+        if check is not None and path.suffix != FINE_TUNED_SUFFIX:
             check(path)
     return Weights(source, path, sha256_of(path))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vdeploy.models.backbones.efficientnet_lite.checkpoint import load_checkpoint
-from vdeploy.models.backbones.efficientnet_lite.network import FEATURES, Variant, build_network
+from vdeploy.models.backbones.efficientnet_lite.network import FEATURES, Variant, block_names, build_network
 from vdeploy.models.backbones.efficientnet_lite.weights import FILES
 from vdeploy.models.base import Backbone, BackboneSettings
 from vdeploy.models.weights.find import Weights
@@ -61,6 +61,11 @@ class _EfficientNetLite(Backbone[_Settings]):
     def published_weights(self) -> Mapping[str, WeightsFile]:
         """The weights that were trained on ImageNet."""
         return {"imagenet": FILES[self.variant]}
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The inverted residual blocks, and the last convolution."""
+        return (*block_names(self.variant), "conv_head")
 
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""

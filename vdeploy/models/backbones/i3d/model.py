@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vdeploy.core.errors import RecipeError
 from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
-from vdeploy.models.backbones.i3d.network import FEATURES, TEMPORAL_STRIDE, build_network
+from vdeploy.models.backbones.i3d.network import FEATURES, MODULES, TEMPORAL_STRIDE, build_network
 from vdeploy.models.backbones.i3d.weights import FILES
 from vdeploy.models.base import Backbone, BackboneSettings, Granularity
 from vdeploy.models.weights.find import Weights
@@ -53,6 +53,11 @@ class I3D(Backbone[I3DSettings]):
     def published_weights(self) -> Mapping[str, WeightsFile]:
         """The weights that were trained on Kinetics-400."""
         return FILES
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The inception modules, Mixed_3b to Mixed_5c."""
+        return MODULES
 
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""

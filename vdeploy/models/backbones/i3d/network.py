@@ -10,7 +10,7 @@ from vdeploy.core.lazy_imports import load_keras
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FEATURES", "TEMPORAL_STRIDE", "build_network"]
+__all__ = ["FEATURES", "MODULES", "TEMPORAL_STRIDE", "build_network"]
 
 FEATURES = 1024
 """Features of a segment, F: the channels of Mixed_5c."""
@@ -40,6 +40,10 @@ _STAGES: tuple[tuple[tuple[str, tuple[int, ...], tuple[int, ...]] | None, dict[s
 )
 """The pool before a group of inception modules, and the modules' channels: branch 0, branches 1 and 2 with their
 reductions first, branch 3."""
+
+
+MODULES = tuple(name for _, modules in _STAGES for name in modules)
+"""The inception modules, from the first to the last."""
 
 
 def build_network(frames: int, size: int, *, classes: int = 0) -> keras.Model:

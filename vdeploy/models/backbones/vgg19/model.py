@@ -67,6 +67,12 @@ class VGG19(Backbone[VGG19Settings]):
             source or self.settings.weights, self.settings.layer, offline=offline, on_progress=on_progress
         )
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The five blocks of convolutions, and the fully connected layers where features are taken from those."""
+        connected = () if self.settings.layer in POOLED_BLOCKS else ("fc1", "fc2")
+        return ("block1", "block2", "block3", "block4", "block5", *connected)
+
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""
         return _network(load_keras(), self.settings.layer, weights, spec.size)
