@@ -22,6 +22,7 @@ from vdeploy.gateway.problems import Problem
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import read_clip
 from vdeploy.video.formats import self_contained_formats
+from vdeploy.video.live_reader import LiveInput
 from vdeploy.video.workers.limits import DecodingLimits
 
 PLAN = WindowPlan.of(4, 1.0)
@@ -161,7 +162,9 @@ def test_a_confined_process_finds_a_camera_by_its_name(video: Path):
     try:
         with mjpeg_server(video, fps=25) as camera:
             address = f"http://localhost:{camera.port}/"
-            samples = decoder.samples(Job(address, SPEC, DecodingLimits().for_camera(), PLAN, live=True))
+            samples = decoder.samples(
+                Job(address, SPEC, DecodingLimits().for_camera(), PLAN, LiveInput("door", address))
+            )
             assert next(samples)[1].shape == (32, 32, 3)
             samples.close()
     finally:

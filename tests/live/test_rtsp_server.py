@@ -8,6 +8,7 @@ import pytest
 
 from testing.rtsp_server import has_gstreamer, rtsp_server
 from vdeploy.live.source import parse_source
+from vdeploy.video.live_reader import LiveReader
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ PIPELINES = {
 
 @pytest.mark.parametrize("kind", PIPELINES)
 def test_a_server_of_another_project(kind: str) -> None:
-    with rtsp_server(SOURCE + PIPELINES[kind]) as address, parse_source(address).open() as camera:
+    with rtsp_server(SOURCE + PIPELINES[kind]) as address, LiveReader(parse_source(address).to_input()) as camera:
         frames = []
         ends_at = time.monotonic() + 30
         while len(frames) < 30 and time.monotonic() < ends_at and camera.grab():

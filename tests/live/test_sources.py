@@ -13,6 +13,7 @@ from testing.videos import write_numbered
 from vdeploy.core.errors import ClipError, SourceError
 from vdeploy.live.camera import backoff_s
 from vdeploy.live.source import Source, parse_source, parse_sources
+from vdeploy.video.live_reader import LiveReader
 
 
 def test_kinds(tmp_path):
@@ -51,13 +52,13 @@ def test_a_host_that_does_not_answer():
         closed.bind(("127.0.0.1", 0))
         address = f"http://u:secret@127.0.0.1:{closed.getsockname()[1]}/x"
         with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:\d+/x cannot be reached \(.*refused\)") as caught:
-            parse_source(address).open()
+            LiveReader(parse_source(address).to_input())
     assert "secret" not in str(caught.value)
 
 
 def test_a_device_that_is_not_there():
     with pytest.raises(SourceError, match="/dev/video97 cannot be opened; see whether it is there"):
-        parse_source("97").open()
+        LiveReader(parse_source("97").to_input())
 
 
 def test_waits_grow_up_to_half_a_minute():
@@ -71,9 +72,10 @@ def test_waits_grow_up_to_half_a_minute():
 def test_nothing_is_written_to_stderr(tmp_path):
     code = (
         "from vdeploy.live.source import parse_source\n"
+        "from vdeploy.video.live_reader import LiveReader\n"
         "from vdeploy.core.errors import SourceError\n"
         "for text in ('97', 'http://127.0.0.1:9/x'):\n"
-        "    try: parse_source(text).open()\n"
+        "    try: LiveReader(parse_source(text).to_input())\n"
         "    except SourceError: pass\n"
     )
     done = subprocess.run(

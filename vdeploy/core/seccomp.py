@@ -31,10 +31,10 @@ set_robust_list set_tid_address sigaltstack stat statfs statx sysinfo tgkill tim
 """What decoding a file needs; opening for writing is left to the limits on files."""
 
 NETWORK_CALLS = """
-bind connect epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 getpeername getsockname getsockopt pipe2 recvfrom
-recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt shutdown socket socketpair
+accept accept4 bind connect epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 getpeername getsockname
+getsockopt listen pipe2 recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt shutdown socket socketpair
 """
-"""What reading a camera needs as well."""
+"""What reading a camera needs as well, one that connects to this machine included."""
 
 
 class _Comparison(ctypes.Structure):

@@ -14,6 +14,7 @@ from vdeploy.gateway.decoding.pool import BACKGROUND_NICE, DecoderPool
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.timelines import make_timeline
 from vdeploy.live.camera import backoff_s
+from vdeploy.live.source import parse_source
 from vdeploy.timeline.events import EventTracker
 from vdeploy.timeline.sliding import Sample, ScoredWindow, SlidingDetector
 from vdeploy.timeline.timeline import EventRule, Window
@@ -87,13 +88,15 @@ def watch_camera(
     Raises:
         Cancelled: The reporter was cancelled.
     """
-    decoder = DecoderPool(1, network=True, nice=BACKGROUND_NICE)
+    source = parse_source(address)
+    live = None if source.kind == "file" else source.to_input()
+    job = Job(source.target, model.scorer.spec, limits.for_camera(), plan, live)
+    decoder = DecoderPool(1, network=live is not None, nice=BACKGROUND_NICE)
     failures = 0
     try:
         while True:
             windows = _WindowReporter(model, reporter)
             try:
-                job = Job(address, model.scorer.spec, limits.for_camera(), plan, live=True)
                 seen = _watch_until_lost(job, plan, decoder, model, windows, reporter)
                 failures, reason = (0 if seen else failures), "it sends nothing any more"
             except Problem as problem:

@@ -1,10 +1,11 @@
-"""One source, read in a thread of its own: sampled, resized, left in the inbox, and opened again when it fails."""
+"""One source, sampled in a worker process: its frames are left in the inbox, and it is opened again when it fails."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdeploy.core.errors import UserError
@@ -13,14 +14,14 @@ from vdeploy.live.report import Report
 from vdeploy.timeline.sliding import Sample
 from vdeploy.video.arrival_sampling import ArrivalSampler
 from vdeploy.video.reader import Stopped
+from vdeploy.video.workers.live_samples import open_live
+from vdeploy.video.workers.remote_reader import RemoteReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vdeploy.live.inbox import Inbox
     from vdeploy.live.source import Source
-    from vdeploy.video.live_reader import LiveReader
-    from vdeploy.video.workers.remote_reader import RemoteReader
 
 __all__ = ["Camera", "backoff_s"]
 
@@ -64,17 +65,19 @@ class Camera(threading.Thread):
         self.source = source
         self._stream, self._inbox, self._tell, self._stop_event = stream, inbox, tell, stop
         self._sampler, self._size, self._retries = ArrivalSampler(sampled_fps), size, retries
+        self._any_frame = False
 
     def run(self) -> None:
         """Reads; see the class."""
         failures = 0
         while not self._stop_event.is_set():
             reason = ""
+            self._any_frame = False
             try:
-                with self.source.open(self._stop_event) as reader:
-                    self._tell(Report("connected", self.source.name))
-                    if self._read(reader):
-                        failures = 0
+                if self.source.kind == "file":
+                    self._play()
+                else:
+                    self._sample()
             except Stopped:
                 break
             except UserError as error:
@@ -86,7 +89,7 @@ class Camera(threading.Thread):
             reason = reason or f"{self.source.name} sends nothing any more"
             if self._stop_event.is_set():
                 break
-            failures += 1
+            failures = 1 if self._any_frame else failures + 1
             if self.source.kind == "file" or (self._retries is not None and failures > self._retries):
                 self._tell(Report("lost", self.source.name, message=reason))
                 break
@@ -95,30 +98,32 @@ class Camera(threading.Thread):
             self._stop_event.wait(wait_s)
         self._tell(Report("ended", self.source.name, dropped_frames=self._inbox.dropped(self._stream)))
 
-    def _read(self, reader: RemoteReader | LiveReader) -> bool:
-        """Reads until nothing comes any more; whether anything came."""
-        any_frame = False
+    def _sample(self) -> None:
+        """Takes what a live source sends until nothing comes any more."""
+        with open_live(self.source.to_input(), self._sampler, self._size, self._stop_event) as samples:
+            self._tell(Report("connected", self.source.name))
+            for sample in samples:
+                self._any_frame = True
+                self._inbox.miss(self._stream, sample.dropped)
+                self._inbox.put(Arrival(Sample(self._stream, sample.index, sample.frame), sample.arrived_s))
+
+    def _play(self) -> None:
+        """Reads a file to its end at its own speed."""
         pace = _Pace()
-        while not self._stop_event.is_set() and reader.grab():
-            any_frame = True
-            if self.source.kind == "file":
+        with RemoteReader(Path(self.source.target), self._stop_event) as reader:
+            self._tell(Report("connected", self.source.name))
+            while not self._stop_event.is_set() and reader.grab():
                 wait_s, skipped_s = pace.wait_s(reader.time_us / 1e6, time.monotonic())
                 if skipped_s:
                     message = f"its time stamps jump by {skipped_s:.0f} s; that is skipped"
                     self._tell(Report("gap", self.source.name, message=message))
                 if wait_s > 0 and self._stop_event.wait(wait_s):
                     break
-            self._sample(reader)
-        return any_frame
-
-    def _sample(self, reader: RemoteReader | LiveReader) -> None:
-        arrived = time.monotonic()
-        index = self._sampler.take(arrived)
-        if index is None:
-            return
-        frame = reader.retrieve(self._size)
-        if frame is not None:
-            self._inbox.put(Arrival(Sample(self._stream, index, frame), arrived))
+                arrived_s = time.monotonic()
+                index = self._sampler.take(arrived_s)
+                if index is not None:
+                    frame = reader.retrieve(self._size)
+                    self._inbox.put(Arrival(Sample(self._stream, index, frame), arrived_s))
 
 
 class _Pace:

@@ -51,6 +51,11 @@ class Inbox:
             self._waiting[stream] = waiting
             self._filled.notify()
 
+    def miss(self, stream: int, count: int) -> None:
+        """Counts frames of a camera that were dropped before they came here."""
+        with self._filled:
+            self._dropped[stream] += count
+
     def take(self, timeout_s: float) -> list[Arrival]:
         """All waiting frames, those of a camera in order; none if none came in time."""
         with self._filled:

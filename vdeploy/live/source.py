@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import os
 import re
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -14,8 +13,7 @@ from typing import Literal
 from vdeploy.core.errors import SourceError
 from vdeploy.live.addresses import shown_address, split_address
 from vdeploy.video.file_checks import check_file
-from vdeploy.video.live_reader import LiveReader
-from vdeploy.video.workers.remote_reader import RemoteReader
+from vdeploy.video.live_reader import LiveInput
 
 __all__ = ["CAPTURE_OPTIONS", "Source", "parse_source", "parse_sources"]
 
@@ -42,21 +40,11 @@ class Source:
     target: str = dataclasses.field(repr=False)
     kind: Literal["file", "stream", "device"]
 
-    def open(self, stop: threading.Event | None = None) -> RemoteReader | LiveReader:
-        """Opens it, by one connection.
-
-        Args:
-            stop: Set to give up reading a file.
-
-        Raises:
-            ClipError: The file is missing or no video.
-            SourceError: Nothing that can be decoded comes from there.
-        """
-        if self.kind == "file":
-            return RemoteReader(Path(self.target), stop)
+    def to_input(self) -> LiveInput:
+        """What FFmpeg needs to open a stream or a device."""
         if self.kind == "device":
-            return LiveReader(self.name, self.target, container="video4linux2,v4l2")
-        return LiveReader(self.name, self.target, options=_stream_options(self.target))
+            return LiveInput(self.name, self.target, container="video4linux2,v4l2")
+        return LiveInput(self.name, self.target, options=_stream_options(self.target))
 
 
 def parse_source(text: str) -> Source:

@@ -12,11 +12,15 @@ class ArrivalSampler:
 
     Args:
         sampled_fps: Sampled frames a second.
+        origin_s: When time began, if it has.
+
+    Attributes:
+        sampled_fps: Sampled frames a second.
+        origin_s: When the first frame arrived; ``None`` before it has.
     """
 
-    def __init__(self, sampled_fps: float) -> None:
-        self._fps = sampled_fps
-        self._origin_s: float | None = None
+    def __init__(self, sampled_fps: float, origin_s: float | None = None) -> None:
+        self.sampled_fps, self.origin_s = sampled_fps, origin_s
         self._index = -1
 
     def take(self, arrived_s: float) -> int | None:
@@ -25,9 +29,9 @@ class ArrivalSampler:
         Args:
             arrived_s: When it arrived, on a clock that does not go back.
         """
-        if self._origin_s is None:
-            self._origin_s = arrived_s
-        index = int((arrived_s - self._origin_s) * self._fps)
+        if self.origin_s is None:
+            self.origin_s = arrived_s
+        index = int((arrived_s - self.origin_s) * self.sampled_fps)
         if index <= self._index:
             return None
         self._index = index

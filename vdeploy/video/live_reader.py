@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import av
 
 from vdeploy.core.errors import SourceError
 from vdeploy.video.containers import open_container
-from vdeploy.video.frame_stream import FrameStream, NoVideoError
+from vdeploy.video.frame_stream import FrameSizeError, FrameStream, NoVideoError
 from vdeploy.video.pictures import ConversionError, resize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["LiveReader"]
+__all__ = ["LIVE_HINT", "LiveInput", "LiveReader"]
 
-_HINT = "see whether it is there and sends video"
+LIVE_HINT = "see whether it is there and sends video"
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveInput:
+    """What FFmpeg needs to open a live source.
+
+    Attributes:
+        name: What it is called in errors; without secrets.
+        target: An address, or the path of a device.
+        container: FFmpeg's name of the input format; found from what arrives if left out.
+        options: Of FFmpeg's protocol and format.
+    """
+
+    name: str
+    target: str = dataclasses.field(repr=False)
+    container: str | None = None
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
 
 class LiveReader:
     """An open live source with one decoder thread.
 
     Args:
-        name: What it is called in errors; without secrets.
-        target: An address, or the path of a device.
-        container: FFmpeg's name of the input format; found from what arrives if left out.
-        options: Of FFmpeg's protocol and format.
+        source: What is opened.
         timeout_s: How long it may send nothing while it is opened and, later, before each frame.
+        max_pixels: Largest width times height of a frame; ``None`` for no limit.
 
     Attributes:
         unconverted: Frames so far that could not be converted to RGB.
@@ -39,26 +54,18 @@ class LiveReader:
         SourceError: Nothing that can be decoded comes from there.
     """
 
-    def __init__(
-        self,
-        name: str,
-        target: str,
-        *,
-        container: str | None = None,
-        options: Mapping[str, str] | None = None,
-        timeout_s: float = 8.0,
-    ) -> None:
-        self.name = name
+    def __init__(self, source: LiveInput, *, timeout_s: float = 8.0, max_pixels: int | None = None) -> None:
+        self.name = source.name
         self.unconverted = 0
         try:
-            opened = open_container(target, options or {}, container=container, timeout_s=timeout_s)
+            opened = open_container(source.target, source.options, container=source.container, timeout_s=timeout_s)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{name} {_failure(error)}", _HINT) from None
+            raise SourceError(f"{self.name} {_failure(error)}", LIVE_HINT) from None
         try:
-            self._frames = FrameStream(opened)
+            self._frames = FrameStream(opened, max_pixels)
         except NoVideoError:
             opened.close()
-            raise SourceError(f"{name} sends no video", _HINT) from None
+            raise SourceError(f"{self.name} sends no video", LIVE_HINT) from None
 
     def __enter__(self) -> LiveReader:
         return self
@@ -72,8 +79,15 @@ class LiveReader:
         return self._frames.time_us
 
     def grab(self) -> bool:
-        """Waits for the next frame; false where none came in time or the connection has ended."""
-        return self._frames.grab()
+        """Waits for the next frame; false where none came in time or the connection has ended.
+
+        Raises:
+            SourceError: A frame has too many pixels.
+        """
+        try:
+            return self._frames.grab()
+        except FrameSizeError as error:
+            raise SourceError(f"{self.name} {error}", LIVE_HINT) from None
 
     def retrieve(self, size: int) -> npt.NDArray[np.uint8] | None:
         """The frame grabbed last as ``uint8[size, size, 3]`` RGB; ``None`` if it cannot be converted."""

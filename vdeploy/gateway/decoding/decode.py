@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,16 @@ import cv2
 
 from vdeploy.core.errors import ClipError, SourceError
 from vdeploy.gateway.decoding.job import Job
-from vdeploy.gateway.decoding.live import watch_live
 from vdeploy.timeline.sampling import VideoSampler
+from vdeploy.video.arrival_sampling import ArrivalSampler
 from vdeploy.video.clips import read_clip
+from vdeploy.video.live_reader import LiveReader
 from vdeploy.video.reader import OversizedFrameError, VideoReader
+from vdeploy.video.workers.live_task import send_samples
 
 if TYPE_CHECKING:
     from vdeploy.timeline.windows import WindowPlan
+    from vdeploy.video.live_reader import LiveInput
     from vdeploy.video.workers.messages import Channel, Request
 
 __all__ = ["run"]
@@ -38,7 +42,7 @@ def run(request: Request, channel: Channel) -> None:
     job = Job.from_request(request)
     try:
         if job.live:
-            found = watch_live(job, channel)
+            found = _live(job, job.live, channel)
         else:
             _check_header(job)
             found = _clip(job, channel) if job.plan is None else _samples(job, job.plan, channel)
@@ -78,6 +82,13 @@ def _samples(job: Job, plan: WindowPlan, channel: Channel) -> dict[str, object]:
         "expected_s": sampler.expected_s,
         "warnings": list(sampler.warnings),
     }
+
+
+def _live(job: Job, source: LiveInput, channel: Channel) -> dict[str, object]:
+    begun_s = time.monotonic()
+    with LiveReader(source, max_pixels=job.limits.pixels) as reader:
+        send_samples(reader, ArrivalSampler(job.plan.sampled_fps if job.plan else 1.0), job.spec.size, channel)
+    return {"duration_s": time.monotonic() - begun_s, "expected_s": 0.0}
 
 
 def _check_header(job: Job) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import select
 import threading
 import time
 from collections.abc import Mapping
@@ -86,6 +87,11 @@ class Channel:
     def __init__(self, source: BinaryIO, out: BinaryIO) -> None:
         self._source, self.out = source, out
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a message can be written now, as whoever reads them has kept up."""
+        return bool(select.select([], [self.out], [], 0)[1])
+
     def receive(self) -> bytes:
         """The next line; empty at the end."""
         return self._source.readline()
@@ -125,7 +131,11 @@ class Heartbeat(threading.Event):
 
     def is_set(self) -> bool:
         """False."""
+        self.beat()
+        return False
+
+    def beat(self) -> None:
+        """Say that decoding goes on, unless that was said a moment ago."""
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _BEAT_S
             self._channel.send({"beat": True})
-        return False

@@ -6,26 +6,32 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from vdeploy.core.errors import ClipError, UserError
 from vdeploy.video.workers.messages import Request
 from vdeploy.video.workers.process import DecoderError, DecoderProcess, DecoderStartError, Message
 
-__all__ = ["SILENCE_SECONDS", "WorkerPool", "workers"]
+__all__ = ["SILENCE_SECONDS", "WorkerPool", "camera_workers", "workers"]
 
 SILENCE_SECONDS = 60.0
 """A decoder that decodes no frame for this long hangs, and is ended."""
 
-_TASKS = ("clip", "reader", "samples")
+_TASKS = ("clip", "reader", "samples", "live")
 _KEPT = 8
 
 
 class WorkerPool:
-    """Lends decoder processes to threads; there are as many as are in use at a time."""
+    """Lends decoder processes to threads; there are as many as are in use at a time.
 
-    def __init__(self) -> None:
+    Args:
+        tasks: What they can do.
+        network: Whether they may reach the network.
+    """
+
+    def __init__(self, tasks: Sequence[str] = _TASKS, *, network: bool = False) -> None:
+        self._tasks, self._network = tasks, network
         self._lock = threading.Lock()
         self._idle: list[DecoderProcess] = []
         self._lent: list[DecoderProcess] = []
@@ -43,7 +49,7 @@ class WorkerPool:
             UserError: It cannot be started.
         """
         with self._lock:
-            process = self._idle.pop() if self._idle else DecoderProcess(_TASKS)
+            process = self._idle.pop() if self._idle else DecoderProcess(self._tasks, network=self._network)
             self._lent.append(process)
         try:
             process.start()
@@ -94,6 +100,12 @@ class WorkerPool:
 
 
 workers = WorkerPool()
-atexit.register(workers.close)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=workers.forget)
+"""Decode files and devices."""
+
+camera_workers = WorkerPool(("live",), network=True)
+"""Decode what comes from addresses."""
+
+for _one in (workers, camera_workers):
+    atexit.register(_one.close)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_one.forget)

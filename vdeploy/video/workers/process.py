@@ -33,6 +33,7 @@ _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 _WORKER = "vdeploy.video.workers.worker"
 _PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
+_PASSED_ON_TO_CAMERAS = ("http_proxy", "no_proxy")
 
 
 class DecoderError(Exception):
@@ -91,6 +92,7 @@ class DecoderProcess:
     ) -> None:
         self.source = ""
         self._options = [f"--tasks={','.join(tasks)}", f"--nice={nice}", *(["--network"] if network else [])]
+        self._passed_on = (*_PASSED_ON, *(_PASSED_ON_TO_CAMERAS if network else ()))
         self._report_missing = report_missing
         self._process: subprocess.Popen[bytes] | None = None
         self.group: tuple[str, ...] = ()
@@ -115,7 +117,7 @@ class DecoderProcess:
         if self.is_alive:
             return
         self.kill()
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment = {name: os.environ[name] for name in self._passed_on if name in os.environ}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         try:
             self._process = subprocess.Popen(

@@ -11,6 +11,7 @@ __all__ = ["TASKS", "load_task"]
 
 TASKS = {
     "clip": "vdeploy.video.workers.clip_task",
+    "live": "vdeploy.video.workers.live_task",
     "reader": "vdeploy.video.workers.reader_task",
     "samples": "vdeploy.timeline.sampling_task",
     "upload": "vdeploy.gateway.decoding.decode",
