@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vdeploy.cli import serving_options as serving
+from vdeploy.cli.option_groups import expand_groups
 from vdeploy.cli.options import (
     ClassifierFormatOption,
     ExtractorFormatOption,
@@ -25,6 +25,7 @@ from vdeploy.cli.options import (
     print_next,
     print_table,
 )
+from vdeploy.cli.serving_options import ServingFlags, ThreadsOption, reset_options
 
 if TYPE_CHECKING:
     from vdeploy.triton.deployment.deploy import Deployed
@@ -55,8 +56,10 @@ class BackendName(str, enum.Enum):
     TENSORRT = "tensorrt"
 
 
+@expand_groups
 def deploy(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
+    *,
     url: UrlOption = _DEFAULT_URL,
     repo: RepoOption = _DEFAULT_REPO,
     precision: Annotated[
@@ -73,17 +76,8 @@ def deploy(
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
     target_ort: TargetOrtOption = None,
-    instances: serving.InstancesOption = None,
-    threads: serving.ThreadsOption = None,
-    gpus: serving.GpusOption = None,
-    latency_budget_ms: serving.LatencyBudgetOption = None,
-    max_batch: serving.MaxBatchOption = None,
-    max_queue: serving.MaxQueueOption = None,
-    loaded_versions: serving.LoadedVersionsOption = None,
-    warmup: serving.WarmupOption = None,
-    accelerate: serving.AccelerateOption = None,
-    memory_gb: serving.MemoryOption = None,
-    streams: serving.StreamsOption = None,
+    flags: ServingFlags,
+    threads: ThreadsOption = None,
     reset: Annotated[
         list[str] | None,
         typer.Option(metavar="OPTION", help="Set one of these options back to its default: gpus. May be repeated."),
@@ -111,19 +105,6 @@ def deploy(
     from vdeploy.triton.commands.deploy import DeployRequest, RunningServer, deploy_bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
 
-    changes = serving.reset_options(reset or []) | serving.named_options(
-        instances=instances,
-        threads=threads,
-        gpus=gpus,
-        max_batch=max_batch,
-        latency_budget_ms=latency_budget_ms,
-        max_queue=max_queue,
-        loaded_versions=loaded_versions,
-        warmup=warmup,
-        accelerate=accelerate,
-        memory_gb=memory_gb,
-        streams=streams,
-    )
     request = DeployRequest(
         bundle=bundle,
         server=RunningServer(url, repo, timeout, log),
@@ -132,7 +113,7 @@ def deploy(
             precision=precision.value if precision else None,
             extractor=extractor_format,
             classifier=classifier_format,
-            changes=changes,
+            changes=reset_options(reset or []) | flags.named(threads),
         ),
         target=parse_target(target_sm, target_trt, target_ort),
         verify_key=verify_key,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vdeploy.cli import serving_options as serving
+from vdeploy.cli.option_groups import expand_groups
 from vdeploy.cli.options import (
     ClassifierFormatOption,
     ExtractorFormatOption,
@@ -24,6 +24,7 @@ from vdeploy.cli.options import (
     print_json,
     print_next,
 )
+from vdeploy.cli.serving_options import NewServingFlags, ThreadsOption
 
 if TYPE_CHECKING:
     from vdeploy.triton.server.server import TritonServer
@@ -45,12 +46,14 @@ class BackendName(str, enum.Enum):
     TENSORRT = "tensorrt"
 
 
+@expand_groups
 def serve(
     context: typer.Context,
     bundle: Annotated[
         Path | None,
         typer.Argument(metavar="BUNDLE", help="Bundle folder; left out, --launch starts the repository as it stands."),
     ] = None,
+    *,
     repo: Annotated[
         str,
         typer.Option(
@@ -82,16 +85,7 @@ def serve(
     ] = None,
     extractor_format: ExtractorFormatOption = None,
     classifier_format: ClassifierFormatOption = None,
-    instances: serving.InstancesOption = 1,
-    gpus: serving.GpusOption = None,
-    latency_budget_ms: serving.LatencyBudgetOption = None,
-    max_batch: serving.MaxBatchOption = None,
-    max_queue: serving.MaxQueueOption = None,
-    loaded_versions: serving.LoadedVersionsOption = 1,
-    warmup: serving.WarmupOption = None,
-    accelerate: serving.AccelerateOption = None,
-    memory_gb: serving.MemoryOption = None,
-    streams: serving.StreamsOption = None,
+    flags: NewServingFlags,
     verify_key: VerifyKeyOption = None,
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
@@ -124,7 +118,7 @@ def serve(
             help="Let clients pass tensors by shared memory of this machine. Every user of the machine is a client.",
         ),
     ] = False,
-    threads: serving.ThreadsOption = None,
+    threads: ThreadsOption = None,
     startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
     json: JsonOption = False,
@@ -139,19 +133,6 @@ def serve(
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.repository.options import ServingOptions  # noqa: PLC0415  keeps --help fast
 
-    named = serving.named_options(
-        instances=instances,
-        threads=threads,
-        gpus=gpus,
-        max_batch=max_batch,
-        latency_budget_ms=latency_budget_ms,
-        max_queue=max_queue,
-        loaded_versions=loaded_versions,
-        warmup=warmup,
-        accelerate=accelerate,
-        memory_gb=memory_gb,
-        streams=streams,
-    )
     if bundle is None:
         _refuse_bundle_options(context)
     request = ServeRequest(
@@ -162,7 +143,7 @@ def serve(
             precision=precision.value if precision else None,
             extractor=extractor_format,
             classifier=classifier_format,
-            options=ServingOptions(**named),
+            options=ServingOptions(**flags.named(threads)),
         ),
         launch=launch,
         keep_deployed=keep_deployed,

@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any
 
 import typer
 
-__all__ = [
-    "AccelerateOption",
-    "GpusOption",
-    "InstancesOption",
-    "LatencyBudgetOption",
-    "LoadedVersionsOption",
-    "MaxBatchOption",
-    "MaxQueueOption",
-    "MemoryOption",
-    "StreamsOption",
-    "ThreadsOption",
-    "WarmupOption",
-    "named_options",
-    "reset_options",
-]
+__all__ = ["NewServingFlags", "ServingFlags", "ThreadsOption", "named_options", "reset_options"]
 
-InstancesOption = Annotated[int | None, typer.Option(help="Copies of each stage, on each GPU if there are any.")]
-GpusOption = Annotated[
+_Instances = Annotated[int | None, typer.Option(help="Copies of each stage, on each GPU if there are any.")]
+_Gpus = Annotated[
     str | None,
     typer.Option(help="Numbers of the GPUs to place both stages on: 0,1. Never named, the CPU.", show_default=False),
 ]
-LatencyBudgetOption = Annotated[
+_LatencyBudget = Annotated[
     float | None,
     typer.Option(help="What a request may take; a tenth of it may be spent waiting for a fuller batch."),
 ]
-MaxBatchOption = Annotated[int | None, typer.Option(help="Clips in a request at most.")]
-MaxQueueOption = Annotated[
+_MaxBatch = Annotated[int | None, typer.Option(help="Clips in a request at most.")]
+_MaxQueue = Annotated[
     int | None,
     typer.Option(
         help="Bound each stage's queue to this many requests, none older than the latency budget. Off unless asked "
         "for: with any bound, Triton 2.51 stalls for up to half a second per batch."
     ),
 ]
-LoadedVersionsOption = Annotated[
+_LoadedVersions = Annotated[
     int | None, typer.Option(help="Versions that stay in memory; older ones stay on disk in any case.")
 ]
-WarmupOption = Annotated[
+_Warmup = Annotated[
     str | None,
     typer.Option(help="Batch sizes to try before a stage is ready: 1,8. Never named, 1; on GPUs the largest too."),
 ]
-AccelerateOption = Annotated[
+_Accelerate = Annotated[
     bool | None,
     typer.Option(
         "--accelerate",
@@ -54,14 +41,14 @@ AccelerateOption = Annotated[
         "a longer time limit.",
     ),
 ]
-MemoryOption = Annotated[
+_Memory = Annotated[
     float | None,
     typer.Option(
         help="Gigabytes that the server may take: batches become smaller, and what cannot fit is refused. Never named, "
         "the memory of this machine or container, where the server is here."
     ),
 ]
-StreamsOption = Annotated[
+_Streams = Annotated[
     int | None,
     typer.Option(
         metavar="N",
@@ -73,6 +60,34 @@ StreamsOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(help="Cores for the backbone, which its copies share; all if never named.")
 ]
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingFlags:
+    """How the stages are run; what is not named stays as it is."""
+
+    instances: _Instances = None
+    gpus: _Gpus = None
+    latency_budget_ms: _LatencyBudget = None
+    max_batch: _MaxBatch = None
+    max_queue: _MaxQueue = None
+    loaded_versions: _LoadedVersions = None
+    warmup: _Warmup = None
+    accelerate: _Accelerate = None
+    memory_gb: _Memory = None
+    streams: _Streams = None
+
+    def named(self, threads: int | None) -> dict[str, Any]:
+        """The options that a user has named, as `named_options` gives them."""
+        return named_options(**dataclasses.asdict(self), threads=threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class NewServingFlags(ServingFlags):
+    """How the stages of a new repository are run."""
+
+    instances: _Instances = 1
+    loaded_versions: _LoadedVersions = 1
 
 
 def named_options(**values: Any) -> dict[str, Any]:
@@ -106,8 +121,6 @@ def reset_options(names: list[str]) -> dict[str, Any]:
     Raises:
         RepositoryError: There is no such option.
     """
-    import dataclasses  # noqa: PLC0415  keeps --help fast
-
     from vdeploy.core.errors import RepositoryError  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.repository.options import ServingOptions  # noqa: PLC0415  keeps --help fast
 
