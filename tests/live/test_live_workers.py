@@ -34,9 +34,9 @@ from vdeploy.video.reader import Stopped
 from vdeploy.video.workers import live_samples
 from vdeploy.video.workers.live_samples import open_live
 from vdeploy.video.workers.live_task import send_samples
+from vdeploy.video.workers.message_reader import Message
 from vdeploy.video.workers.messages import Channel
 from vdeploy.video.workers.pool import camera_workers
-from vdeploy.video.workers.process import Message
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2-s3cr3t"  # noqa: S105

@@ -19,13 +19,13 @@ from vdeploy.gateway.decoding.job import TASK, Job
 from vdeploy.gateway.decoding.turns import Turns
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import Problem, busy, unavailable
+from vdeploy.video.workers.message_reader import Message
 from vdeploy.video.workers.process import (
     DecoderConfusedError,
     DecoderLostError,
     DecoderProcess,
     DecoderSilentError,
     DecoderStartError,
-    Message,
 )
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from vdeploy.video.live_reader import LIVE_HINT
 from vdeploy.video.reader import Stopped
 from vdeploy.video.workers.answers import raise_source_refusal
 from vdeploy.video.workers.limits import DecodingLimits
+from vdeploy.video.workers.message_reader import Message
 from vdeploy.video.workers.messages import Request
 from vdeploy.video.workers.pool import camera_workers, workers
-from vdeploy.video.workers.process import DecoderError, Message
+from vdeploy.video.workers.process import DecoderError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from vdeploy.core.errors import ClipError, UserError
+from vdeploy.video.workers.message_reader import Message
 from vdeploy.video.workers.messages import Request
-from vdeploy.video.workers.process import DecoderError, DecoderProcess, DecoderStartError, Message
+from vdeploy.video.workers.process import DecoderError, DecoderProcess, DecoderStartError
 
 __all__ = ["SILENCE_SECONDS", "WorkerPool", "camera_workers", "workers"]
 

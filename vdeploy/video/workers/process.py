@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
-import json
 import os
-import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any, NamedTuple, cast
 
 from vdeploy.core.child_python import python_command
-from vdeploy.video.workers.messages import END_OF_GROUP, MAX_LINE_BYTES, OUT_OF_MEMORY, Request
+from vdeploy.video.workers.message_reader import Message, MessageReader
+from vdeploy.video.workers.messages import END_OF_GROUP, OUT_OF_MEMORY, Request
 
 __all__ = [
     "DecoderConfusedError",
@@ -24,11 +21,9 @@ __all__ = [
     "DecoderProcess",
     "DecoderSilentError",
     "DecoderStartError",
-    "Message",
 ]
 
 _START_SECONDS = 60.0
-_CHECK_SECONDS = 0.2
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 _WORKER = "vdeploy.video.workers.worker"
@@ -54,18 +49,6 @@ class DecoderSilentError(DecoderError):
 
 class DecoderConfusedError(DecoderError):
     """It said something that is no answer."""
-
-
-class Message(NamedTuple):
-    """One message of a process.
-
-    Attributes:
-        values: Fields of its line.
-        payload: The bytes that follow.
-    """
-
-    values: dict[str, Any]
-    payload: bytearray
 
 
 class DecoderProcess:
@@ -96,7 +79,7 @@ class DecoderProcess:
         self._report_missing = report_missing
         self._process: subprocess.Popen[bytes] | None = None
         self.group: tuple[str, ...] = ()
-        self._buffer = bytearray()
+        self._reader: MessageReader | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -132,10 +115,12 @@ class DecoderProcess:
             )
         except OSError as error:
             raise DecoderStartError(f"cannot be started ({error.strerror})") from None
+        assert self._process.stdout is not None  # noqa: S101  opened as a pipe
         with contextlib.suppress(OSError):  # Linux alone has it, and limits it for each user
-            fcntl.fcntl(_opened(self._process.stdout), _F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(self._process.stdout, _F_SETPIPE_SZ, _PIPE_BYTES)
+        self._reader = MessageReader(self._process.stdout)
         try:
-            ready = self._message(time.monotonic() + _START_SECONDS, 0, lambda: None)
+            ready = self._reader.read(time.monotonic() + _START_SECONDS, 0, lambda: None)
         except (EOFError, TimeoutError, ValueError):
             self.kill()
             raise DecoderStartError("cannot be started") from None
@@ -183,7 +168,9 @@ class DecoderProcess:
         Raises:
             DecoderLostError: The process has ended.
         """
-        pipe, rest = _pipe(self._process, "stdin"), memoryview(line)
+        assert self._process is not None  # noqa: S101  started before it is asked
+        assert self._process.stdin is not None  # noqa: S101  opened as a pipe
+        pipe, rest = self._process.stdin, memoryview(line)
         try:
             while rest:
                 rest = rest[pipe.write(rest) :]
@@ -192,8 +179,7 @@ class DecoderProcess:
 
     def kill(self) -> None:
         """End the process and its children, and reap it."""
-        process, self._process = self._process, None
-        self._buffer.clear()
+        process, self._process, self._reader = self._process, None, None
         self.group, self.source = (), ""
         if process is None:
             return
@@ -216,9 +202,10 @@ class DecoderProcess:
     def _next(
         self, request: Request, check: Callable[[], None], ends_at: float | None, silence_s: float | None
     ) -> Message:
+        assert self._reader is not None  # noqa: S101  started before it is read
         deadline = time.monotonic() + silence_s if silence_s is not None else ends_at
         try:
-            return self._message(deadline, request.largest, check)
+            return self._reader.read(deadline, request.largest, check)
         except (EOFError, BrokenPipeError):
             raise DecoderLostError(self._cause()) from None
         except TimeoutError:
@@ -242,56 +229,3 @@ class DecoderProcess:
             return "ended before its time"
         by_system = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
         return f"was ended by {name}{by_system}"
-
-    def _message(self, deadline: float | None, limit: int, check: Callable[[], None]) -> Message:
-        pipe = _pipe(self._process, "stdout")
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > MAX_LINE_BYTES:
-                raise ValueError("a line without an end")
-            _wait(pipe, deadline, check)
-            self._buffer += _some(pipe.read(MAX_LINE_BYTES))
-        values = json.loads(self._buffer[:end])
-        if not isinstance(values, dict):
-            raise ValueError("a message that is no object")
-        size = int(values.get("bytes", 0))
-        if not 0 <= size <= limit:
-            raise ValueError("a message that is too large")
-        payload = bytearray(size)
-        held = self._buffer[end + 1 : end + 1 + size]
-        payload[: len(held)] = held
-        del self._buffer[: end + 1 + len(held)]
-        with memoryview(payload) as view:
-            filled = len(held)
-            while filled < size:
-                _wait(pipe, deadline, check)
-                filled += _some(cast("io.FileIO", pipe).readinto(view[filled:]))
-        return Message(values, payload)
-
-
-def _pipe(process: subprocess.Popen[bytes] | None, name: str) -> IO[bytes]:
-    pipe: IO[bytes] | None = getattr(process, name)
-    return _opened(pipe)
-
-
-def _opened(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None  # noqa: S101  opened as a pipe
-    return pipe
-
-
-def _some(found: Any) -> Any:
-    if not found:
-        raise EOFError
-    return found
-
-
-def _wait(pipe: IO[bytes], deadline: float | None, check: Callable[[], None]) -> None:
-    """Wait until a pipe has something to read, or has ended."""
-    ready = select.poll()
-    ready.register(pipe.fileno(), select.POLLIN)
-    while True:
-        left_s = _CHECK_SECONDS if deadline is None else min(max(0.0, deadline - time.monotonic()), _CHECK_SECONDS)
-        if ready.poll(left_s * 1000):
-            return
-        check()
-        if deadline is not None and time.monotonic() >= deadline:
-            raise TimeoutError

@@ -17,9 +17,10 @@ from vdeploy.video.file_checks import check_file
 from vdeploy.video.reader import Stopped
 from vdeploy.video.workers.answers import raise_refusal
 from vdeploy.video.workers.limits import DecodingLimits
+from vdeploy.video.workers.message_reader import Message
 from vdeploy.video.workers.messages import Request
 from vdeploy.video.workers.pool import SILENCE_SECONDS, workers
-from vdeploy.video.workers.process import DecoderError, Message
+from vdeploy.video.workers.process import DecoderError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
