@@ -21,8 +21,9 @@ import numpy.typing as npt
 from benchmarks.clips import open_clips
 from benchmarks.output import add_output_options, report_result
 from vdeploy.core.errors import UserError
-from vdeploy.video.clips import ClipSpec, frame_indices, read_clip
+from vdeploy.video.clips import ClipSpec, read_clip
 from vdeploy.video.pictures import resize
+from vdeploy.video.wanted_frames import frame_indices
 
 __all__ = ["compare_decoders", "main"]
 

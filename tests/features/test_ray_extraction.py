@@ -19,7 +19,8 @@ from training.pipeline import extract_source
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import MissingExtraError, StudyError
 from vdeploy.dataset import Dataset, scan
-from vdeploy.features.extraction import SHARD_CLIPS, SHARD_SECONDS, Extraction, feature_key
+from vdeploy.features.extraction import Extraction, feature_key
+from vdeploy.features.filling import SHARD_CLIPS, SHARD_SECONDS
 from vdeploy.features.ray_extraction import cpus_per_worker, fill_on_cluster, portion_size
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.weights import find_weights

@@ -10,8 +10,8 @@ from testing.videos import drop_tail, read_number, write_audio, write_numbered
 from vdeploy.core.errors import ClipError
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.windows import WindowPlan
-from vdeploy.video.clips import frame_indices
 from vdeploy.video.reader import Stopped
+from vdeploy.video.wanted_frames import frame_indices
 
 
 def sampled(path, plan: WindowPlan) -> tuple[dict[int, int], VideoSampler]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vdeploy.triton.client import stream, stream_client
-from vdeploy.video.clips import frame_indices
+from vdeploy.video.wanted_frames import frame_indices
 
 START, END = 1, 2
 LENGTH, DIM, LIMIT, IDLE_S = 4, 3, 2, 10.0

@@ -25,8 +25,9 @@ from testing.videos import (
     write_video,
 )
 from vdeploy.core.errors import ClipError
-from vdeploy.video import clips, pictures, reader, seeking
-from vdeploy.video.clips import Clip, ClipSpec, frame_indices, read_clip
+from vdeploy.video import pictures, reader, seeking, wanted_frames
+from vdeploy.video.clips import Clip, ClipSpec, read_clip
+from vdeploy.video.wanted_frames import frame_indices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ def reason(path: Path | str) -> str:
 
 def sequential(path: Path, spec: ClipSpec, monkeypatch: pytest.MonkeyPatch) -> Clip:
     with monkeypatch.context() as patch:
-        patch.setattr(clips, "LONG_GAP_FRAMES", 10**9)
+        patch.setattr(wanted_frames, "LONG_GAP_FRAMES", 10**9)
         return read_clip(path, spec)
 
 
@@ -167,13 +168,13 @@ def test_a_header_that_promises_a_long_video_does_not_mislead_the_seeking(tmp_pa
 
 def test_a_file_that_changes_between_the_passes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = promise_frames(write_numbered(tmp_path / "clip.avi", 40), 12)
-    read_pass, lengths = clips._pass, iter((40, 20, 40))
+    read_pass, lengths = wanted_frames._pass, iter((40, 20, 40))
 
     def changing(capture: reader.VideoReader, wanted: list[int], size: int) -> tuple[object, int]:
         kept, _ = read_pass(capture, wanted, size)
         return kept, next(lengths)
 
-    monkeypatch.setattr(clips, "_pass", changing)
+    monkeypatch.setattr(wanted_frames, "_pass", changing)
     assert reason(path) == "changes while it is being read"
 
 

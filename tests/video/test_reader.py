@@ -17,8 +17,9 @@ from vdeploy.core.errors import ClipError
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clip_duration import median_seconds
-from vdeploy.video.clips import ClipSpec, frame_indices, read_clip
+from vdeploy.video.clips import ClipSpec, read_clip
 from vdeploy.video.reader import VideoReader
+from vdeploy.video.wanted_frames import frame_indices
 
 SMALL = ClipSpec(size=32)
 

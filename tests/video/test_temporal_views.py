@@ -16,8 +16,9 @@ from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import Extraction, extract_dataset
 from vdeploy.features.memory_mapped import ShardedFeatures
 from vdeploy.features.store import FeatureKey, FeatureStore
-from vdeploy.video.clips import LONG_GAP_FRAMES, ClipSpec, frame_indices, read_clip
+from vdeploy.video.clips import ClipSpec, read_clip
 from vdeploy.video.temporal_views import deal, offsets, row_name
+from vdeploy.video.wanted_frames import LONG_GAP_FRAMES, frame_indices
 
 SPEC = ClipSpec(frames=4, size=32)
 KEY = FeatureKey(SPEC.digest, "avg", "0" * 64, (4, 3))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.core.errors import ClipError, ExportError
-from vdeploy.video.clips import ClipSpec, frame_indices
+from vdeploy.video.clips import ClipSpec
+from vdeploy.video.wanted_frames import frame_indices
 from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:

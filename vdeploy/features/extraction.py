@@ -7,41 +7,31 @@ the usual sampling only, which is what a served model sees.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vdeploy.core.errors import ClipError, DatasetError
-from vdeploy.core.progress import say, track
+from vdeploy.core.progress import say
 from vdeploy.dataset import Dataset, LabelledClip, Problem
+from vdeploy.features.filling import SHARD_SECONDS, Task, fill_store
 from vdeploy.features.memory_mapped import ShardedFeatures
 from vdeploy.features.rows import FeatureRows
 from vdeploy.features.store import FeatureKey, FeatureStore
 from vdeploy.models.base import Backbone
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.weights.find import Weights
-from vdeploy.video.clips import Clip, ClipSpec
-from vdeploy.video.temporal_views import deal, offsets, row_name
-from vdeploy.video.workers.clips import decode_clips
+from vdeploy.video.clips import ClipSpec
+from vdeploy.video.temporal_views import offsets, row_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Extraction", "Task", "extract_dataset", "extract_with", "feature_key", "fill_store", "missing_tasks"]
-
-SHARD_CLIPS = 512
-"""A shard is written at the latest after this many clips."""
-
-SHARD_BYTES = 1 << 28
-"""A shard is written as well when features take this much memory: activations of a trunk are large."""
-
-SHARD_SECONDS = 15.0
-"""A shard is written at the latest after this long: the most work that a killed extraction loses."""
+__all__ = ["Extraction", "extract_dataset", "extract_with", "feature_key", "missing_tasks"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,19 +64,6 @@ class Extraction:
     def to_train_on(self) -> FeatureRows:
         """Features of the training split: ``[N, T, F]``, or ``[N, V, T, F]`` with several views."""
         return self.of("train") if self.training_views is None else self.training_views
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One clip to decode, and the numbers of those of its views that the store lacks.
-
-    Attributes:
-        clip: The clip.
-        views: Numbers of views; ``(0,)`` where a clip has one.
-    """
-
-    clip: LabelledClip
-    views: tuple[int, ...]
 
 
 def feature_key(spec: ClipSpec, backbone: Backbone[Any], weights: Weights) -> FeatureKey:
@@ -238,66 +215,3 @@ def _read(store: FeatureStore, names: npt.NDArray[np.str_], memory_limit: float)
     """Features by name: in memory, or on the disk where they would take more memory than they may."""
     rows = store.rows(names)
     return rows[:] if 2 * math.prod(rows.shape) <= memory_limit else rows
-
-
-def fill_store(
-    dataset: Dataset,
-    tasks: Sequence[Task],
-    spec: ClipSpec,
-    store: FeatureStore,
-    extractor: FeatureExtractor,
-    shard_seconds: float = SHARD_SECONDS,
-) -> Iterator[tuple[Task, Clip | ClipError]]:
-    """Decodes clips, extracts their features and writes these to the store, shard by shard.
-
-    Args:
-        dataset: Where the clips belong.
-        tasks: The clips, and which views of each.
-        spec: How a clip becomes frames.
-        store: Where features go.
-        extractor: The backbone with its weights.
-        shard_seconds: How long to gather features before a shard is written.
-
-    Yields:
-        Each task with its frames, or with the reason why it cannot be read.
-
-    Raises:
-        FeatureStoreError: The store cannot be written.
-    """
-    pending: dict[str, npt.NDArray[np.float32]] = {}
-    written = time.monotonic()
-    paths = [dataset.absolute(task.clip) for task in tasks]
-    outcomes = zip(tasks, (outcome for _, outcome in decode_clips(paths, spec)), strict=True)
-    try:
-        with track("extract features", len(tasks), "clips") as step:
-            while batch := list(itertools.islice(outcomes, extractor.batch_clips)):
-                names, frames = _views_of(batch, spec)
-                for start in range(0, len(names), extractor.batch_clips):
-                    portion = slice(start, start + extractor.batch_clips)
-                    features = extractor.extract(np.stack(frames[portion]))
-                    pending.update(zip(names[portion], features, strict=True))
-                if pending and (_is_full(pending) or time.monotonic() - written >= shard_seconds):
-                    shard, pending, written = pending, {}, time.monotonic()
-                    store.append(shard)
-                step.advance(len(batch))
-                yield from batch
-    finally:
-        if pending:
-            store.append(pending)
-
-
-def _is_full(shard: Mapping[str, npt.NDArray[np.float32]]) -> bool:
-    return len(shard) >= SHARD_CLIPS or len(shard) * next(iter(shard.values())).nbytes >= SHARD_BYTES
-
-
-def _views_of(
-    batch: Sequence[tuple[Task, Clip | ClipError]], spec: ClipSpec
-) -> tuple[list[str], list[npt.NDArray[np.uint8]]]:
-    """The rows to extract of decoded clips: their names in the store, and their frames ``uint8[T, H, W, 3]``."""
-    names: list[str] = []
-    frames: list[npt.NDArray[np.uint8]] = []
-    for task, outcome in batch:
-        if isinstance(outcome, Clip):
-            names += [row_name(task.clip.sha256, offsets(spec.views)[view]) for view in task.views]
-            frames.extend(deal(outcome.frames, spec.views, task.views))
-    return names, frames

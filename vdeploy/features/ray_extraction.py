@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import math
-import os
 import platform
-import secrets
-import socket
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vdeploy.core.errors import ClipError, FeatureStoreError, StudyError, UserError, WeightsError
-from vdeploy.core.lazy_imports import load_tensorflow, require
+from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset
-from vdeploy.features.extraction import SHARD_CLIPS, SHARD_SECONDS, Task, feature_key, fill_store, missing_tasks
+from vdeploy.features.extraction import feature_key, missing_tasks
+from vdeploy.features.filling import SHARD_CLIPS, SHARD_SECONDS, Task, fill_store
+from vdeploy.features.ray_cluster import connected, import_ray
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.base import Backbone
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import ClipSpec
 
-__all__ = ["LOCAL", "cpus_per_worker", "fill_on_cluster", "portion_size"]
-
-LOCAL = "local"
-"""The address that stands for a cluster of this machine alone, started for the occasion."""
+__all__ = ["cpus_per_worker", "fill_on_cluster", "portion_size"]
 
 _FIRST_PORTION = 4
 """Clips that a worker begins with, until it is known how fast they go."""
-
-_PATIENCE_SECONDS = 5.0
-"""How long a cluster may take to answer a knock."""
 
 
 def fill_on_cluster(
@@ -62,7 +53,7 @@ def fill_on_cluster(
         weights: Its weights; each machine finds them by itself, and their hash is compared.
         store_root: Folder of all feature stores.
         views: Views of each clip of the training split.
-        address: Of the cluster, as ``ray.init`` takes it, or `LOCAL`.
+        address: Of the cluster, as ``ray.init`` takes it, or `vdeploy.features.ray_cluster.LOCAL`.
         workers: Actors, each with an equal share of the CPUs and GPUs.
 
     Returns:
@@ -74,15 +65,13 @@ def fill_on_cluster(
         FeatureStoreError: The store cannot be written, or is not shared.
         WeightsError: A machine has no or other weights.
     """
-    if address == LOCAL:
-        _lock_door()
-    ray = require("ray", extra="ray", purpose="extraction on several machines")
+    ray = import_ray(address)
     job = _Job(store_root.absolute(), spec, backbone, weights, views, threads=1)
     missing = missing_tasks(dataset, job.store(), views)
     if not missing:
         return 0
     dataset = dataclasses.replace(dataset, root=dataset.root.absolute(), problems=())
-    with _cluster(ray, address):
+    with connected(ray, address):
         bare = dataclasses.replace(dataset, clips=())
         reported = _Extraction(ray, bare, _start(ray, job, workers)).run(missing)
     store = job.store()
@@ -241,57 +230,3 @@ def _start(ray: Any, job: _Job, workers: int) -> list[Any]:
     actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Worker)
     say(f"features: {workers} workers on {len(resources)} machines, {cpus} CPUs and {gpus:g} GPUs each")
     return [actor.remote(dataclasses.replace(job, threads=cpus)) for _ in range(workers)]
-
-
-def _lock_door() -> None:
-    """Makes a local cluster take no strangers, as its ports are open to the network, and report nothing to anyone.
-
-    Ray reads these variables when it is imported, so an imported Ray keeps the settings that it has.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-
-
-@contextlib.contextmanager
-def _cluster(ray: Any, address: str) -> Iterator[None]:
-    """A connection to a cluster; a local one is started for the block and ends with it."""
-    options = {"include_dashboard": False} if address == LOCAL else {}
-    _check_reachable(address)
-    try:
-        with _working_directory("/"):  # which Ray has its workers import from first
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _no_cluster(address, str(error).strip().partition("\n")[0]) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _working_directory(folder: str) -> Iterator[None]:
-    earlier = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(earlier)
-
-
-def _check_reachable(address: str) -> None:
-    """Refuses an address at which nothing listens; Ray itself would knock for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not (colon and port.isdigit()):
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, str(error)) from error
-
-
-def _no_cluster(address: str, reason: str) -> StudyError:
-    return StudyError(
-        f"there is no Ray cluster at {address} ({reason})",
-        f"start one with: ray start --head; or use this machine alone: --ray {LOCAL}",
-    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from vdeploy.core.errors import TimelineError
 from vdeploy.timeline.events import Window
-from vdeploy.video.clips import frame_indices
+from vdeploy.video.wanted_frames import frame_indices
 
 if TYPE_CHECKING:
     import numpy.typing as npt

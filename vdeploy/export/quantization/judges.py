@@ -11,7 +11,7 @@ from vdeploy.core.progress import track
 from vdeploy.export.calibration import ClipSet
 from vdeploy.export.onnx.activations import observe
 from vdeploy.export.quantization.agreement import Agreement, measure_agreement
-from vdeploy.video.clips import frame_indices
+from vdeploy.video.wanted_frames import frame_indices
 
 if TYPE_CHECKING:
     import numpy.typing as npt
