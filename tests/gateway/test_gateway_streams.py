@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import fractions
+import itertools
 import socket
 import threading
 import time
@@ -242,3 +243,14 @@ def test_a_reader_that_takes_nothing_loses_its_connection(bundle_dir: Path, tmp_
             assert eventually(lambda: "event_readers 1.0" in client.get("/metrics").text)
             assert eventually(lambda: "event_readers 0.0" in client.get("/metrics").text, 90)
         assert running_streams(client) == 1 or '"state":"finished"' in client.get(begun["events_url"]).text
+
+
+def test_a_file_as_a_camera_is_scored_from_its_start(bundle_dir: Path, tmp_path: Path, video: Path):
+    options = ("--bundle", str(bundle_dir), "--camera", f"film={video}")
+    with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client:
+        address = client.post("/streams/live", json={"source": "film", "window_s": 0.4}).json()["events_url"]
+        with client.stream("GET", address) as events:
+            seen = list(itertools.takewhile(lambda line: "lost" not in line, events.iter_lines()))
+    assert seen.count("event: window") >= 2
+    first = next(line for line in seen if line.startswith("data: ") and "start_s" in line)
+    assert '"start_s":0.0' in first.replace(" ", "")

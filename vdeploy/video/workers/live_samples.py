@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,14 +87,15 @@ def open_live(
     request = Request("live", source.target, limits, arguments, largest=size * size * 3)
     pool = camera_workers if "://" in source.target else workers
     with pool.borrow() as process:
-        messages = _messages(source.name, process.run(request, check, silence_s=_SILENCE_S))
+        messages = _messages(source.name, process.run(request, check, silence_s=_SILENCE_S), check)
         next(messages)
         yield _samples(source.name, messages, sampler, size)
 
 
-def _messages(name: str, answer: Iterator[Message]) -> Iterator[Message]:
+def _messages(name: str, answer: Iterator[Message], check: Callable[[], None]) -> Iterator[Message]:
     try:
         for message in answer:
+            check()
             raise_source_refusal(name, message.values)
             yield message
     except DecoderError as error:
