@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def make_tiny_bundle(
     dim: int = 8,
     seed: int = 0,
     architectures: tuple[str, str] = ("vgg19", "lstm"),
+    work: int = 0,
 ) -> Bundle:
     """Writes a bundle whose stages are a colour projection and a linear classifier, and opens it.
 
@@ -47,6 +49,8 @@ def make_tiny_bundle(
         dim: F, length of a feature vector.
         seed: Of the random weights; another seed gives another bundle.
         architectures: What the manifest calls the two stages.
+        work: Multiplications of the features by a unit matrix, which take time (`2 T F^2` operations each) and change
+            nothing.
 
     Returns:
         The verified bundle, with the formats `onnx-fp32` of both stages.
@@ -54,7 +58,7 @@ def make_tiny_bundle(
     projection, weight = _weights(frames, dim, seed)
     stages: dict[Stage, tuple[onnx.ModelProto, TensorSpec, TensorSpec]] = {
         "extractor": (
-            _extractor(projection),
+            _extractor(projection, work),
             TensorSpec(name="frames", dtype="uint8", shape=("B", "T", size, size, 3)),
             TensorSpec(name="features", dtype="float32", shape=("B", "T", dim)),
         ),
@@ -139,13 +143,16 @@ def _weights(frames: int, dim: int, seed: int) -> tuple[npt.NDArray[np.float32],
     return projection.astype(np.float32), weight.astype(np.float32)
 
 
-def _extractor(projection: npt.NDArray[np.float32]) -> onnx.ModelProto:
+def _extractor(projection: npt.NDArray[np.float32], work: int) -> onnx.ModelProto:
+    unit = [numpy_helper.from_array(np.eye(projection.shape[1], dtype=np.float32), "unit")] if work else []
+    names = [*(f"features_{number}" for number in range(work)), "features"]
     nodes = [
         helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["colour"], axes=[2, 3], keepdims=0),
-        helper.make_node("MatMul", ["colour", "projection"], ["features"]),
+        helper.make_node("MatMul", ["colour", "projection"], names[:1]),
+        *(helper.make_node("MatMul", [before, "unit"], [after]) for before, after in itertools.pairwise(names)),
     ]
-    return _model("extractor", nodes, [numpy_helper.from_array(projection, "projection")])
+    return _model("extractor", nodes, [numpy_helper.from_array(projection, "projection"), *unit])
 
 
 def _classifier(weight: npt.NDArray[np.float32]) -> onnx.ModelProto:

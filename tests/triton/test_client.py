@@ -208,9 +208,9 @@ def test_a_client_needs_neither_pydantic_nor_rich_nor_a_runtime() -> None:
     ],
 )
 def test_addresses(given: str, address: str) -> None:
-    from vdeploy.triton.client.client import _host_and_port
+    from vdeploy.triton.client.channel import host_and_port
 
-    assert _host_and_port(given) == address
+    assert host_and_port(given) == address
 
 
 def answers(scorer: TritonScorer, frames: np.ndarray) -> bool:

@@ -155,6 +155,9 @@ class TestOptions:
         policy = rendered(bundle, max_queue=32, latency_budget_ms=200)[EXTRACTOR].dynamic_batching.default_queue_policy
         assert (policy.max_queue_size, policy.default_timeout_microseconds) == (32, 200_000)
         assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+        assert policy.allow_timeout_override
+        policy = rendered(bundle, max_queue=32)[EXTRACTOR].dynamic_batching.default_queue_policy
+        assert policy.default_timeout_microseconds == 600_000_000, "without one, Triton ignores those of requests"
 
     def test_both_stages_on_two_gpus_take_turns(self, bundle: Bundle) -> None:
         configs = rendered(bundle, "onnxruntime", gpus=(0, 2))

@@ -108,8 +108,8 @@ def gateway(
     from vdeploy.gateway.cameras import read_cameras  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.limits import Limits  # noqa: PLC0415  keeps --help fast
+    from vdeploy.gateway.opening import open_service  # noqa: PLC0415  needs the extra
     from vdeploy.gateway.server import Address, GatewayServer  # noqa: PLC0415  needs the extra
-    from vdeploy.gateway.service import open_service  # noqa: PLC0415  needs the extra
     from vdeploy.gateway.sites import check_exposure  # noqa: PLC0415  needs the extra
     from vdeploy.video.workers.limits import DecodingLimits  # noqa: PLC0415
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vdeploy.gateway.deadlines import retry_after_s
 from vdeploy.gateway.problems import Problem, busy, too_many_requests
 
 if TYPE_CHECKING:
@@ -26,12 +27,21 @@ class Access:
         keys: API keys, of which every request needs one; ``None`` admits everyone.
         limit: Concurrent requests.
         limit_per_key: Of these, requests with one key.
+        expected_s: Seconds that a request would wait now, for the time after which a refused one may come back.
     """
 
-    def __init__(self, keys: KeyFile | None, *, limit: int, limit_per_key: int) -> None:
+    def __init__(
+        self,
+        keys: KeyFile | None,
+        *,
+        limit: int,
+        limit_per_key: int,
+        expected_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._keys = keys
         self._limit = limit
         self._limit_per_key = limit_per_key
+        self._expected_s = expected_s
         self._inside: collections.Counter[str] = collections.Counter()
 
     @property
@@ -88,9 +98,13 @@ class Access:
         """
         name = key.name if key else _ANYONE
         if key and self._inside[name] >= self._limit_per_key:
-            raise too_many_requests(f"{self._limit_per_key} requests with this key are in progress already")
+            raise too_many_requests(
+                f"{self._limit_per_key} requests with this key are in progress already",
+                retry_after_s(self._expected_s()),
+            )
         if self._inside.total() >= self._limit:
-            problem = busy(f"{self._limit} requests are in progress already")
+            after_s = retry_after_s(self._expected_s())
+            problem = busy(f"{self._limit} requests are in progress already", retry_after_s=after_s)
             problem.headers["Connection"] = "close"
             raise problem
         self._inside[name] += 1

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["create_app"]
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "upload_too_large"}
+_OVERLOAD = {429, 503}
 _UPLOADS = ("/predict", "/predict/frames", "/streams")
 _DESCRIPTION = """Scores videos for violence.
 
@@ -75,7 +76,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _answer(request: Request, error: Exception) -> Response:
-    return problem_response(_problem(error), request.state.request_id)
+    problem = _problem(error)
+    if problem.status in _OVERLOAD:
+        service: Service = request.app.state.service
+        service.metrics.refusals.labels(problem.code).inc()
+    return problem_response(problem, request.state.request_id)
 
 
 def _problem(error: Exception) -> Problem:

@@ -23,6 +23,7 @@ class Metrics:
         batch_clips: Clips in a batch.
         scoring_seconds: Of a batch.
         verdicts: Videos scored, by model version.
+        refusals: Requests refused for now, by the code of the answer.
         losses: Decoder processes that were replaced.
         failures: Unexpected errors.
     """
@@ -45,6 +46,9 @@ class Metrics:
             "vdeploy_gateway_scoring_seconds", "Scoring of a batch.", buckets=_SECONDS, registry=registry
         )
         self.verdicts = Counter("vdeploy_gateway_verdicts", "Videos scored.", ["version"], registry=registry)
+        self.refusals = Counter(
+            "vdeploy_gateway_refusals", "Requests refused for now: 429 and 503.", ["code"], registry=registry
+        )
         self.losses = Counter("vdeploy_gateway_decoder_losses", "Decoding processes replaced.", registry=registry)
         self.failures = Counter("vdeploy_gateway_failures", "Unexpected errors.", registry=registry)
 

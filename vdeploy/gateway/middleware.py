@@ -59,7 +59,7 @@ class Envelope:
         started = time.perf_counter()
         given = Headers(scope=scope).get(REQUEST_ID.lower(), "")
         request_id = given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, started=started)
         status = 0
 
         async def send_with_headers(message: Message) -> None:

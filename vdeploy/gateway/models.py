@@ -14,6 +14,7 @@ import numpy as np
 
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher, Scored
+from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import unavailable
 from vdeploy.inference.open_scorer import open_scorer
@@ -61,18 +62,22 @@ class ServedModel:
         self._close = close
         self._succeeded = float("-inf")
 
-    async def score(self, clip: npt.NDArray[np.uint8]) -> Scored:
+    async def score(self, clip: npt.NDArray[np.uint8], deadline: Deadline = NO_DEADLINE) -> Scored:
         """Score a clip in a batch with those of other requests.
 
         Args:
             clip: ``uint8[T, S, S, 3]``.
+            deadline: When its score is of no use any more.
 
         Raises:
-            Problem: Too many wait, or the model does not answer.
+            Problem: Too many wait, the deadline passes, or the model does not answer.
         """
-        future = self.batcher.submit(clip)
+        future = self.batcher.submit(clip, deadline)
         with self.explaining():
-            return await asyncio.wrap_future(future)
+            try:
+                return await asyncio.wait_for(asyncio.wrap_future(future), deadline.timeout_s)
+            except asyncio.TimeoutError:
+                raise deadline.exceeded() from None
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:

@@ -1,38 +1,35 @@
-"""The parts of one gateway, opened and closed together."""
+"""The parts of one gateway, closed together."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from vdeploy.core.files import staging_folder
-from vdeploy.gateway.access import Access
+from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline
 from vdeploy.gateway.decoding.job import Job
-from vdeploy.gateway.decoding.pool import BACKGROUND_NICE, DecodedClip, DecoderPool
-from vdeploy.gateway.metrics import Metrics
-from vdeploy.gateway.models import open_model
+from vdeploy.gateway.decoding.pool import DecodedClip, DecoderPool
 from vdeploy.gateway.problems import Problem, unavailable
 from vdeploy.gateway.readiness import SharedProbe, probe_video
-from vdeploy.gateway.router import Router
 from vdeploy.gateway.spool import writing_to_spool
 from vdeploy.gateway.streams import Streams
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from vdeploy.gateway.keys import KeyFile
+    from vdeploy.gateway.access import Access
     from vdeploy.gateway.limits import Limits
+    from vdeploy.gateway.metrics import Metrics
+    from vdeploy.gateway.router import Router
     from vdeploy.video.clips import ClipSpec
 
-__all__ = ["Service", "open_service"]
+__all__ = ["Service"]
 
 _R = TypeVar("_R")
 
@@ -94,13 +91,19 @@ class Service:
         metrics.gauge("decoders", "Living decoder processes.", self._living_decoders)
 
     async def while_connected(
-        self, request: Request, function: Callable[[Callable[[], None]], _R], *, poll_s: float = 0.5
+        self,
+        request: Request,
+        function: Callable[[Callable[[], None]], _R],
+        *,
+        deadline: Deadline = NO_DEADLINE,
+        poll_s: float = 0.5,
     ) -> _R:
         """Run what blocks in one of the threads of requests, as long as the client waits for it.
 
         Args:
             request: Its body has been read.
-            function: Called with a check that raises once the client has disconnected.
+            function: Called with a check that raises once the client has disconnected or the deadline has passed.
+            deadline: When the result is of no use any more.
             poll_s: Seconds between two looks at the connection.
         """
         gone = threading.Event()
@@ -108,6 +111,7 @@ class Service:
         def check() -> None:
             if gone.is_set():
                 raise Problem(400, "disconnected", "the client has disconnected")
+            deadline.check()
 
         work = asyncio.get_running_loop().run_in_executor(self._threads, function, check)
         try:
@@ -118,7 +122,9 @@ class Service:
             gone.set()
         return work.result()
 
-    async def decode(self, request: Request, path: Path, spec: ClipSpec, owner: str) -> DecodedClip:
+    async def decode(
+        self, request: Request, path: Path, spec: ClipSpec, owner: str, deadline: Deadline = NO_DEADLINE
+    ) -> DecodedClip:
         """Decode the frames of one clip.
 
         Args:
@@ -126,6 +132,7 @@ class Service:
             path: The file.
             spec: Number and size of the frames.
             owner: Name of the key that sent it.
+            deadline: When its frames are of no use any more.
 
         Raises:
             Problem: It cannot be decoded within its limits, or no decoder is free in time.
@@ -133,7 +140,9 @@ class Service:
         started = time.perf_counter()
         job = Job(str(path), spec, self.limits.decoding)
         try:
-            return await self.while_connected(request, lambda check: self.decoders.clip(job, owner=owner, check=check))
+            return await self.while_connected(
+                request, lambda check: self.decoders.clip(job, owner=owner, check=check), deadline=deadline
+            )
         finally:
             self.metrics.decoding_seconds.observe(time.perf_counter() - started)
 
@@ -179,68 +188,3 @@ class Service:
 
     def _living_decoders(self) -> int:
         return len(self.decoders.processes) + len(self.stream_decoders.processes)
-
-
-@contextlib.contextmanager
-def open_service(
-    *,
-    limits: Limits,
-    folder: Path,
-    bundle: Path | None = None,
-    url: str | None = None,
-    format_name: str | None = None,
-    canary_bundle: Path | None = None,
-    canary_url: str | None = None,
-    canary_percent: float = 0.0,
-    keys: KeyFile | None = None,
-    cameras: Mapping[str, str] | None = None,
-) -> Iterator[Service]:
-    """Open the parts of a gateway, and close them when the block ends.
-
-    Args:
-        limits: What is accepted.
-        folder: Where a folder for uploads is created; those of killed gateways are removed.
-        bundle: Folder of a bundle to run in this process.
-        url: ``HOST:PORT`` of a Triton server's gRPC service.
-        format_name: Format of the bundle to run.
-        canary_bundle: Folder of the bundle that gets a share of the requests.
-        canary_url: Or the server that does.
-        canary_percent: That share in percent.
-        keys: API keys, of which every request needs one; ``None`` admits everyone.
-        cameras: Addresses of cameras that clients may have watched, by name.
-
-    Raises:
-        UserError: The model does not work, or the keys cannot be read.
-    """
-    if keys is not None:
-        keys.read()
-    metrics = Metrics()
-    with contextlib.ExitStack() as stack:
-        uploads = stack.enter_context(staging_folder(folder.absolute() / "uploads"))
-        uploads.chmod(0o700)
-        opening = functools.partial(open_model, limits=limits, on_batch=metrics.on_batch)
-        router = Router(
-            functools.partial(opening, bundle=bundle, url=url, format_name=format_name),
-            functools.partial(opening, bundle=canary_bundle, url=canary_url) if canary_bundle or canary_url else None,
-            percent=canary_percent,
-            changes=url is not None or canary_url is not None,
-        )
-        decoders = DecoderPool(
-            limits.decoders, share=functools.partial(_share, limits.decoders, keys), on_loss=metrics.losses.inc
-        )
-        stream_decoders = DecoderPool(
-            limits.stream_decoders,
-            patience_s=None,
-            nice=BACKGROUND_NICE,
-            share=functools.partial(_share, limits.stream_decoders, keys),
-            on_loss=metrics.losses.inc,
-        )
-        access = Access(keys, limit=limits.requests, limit_per_key=limits.requests_per_key)
-        service = Service(router, limits, access, metrics, decoders, stream_decoders, uploads, cameras or {})
-        stack.callback(service.close)
-        yield service
-
-
-def _share(size: int, keys: KeyFile | None) -> int:
-    """Decoders that one key may hold: all but one where there are others."""
-    return size if keys is None or len(keys.read()) < 2 else max(1, size - 1)

@@ -113,6 +113,11 @@ class DecoderPool:
         """Ids of the living processes."""
         return [worker.pid for worker in self._workers if worker.is_alive]
 
+    @property
+    def expected_s(self) -> float:
+        """Seconds until a file that comes now is decoded, if it takes as long as the last ones; 0 if one is idle."""
+        return self._turns.expected_s
+
     def clip(self, job: Job, *, owner: str = "", check: Callable[[], None] = lambda: None) -> DecodedClip:
         """Decode the frames of one clip.
 

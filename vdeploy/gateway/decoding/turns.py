@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from vdeploy.gateway.service_times import ServiceTimes
+
 __all__ = ["Turns"]
 
 _T = TypeVar("_T")
@@ -26,12 +28,23 @@ class Turns(Generic[_T]):
 
     def __init__(self, things: Iterable[_T], share: Callable[[], int]) -> None:
         self._idle = list(things)
+        self._size = len(self._idle)
+        self._times = ServiceTimes()
         self._share = share
         self._held: collections.Counter[str] = collections.Counter()
         self._waiting: dict[str, collections.deque[object]] = {}
         self._served: dict[str, int] = {}
         self._numbers = itertools.count()
         self._condition = threading.Condition()
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds until one who came now would be done, if all take as long as the last ones; 0 if a thing is idle."""
+        with self._condition:
+            waiting = sum(len(queue) for queue in self._waiting.values())
+            if len(self._idle) > waiting:
+                return 0.0
+            return (1 + (waiting + 1) / self._size) * self._times.expect(1)
 
     @contextlib.contextmanager
     def borrow(self, owner: str, patience_s: float | None, check: Callable[[], None]) -> Iterator[_T]:
@@ -49,11 +62,13 @@ class Turns(Generic[_T]):
             TimeoutError: None is free in time.
         """
         thing = self._take(owner, patience_s, check)
+        since = time.monotonic()
         try:
             yield thing
         finally:
             with self._condition:
                 self._idle.append(thing)
+                self._times.record(1, time.monotonic() - since)
                 self._held[owner] -= 1
                 if not self._held[owner]:
                     del self._held[owner]

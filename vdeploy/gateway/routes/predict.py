@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from vdeploy.gateway.documents import ModelDocument, Prediction, TimelineDocument, Timings
 from vdeploy.gateway.models import ServedModel
-from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Served, StrideQuery, WindowQuery, name_of, refusals
+from vdeploy.gateway.routes.shared import FILE_BODY, Caller, Due, Served, StrideQuery, WindowQuery, name_of, refusals
 from vdeploy.gateway.service import Service
 from vdeploy.gateway.timelines import make_timeline, plan_windows
 from vdeploy.gateway.uploads import received_array, received_file
@@ -34,6 +34,7 @@ async def predict(
     request: Request,
     service: Served,
     caller: Caller,
+    deadline: Due,
     timeline: Annotated[bool, Query(description="score windows that slide over the video, and find events")] = False,
     window_s: WindowQuery = None,
     stride_s: StrideQuery = None,
@@ -44,6 +45,7 @@ async def predict(
     """
     limits, owner = service.limits, name_of(caller)
     with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
+        deadline.admit(service.decoders.expected_s + model.batcher.expected_s)
         answer = _Answer(request, service, model)
         plan = plan_windows(model, window_s, stride_s)
         async with received_file(
@@ -56,13 +58,15 @@ async def predict(
                     lambda check: make_timeline(
                         path, model, service.decoders, limits.decoding, plan=plan, owner=owner, check=check
                     ),
+                    deadline=deadline,
                 )
                 answer.lap("score_ms")
                 document = TimelineDocument.model_validate(found.to_dict())
                 return answer.complete(found.peak_probability, found.warnings, document)
-            clip = await service.decode(request, path, model.scorer.spec, owner)
+            deadline.admit(service.decoders.expected_s + model.batcher.expected_s)
+            clip = await service.decode(request, path, model.scorer.spec, owner, deadline)
         answer.lap("decode_ms")
-        scored = await model.score(clip.frames)
+        scored = await model.score(clip.frames, deadline)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     seconds = clip.count / clip.fps if clip.fps > 0 else 0.0
     is_long = seconds > _LONG_CLIP_S
@@ -71,13 +75,14 @@ async def predict(
 
 
 @router.post("/predict/frames", summary="Score decoded frames", responses=_REFUSALS, openapi_extra=_ARRAY_BODY)
-async def predict_frames(request: Request, service: Served, caller: Caller) -> Prediction:
+async def predict_frames(request: Request, service: Served, caller: Caller, deadline: Due) -> Prediction:
     """Score the frames of one clip, which the client has decoded as `GET /model` says."""
     with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
+        deadline.admit(model.batcher.expected_s)
         answer = _Answer(request, service, model)
         clip = await received_array(request, model.scorer.spec, limit_s=service.limits.upload_s)
         answer.lap("receive_ms")
-        scored = await model.score(clip)
+        scored = await model.score(clip, deadline)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     return answer.complete(scored.probability, [])
 

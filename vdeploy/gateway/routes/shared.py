@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPBearer
 
+from vdeploy.gateway.deadlines import HEADER, NO_DEADLINE, Deadline
 from vdeploy.gateway.documents import ErrorDocument
 from vdeploy.gateway.keys import Key
 from vdeploy.gateway.limits import MIN_STRIDE_S, MIN_WINDOW_S
 from vdeploy.gateway.service import Service
 from vdeploy.gateway.uploads import FIELD
 
-__all__ = ["FILE_BODY", "Admin", "Caller", "Served", "StrideQuery", "WindowQuery", "name_of", "refusals"]
+__all__ = ["FILE_BODY", "Admin", "Caller", "Due", "Served", "StrideQuery", "WindowQuery", "name_of", "refusals"]
 
 FILE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -47,7 +48,7 @@ _MEANINGS = {
 _bearer = HTTPBearer(auto_error=False, description="An API key, where the gateway asks for one.")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 
@@ -64,6 +65,25 @@ def _admin(request: Request, service: Served, _: Annotated[object, Depends(_bear
 
 Admin = Annotated[Key, Depends(_admin)]
 Caller = Annotated[Key | None, Depends(_caller)]
+
+
+async def _deadline(
+    request: Request,
+    milliseconds: Annotated[
+        float | None,
+        Header(
+            alias=HEADER,
+            gt=0,
+            le=86_400_000,
+            allow_inf_nan=False,
+            description="how long the client waits for the answer; what would take longer is refused early with 503",
+        ),
+    ] = None,
+) -> Deadline:
+    return NO_DEADLINE if milliseconds is None else Deadline(request.state.started + milliseconds / 1000)
+
+
+Due = Annotated[Deadline, Depends(_deadline)]
 
 
 WindowQuery = Annotated[

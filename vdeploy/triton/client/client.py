@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
-import re
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +12,8 @@ import tritonclient.grpc as triton
 from vdeploy.core.errors import ClientError
 from vdeploy.core.runtime_messages import without_source
 from vdeploy.inference.scorer import check_features, padded
-from vdeploy.triton.client.channel import Connection
+from vdeploy.triton.client.channel import Connection, host_and_port, speaks_http
+from vdeploy.triton.client.retries import Retries
 from vdeploy.triton.names import (
     DEFAULT_GRPC_PORT,
     ENSEMBLE_MODEL,
@@ -41,7 +39,7 @@ class TritonScorer(Connection):
 
     Args:
         address: `HOST:PORT` or `HOST` of Triton's gRPC interface.
-        timeout_seconds: How long one request may take.
+        timeout_seconds: How long one request may take, with the retries of it where the server failed for a moment.
 
     Attributes:
         address: `HOST:PORT`.
@@ -64,8 +62,9 @@ class TritonScorer(Connection):
     """
 
     def __init__(self, address: str = f"localhost:{DEFAULT_GRPC_PORT}", *, timeout_seconds: float = 60.0) -> None:
-        self.address = _host_and_port(address)
+        self.address = host_and_port(address)
         self._timeout = timeout_seconds
+        self._retries = Retries()
         self._versions: dict[str, str] = {}
         self._extractor_frames: int | None = None
         super().__init__(self.address)
@@ -137,8 +136,16 @@ class TritonScorer(Connection):
         output = triton.InferRequestedOutput(wanted)
         version = self._versions.get(model, "")
         try:
-            result = self._client.infer(
-                model, [tensor], model_version=version, outputs=[output], client_timeout=self._timeout
+            result = self._retries.send(
+                lambda seconds: self._client.infer(
+                    model,
+                    [tensor],
+                    model_version=version,
+                    outputs=[output],
+                    client_timeout=seconds,
+                    timeout=round(seconds * 1e6),
+                ),
+                self._timeout,
             )
         except triton.InferenceServerException as error:
             raise self._explain(error, model) from error
@@ -213,13 +220,13 @@ class TritonScorer(Connection):
             )
         if "maximum queue size" in message:
             return ClientError(f"{self.address} is overloaded, its queue is full", "send less at a time, or try later")
-        if status == "StatusCode.DEADLINE_EXCEEDED":
+        if status == "StatusCode.DEADLINE_EXCEEDED" or "Request timeout expired" in message:
             return ClientError(
                 f"{self.address} did not answer within {self._timeout:g} s",
                 "allow more time, or see whether the server is overloaded",
             )
         if status in {"StatusCode.UNAVAILABLE", "StatusCode.UNIMPLEMENTED"}:
-            if _speaks_http(self.address):
+            if speaks_http(self.address):
                 return ClientError(
                     f"{self.address} speaks HTTP, not gRPC",
                     f"give Triton's gRPC port, {DEFAULT_GRPC_PORT} unless it was changed",
@@ -228,20 +235,3 @@ class TritonScorer(Connection):
                 f"no Triton answers at {self.address}", "start a server there, or give another HOST:PORT"
             )
         return ClientError(f"{self.address} could not answer: {without_source(message)}", "look at the server's log")
-
-
-def _speaks_http(address: str) -> bool:
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection(address, timeout=2)
-        with contextlib.closing(connection):
-            connection.request("GET", "/v2/health/live")
-            connection.getresponse()
-            return True
-    return False
-
-
-def _host_and_port(address: str) -> str:
-    bare = address.removeprefix("grpc://").removeprefix("http://").rstrip("/")
-    if bare.count(":") > 1 and not bare.startswith("["):
-        bare = f"[{bare}]"
-    return bare if re.search(r"[^:]:\d+$", bare) else f"{bare}:{DEFAULT_GRPC_PORT}"

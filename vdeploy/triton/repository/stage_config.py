@@ -18,6 +18,7 @@ GPU_RESOURCE = "gpu"
 """What an execution on a GPU needs, and each GPU has once, so that two stages that share it take turns. Several
 copies of a stage are asked for to run at the same time, so that they do not."""
 
+_LONGEST_WAIT_MS = 600_000.0
 _TENSORRT_PRECISION = {"onnx-fp32": "FP32", "onnx-fp16": "FP16"}
 
 
@@ -135,7 +136,9 @@ def _batch(config: Any, served: ServedStage, batch: int, options: ServingOptions
         policy = batching.default_queue_policy
         policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
         policy.max_queue_size = options.max_queue
-        policy.default_timeout_microseconds = round((options.latency_budget_ms or 0) * 1000)
+        policy.allow_timeout_override = True
+        # A request may shorten this, and without it Triton ignores what a request says.
+        policy.default_timeout_microseconds = round((options.latency_budget_ms or _LONGEST_WAIT_MS) * 1000)
 
 
 def _accelerate(config: Any, served: ServedStage, options: ServingOptions) -> None:
