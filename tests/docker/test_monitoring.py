@@ -16,6 +16,8 @@ from testing.debian import Unavailable, fetch_packages
 from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.conftest import own_ports
 from vdeploy.core.errors import ServerError
+from vdeploy.gateway.drift import DriftCollector
+from vdeploy.gateway.metrics import Metrics
 from vdeploy.triton.probe import probe
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.writer import write_repository
@@ -95,6 +97,16 @@ def test_every_label_that_is_asked_for_is_told_by_triton(file, exposition):
             assert values, f"{name} has no label {label}"
             wanted = value.split("|") if "~" in operator else [value]
             assert set(wanted) <= set(values), f"{name}{{{label}}} is never {value}"
+
+
+def test_every_metric_that_is_asked_of_the_gateway_is_its_own() -> None:
+    metrics = Metrics()
+    metrics.register(DriftCollector(tuple))
+    told = set(re.findall(r"# HELP (\w+)", metrics.text().decode()))
+    for file in (ALERTS, DASHBOARD):
+        asked = set(re.findall(r"\bvdeploy_gateway_\w+", file.read_text()))
+        assert asked
+        assert asked <= told
 
 
 def test_each_panel_asks_and_has_its_own_place():
@@ -204,6 +216,39 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(promtool, tmp_pat
             "TritonIsSlow",
             {'nv_inference_request_summary_us{model="violence_detector",quantile="0.99"}': "6e6x20"},
             True,
+        ),
+        (
+            "ScoresDrift",
+            {
+                'vdeploy_gateway_score_drift{run="a",version="1"}': "0.31x20",
+                'vdeploy_gateway_score_drift_limit{run="a",version="1"}': "0.25x20",
+            },
+            True,
+        ),
+        (
+            "ScoresDrift",
+            {
+                'vdeploy_gateway_score_drift{run="a",version="1"}': "0.31x20",
+                'vdeploy_gateway_score_drift_limit{run="a",version="1"}': "0.4x20",
+            },
+            False,
+        ),
+        (
+            "GatewayRefuses",
+            {
+                'vdeploy_gateway_refusals_total{code="overloaded"}': "0+10x20",
+                'vdeploy_gateway_requests_total{method="POST",route="/predict",status="503"}': "0+10x20",
+                'vdeploy_gateway_requests_total{method="POST",route="/predict",status="200"}': "0+90x20",
+            },
+            True,
+        ),
+        (
+            "GatewayRefuses",
+            {
+                'vdeploy_gateway_refusals_total{code="overloaded"}': "0+1x20",
+                'vdeploy_gateway_requests_total{method="POST",route="/predict",status="200"}': "0+90x20",
+            },
+            False,
         ),
         (
             "GpuMemoryIsFull",

@@ -17,6 +17,7 @@ from testing.waiting import eventually
 from tests.gateway.test_gateway_keys import vdeploy
 from tests.gateway.test_gateway_predict import npy
 from vdeploy.core.errors import UserError
+from vdeploy.gateway.drift import RecentScores
 from vdeploy.gateway.keys import KeyFile
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.router import Router, share_of
@@ -30,6 +31,7 @@ class Model:
 
     def __init__(self, version: str) -> None:
         self.version, self.users, self.failed, self.closed = version, 0, False, 0
+        self.scores = RecentScores(None)
 
     def close(self) -> None:
         self.closed += 1

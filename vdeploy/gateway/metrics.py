@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -61,6 +62,14 @@ class Metrics:
             value: How to read it.
         """
         Gauge(f"vdeploy_gateway_{name}", text, registry=self._registry).set_function(value)
+
+    def register(self, collector: Collector) -> None:
+        """Add metrics that are computed whenever the metrics are read.
+
+        Args:
+            collector: Computes them.
+        """
+        self._registry.register(collector)
 
     def on_batch(self, clips: int, seconds: float) -> None:
         """Record one batch."""

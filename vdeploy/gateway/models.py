@@ -15,6 +15,7 @@ import numpy as np
 from vdeploy.core.errors import UserError
 from vdeploy.gateway.batching import Batcher, Scored
 from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline
+from vdeploy.gateway.drift import RecentScores
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import unavailable
 from vdeploy.inference.open_scorer import open_scorer
@@ -22,6 +23,7 @@ from vdeploy.inference.open_scorer import open_scorer
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from vdeploy.evaluation.drift import ScoreHistogram
     from vdeploy.gateway.limits import Limits
     from vdeploy.inference.scorer import StagedScorer
 
@@ -40,23 +42,32 @@ class ServedModel:
         run: The training run that it comes from.
         batcher: The thread that runs it.
         close: Called at the end.
+        reference: Scores of clips that the run did not learn from, if they are known.
 
     Attributes:
         scorer: The model.
         version: Its name in answers.
         run: The training run that it comes from.
         batcher: The thread that runs it.
+        scores: Those that clients were given lately.
         users: Requests that use it.
         failed: Whether its last call failed.
     """
 
     def __init__(
-        self, scorer: StagedScorer, version: str, run: str, batcher: Batcher, close: Callable[[], None]
+        self,
+        scorer: StagedScorer,
+        version: str,
+        run: str,
+        batcher: Batcher,
+        close: Callable[[], None],
+        reference: ScoreHistogram | None = None,
     ) -> None:
         self.scorer = scorer
         self.version = version
         self.run = run
         self.batcher = batcher
+        self.scores = RecentScores(reference)
         self.users = 0
         self.failed = False
         self._close = close
@@ -142,8 +153,9 @@ def open_model(
             from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
 
             manifest = Bundle(bundle).manifest
-            digest, run = manifest.digest, manifest.run
+            digest, run, reference = manifest.digest, manifest.run, manifest.score_histogram
         else:
             digest, run = getattr(scorer, "bundle_digest", ""), getattr(scorer, "run", "")
+            reference = getattr(scorer, "score_histogram", None)
         batcher = Batcher(scorer, batch=limits.batch, capacity=limits.queue, on_batch=on_batch)
-        return ServedModel(scorer, digest[:12], run, batcher, stack.pop_all().close)
+        return ServedModel(scorer, digest[:12], run, batcher, stack.pop_all().close, reference)

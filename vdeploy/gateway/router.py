@@ -58,6 +58,11 @@ class Router:
             raise
         self.percent = percent
 
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        """The serving model, and the canary if there is one."""
+        return (self.primary,) if self.canary is None else (self.primary, self.canary)
+
     def shift(self, percent: float) -> None:
         """Change the canary's share of the requests.
 
@@ -108,6 +113,8 @@ class Router:
 
     async def keep_fresh(self) -> None:
         """Refresh every 10 s, and within a second after a failure; to be cancelled."""
+        for model in self.models:
+            _say_what_is_unknown(model)
         while self._changes:
             for _ in range(REFRESH_SECONDS):
                 await asyncio.sleep(1)
@@ -125,6 +132,8 @@ class Router:
             await asyncio.to_thread(fresh.close)
             return model
         log_event("model_changed", version=fresh.version, before=model.version)
+        if fresh.version != model.version:
+            _say_what_is_unknown(fresh)
         self._retired.add(model)
         return fresh
 
@@ -147,6 +156,11 @@ class Router:
         for model in [model for model in self._retired if not model.users]:
             self._retired.discard(model)
             model.close()
+
+
+def _say_what_is_unknown(model: ServedModel) -> None:
+    if model.scores.reference is None:
+        log_event("drift_unknown", version=model.version, reason="the bundle lacks the scores of 20 held-out clips")
 
 
 def share_of(request_id: str) -> float:

@@ -81,6 +81,7 @@ def make_timeline(
             found = future.result()
         for scored in found:
             windows.append(scored.window)
+            model.scores.add(scored.window.probability)
             if on_window:
                 on_window(scored.window)
 

@@ -130,6 +130,7 @@ def _watch_until_lost(
                 found: list[ScoredWindow[str]] = future.result()
             seen = True
             for scored in found:
+                model.scores.add(scored.window.probability)
                 windows.add(scored.window)
     return seen
 

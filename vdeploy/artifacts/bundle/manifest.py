@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from vdeploy.evaluation.drift import ScoreHistogram
 from vdeploy.video.clips import ClipSpec
 
 __all__ = [
@@ -180,6 +181,12 @@ class Manifest(_Model):
     def clip_spec(self) -> ClipSpec:
         """The frames that both stages expect."""
         return ClipSpec.from_dict(self.clip)
+
+    @property
+    def score_histogram(self) -> ScoreHistogram | None:
+        """Scores of the clips that the run did not learn from; ``None`` in bundles without such clips, or with few."""
+        held_out = max(self.end_to_end.values(), key=lambda one: one.clips, default=None)
+        return None if held_out is None else ScoreHistogram.of(held_out.reference)
 
     @property
     def formats(self) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ async def predict(
             clip = await service.decode(request, path, model.scorer.spec, owner, deadline)
         answer.lap("decode_ms")
         scored = await model.score(clip.frames, deadline)
+    model.scores.add(scored.probability)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     seconds = clip.count / clip.fps if clip.fps > 0 else 0.0
     is_long = seconds > _LONG_CLIP_S
@@ -83,6 +84,7 @@ async def predict_frames(request: Request, service: Served, caller: Caller, dead
         clip = await received_array(request, model.scorer.spec, limit_s=service.limits.upload_s)
         answer.lap("receive_ms")
         scored = await model.score(clip, deadline)
+        model.scores.add(scored.probability)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     return answer.complete(scored.probability, [])
 

@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 
 from vdeploy.core.errors import ClientError
 from vdeploy.core.runtime_messages import without_source
+from vdeploy.evaluation.drift import ScoreHistogram
 from vdeploy.inference.scorer import check_features, padded
 from vdeploy.triton.client.channel import Connection, host_and_port, speaks_http
 from vdeploy.triton.client.retries import Retries
@@ -50,6 +51,7 @@ class TritonScorer(Connection):
         bias: What the violent class's logit was raised by before that.
         granularity: What the extractor looks at as one; see `vdeploy.inference.scorer.StagedScorer`.
         run: Name of the run that is served.
+        score_histogram: Scores of clips that the run did not learn from; `None` where they are not known.
         bundle_digest: SHA-256 of the served bundle's manifest.
         max_batch_size: Clips in one request at most.
 
@@ -195,6 +197,8 @@ class TritonScorer(Connection):
             self.temperature = float(values["temperature"])
             self.bias = float(values.get("bias", 0.0))
             self.run = str(values["run"])
+            scores = values.get("score_histogram")
+            self.score_histogram = None if scores is None else ScoreHistogram.from_dict(scores)
             self.bundle_digest = str(values["bundle_sha256"])
             self._dim = int(values["extractor_dim"])
             self.granularity: Literal["frame", "clip"] = "clip" if values.get("granularity") == "clip" else "frame"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -86,6 +87,7 @@ def has_labels(model: str) -> bool:
 def _parameters(
     manifest: Manifest, extractor: ServedStage, classifier: ServedStage, options: ServingOptions
 ) -> dict[str, Any]:
+    scores = manifest.score_histogram
     values = {
         "bias": manifest.bias,
         "bundle_sha256": manifest.digest,
@@ -97,6 +99,7 @@ def _parameters(
         "formats": {served.stage: served.format for served in (extractor, classifier)},
         "run": manifest.run,
         OPTIONS_PARAMETER: options_to_dict(options),
+        "score_histogram": None if scores is None else dataclasses.asdict(scores),
         "temperature": manifest.temperature,
         "threshold": manifest.threshold,
     }
