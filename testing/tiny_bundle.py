@@ -24,6 +24,7 @@ from vdeploy.artifacts.bundle import (
 )
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.video.clips import ClipSpec
+from vdeploy.video.pictures import Fit
 
 __all__ = ["make_tiny_bundle", "tiny_probabilities"]
 
@@ -39,6 +40,7 @@ def make_tiny_bundle(
     seed: int = 0,
     architectures: tuple[str, str] = ("vgg19", "lstm"),
     work: int = 0,
+    fit: Fit = "squeeze",
 ) -> Bundle:
     """Writes a bundle whose stages are a colour projection and a linear classifier, and opens it.
 
@@ -51,6 +53,7 @@ def make_tiny_bundle(
         architectures: What the manifest calls the two stages.
         work: Multiplications of the features by a unit matrix, which take time (`2 T F^2` operations each) and change
             nothing.
+        fit: How pictures become squares.
 
     Returns:
         The verified bundle, with the formats `onnx-fp32` of both stages.
@@ -98,7 +101,7 @@ def make_tiny_bundle(
         classes=CLASSES,
         threshold=0.5,
         temperature=1.0,
-        clip=ClipSpec(frames=frames, size=size).to_dict(),
+        clip=ClipSpec(frames=frames, size=size, fit=fit).to_dict(),
         stages=tuple(
             StageInfo(
                 id=stage,

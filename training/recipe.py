@@ -85,18 +85,20 @@ class Recipe(Settings):
     def identity(self) -> dict[str, Any]:
         """JSON-ready values that name a training in a folder or in a study.
 
-        Sections of methods that are switched off, and a seed of the splits that is not set, are left out, so that work
-        of an earlier version goes on.
+        Sections of methods that are switched off, a seed of the splits that is not set, and pictures that are squeezed
+        are left out, so that work of an earlier version goes on.
         """
         values = self.model_dump(mode="json", exclude=methods_off(self))
         if self.data.seed == "auto":
             del values["data"]["seed"]
+        if self.clip.fit == "squeeze":
+            del values["clip"]["fit"]
         return values
 
     @property
     def clip_spec(self) -> ClipSpec:
         """The clip section as the decoder wants it, for one view."""
-        return ClipSpec(frames=self.clip.frames, size=self.clip.size)
+        return ClipSpec(frames=self.clip.frames, size=self.clip.size, fit=self.clip.fit)
 
     def make_backbone(self) -> Backbone[Any]:
         """The backbone of the recipe.

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from vdeploy.core.settings import Settings
 from vdeploy.models.region import Region
+from vdeploy.video.pictures import Fit
 
 __all__ = [
     "AugmentSection",
@@ -30,6 +31,7 @@ class ClipSection(Settings):
     frames: int = Field(16, ge=1, le=1024)
     size: int = Field(224, ge=32, le=1024)
     views: int = Field(1, ge=1, le=15, description="samplings of each training clip; odd")
+    fit: Fit = Field("squeeze", description="how pictures become squares; see vdeploy.video.pictures.Fit")
     region: Region = Field("full", description="where in the frame to look; see vdeploy.models.region")
 
     @model_validator(mode="after")

@@ -197,7 +197,7 @@ def detect_all(
                 notice(paths[scored.stream], scored.window.end_s)
         batch.clear()
 
-    for item in sample_videos(paths, plan, spec.size, workers=workers, ahead=4 * spec.frames):
+    for item in sample_videos(paths, plan, spec.size, fit=spec.fit, workers=workers, ahead=4 * spec.frames):
         if isinstance(item, Sample):
             batch.append(item)
             if len(batch) == spec.frames:

@@ -21,6 +21,7 @@ from vdeploy.export.savedmodel.jpeg_graph import decode_jpegs
 from vdeploy.features.prediction import predict
 from vdeploy.inference.runtimes.tensorflow import TensorFlowRuntime
 from vdeploy.models.heads.lstm.model import LSTMSettings
+from vdeploy.video.pictures import resize
 
 
 def some_features(clips: int, frames: int = 4, dim: int = 512) -> np.ndarray:
@@ -143,6 +144,16 @@ def test_jpeg_files_of_any_size_are_resized_as_videos_are(shape):
     expected = cv2.resize(expected, (48, 48), interpolation=cv2.INTER_LINEAR)
     found = decode_jpegs(load_tensorflow().constant([jpeg]), 48).numpy()[0]
     difference = np.abs(found.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (120, 90), (47, 101), (20, 50), (720, 576)])
+def test_jpeg_files_are_letterboxed_as_videos_are(shape):
+    image = cv2.resize(synthetic_frames(1, 1, 256)[0, 0], shape[::-1], interpolation=cv2.INTER_CUBIC)
+    jpeg = encode(image)
+    found = decode_jpegs(load_tensorflow().constant([jpeg]), 48, "letterbox").numpy()[0]
+    difference = np.abs(found.astype(int) - resize(decode(jpeg), 48, "letterbox"))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.1
 

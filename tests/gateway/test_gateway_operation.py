@@ -25,7 +25,7 @@ def test_it_is_alive_and_ready_and_says_what_it_serves(gateway: Running):
         assert client.get("/healthz").json() == {"status": "ok"}
         assert client.get("/readyz").json() == {"status": "ready"}
         about = client.get("/model").json()
-    assert about["clip"] == {"frames": 4, "size": 32}
+    assert about["clip"] == {"frames": 4, "size": 32, "fit": "squeeze"}
     assert about["max_upload_bytes"] == 1 << 20
     assert not about["api_key_required"]
 

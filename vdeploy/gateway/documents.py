@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from vdeploy.gateway.limits import MIN_STRIDE_S, MIN_WINDOW_S
+from vdeploy.video.pictures import Fit
 
 __all__ = [
     "About",
@@ -73,6 +74,7 @@ class ClipShape(_Document):
 
     frames: int = Field(examples=[16])
     size: int = Field(examples=[224])
+    fit: Fit = Field("squeeze", description="how pictures become squares: the aspect ratio is kept by letterbox only")
 
 
 class About(_Document):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from vdeploy.live.inbox import Inbox
     from vdeploy.live.source import Source
+    from vdeploy.video.pictures import Fit
 
 __all__ = ["Camera", "backoff_s"]
 
@@ -44,6 +45,7 @@ class Camera(threading.Thread):
         inbox: Takes the sampled frames.
         sampled_fps: Sampled frames a second.
         size: Height and width of a sampled frame in pixels.
+        fit: How a picture becomes a square.
         tell: Called with what happens to the connection; from this thread.
         stop: Set to end.
         retries: Failures in a row after which a live source is given up; ``None`` for never.
@@ -57,6 +59,7 @@ class Camera(threading.Thread):
         *,
         sampled_fps: float,
         size: int,
+        fit: Fit = "squeeze",
         tell: Callable[[Report], object],
         stop: threading.Event,
         retries: int | None = None,
@@ -64,7 +67,8 @@ class Camera(threading.Thread):
         super().__init__(name=f"camera-{stream}", daemon=True)
         self.source = source
         self._stream, self._inbox, self._tell, self._stop_event = stream, inbox, tell, stop
-        self._sampler, self._size, self._retries = ArrivalSampler(sampled_fps), size, retries
+        self._sampler, self._retries = ArrivalSampler(sampled_fps), retries
+        self._size, self._fit = size, fit
         self._any_frame = False
 
     def run(self) -> None:
@@ -100,7 +104,7 @@ class Camera(threading.Thread):
 
     def _sample(self) -> None:
         """Takes what a live source sends until nothing comes any more."""
-        with open_live(self.source.to_input(), self._sampler, self._size, self._stop_event) as samples:
+        with open_live(self.source.to_input(), self._sampler, self._size, self._stop_event, self._fit) as samples:
             self._tell(Report("connected", self.source.name))
             for sample in samples:
                 self._any_frame = True
@@ -122,7 +126,7 @@ class Camera(threading.Thread):
                 arrived_s = time.monotonic()
                 index = self._sampler.take(arrived_s)
                 if index is not None:
-                    frame = reader.retrieve(self._size)
+                    frame = reader.retrieve(self._size, self._fit)
                     self._inbox.put(Arrival(Sample(self._stream, index, frame), arrived_s))
 
 

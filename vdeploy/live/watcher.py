@@ -99,6 +99,7 @@ class _Watcher:
                 self._inbox,
                 sampled_fps=self._plan.sampled_fps,
                 size=spec.size,
+                fit=spec.fit,
                 tell=self._told.put,
                 stop=over,
                 retries=retries,

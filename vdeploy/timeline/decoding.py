@@ -25,6 +25,7 @@ from vdeploy.video.workers.pool import workers as _pool
 
 if TYPE_CHECKING:
     from vdeploy.timeline.windows import WindowPlan
+    from vdeploy.video.pictures import Fit
 
 __all__ = ["EndOfVideo", "sample_videos"]
 
@@ -50,7 +51,7 @@ class EndOfVideo(NamedTuple):
 
 
 def sample_videos(
-    paths: Sequence[Path], plan: WindowPlan, size: int, *, workers: int = 2, ahead: int = 64
+    paths: Sequence[Path], plan: WindowPlan, size: int, *, fit: Fit = "squeeze", workers: int = 2, ahead: int = 64
 ) -> Generator[Sample[int] | EndOfVideo, None, None]:
     """Decodes several videos at a time.
 
@@ -60,6 +61,7 @@ def sample_videos(
         paths: Video files.
         plan: When frames are sampled.
         size: Height and width of a sampled frame in pixels.
+        fit: How a picture becomes a square.
         workers: Videos that are decoded at a time.
         ahead: Sampled frames that may wait for the consumer, of all videos together.
 
@@ -83,7 +85,7 @@ def sample_videos(
     def decode(stream: int) -> None:
         try:
             try:
-                with contextlib.closing(_decoded(paths[stream], stream, plan, size, check)) as items:
+                with contextlib.closing(_decoded(paths[stream], stream, plan, size, fit, check)) as items:
                     for item in items:
                         put(item)
             except ClipError as error:
@@ -110,12 +112,12 @@ def sample_videos(
 
 
 def _decoded(
-    path: Path, stream: int, plan: WindowPlan, size: int, check: Callable[[], None]
+    path: Path, stream: int, plan: WindowPlan, size: int, fit: Fit, check: Callable[[], None]
 ) -> Generator[Sample[int] | EndOfVideo, None, None]:
     """The sampled frames of a video and its end, from a decoder process."""
     check_file(path)
     source = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
-    arguments = {"plan": dataclasses.asdict(plan), "size": size}
+    arguments = {"plan": dataclasses.asdict(plan), "size": size, "fit": fit}
     request = Request("samples", source, DecodingLimits.for_own_files(), arguments, largest=size * size * 3)
     with contextlib.closing(_pool.answer(path, request, check)) as messages:
         for values, payload in messages:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from vdeploy.timeline.windows import WindowPlan
+    from vdeploy.video.pictures import Fit
 
     _Sampled = tuple[int, npt.NDArray[np.uint8]]
 
@@ -50,6 +51,7 @@ class VideoSampler:
         size: Height and width of a sampled frame in pixels.
         stop: Set to give up.
         max_pixels: Largest width times height of a frame; ``None`` for no limit.
+        fit: How a picture becomes a square.
 
     Attributes:
         duration_s: How much was decoded so far, in seconds.
@@ -69,9 +71,10 @@ class VideoSampler:
         stop: threading.Event | None = None,
         *,
         max_pixels: int | None = None,
+        fit: Fit = "squeeze",
     ) -> None:
         check_file(path)
-        self._path, self._plan, self._size = path, plan, size
+        self._path, self._plan, self._size, self._fit = path, plan, size, fit
         self._reader = VideoReader(path, stop or threading.Event(), max_pixels)
         self._interval_s = 1 / (self._reader.fps or _ASSUMED_FPS)
         self.expected_s = self._reader.frame_count * self._interval_s or self._reader.duration_s
@@ -124,7 +127,7 @@ class VideoSampler:
         if is_due:
             yield from self._hold_until(due)
         if is_due or self._held is None:
-            self._held = self._reader.retrieve(self._size)
+            self._held = self._reader.retrieve(self._size, self._fit)
             self._held_to_s = self.duration_s
         if is_due:
             self._index = due

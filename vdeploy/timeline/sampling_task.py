@@ -16,12 +16,13 @@ def run(request: Request, channel: Channel) -> None:
     """Send each sampled frame with its number; the last message holds what is known of the whole video.
 
     Args:
-        request: The file; its arguments are the plan and the size of a frame in pixels.
+        request: The file; its arguments are the plan, the size of a frame in pixels, and how a picture becomes one.
         channel: Where to send them.
     """
     with refusing(channel):
         plan = WindowPlan(**request.arguments["plan"])
-        sampler = VideoSampler(Path(request.source), plan, request.arguments["size"], Heartbeat(channel))
+        size, fit = request.arguments["size"], request.arguments["fit"]
+        sampler = VideoSampler(Path(request.source), plan, size, Heartbeat(channel), fit=fit)
         for index, frame in sampler:
             channel.send({"index": index}, frame)
         values = {

@@ -7,9 +7,10 @@ import hashlib
 import json
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from vdeploy.video.file_checks import check_file, is_iso
+from vdeploy.video.pictures import Fit
 from vdeploy.video.reader import VideoReader
 from vdeploy.video.wanted_frames import read_frames
 
@@ -32,10 +33,12 @@ class ClipSpec:
 
     Attributes:
         frames: Frames taken from a clip, T.
-        size: Height and width of a frame in pixels, H = W; the aspect ratio is not kept.
+        size: Height and width of a frame in pixels, H = W.
         sampling: ``"uniform"``: the middle frames of T equal parts of the clip.
         interpolation: ``"area"``: pixel area averaging when shrinking, bilinear when enlarging.
         views: Samplings of T frames to take in one decoding, V; see `vdeploy.video.temporal_views`.
+        fit: How a picture becomes a square: ``"squeeze"`` does not keep the aspect ratio, ``"letterbox"`` keeps it
+            between black bars.
     """
 
     frames: int = 16
@@ -43,6 +46,7 @@ class ClipSpec:
     sampling: str = "uniform"
     interpolation: str = "area"
     views: int = 1
+    fit: Fit = "squeeze"
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -55,11 +59,18 @@ class ClipSpec:
             raise ValueError(f"sampling must be 'uniform', not {self.sampling!r}")
         if self.interpolation != "area":
             raise ValueError(f"interpolation must be 'area', not {self.interpolation!r}")
+        if self.fit not in get_args(Fit):
+            raise ValueError(f"fit must be 'squeeze' or 'letterbox', not {self.fit!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that say what a network sees as JSON-ready values: all but ``views``."""
+        """The fields that say what a network sees as JSON-ready values: all but ``views``.
+
+        ``fit`` is left out where it is ``"squeeze"``, as in what was written before there was a choice.
+        """
         values = dataclasses.asdict(self)
         del values["views"]
+        if self.fit == "squeeze":
+            del values["fit"]
         return values
 
     @classmethod
@@ -110,9 +121,9 @@ def read_clip(
 
     A defect of the decoder ends the process; `vdeploy.video.workers.clips` decodes files apart from it.
 
-    Frames are upright (orientation metadata is applied) and resized to ``spec.size`` without keeping the aspect ratio.
-    An axis that shrinks is averaged over pixel areas, one that grows is interpolated. Nothing is written to stderr.
-    Safe to call from several threads.
+    Frames are upright (orientation metadata is applied) and resized to ``spec.size`` as ``spec.fit`` says. An axis that
+    shrinks is averaged over pixel areas, one that grows is interpolated. Nothing is written to stderr. Safe to call
+    from several threads.
 
     Args:
         path: A video file of any kind that FFmpeg reads.
@@ -132,7 +143,7 @@ def read_clip(
     with VideoReader(path, stop or threading.Event(), max_pixels) as reader:
         fps = reader.fps
         header = reader.frame_count if _stores_count(head) else 0
-        frames, count = read_frames(reader, spec.samples, spec.size, header)
+        frames, count = read_frames(reader, spec.samples, spec.size, spec.fit, header)
         warnings = [*reader.warnings, *_warnings(count, header, spec.frames, reader.damage)]
     return Clip(
         frames=frames,

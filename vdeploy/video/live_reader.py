@@ -11,7 +11,7 @@ import av
 from vdeploy.core.errors import SourceError
 from vdeploy.video.containers import open_container
 from vdeploy.video.frame_stream import FrameSizeError, FrameStream, NoVideoError
-from vdeploy.video.pictures import ConversionError, resize
+from vdeploy.video.pictures import ConversionError, Fit, resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,10 +89,10 @@ class LiveReader:
         except FrameSizeError as error:
             raise SourceError(f"{self.name} {error}", LIVE_HINT) from None
 
-    def retrieve(self, size: int) -> npt.NDArray[np.uint8] | None:
+    def retrieve(self, size: int, fit: Fit = "squeeze") -> npt.NDArray[np.uint8] | None:
         """The frame grabbed last as ``uint8[size, size, 3]`` RGB; ``None`` if it cannot be converted."""
         try:
-            return resize(self._frames.picture(), size)
+            return resize(self._frames.picture(), size, fit)
         except ConversionError:
             self.unconverted += 1
             return None

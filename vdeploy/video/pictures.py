@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import av
 import cv2
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["ConversionError", "PictureConverter", "filter_graph", "resize"]
+__all__ = ["ConversionError", "Fit", "PictureConverter", "filter_graph", "resize"]
+
+Fit = Literal["squeeze", "letterbox"]
+"""How a picture becomes a square: ``"squeeze"`` resizes each axis by itself; ``"letterbox"`` keeps the aspect ratio of
+the stored pixels and puts black bars, alike but for one pixel, above and below or left and right."""
 
 _SWAPPED = {f"{order}{depth}be": f"{order}{depth}le" for order in ("rgb", "bgr") for depth in (444, 555, 565)}
 """Packed formats whose bytes FFmpeg 8.1 does not swap on the way to RGB; they are swapped first."""
@@ -99,13 +103,14 @@ def filter_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Gr
 
 
 def resize(
-    picture: npt.NDArray[np.uint8], size: int, out: npt.NDArray[np.uint8] | None = None
+    picture: npt.NDArray[np.uint8], size: int, fit: Fit = "squeeze", out: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
     """Shrinks the axes that are too long by averaging areas, then enlarges those that are too short bilinearly.
 
     Args:
         picture: ``uint8[H, W, 3]``.
         size: Pixels of a side, S.
+        fit: How the picture becomes a square.
         out: ``uint8[S, S, 3]``, C-contiguous; where to write the result.
 
     Returns:
@@ -114,16 +119,32 @@ def resize(
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
     height, width = picture.shape[:2]
-    if height >= size and width >= size and (height, width) != (size, size):
-        cv2.resize(picture, (size, size), dst=out, interpolation=cv2.INTER_AREA)
+    if fit == "letterbox" and height != width:
+        longest = max(height, width)
+        rows, columns = (max(1, (2 * side * size + longest) // (2 * longest)) for side in (height, width))
+        top, left = (size - rows) // 2, (size - columns) // 2
+        out[:] = 0
+        out[top : top + rows, left : left + columns] = _resized(picture, rows, columns)
         return out
-    if height > size or width > size:
-        shrunk = cv2.resize(picture, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
+    return _resized(picture, size, size, out)
+
+
+def _resized(
+    picture: npt.NDArray[np.uint8], rows: int, columns: int, out: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
+    if out is None:
+        out = np.empty((rows, columns, 3), np.uint8)
+    height, width = picture.shape[:2]
+    if height >= rows and width >= columns and (height, width) != (rows, columns):
+        cv2.resize(picture, (columns, rows), dst=out, interpolation=cv2.INTER_AREA)
+        return out
+    if height > rows or width > columns:
+        shrunk = cv2.resize(picture, (min(width, columns), min(height, rows)), interpolation=cv2.INTER_AREA)
         picture = cast("npt.NDArray[np.uint8]", shrunk)
-    if picture.shape[:2] == (size, size):
+    if picture.shape[:2] == (rows, columns):
         out[:] = picture
     else:
-        cv2.resize(picture, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(picture, (columns, rows), dst=out, interpolation=cv2.INTER_LINEAR)
     return out
 
 

@@ -13,7 +13,7 @@ from vdeploy.video.containers import open_container
 from vdeploy.video.file_checks import unreadable_reason
 from vdeploy.video.formats import self_contained_formats
 from vdeploy.video.frame_stream import FrameSizeError, FrameStream, NoVideoError
-from vdeploy.video.pictures import ConversionError, resize
+from vdeploy.video.pictures import ConversionError, Fit, resize
 from vdeploy.video.streams import other_streams, stated_duration_s, stated_frames
 
 if TYPE_CHECKING:
@@ -218,17 +218,20 @@ class VideoReader:
             frame = f"the frame at {self.time_us / 1e6:.2f} s" if self._number is None else f"frame {self._number}"
             raise ClipError(self.path, f"{frame} cannot be converted to RGB ({error})") from error
 
-    def retrieve(self, size: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+    def retrieve(
+        self, size: int, fit: Fit = "squeeze", out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
         """The frame grabbed last as ``uint8[size, size, 3]`` RGB.
 
         Args:
             size: Height and width in pixels.
+            fit: How the picture becomes a square.
             out: Where to write it.
 
         Raises:
             ClipError: It cannot be converted.
         """
-        return resize(self.picture(), size, out)
+        return resize(self.picture(), size, fit, out)
 
 
 def _facts_of(frames: FrameStream) -> _Facts:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from vdeploy.video.pictures import Fit
     from vdeploy.video.reader import VideoReader
 
 __all__ = ["frame_indices", "read_frames"]
@@ -56,13 +57,16 @@ def frame_indices(available: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * available // (2 * wanted) for i in range(wanted)] if available > 0 else []
 
 
-def read_frames(reader: VideoReader, samples: int, size: int, stated: int) -> tuple[npt.NDArray[np.uint8], int]:
+def read_frames(
+    reader: VideoReader, samples: int, size: int, fit: Fit, stated: int
+) -> tuple[npt.NDArray[np.uint8], int]:
     """Decode the wanted frames of a video.
 
     Args:
         reader: The video, just opened.
         samples: Frames to take, T.
         size: Height and width in pixels.
+        fit: How a picture becomes a square.
         stated: Frames that the container claims; 0 if it says nothing.
 
     Returns:
@@ -76,8 +80,8 @@ def read_frames(reader: VideoReader, samples: int, size: int, stated: int) -> tu
     if stated == 0 or _is_long(stated, samples):
         packets = PacketList.read(reader)
         guess = packets.count
-        found = _read_by_seeking(reader, samples, size, packets) if _is_long(guess, samples) else None
-    return found or _read_through(reader, samples, size, guess)
+        found = _read_by_seeking(reader, samples, size, fit, packets) if _is_long(guess, samples) else None
+    return found or _read_through(reader, samples, size, fit, guess)
 
 
 def _is_long(count: int, samples: int) -> bool:
@@ -90,12 +94,13 @@ class _Kept:
     Args:
         numbers: Numbers of the wanted frames, ascending; some may come more than once.
         size: Height and width in pixels.
+        fit: How a picture becomes a square.
     """
 
-    def __init__(self, numbers: Sequence[int], size: int) -> None:
+    def __init__(self, numbers: Sequence[int], size: int, fit: Fit) -> None:
         self._rows = {number: row for row, number in enumerate(sorted(set(numbers)))}
         self._frames = np.empty((len(self._rows), size, size, 3), np.uint8)
-        self._size = size
+        self._size, self._fit = size, fit
         self._found: set[int] = set()
 
     def __contains__(self, number: int) -> bool:
@@ -103,7 +108,7 @@ class _Kept:
 
     def take(self, number: int, reader: VideoReader) -> None:
         """Keeps the frame that the reader has grabbed."""
-        reader.retrieve(self._size, self._frames[self._rows[number]])
+        reader.retrieve(self._size, self._fit, self._frames[self._rows[number]])
         self._found.add(number)
 
     def frames(self, numbers: Sequence[int]) -> npt.NDArray[np.uint8] | None:
@@ -114,11 +119,13 @@ class _Kept:
         return self._frames if rows == list(range(len(self._frames))) else self._frames[rows]
 
 
-def _read_through(reader: VideoReader, samples: int, size: int, guess: int) -> tuple[npt.NDArray[np.uint8], int]:
+def _read_through(
+    reader: VideoReader, samples: int, size: int, fit: Fit, guess: int
+) -> tuple[npt.NDArray[np.uint8], int]:
     """Decodes a video from the first frame to the last, and once more if there were not as many as guessed."""
     count = guess
     for _ in range(_PASSES):
-        kept, count = _pass(reader, frame_indices(count, samples), size)
+        kept, count = _pass(reader, frame_indices(count, samples), size, fit)
         if count == 0:
             raise ClipError(reader.path, "holds no frame that can be decoded")
         frames = kept.frames(frame_indices(count, samples))
@@ -127,8 +134,8 @@ def _read_through(reader: VideoReader, samples: int, size: int, guess: int) -> t
     raise ClipError(reader.path, "changes while it is being read")
 
 
-def _pass(reader: VideoReader, wanted: Sequence[int], size: int) -> tuple[_Kept, int]:
-    kept = _Kept(wanted, size)
+def _pass(reader: VideoReader, wanted: Sequence[int], size: int, fit: Fit) -> tuple[_Kept, int]:
+    kept = _Kept(wanted, size, fit)
     count = 0
     reader.restart()
     while reader.grab():
@@ -139,11 +146,11 @@ def _pass(reader: VideoReader, wanted: Sequence[int], size: int) -> tuple[_Kept,
 
 
 def _read_by_seeking(
-    reader: VideoReader, samples: int, size: int, packets: PacketList
+    reader: VideoReader, samples: int, size: int, fit: Fit, packets: PacketList
 ) -> tuple[npt.NDArray[np.uint8], int] | None:
     """Decodes only the stretches that lead to wanted frames; ``None`` where the packets do not tell the frames."""
     wanted = frame_indices(packets.count, samples)
-    kept = _Kept(wanted, size)
+    kept = _Kept(wanted, size, fit)
     whole = visit_frames(reader, packets, wanted, lambda number: kept.take(number, reader))
     frames = kept.frames(wanted) if whole else None
     return None if frames is None else (frames, packets.count)

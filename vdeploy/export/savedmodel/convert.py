@@ -77,7 +77,7 @@ def pipeline_to_savedmodel(extractor: FeatureExtractor, model: keras.Model, fold
         return {"probabilities": head(backbone.features(frames))}
 
     def from_jpegs(frames: Any) -> dict[str, Any]:
-        pixels = decode_jpegs(tf.reshape(frames, (-1,)), size)
+        pixels = decode_jpegs(tf.reshape(frames, (-1,)), size, extractor.spec.fit)
         return from_frames(tf.reshape(pixels, (-1, count, size, size, 3)))
 
     raw = tf.TensorSpec((None, count, size, size, 3), tf.uint8, name="frames")

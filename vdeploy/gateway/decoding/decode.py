@@ -71,7 +71,7 @@ def _clip(job: Job, channel: Channel) -> dict[str, object]:
 
 
 def _samples(job: Job, plan: WindowPlan, channel: Channel) -> dict[str, object]:
-    sampler = VideoSampler(Path(job.source), plan, job.spec.size, max_pixels=job.limits.pixels)
+    sampler = VideoSampler(Path(job.source), plan, job.spec.size, max_pixels=job.limits.pixels, fit=job.spec.fit)
     for index, frame in sampler:
         _check_count(job, sampler.decoded_frames, 0.0)
         _check_duration(job, sampler.duration_s)
@@ -87,7 +87,8 @@ def _samples(job: Job, plan: WindowPlan, channel: Channel) -> dict[str, object]:
 def _live(job: Job, source: LiveInput, channel: Channel) -> dict[str, object]:
     begun_s = time.monotonic()
     with LiveReader(source, max_pixels=job.limits.pixels) as reader:
-        send_samples(reader, ArrivalSampler(job.plan.sampled_fps if job.plan else 1.0), job.spec.size, channel)
+        sampler = ArrivalSampler(job.plan.sampled_fps if job.plan else 1.0)
+        send_samples(reader, sampler, job.spec.size, channel, job.spec.fit)
     return {"duration_s": time.monotonic() - begun_s, "expected_s": 0.0}
 
 

@@ -43,7 +43,7 @@ async def model(service: Served) -> About:
     return About(
         model=ModelDocument(version=served.version, run=served.run, classes=scorer.classes),
         threshold=scorer.threshold,
-        clip=ClipShape(frames=scorer.spec.frames, size=scorer.spec.size),
+        clip=ClipShape(frames=scorer.spec.frames, size=scorer.spec.size, fit=scorer.spec.fit),
         api_key_required=service.access.asks_for_keys,
         timelines=True,
         max_upload_bytes=service.limits.upload_bytes,

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
@@ -204,8 +205,15 @@ def _check_compatible(model_set: ModelSet, old: Mapping[str, str], new: Mapping[
             )
     if not is_same_kind:
         say(f"rollout: {' and '.join(stages)} take over from {' and '.join(model_set.stages[: len(stages)])}")
-    if inputs_of(old[ENSEMBLE_MODEL]) != inputs_of(new[ENSEMBLE_MODEL]):
-        say("rollout: clips have another shape from now on; clients that run have to be started again")
+    for what, of in (("shape", inputs_of), ("fit", _fit_of)):
+        if of(old[ENSEMBLE_MODEL]) != of(new[ENSEMBLE_MODEL]):
+            say(f"rollout: clips have another {what} from now on; clients that run have to be started again")
+
+
+def _fit_of(config: str) -> str:
+    """How pictures become the frames that an ensemble takes; see `vdeploy.video.clips.ClipSpec`."""
+    clip: dict[str, Any] = json.loads(parameters_of(config).get("clip", "{}"))
+    return str(clip.get("fit", "squeeze"))
 
 
 def _adopt(control: ModelControl, journal: Journal, version: int, golden: GoldenClips) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from vdeploy.video.arrival_sampling import ArrivalSampler
     from vdeploy.video.live_reader import LiveInput
+    from vdeploy.video.pictures import Fit
 
 __all__ = ["LiveSample", "open_live"]
 
@@ -52,7 +53,7 @@ class LiveSample:
 
 @contextlib.contextmanager
 def open_live(
-    source: LiveInput, sampler: ArrivalSampler, size: int, stop: threading.Event
+    source: LiveInput, sampler: ArrivalSampler, size: int, stop: threading.Event, fit: Fit = "squeeze"
 ) -> Iterator[Iterator[LiveSample]]:
     """Hold a live source open for the duration of the block, in a process that it has to itself.
 
@@ -63,6 +64,7 @@ def open_live(
         sampler: Which frames are taken; goes on where it stood.
         size: Height and width of a frame in pixels.
         stop: Set to give up.
+        fit: How a picture becomes a square.
 
     Yields:
         The sampled frames as they arrive, until the source ends.
@@ -82,6 +84,7 @@ def open_live(
         "sampled_fps": sampler.sampled_fps,
         "origin_s": sampler.origin_s,
         "size": size,
+        "fit": fit,
     }
     limits = DecodingLimits.for_own_files()
     request = Request("live", source.target, limits, arguments, largest=size * size * 3)

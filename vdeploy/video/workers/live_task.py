@@ -6,6 +6,7 @@ import time
 
 from vdeploy.video.arrival_sampling import ArrivalSampler
 from vdeploy.video.live_reader import LiveInput, LiveReader
+from vdeploy.video.pictures import Fit
 from vdeploy.video.workers.answers import refusing
 from vdeploy.video.workers.messages import Channel, Heartbeat, Request
 
@@ -16,19 +17,22 @@ def run(request: Request, channel: Channel) -> None:
     """Say that the source is open, then send sampled frames as they arrive, until it ends.
 
     Args:
-        request: The source; its arguments are the input, the sampled frames a second, when time began, and the size of
-            a frame in pixels.
+        request: The source; its arguments are the input, the sampled frames a second, when time began, the size of a
+            frame in pixels, and how a picture becomes one.
         channel: Where to send them.
     """
     values = request.arguments
     source = LiveInput(**values["input"])
     with refusing(channel, source.name), LiveReader(source) as reader:
         channel.send({"opened": True})
-        send_samples(reader, ArrivalSampler(values["sampled_fps"], values["origin_s"]), values["size"], channel)
+        sampler = ArrivalSampler(values["sampled_fps"], values["origin_s"])
+        send_samples(reader, sampler, values["size"], channel, values["fit"])
         channel.send({"end": True})
 
 
-def send_samples(reader: LiveReader, sampler: ArrivalSampler, size: int, channel: Channel) -> None:
+def send_samples(
+    reader: LiveReader, sampler: ArrivalSampler, size: int, channel: Channel, fit: Fit = "squeeze"
+) -> None:
     """Send the sampled frames of a live source; those for which whoever reads them is too slow are dropped.
 
     Args:
@@ -37,6 +41,7 @@ def send_samples(reader: LiveReader, sampler: ArrivalSampler, size: int, channel
         size: Height and width of a frame in pixels.
         channel: Where to send each, with its number, when it arrived, when time began, and how many were dropped since
             the one before.
+        fit: How a picture becomes a square.
 
     Raises:
         SourceError: A frame has too many pixels.
@@ -49,7 +54,7 @@ def send_samples(reader: LiveReader, sampler: ArrivalSampler, size: int, channel
             dropped += index is not None
         elif index is None:
             heartbeat.beat()
-        elif (frame := reader.retrieve(size)) is not None:
+        elif (frame := reader.retrieve(size, fit)) is not None:
             channel.send(
                 {"index": index, "arrived_s": arrived_s, "origin_s": sampler.origin_s, "dropped": dropped}, frame
             )

@@ -18,8 +18,8 @@ def run(request: Request, channel: Channel) -> None:
 
     Args:
         request: The file.
-        channel: Where commands come from: ``["grab"]``, ``["retrieve", SIZE]``, ``["picture"]``, ``["seek", TIME]``,
-            ``["restart"]`` and ``["close"]``, as JSON lines.
+        channel: Where commands come from: ``["grab"]``, ``["retrieve", SIZE, FIT]``, ``["picture"]``,
+            ``["seek", TIME]``, ``["restart"]`` and ``["close"]``, as JSON lines.
     """
     with refusing(channel), VideoReader(Path(request.source), Heartbeat(channel)) as reader:
         facts = {name: getattr(reader, name) for name in ("frame_count", "fps", "duration_s", "width", "height")}
@@ -34,8 +34,8 @@ def _execute(command: list[Any], reader: VideoReader, channel: Channel) -> None:
         case ["grab"]:
             is_there = reader.grab()
             channel.send({"is_there": is_there, "time_us": reader.time_us})
-        case ["retrieve", size]:
-            channel.send({"shape": [size, size, 3]}, reader.retrieve(size))
+        case ["retrieve", size, fit]:
+            channel.send({"shape": [size, size, 3]}, reader.retrieve(size, fit))
         case ["picture"]:
             picture = reader.picture()
             channel.send({"shape": picture.shape}, picture.copy(order="C"))

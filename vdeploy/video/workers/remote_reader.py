@@ -25,6 +25,8 @@ from vdeploy.video.workers.process import DecoderError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from vdeploy.video.pictures import Fit
+
 __all__ = ["RemoteReader"]
 
 _LARGEST_PICTURE_BYTES = 1 << 30
@@ -104,16 +106,17 @@ class RemoteReader:
         self.time_us = int(values["time_us"])
         return bool(values["is_there"])
 
-    def retrieve(self, size: int) -> npt.NDArray[np.uint8]:
+    def retrieve(self, size: int, fit: Fit = "squeeze") -> npt.NDArray[np.uint8]:
         """The frame grabbed last as ``uint8[size, size, 3]`` RGB.
 
         Args:
             size: Height and width in pixels.
+            fit: How the picture becomes a square.
 
         Raises:
             ClipError: It cannot be converted, or the decoder has ended.
         """
-        return self._picture(self._command("retrieve", size))
+        return self._picture(self._command("retrieve", size, fit))
 
     def picture(self) -> npt.NDArray[np.uint8]:
         """The frame grabbed last as ``uint8[H, W, 3]`` RGB, progressive, upright and in its own size.
