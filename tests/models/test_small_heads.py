@@ -125,6 +125,24 @@ def test_onnx_gives_the_same_probabilities(settings, features):
     np.testing.assert_allclose(probabilities, model(features).numpy(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["gru", "gru-last"])
+def test_a_gru_of_many_steps_is_lowered_without_a_loop(pooling):
+    ort = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    from vdeploy.export.lowering.choose import head_graph, head_onnx
+
+    steps = 66
+    model = build(SETTINGS[pooling], steps)
+    features = np.random.default_rng(0).gamma(0.5, 20, (2, steps, DIM)).astype(np.float32)
+    expected = model(features).numpy()
+    lowered = head_onnx(model)
+    onnx.checker.check_model(lowered, full_check=True)
+    assert not {node.op_type for node in lowered.graph.node} & {"Loop", "Scan", "If"}
+    session = ort.InferenceSession(lowered.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"features": features})[0], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head_graph(model)(features).numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [

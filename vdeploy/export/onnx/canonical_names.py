@@ -6,6 +6,7 @@ A converter numbers what it makes as it goes, and goes on counting from one mode
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
     order: dict[int, None] = {}
 
-    def visit(name: str) -> None:
-        index = makers.get(name)
-        if index is not None and index not in order:
-            for source in graph.node[index].input:
-                visit(source)
-            order[index] = None
+    def unvisited(names: Iterable[str]) -> Iterator[int]:
+        return (makers[name] for name in names if name in makers and makers[name] not in order)
 
-    for output in graph.output:
-        visit(output.name)
+    # By a stack of its own: a recurrence over many steps is deeper than Python's.
+    roots = unvisited(output.name for output in graph.output)
+    path: list[tuple[int, Iterator[int]]] = []
+    while (index := next(path[-1][1] if path else roots, None)) is not None or path:
+        if index is None:
+            order[path.pop()[0]] = None
+        else:
+            path.append((index, unvisited(graph.node[index].input)))
     return [graph.node[index] for index in order]

@@ -12,7 +12,7 @@ from vdeploy.models.base import Head, HeadSettings
 __all__ = ["GRU", "GRUSettings"]
 
 _UNROLLED_STEPS = 64
-"""Up to so many steps in time, the recurrence is unrolled: every format then takes it as matrix products."""
+"""Up to so many steps in time, the recurrence is unrolled in training as well; for export, it always is."""
 
 
 class GRUSettings(HeadSettings):
@@ -43,6 +43,10 @@ class GRU(Head[GRUSettings]):
     name: ClassVar[str] = "gru"
     title: ClassVar[str] = "GRU"
     settings_type: ClassVar[type[HeadSettings]] = GRUSettings
+    lowerings: ClassVar = {
+        "onnx": "vdeploy.export.lowering.gru:gru_onnx",
+        "tensorflow": "vdeploy.export.lowering.gru:GRUGraph",
+    }
 
     def body(self, features: Any) -> Any:
         """Add dropout, GRU, pooling over time and the dense layer."""
