@@ -72,6 +72,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "rollback": ("--url", "127.0.0.1:1", "--repo", "repository"),
     "serve": ("bundle", "--repo", "repository", "--target-ort", "1.21.0"),
     "status": ("--url", "127.0.0.1:1"),
+    "tune-serving": ("bundle", "--slo-p99-ms", "100", "--out", "folder", "--arrivals", "nested.json"),
     "watch": ("clip.avi", "--bundle", "bundle", "--retries", "0"),
 }
 """Valid arguments of each command."""

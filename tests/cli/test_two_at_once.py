@@ -105,6 +105,7 @@ def test_synthetic_data(tmp_path: Path) -> None:
         ("scaling", ("benchmark", "scale", "bundle", "--out", "scaling")),
         ("events", ("predict", "videos", "--bundle", "bundle", "--clips", "events")),
         ("timeline.json", ("predict", "videos", "--bundle", "bundle", "--timeline", "timeline.json")),
+        ("tuned", ("tune-serving", "bundle", "--slo-p99-ms", "100", "--out", "tuned")),
         ("mined", ("mine", "bundle", "videos", "--out", "mined")),
         ("timeline.png", ("predict", "videos", "--bundle", "bundle", "--plot", "timeline.png")),
     ],

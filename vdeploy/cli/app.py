@@ -32,6 +32,7 @@ from vdeploy.cli import (
     serve,
     train,
     tune,
+    tune_serving,
     watch,
 )
 from vdeploy.core.errors import UserError
@@ -95,6 +96,7 @@ app.command("export")(export.export)
 app.add_typer(bundle.app, name="bundle")
 app.command("inspect")(inspect.inspect)
 app.command("serve")(serve.serve)
+app.command("tune-serving")(tune_serving.tune_serving)
 app.command("deploy")(deploy.deploy)
 app.command("rollback")(deploy.rollback)
 app.command("status")(deploy.status)

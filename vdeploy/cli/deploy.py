@@ -25,7 +25,7 @@ from vdeploy.cli.options import (
     print_next,
     print_table,
 )
-from vdeploy.cli.serving_options import ServingFlags, ThreadsOption, reset_options
+from vdeploy.cli.serving_options import ServingFlags, ThreadsOption, TunedOption, reset_options
 
 if TYPE_CHECKING:
     from vdeploy.triton.deployment.deploy import Deployed
@@ -78,6 +78,7 @@ def deploy(
     target_ort: TargetOrtOption = None,
     flags: ServingFlags,
     threads: ThreadsOption = None,
+    tuned: TunedOption = True,
     reset: Annotated[
         list[str] | None,
         typer.Option(metavar="OPTION", help="Set one of these options back to its default: gpus. May be repeated."),
@@ -100,7 +101,8 @@ def deploy(
 ) -> None:
     """Take a bundle into service beside the version that serves; if it does not prove itself, that one stays.
 
-    How the models are run stays as it is, but for the options that are named: --instances to --reset.
+    How the models are run stays as it is, but for the options that are named, --instances to --reset, and for what
+    vdeploy tune-serving has found for BUNDLE on this machine.
     """
     from vdeploy.triton.commands.deploy import DeployRequest, RunningServer, deploy_bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
@@ -117,6 +119,7 @@ def deploy(
         ),
         target=parse_target(target_sm, target_trt, target_ort),
         verify_key=verify_key,
+        tuned=tuned,
     )
     result = deploy_bundle(request)
     if canary is not None:

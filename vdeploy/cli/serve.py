@@ -24,7 +24,7 @@ from vdeploy.cli.options import (
     print_json,
     print_next,
 )
-from vdeploy.cli.serving_options import NewServingFlags, ThreadsOption
+from vdeploy.cli.serving_options import ServingFlags, ThreadsOption, TunedOption
 
 if TYPE_CHECKING:
     from vdeploy.triton.server.server import TritonServer
@@ -85,7 +85,8 @@ def serve(
     ] = None,
     extractor_format: ExtractorFormatOption = None,
     classifier_format: ClassifierFormatOption = None,
-    flags: NewServingFlags,
+    flags: ServingFlags,
+    tuned: TunedOption = True,
     verify_key: VerifyKeyOption = None,
     target_sm: TargetSmOption = None,
     target_trt: TargetTrtOption = None,
@@ -135,6 +136,7 @@ def serve(
 
     if bundle is None:
         _refuse_bundle_options(context)
+    named = flags.named(threads)
     request = ServeRequest(
         bundle=bundle,
         repository=repo,
@@ -143,9 +145,11 @@ def serve(
             precision=precision.value if precision else None,
             extractor=extractor_format,
             classifier=classifier_format,
-            options=ServingOptions(**flags.named(threads)),
+            options=ServingOptions(**named),
+            changes=named,
         ),
         launch=launch,
+        tuned=tuned,
         keep_deployed=keep_deployed,
         target=parse_target(target_sm, target_trt, target_ort),
         verify_key=verify_key,

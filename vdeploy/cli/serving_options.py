@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["NewServingFlags", "ServingFlags", "ThreadsOption", "named_options", "reset_options"]
+__all__ = ["ServingFlags", "ThreadsOption", "TunedOption", "named_options", "reset_options"]
 
 _Instances = Annotated[int | None, typer.Option(help="Copies of each stage, on each GPU if there are any.")]
 _Gpus = Annotated[
@@ -61,6 +61,14 @@ ThreadsOption = Annotated[
     int | None, typer.Option(help="Cores for the backbone, which its copies share; all if never named.")
 ]
 
+TunedOption = Annotated[
+    bool,
+    typer.Option(
+        "--tuned/--no-tuned",
+        help="Take what vdeploy tune-serving has found for BUNDLE on this machine, where no option says otherwise.",
+    ),
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class ServingFlags:
@@ -80,14 +88,6 @@ class ServingFlags:
     def named(self, threads: int | None) -> dict[str, Any]:
         """The options that a user has named, as `named_options` gives them."""
         return named_options(**dataclasses.asdict(self), threads=threads)
-
-
-@dataclasses.dataclass(frozen=True)
-class NewServingFlags(ServingFlags):
-    """How the stages of a new repository are run."""
-
-    instances: _Instances = 1
-    loaded_versions: _LoadedVersions = 1
 
 
 def named_options(**values: Any) -> dict[str, Any]:

@@ -6,31 +6,28 @@ A record lies in the cache, one for each bundle and machine; the bundle stays as
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.core.files import cache_dir, write_json
 from vdeploy.core.processor import cpu_name
 from vdeploy.core.progress import say
 from vdeploy.formats import FORMATS
+from vdeploy.inference.machine_record import MachineRecord, read_record, save_record
 from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.inference.runtimes.registry import choose_format, is_installed
 
 __all__ = ["Comparison", "FastestFormat", "SpeedRecord", "fastest_format", "fastest_here", "load_speeds", "save_speeds"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Comparison(_Model):
+class Comparison(BaseModel):
     """Formats of one precision that were measured side by side."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     measured: str = Field(pattern=r"^\d{4}-\d\d-\d\dT", description="when, ISO 8601 with time zone")
     clip_ms: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
@@ -47,21 +44,14 @@ class Comparison(_Model):
         return [f"{name}: {speed:{'.0f' if speed >= 100 else '.3g'}} ms" for speed, name in speeds]
 
 
-class SpeedRecord(_Model):
-    """What is known of a bundle on this machine."""
+class SpeedRecord(MachineRecord):
+    """What is known of the formats of a bundle on this machine."""
+
+    folder: ClassVar[str] = "speeds"
 
     kind: Literal["vdeploy format speeds"] = "vdeploy format speeds"
     schema_version: Literal["1.0"] = "1.0"
-    bundle_sha256: str = Field(description="of the bundle's manifest")
-    cpu: str = Field(description="model name of the processor")
-    cores: int = Field(description="cores that the benchmark could use")
     comparisons: dict[str, Comparison] = Field({}, description="by precision")
-
-    @property
-    def path(self) -> Path:
-        """Its file in the cache, named after the bundle and the machine."""
-        machine = hashlib.sha256(f"{self.cpu}\n{self.cores}".encode()).hexdigest()
-        return cache_dir() / "speeds" / f"{self.bundle_sha256[:32]}-{machine[:16]}.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +72,7 @@ class FastestFormat:
 def load_speeds(bundle: Bundle) -> SpeedRecord:
     """Reads what the benchmark has measured of a bundle on this machine.
 
-    A file that cannot be read, or is of another bundle or machine, is reported in a line and does not count.
+    A file that does not count is reported in a line; see `read_record`.
 
     Args:
         bundle: The bundle.
@@ -90,22 +80,9 @@ def load_speeds(bundle: Bundle) -> SpeedRecord:
     Returns:
         The record; one without comparisons where there is none.
     """
-    empty = SpeedRecord(bundle_sha256=bundle.manifest.digest, cpu=cpu_name(), cores=available_cores())
-    try:
-        found = SpeedRecord.model_validate_json(empty.path.read_bytes())
-    except FileNotFoundError:
-        return empty
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"is damaged ({': '.join([*map(str, first['loc']), first['msg']])})"
-    else:
-        if found.model_copy(update={"comparisons": {}}) == empty:
-            return found
-        problem = "is of another bundle or machine"
-    say(f"speeds: {empty.path} {problem} and is ignored; measure again: {_command(bundle.root)}")
-    return empty
+    cpu, cores = cpu_name(), available_cores()
+    found = read_record(SpeedRecord, bundle.manifest.digest, cpu, cores, _command(bundle.root))
+    return found or SpeedRecord(bundle_sha256=bundle.manifest.digest, cpu=cpu, cores=cores)
 
 
 def save_speeds(record: SpeedRecord) -> None:
@@ -114,7 +91,7 @@ def save_speeds(record: SpeedRecord) -> None:
     Raises:
         OSError: The cache cannot be written.
     """
-    write_json(record.path, record.model_dump(mode="json"))
+    save_record(record)
 
 
 def fastest_format(record: SpeedRecord, root: Path, usual: str, candidates: Sequence[str]) -> FastestFormat:

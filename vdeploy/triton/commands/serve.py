@@ -24,6 +24,7 @@ from vdeploy.triton.planning.existing_repository import keeps_deployed, refuse_t
 from vdeploy.triton.planning.memory import usable_memory
 from vdeploy.triton.planning.plans import StageRequest, check_plan, plan_serving
 from vdeploy.triton.planning.server_facts import Target, find_target
+from vdeploy.triton.planning.tuned_serving import load_tuned, with_tuned
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.writer import write_plan
@@ -47,6 +48,7 @@ class ServeRequest:
         repository: Model repository: a folder, or an address in a bucket.
         stages: How the stages are served.
         launch: Whether a server is started.
+        tuned: Whether what `vdeploy tune-serving` has found on this machine decides what the user has not named.
         keep_deployed: Whether a version that a deployment has chosen stays, where the bundle served from here before.
         target: What the user says of the server; the rest is read from its installation.
         verify_key: PEM file of the key that must have signed the bundle; `None` takes unsigned ones.
@@ -65,6 +67,7 @@ class ServeRequest:
     repository: str = "triton_repo"
     stages: StageRequest = dataclasses.field(default_factory=StageRequest)
     launch: bool = False
+    tuned: bool = True
     keep_deployed: bool = False
     target: Target = dataclasses.field(default_factory=Target)
     verify_key: Path | None = None
@@ -142,6 +145,8 @@ def prepare_serving(request: ServeRequest) -> Served:
     surroundings = Surroundings(target, install, request.host, request.ports)
     if install is not None:
         surroundings = dataclasses.replace(surroundings, cores=available_cores(), memory=usable_memory())
+        if bundle is not None and request.tuned and (record := load_tuned(bundle)):
+            request = dataclasses.replace(request, stages=with_tuned(request.stages, record))
         if bundle is not None and request.stages.backend == "auto":
             surroundings = dataclasses.replace(surroundings, speeds=load_speeds(bundle))
     with open_location(request.repository) as location:

@@ -13,7 +13,7 @@ from vdeploy.triton.planning.server_facts import Target
 from vdeploy.triton.repository.backends import BackendChoice, refusal
 from vdeploy.triton.server.install import TritonInstall
 
-__all__ = ["FormatSelection", "choose_formats", "options_to_serve"]
+__all__ = ["FormatSelection", "choose_formats", "options_to_serve", "servable_on_cpu"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def choose_formats(
             raise RepositoryError("there is no engine format in fp32", "choose --precision fp16 or int8")
         return FormatSelection(extractor or engine, classifier or engine)
     if not on_gpu and speeds is not None and not (extractor or classifier):
-        candidates = _servable_on_cpu(bundle.manifest, precision or "fp32", runs_openvino=runs_openvino)
+        candidates = servable_on_cpu(bundle.manifest, precision or "fp32", runs_openvino=runs_openvino)
         fastest = fastest_format(speeds, bundle.root, onnx, candidates)
         return FormatSelection(fastest.name, fastest.name, speed_reason=fastest.reason)
     if backend != "auto" or not on_gpu or install is None:
@@ -110,11 +110,17 @@ def options_to_serve(manifest: Manifest) -> tuple[str, ...] | None:
     return ("--extractor-format", formats[0], "--classifier-format", formats[0]) if formats else None
 
 
-def _servable_on_cpu(manifest: Manifest, precision: str, *, runs_openvino: bool) -> list[str]:
-    """Formats of a precision that hold both stages and that a server runs without a GPU."""
+def servable_on_cpu(manifest: Manifest, precision: str | None, *, runs_openvino: bool) -> list[str]:
+    """Formats that hold both stages and that a server runs without a GPU.
+
+    Args:
+        manifest: Of the bundle.
+        precision: Their precision; `None` for any.
+        runs_openvino: Whether the server has OpenVINO.
+    """
     kinds = [FORMATS[name] for name in manifest.formats if name in FORMATS]
     runtimes = {"onnxruntime", "openvino"} if runs_openvino else {"onnxruntime"}
-    return [kind.name for kind in kinds if kind.precision == precision and kind.runtime in runtimes]
+    return [kind.name for kind in kinds if kind.runtime in runtimes and precision in {None, kind.precision}]
 
 
 def _why_no_engine(bundle: Bundle, engine: str, install: TritonInstall, target: Target) -> str:

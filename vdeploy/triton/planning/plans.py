@@ -34,7 +34,7 @@ class StageRequest:
         extractor: Format of the extractor, whatever the precision.
         classifier: Format of the classifier, whatever the precision.
         options: How the models are run; a deployment keeps how they are run now instead.
-        changes: What a deployment changes of that, by name of the option.
+        changes: The options that the user has named, by name; a deployment changes these alone.
     """
 
     backend: BackendChoice | None = "auto"
