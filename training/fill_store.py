@@ -75,7 +75,7 @@ def fill_store(
             backbone,
             weights,
             store_root,
-            views=recipe.clip.views,
+            views=recipe.views,
             address=cluster,
             workers=workers or _WORKERS,
         )

@@ -75,7 +75,7 @@ def extract_source(
         recipe.make_backbone(),
         weights,
         store_root,
-        views=recipe.clip.views,
+        views=recipe.views,
         strict=strict,
         memory_limit=recipe.training.memory_limit_gb * 1e9,
     )

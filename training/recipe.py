@@ -32,6 +32,7 @@ from vdeploy.core.settings import Settings
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
 from vdeploy.models.registry import ENSEMBLE, backbone_of, backbone_settings, head_of, head_settings
 from vdeploy.video.clips import ClipSpec
+from vdeploy.video.views import Views
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,20 +86,27 @@ class Recipe(Settings):
     def identity(self) -> dict[str, Any]:
         """JSON-ready values that name a training in a folder or in a study.
 
-        Sections of methods that are switched off, a seed of the splits that is not set, and pictures that are squeezed
-        are left out, so that work of an earlier version goes on.
+        Methods that are switched off, a seed of the splits that is not set, and pictures that are squeezed are left
+        out, so that work of an earlier version goes on.
         """
         values = self.model_dump(mode="json", exclude=methods_off(self))
         if self.data.seed == "auto":
             del values["data"]["seed"]
         if self.clip.fit == "squeeze":
             del values["clip"]["fit"]
+        if not self.clip.mirrored:
+            del values["clip"]["mirrored"]
         return values
 
     @property
     def clip_spec(self) -> ClipSpec:
         """The clip section as the decoder wants it, for one view."""
         return ClipSpec(frames=self.clip.frames, size=self.clip.size, fit=self.clip.fit)
+
+    @property
+    def views(self) -> Views:
+        """Views of each training clip."""
+        return Views(self.clip.views, self.clip.mirrored)
 
     def make_backbone(self) -> Backbone[Any]:
         """The backbone of the recipe.

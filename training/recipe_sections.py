@@ -26,12 +26,13 @@ __all__ = [
 
 
 class ClipSection(Settings):
-    """How a video becomes frames; see `vdeploy.video.clips.ClipSpec` and, for views, `vdeploy.video.temporal_views`."""
+    """How a video becomes frames; see `vdeploy.video.clips.ClipSpec` and, for views, `vdeploy.video.views`."""
 
     frames: int = Field(16, ge=1, le=1024)
     size: int = Field(224, ge=32, le=1024)
     views: int = Field(1, ge=1, le=15, description="samplings of each training clip; odd")
     fit: Fit = Field("squeeze", description="how pictures become squares; see vdeploy.video.pictures.Fit")
+    mirrored: bool = Field(False, description="mirror images of training clips are learned from as well")
     region: Region = Field("full", description="where in the frame to look; see vdeploy.models.region")
 
     @model_validator(mode="after")

@@ -61,6 +61,7 @@ STUDIES = (
         )
         for name, title in (("surveillance", "surveillance cameras"), ("crowd", "crowds"))
     ),
+    single("datasets", "Inside data sets and across them", "python -m benchmarks.datasets {data}", section("datasets")),
     _study(
         "imbalance",
         "A rare class",

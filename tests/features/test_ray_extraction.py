@@ -25,6 +25,7 @@ from vdeploy.features.ray_extraction import cpus_per_worker, fill_on_cluster, po
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.backbones.vgg19.weights import find_weights
 from vdeploy.synthetic import synthesize
+from vdeploy.video.views import USUAL_VIEW
 
 WEIGHTS = find_weights("random", "avg")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
@@ -75,7 +76,7 @@ def test_a_missing_ray_names_its_extra(
             recipe.make_backbone(),
             WEIGHTS,
             tmp_path,
-            views=1,
+            views=USUAL_VIEW,
             address="127.0.0.1:1",
             workers=2,
         )
@@ -99,7 +100,7 @@ def test_an_address_without_a_cluster_is_told_at_once(
             recipe.make_backbone(),
             WEIGHTS,
             tmp_path,
-            views=1,
+            views=USUAL_VIEW,
             address=address,
             workers=2,
         )

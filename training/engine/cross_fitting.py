@@ -12,6 +12,7 @@ from training.engine.epoch_plan import FeatureSplit
 from training.engine.logistic_regression import StandardizedBasis
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import load_keras, require
+from vdeploy.video.views import usual_view
 
 if TYPE_CHECKING:
     import keras
@@ -97,7 +98,7 @@ def cross_fit(clips: WeighedClips, penalties: Sequence[float], seed: int, otherw
     """Judge every clip by classifiers that have learned from other sources, three times with other folds.
 
     Args:
-        clips: What to learn from, and to judge by the middle view.
+        clips: What to learn from, and to judge by the usual view.
         penalties: P penalties.
         seed: Which sources come together.
         otherwise: What to set in the recipe where the clips do not allow it, for the message.
@@ -108,7 +109,7 @@ def cross_fit(clips: WeighedClips, penalties: Sequence[float], seed: int, otherw
     Raises:
         DatasetError: There are too few clips or sources of a class.
     """
-    labels, middle = clips.labels, clips.statistics.shape[1] // 2
+    labels, usual = clips.labels, usual_view(clips.statistics.shape[1])
     logits = np.zeros((len(penalties), len(labels)))
     losses = np.zeros(len(penalties))
     for repetition in range(_REPETITIONS):
@@ -116,7 +117,7 @@ def cross_fit(clips: WeighedClips, penalties: Sequence[float], seed: int, otherw
             basis = clips.basis(train)
             for index, penalty in enumerate(penalties):
                 fit = basis.fit(penalty)
-                logit = clips.statistics[held_out, middle] @ fit.weights + fit.bias
+                logit = clips.statistics[held_out, usual] @ fit.weights + fit.bias
                 logits[index, held_out] += logit / _REPETITIONS
                 losses[index] += np.logaddexp(0, np.where(labels[held_out] == 1, -logit, logit)).sum()
     probabilities = np.exp(-np.logaddexp(0, -logits))

@@ -15,6 +15,7 @@ from training.recipe_sections import AugmentSection
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.features.memory_mapped import ShardedFeatures
 from vdeploy.features.rows import FeatureRows
+from vdeploy.video.views import usual_view
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,6 +55,12 @@ class FeatureSplit:
         features = self.features
         chosen = features.select(clips) if isinstance(features, ShardedFeatures) else features[clips]
         return FeatureSplit(chosen, self.labels[clips], None if self.groups is None else self.groups[clips])
+
+    def as_served(self) -> FeatureSplit:
+        """The usual view of each clip alone, in memory: what a served model sees."""
+        features = np.asarray(self.features[:])
+        usual = features[:, usual_view(self.views)] if features.ndim == 4 else features
+        return dataclasses.replace(self, features=usual)
 
     @property
     def nbytes(self) -> int:

@@ -30,6 +30,7 @@ from vdeploy.core.lazy_imports import load_keras, require
 from vdeploy.core.progress import say
 from vdeploy.evaluation.calibration import log_loss
 from vdeploy.features.prediction import predict
+from vdeploy.video.views import usual_view
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -115,7 +116,7 @@ class LogisticTrainer:
         if len(set(labels.tolist())) == 2:
             metrics = require("sklearn.metrics", extra="train", purpose="training")
             auc = float(metrics.roc_auc_score(labels, probabilities))
-        learned = fit.probabilities(statistics[:, self.train_split.views // 2])
+        learned = fit.probabilities(statistics[:, usual_view(self.train_split.views)])
         record = EpochRecord(
             epoch=1,
             loss=log_loss(self.train_split.labels, learned),

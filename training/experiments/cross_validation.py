@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from training.engine.choose_trainer import make_trainer
 from training.engine.trainer import FeatureSplit
+from training.experiments.folds import Fold, grouped_folds
 from training.recipe import Recipe
 from training.recipe_sections import DecisionSection
 from training.report.evaluate_run import decision_threshold
-from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import load_keras, require
 from vdeploy.core.progress import quietly, track
 from vdeploy.evaluation.calibration import fit_calibration
@@ -24,27 +24,12 @@ from vdeploy.features.prediction import predict
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CrossValidation", "Fold", "Interval", "accuracy_difference", "cross_validate", "grouped_folds"]
+__all__ = ["CrossValidation", "Interval", "accuracy_difference", "cross_validate", "judge_fold"]
 
 THRESHOLD = 0.5
 """Clips are judged at this probability, without calibration: nothing is chosen on clips that are reported on."""
 
 _RESAMPLES = 2000
-
-
-@dataclasses.dataclass(frozen=True)
-class Fold:
-    """Clips of one fold by number, ascending; all clips of a group are in the same part.
-
-    Attributes:
-        train: What is learned from.
-        valid: What chooses the epoch.
-        judged: What is judged, and has no other part in the training.
-    """
-
-    train: npt.NDArray[np.int64]
-    valid: npt.NDArray[np.int64]
-    judged: npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,37 +118,6 @@ class CrossValidation:
         return Interval(figure(np.arange(len(self.labels))), float(low), float(high))
 
 
-def grouped_folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], folds: int, seed: int) -> Iterator[Fold]:
-    """Split clips into folds by group, classes spread as evenly as the groups allow.
-
-    Of the clips that are not judged, one part in ``folds``, again by group, chooses the epoch.
-
-    Args:
-        labels: ``int64[N]``.
-        groups: The source of each clip.
-        folds: How many.
-        seed: Which groups come together.
-
-    Raises:
-        DatasetError: There are fewer sources than folds need, or a part would hold one class only.
-        MissingExtraError: scikit-learn is not installed.
-    """
-    selection: Any = require("sklearn.model_selection", extra="train", purpose="cross-validation")
-    sources = len(np.unique(groups))
-    if sources < folds + 1:
-        raise DatasetError(
-            f"{sources} sources are too few for {folds} folds", "give fewer folds, or clips of more sources"
-        )
-    splitter = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for rest, judged in splitter.split(labels, labels, groups):
-        inner = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        train, valid = next(inner.split(rest, labels[rest], groups[rest]))
-        fold = Fold(rest[train], rest[valid], judged)
-        if len(np.unique(labels[fold.train])) < 2 or not len(fold.valid):
-            raise DatasetError("a fold has clips of one class only to learn from", "give fewer folds")
-        yield fold
-
-
 def cross_validate(
     recipe: Recipe,
     features: npt.NDArray[np.float16],
@@ -178,7 +132,8 @@ def cross_validate(
 
     Args:
         recipe: Every choice but the seed.
-        features: ``float16[N, t, F]``.
+        features: ``float16[N, t, F]``, or ``float16[N, V, t, F]``: V views of each clip to learn from, of which the
+            usual one is judged.
         labels: ``int64[N]``.
         groups: The source of each clip.
         seeds: How often everything is repeated; a seed decides on the folds, the first weights and the order of clips.
@@ -194,24 +149,36 @@ def cross_validate(
         for seed in range(seeds):
             seeded = recipe.varied(training={"seed": seed})
             for fold in grouped_folds(labels, groups, folds, seed):
-                judged, decided = _judge_fold(seeded, FeatureSplit(features, labels, groups), fold)
+                judged, decided = judge_fold(seeded, FeatureSplit(features, labels, groups), fold)
                 probabilities[seed, fold.judged], verdicts[seed, fold.judged] = judged, decided
                 step.advance()
     return CrossValidation(labels, groups, probabilities, verdicts)
 
 
-def _judge_fold(
+def judge_fold(
     recipe: Recipe, clips: FeatureSplit, fold: Fold
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Train on a fold; return the probabilities of the clips to judge, and the verdicts."""
+    """Train on a fold and judge its clips.
+
+    Args:
+        recipe: Every choice.
+        clips: All clips; their features may have several views, of which the usual one is judged.
+        fold: Which of them are learned from, and which are judged.
+
+    Returns:
+        Probabilities of violence and verdicts of the clips to judge.
+
+    Raises:
+        UserError: The data do not allow a training.
+    """
     load_keras().utils.clear_session()
     # A linear head needs no clips to choose an epoch on, so it learns from these as well.
     learned = np.union1d(fold.train, fold.valid) if recipe.solver == "logistic" else fold.train
-    train, valid = clips.select(learned), clips.select(fold.valid)
+    train, valid = clips.select(learned), clips.select(fold.valid).as_served()
     with quietly(), tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
         trainer = make_trainer(recipe, train, valid, Path(folder))
         trainer.fit()
-    judged = predict(trainer.model, clips.features[fold.judged])[:, 1]
+    judged = predict(trainer.model, clips.select(fold.judged).as_served().features)[:, 1]
     chooser, scores = (
         (valid, predict(trainer.model, valid.features)[:, 1])
         if trainer.held_out is None

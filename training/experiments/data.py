@@ -54,7 +54,8 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
     weights = backbone.find_weights()
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
     clips = [(clip.sha256, clip.label, clip.split) for clip in extraction.dataset.clips]
-    content = json.dumps([feature_key(recipe.clip_spec, backbone, weights).digest, recipe.clip.views, clips])
+    mirrored = ["mirrored"] if recipe.clip.mirrored else []  # absent where it is off, so that older results hold
+    content = json.dumps([feature_key(recipe.clip_spec, backbone, weights).digest, recipe.clip.views, clips, *mirrored])
     judged = "test" if extraction.dataset.of("test") else "valid"
     splits = {split: _split(extraction, split) for split in ("train", "valid", judged)}
     return StudyData(

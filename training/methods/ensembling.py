@@ -46,6 +46,7 @@ from vdeploy.features.store import FeatureStore
 from vdeploy.models.heads.ensemble import member_models
 from vdeploy.models.registry import ENSEMBLE
 from vdeploy.models.weights.find import Weights
+from vdeploy.video.views import USUAL_VIEW
 
 if TYPE_CHECKING:
     import keras
@@ -205,7 +206,7 @@ def _recorded_features(run: Run, recipe: Recipe, weights: Weights, source: Path,
     """Features of the clips that a run remembers; those that the store lacks are extracted from the same files."""
     dataset = recorded_clips(run, source)
     store = FeatureStore(store_root, feature_key(run.spec, run.backbone, weights))
-    check_clips(run, dataset, [task.clip for task in missing_tasks(dataset, store, 1)])
+    check_clips(run, dataset, [task.clip for task in missing_tasks(dataset, store, USUAL_VIEW)])
     limit = recipe.training.memory_limit_gb * 1e9
     return extract_dataset(dataset, run.spec, store, lambda: run.extractor(weights), strict=True, memory_limit=limit)
 

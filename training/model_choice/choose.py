@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from training.experiments.cross_validation import CrossValidation, cross_validate
+from training.experiments.folds import extract_folds
 from training.experiments.result_file import ResultFile
 from training.model_choice.advice import Advice, Measured, advise
 from training.model_choice.candidates import ALL, Budget, Candidate, affordable_clips, draw_clips
 from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources, sources_of
 from training.model_choice.speed import Speed, measure_speed
-from training.pipeline import extract_source, scan_source
+from training.pipeline import scan_source
 from vdeploy.core.errors import DatasetError, StudyError, UserError
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say
@@ -172,16 +173,14 @@ def _folds(dataset: Dataset, sources: int) -> int:
 def _judge(
     candidate: Candidate, dataset: Dataset, finished: ResultFile, store_root: Path, folds: int, seeds: int
 ) -> CrossValidation:
-    extraction = extract_source(dataset, candidate.recipe, candidate.weights, store_root)
-    clips = extraction.dataset.clips
-    labels = np.array([clip.label for clip in clips], np.int64)
-    sources = sources_of(extraction.dataset)
+    dataset, features = extract_folds(dataset, candidate.recipe, candidate.weights, store_root)
+    labels = np.array([clip.label for clip in dataset.clips], np.int64)
+    sources = sources_of(dataset)
     recipe = candidate.recipe.identity
-    identity = ("accuracy", recipe, candidate.weights.sha256, _content(extraction.dataset), folds, seeds)
+    identity = ("accuracy", recipe, candidate.weights.sha256, _content(dataset), folds, seeds)
     known = finished.get(identity)
     if known is not None:
         return CrossValidation(labels, sources, np.array(known))
-    features = np.asarray(extraction.features[:])
     result = cross_validate(candidate.recipe, features, labels, sources, seeds=seeds, folds=folds, name=candidate.name)
     finished.put(identity, result.probabilities.tolist())
     return result

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.experiments.cross_validation import CrossValidation, grouped_folds
+from training.experiments.cross_validation import CrossValidation
+from training.experiments.folds import grouped_folds
 from training.model_choice.near_duplicates import alike_across_sources, hash_clips
 from vdeploy.core.errors import ClipError
 from vdeploy.core.lazy_imports import require

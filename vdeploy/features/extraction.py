@@ -1,6 +1,6 @@
 """From a data set to features: what the store has is read, the rest is decoded and pushed through the backbone once.
 
-Clips to train on may have several views (see `vdeploy.video.temporal_views`); all other clips have
+Clips to train on may have several views (see `vdeploy.video.views`); all other clips have
 the usual sampling only, which is what a served model sees.
 """
 
@@ -26,7 +26,7 @@ from vdeploy.models.base import Backbone
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import ClipSpec
-from vdeploy.video.temporal_views import offsets, row_name
+from vdeploy.video.views import USUAL_VIEW, Views, usual_view
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,7 +45,7 @@ class Extraction:
         decoded: Clips that were decoded and extracted now.
         notes: Clips that were used although something is odd about them: path and what.
         seconds: Time spent on decoding and extracting.
-        training_views: ``float16[M, V, T, F]``, all views of each of ``dataset.of("train")``; ``None`` if V is 1.
+        training_views: ``float16[M, V, T, F]``, all V views of each of ``dataset.of("train")``; ``None`` if V is 1.
     """
 
     dataset: Dataset
@@ -78,7 +78,7 @@ def extract_with(
     weights: Weights,
     store_root: Path,
     *,
-    views: int = 1,
+    views: Views = USUAL_VIEW,
     strict: bool = False,
     memory_limit: float = math.inf,
 ) -> Extraction:
@@ -90,7 +90,7 @@ def extract_with(
         backbone: The backbone.
         weights: Its weights.
         store_root: Folder of all feature stores.
-        views: Views of each clip of the training split, V; odd.
+        views: Views of each clip of the training split.
         strict: Refuse a data set with clips that cannot be read.
         memory_limit: Bytes from which features stay on the disk.
     """
@@ -111,7 +111,7 @@ def extract_dataset(
     store: FeatureStore,
     make_extractor: Callable[[], FeatureExtractor],
     *,
-    views: int = 1,
+    views: Views = USUAL_VIEW,
     strict: bool = False,
     memory_limit: float = math.inf,
     shard_seconds: float = SHARD_SECONDS,
@@ -125,7 +125,7 @@ def extract_dataset(
         spec: How a clip becomes frames; of one view.
         store: Where features are kept.
         make_extractor: Makes the extractor; called only if something is missing from the store.
-        views: Views of each clip of the training split, V; odd.
+        views: Views of each clip of the training split.
         strict: Refuse a data set with clips that cannot be read instead of leaving them out.
         memory_limit: Bytes from which features stay on the disk.
         shard_seconds: How long to gather features before a shard is written.
@@ -139,7 +139,7 @@ def extract_dataset(
     """
     if strict:
         _refuse(dataset, {problem.path: problem.reason for problem in dataset.problems})
-    spec = dataclasses.replace(spec, views=views)
+    spec = dataclasses.replace(spec, views=views.samplings)
     tasks = missing_tasks(dataset, store, views)
     started = time.monotonic()
     absent = {task.clip.sha256 for task in tasks}
@@ -149,7 +149,7 @@ def extract_dataset(
     failures: dict[str, str] = {}
     if tasks:
         extractor = make_extractor()
-        for task, outcome in fill_store(dataset, tasks, spec, store, extractor, shard_seconds):
+        for task, outcome in fill_store(dataset, tasks, spec, views, store, extractor, shard_seconds):
             if isinstance(outcome, ClipError):
                 failures[task.clip.sha256] = outcome.reason
             else:
@@ -185,7 +185,7 @@ def _refuse(dataset: Dataset, unusable: Mapping[str, str]) -> None:
         )
 
 
-def missing_tasks(dataset: Dataset, store: FeatureStore, views: int) -> list[Task]:
+def missing_tasks(dataset: Dataset, store: FeatureStore, views: Views) -> list[Task]:
     """What the store lacks, one task for each content.
 
     Args:
@@ -196,18 +196,18 @@ def missing_tasks(dataset: Dataset, store: FeatureStore, views: int) -> list[Tas
     wanted: dict[str, tuple[LabelledClip, set[int]]] = {}
     for clip in dataset.clips:
         _, numbers = wanted.setdefault(clip.sha256, (clip, set()))
-        numbers.update(range(views) if clip.split == "train" else [views // 2])
+        numbers.update(range(views.count) if clip.split == "train" else [usual_view(views.count)])
     return [
         Task(clip, lacking)
         for sha256, (clip, numbers) in wanted.items()
-        if (lacking := tuple(v for v in sorted(numbers) if row_name(sha256, offsets(views)[v]) not in store))
+        if (lacking := tuple(v for v in sorted(numbers) if views.row_names(sha256)[v] not in store))
     ]
 
 
-def _training_views(dataset: Dataset, store: FeatureStore, views: int, memory_limit: float) -> FeatureRows | None:
-    if views == 1:
+def _training_views(dataset: Dataset, store: FeatureStore, views: Views, memory_limit: float) -> FeatureRows | None:
+    if views.count == 1:
         return None
-    names = [[row_name(clip.sha256, offset) for offset in offsets(views)] for clip in dataset.of("train")]
+    names = [views.row_names(clip.sha256) for clip in dataset.of("train")]
     return _read(store, np.array(names), memory_limit)
 
 

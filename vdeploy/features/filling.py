@@ -16,7 +16,7 @@ from vdeploy.dataset import Dataset, LabelledClip
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.video.clips import Clip, ClipSpec
-from vdeploy.video.temporal_views import deal, offsets, row_name
+from vdeploy.video.views import Views
 from vdeploy.video.workers.clips import decode_clips
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def fill_store(
     dataset: Dataset,
     tasks: Sequence[Task],
     spec: ClipSpec,
+    views: Views,
     store: FeatureStore,
     extractor: FeatureExtractor,
     shard_seconds: float = SHARD_SECONDS,
@@ -60,7 +61,8 @@ def fill_store(
     Args:
         dataset: Where the clips belong.
         tasks: The clips, and which views of each.
-        spec: How a clip becomes frames.
+        spec: How a clip becomes frames, all samplings of the views together.
+        views: Views of each clip of the training split.
         store: Where features go.
         extractor: The backbone with its weights.
         shard_seconds: How long to gather features before a shard is written.
@@ -78,7 +80,7 @@ def fill_store(
     try:
         with track("extract features", len(tasks), "clips") as step:
             while batch := list(itertools.islice(outcomes, extractor.batch_clips)):
-                names, frames = _views_of(batch, spec)
+                names, frames = _views_of(batch, views)
                 for start in range(0, len(names), extractor.batch_clips):
                     portion = slice(start, start + extractor.batch_clips)
                     features = extractor.extract(np.stack(frames[portion]))
@@ -98,13 +100,14 @@ def _is_full(shard: Mapping[str, npt.NDArray[np.float32]]) -> bool:
 
 
 def _views_of(
-    batch: Sequence[tuple[Task, Clip | ClipError]], spec: ClipSpec
+    batch: Sequence[tuple[Task, Clip | ClipError]], views: Views
 ) -> tuple[list[str], list[npt.NDArray[np.uint8]]]:
     """The rows to extract of decoded clips: their names in the store, and their frames ``uint8[T, H, W, 3]``."""
     names: list[str] = []
     frames: list[npt.NDArray[np.uint8]] = []
     for task, outcome in batch:
         if isinstance(outcome, Clip):
-            names += [row_name(task.clip.sha256, offsets(spec.views)[view]) for view in task.views]
-            frames.extend(deal(outcome.frames, spec.views, task.views))
+            row_names = views.row_names(task.clip.sha256)
+            names += [row_names[view] for view in task.views]
+            frames.extend(views.deal(outcome.frames, task.views))
     return names, frames

@@ -23,6 +23,7 @@ from vdeploy.models.base import Backbone
 from vdeploy.models.extractor import FeatureExtractor
 from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import ClipSpec
+from vdeploy.video.views import Views
 
 __all__ = ["cpus_per_worker", "fill_on_cluster", "portion_size"]
 
@@ -37,7 +38,7 @@ def fill_on_cluster(
     weights: Weights,
     store_root: Path,
     *,
-    views: int,
+    views: Views,
     address: str,
     workers: int,
 ) -> int:
@@ -127,7 +128,7 @@ class _Job:
     spec: ClipSpec
     backbone: Backbone[Any]
     weights: Weights
-    views: int
+    views: Views
     threads: int
 
     def store(self) -> FeatureStore:
@@ -155,8 +156,8 @@ class _Worker:
     def extract(self, dataset: Dataset, tasks: Sequence[Task]) -> int:
         """Extracts clips and writes them to the store; returns how many could be read."""
         self._tools = self._tools or (self._job.store(), self._job.extractor())
-        spec = dataclasses.replace(self._job.spec, views=self._job.views)
-        outcomes = fill_store(dataset, tasks, spec, *self._tools)
+        spec = dataclasses.replace(self._job.spec, views=self._job.views.samplings)
+        outcomes = fill_store(dataset, tasks, spec, self._job.views, *self._tools)
         return sum(not isinstance(outcome, ClipError) for _, outcome in outcomes)
 
 

@@ -36,7 +36,7 @@ class ClipSpec:
         size: Height and width of a frame in pixels, H = W.
         sampling: ``"uniform"``: the middle frames of T equal parts of the clip.
         interpolation: ``"area"``: pixel area averaging when shrinking, bilinear when enlarging.
-        views: Samplings of T frames to take in one decoding, V; see `vdeploy.video.temporal_views`.
+        views: Samplings of T frames to take in one decoding, V; see `vdeploy.video.views`.
         fit: How a picture becomes a square: ``"squeeze"`` does not keep the aspect ratio, ``"letterbox"`` keeps it
             between black bars.
     """

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.experiments.cross_validation import CrossValidation, cross_validate, grouped_folds
+from training.experiments.cross_validation import CrossValidation, cross_validate
+from training.experiments.folds import extract_folds, grouped_folds
+from training.pipeline import scan_source
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import DatasetError
 
@@ -65,6 +69,28 @@ def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, re
     alike = np.stack([np.tile(marks[group], (4, 1)) for group in groups]).astype(np.float16)
     leaked = cross_validate(recipe, alike, np.arange(len(groups)) % 2, groups, seeds=1, folds=3)
     assert leaked.accuracy().value == pytest.approx(0.5)
+
+
+def test_only_the_usual_view_is_judged(clips, recipe):
+    """The second view of each clip tells nothing, so a verdict on it would be chance."""
+    labels, groups = clips
+    usual = np.random.default_rng(0).normal(size=(48, 4, 8)) + 3 * labels[:, None, None] * np.array([1, -1] * 4)
+    views = np.stack([usual, usual], axis=1).astype(np.float16)
+    alike = cross_validate(recipe, views, labels, groups, seeds=1, folds=3)
+    one = cross_validate(recipe, views[:, 0], labels, groups, seeds=1, folds=3)
+    np.testing.assert_allclose(alike.probabilities, one.probabilities, atol=0.01)
+    views[:, 1] = np.random.default_rng(1).normal(size=usual.shape)
+    assert cross_validate(recipe, views, labels, groups, seeds=1, folds=3).accuracy().value > 0.8
+
+
+def test_all_views_of_all_clips_are_extracted(clips_dir: Path, tiny_overrides: tuple[str, ...], tmp_path: Path):
+    mirrored = load_recipe("default", [*tiny_overrides, "clip.mirrored=true"])
+    weights = mirrored.make_backbone().find_weights()
+    dataset, features = extract_folds(scan_source(clips_dir, mirrored), mirrored, weights, tmp_path)
+    assert features.shape[:2] == (len(dataset.clips), 2)
+    assert len(dataset.of("train")) == len(dataset.clips)
+    plain = mirrored.varied(clip={"mirrored": False})
+    np.testing.assert_array_equal(extract_folds(dataset, plain, weights, tmp_path)[1], features[:, 0])
 
 
 def test_figures_are_means_over_seeds_with_intervals_over_sources():

@@ -1,4 +1,4 @@
-"""Several samplings of a clip: from one decoding, cached as rows of their own, the usual one among them."""
+"""Several views of a clip: from one decoding, cached as rows of their own, the usual one among them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vdeploy.features.extraction import Extraction, extract_dataset
 from vdeploy.features.memory_mapped import ShardedFeatures
 from vdeploy.features.store import FeatureKey, FeatureStore
 from vdeploy.video.clips import ClipSpec, read_clip
-from vdeploy.video.temporal_views import deal, offsets, row_name
+from vdeploy.video.views import USUAL_VIEW, Views, usual_view
 from vdeploy.video.wanted_frames import LONG_GAP_FRAMES, frame_indices
 
 SPEC = ClipSpec(frames=4, size=32)
@@ -45,21 +45,21 @@ def dataset(clips_dir: Path) -> Dataset:
     return found
 
 
-def extract(dataset: Dataset, store: Path, views: int, extractor: MeanColour | None = None) -> Extraction:
+def extract(dataset: Dataset, store: Path, views: Views, extractor: MeanColour | None = None) -> Extraction:
     return extract_dataset(
         dataset, SPEC, FeatureStore(store, KEY), lambda: extractor or MeanColour(), views=views, shard_seconds=60
     )
 
 
 @pytest.mark.parametrize("available", [1, 7, 40, 41, 1000])
-@pytest.mark.parametrize("views", [1, 3, 5])
-def test_each_view_takes_the_frames_that_its_offset_says(available: int, views: int) -> None:
-    wanted = 16
-    indices = np.array(frame_indices(available, wanted * views), np.uint8 if available < 256 else np.int64)
-    dealt = deal(indices[:, None, None, None], views, range(views))[..., 0, 0, 0]
-    for view, offset in enumerate(offsets(views)):
+@pytest.mark.parametrize("samplings", [1, 3, 5])
+def test_each_view_takes_the_frames_that_its_offset_says(available: int, samplings: int) -> None:
+    wanted, views = 16, Views(samplings)
+    indices = np.array(frame_indices(available, wanted * samplings), np.uint8 if available < 256 else np.int64)
+    dealt = views.deal(indices[:, None, None, None], range(samplings))[..., 0, 0, 0]
+    for view, offset in enumerate(views.offsets):
         assert dealt[view].tolist() == [int((i + offset) * Fraction(available, wanted)) for i in range(wanted)]
-    assert dealt[views // 2].tolist() == frame_indices(available, wanted)
+    assert dealt[usual_view(views.count)].tolist() == frame_indices(available, wanted)
 
 
 @pytest.mark.parametrize("count", [37, 12 * LONG_GAP_FRAMES + 5])
@@ -68,7 +68,7 @@ def test_one_decoding_brings_all_views_of_short_and_long_videos(tmp_path: Path, 
     spec = ClipSpec(frames=4, size=64)
     clip = read_clip(video, dataclasses.replace(spec, views=3))
     assert [read_number(frame) for frame in clip.frames] == frame_indices(count, 12)
-    np.testing.assert_array_equal(deal(clip.frames, 3, [1])[0], read_clip(video, spec).frames)
+    np.testing.assert_array_equal(Views(3).deal(clip.frames, [1])[0], read_clip(video, spec).frames)
 
 
 def test_a_clip_that_has_enough_frames_for_one_view_gives_no_warning(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_only_training_clips_have_views_and_the_middle_one_is_the_usual_sampling
     dataset: Dataset, tmp_path: Path
 ) -> None:
     extractor = MeanColour()
-    one = extract(dataset, tmp_path / "one", 1)
-    three = extract(dataset, tmp_path / "three", 3, extractor)
+    one = extract(dataset, tmp_path / "one", USUAL_VIEW)
+    three = extract(dataset, tmp_path / "three", Views(3), extractor)
     assert one.training_views is None
     assert extractor.views == len(dataset.clips) + 2 * len(dataset.of("train"))
     np.testing.assert_array_equal(three.features, one.features)
@@ -102,38 +102,62 @@ def test_only_training_clips_have_views_and_the_middle_one_is_the_usual_sampling
 
 
 def test_more_views_extract_only_what_the_store_lacks(dataset: Dataset, tmp_path: Path) -> None:
-    extract(dataset, tmp_path, 1)
+    extract(dataset, tmp_path, USUAL_VIEW)
     extractor = MeanColour()
-    three = extract(dataset, tmp_path, 3, extractor)
+    three = extract(dataset, tmp_path, Views(3), extractor)
     assert extractor.views == 2 * len(dataset.of("train"))
     assert three.decoded == len(dataset.of("train"))
     assert three.hits == len(dataset.clips) - three.decoded
-    again = extract(dataset, tmp_path, 3)
+    again = extract(dataset, tmp_path, Views(3))
     assert (again.hits, again.decoded) == (len(dataset.clips), 0)
     np.testing.assert_array_equal(again.to_train_on(), three.to_train_on())
-    assert extract(dataset, tmp_path, 1).decoded == 0
+    assert extract(dataset, tmp_path, USUAL_VIEW).decoded == 0
     nine = MeanColour(batch_clips=4)
-    extract(dataset, tmp_path, 9, nine)
+    extract(dataset, tmp_path, Views(9), nine)
     assert nine.views == 6 * len(dataset.of("train"))
 
 
-def test_rows_of_views_are_named_after_their_offset() -> None:
-    assert [row_name("ab", offset) for offset in offsets(3)] == ["ab@1/6", "ab", "ab@5/6"]
-    assert set(offsets(3)) < set(offsets(9))
+@pytest.mark.parametrize("samplings", [1, 3])
+def test_a_mirror_image_follows_its_sampling(samplings: int) -> None:
+    views = Views(samplings, mirrored=True)
+    frames = np.random.default_rng(0).integers(256, size=(2 * samplings, 1, 6, 3), dtype=np.uint8)
+    dealt = views.deal(frames, range(views.count))
+    assert dealt.shape == (2 * samplings, 2, 1, 6, 3)
+    np.testing.assert_array_equal(dealt[1::2], dealt[::2, :, :, ::-1])
+    np.testing.assert_array_equal(dealt[::2], Views(samplings).deal(frames, range(samplings)))
+    np.testing.assert_array_equal(dealt[usual_view(views.count)], frames[samplings // 2 :: samplings])
+    assert views.row_names("ab")[usual_view(views.count)] == "ab"
+
+
+def test_mirror_images_are_extracted_for_clips_to_train_on(dataset: Dataset, tmp_path: Path) -> None:
+    extract(dataset, tmp_path, USUAL_VIEW)
+    extractor = MeanColour()
+    found = extract(dataset, tmp_path, Views(mirrored=True), extractor)
+    assert extractor.views == len(dataset.of("train"))
+    assert found.to_train_on().shape[1] == 2
+    np.testing.assert_array_equal(found.to_train_on()[:, 0], found.of("train"))
+    assert extract(dataset, tmp_path, Views(3, mirrored=True)).hits == len(dataset.of("valid"))
+
+
+def test_rows_of_views_are_named_after_their_offset_and_the_mirror() -> None:
+    assert Views(mirrored=True).row_names("ab") == ("ab", "ab mirrored")
+    assert Views(3, mirrored=True).row_names("ab")[:3] == ("ab@1/6", "ab@1/6 mirrored", "ab")
+    assert set(Views(3).offsets) < set(Views(9).offsets)
 
 
 @pytest.mark.parametrize("views", [0, 2, 4])
 def test_views_without_a_middle_are_refused(views: int) -> None:
-    with pytest.raises(ValueError, match="must be odd"):
-        offsets(views)
+    with pytest.raises(ValueError, match="samplings must be odd"):
+        Views(views)
     with pytest.raises(RecipeError, match=r"clip\.?\w*: .*(odd|greater)"):
         load_recipe("default", [f"clip.views={views}"])
     with pytest.raises(ValueError, match="views must be at least 1"):
         ClipSpec(views=0)
 
 
-@pytest.mark.parametrize("views", [1, 3])
-def test_features_beyond_the_limit_stay_on_the_disk(dataset: Dataset, tmp_path: Path, views: int) -> None:
+@pytest.mark.parametrize("samplings", [1, 3])
+def test_features_beyond_the_limit_stay_on_the_disk(dataset: Dataset, tmp_path: Path, samplings: int) -> None:
+    views = Views(samplings)
     whole = extract(dataset, tmp_path, views)
     store = FeatureStore(tmp_path, KEY)
     lazy = extract_dataset(dataset, SPEC, store, MeanColour, views=views, memory_limit=1)

@@ -1,0 +1,90 @@
+"""Folds of a data set, with all clips of a source on the same side, and the features that they take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.pipeline import extract_source
+from training.recipe import Recipe
+from vdeploy.core.errors import DatasetError
+from vdeploy.core.lazy_imports import require
+from vdeploy.dataset import Dataset
+from vdeploy.models.weights.find import Weights
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["Fold", "extract_folds", "grouped_folds"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """Clips of one fold by number, ascending; all clips of a group are in the same part.
+
+    Attributes:
+        train: What is learned from.
+        valid: What chooses the epoch.
+        judged: What is judged, and has no other part in the training.
+    """
+
+    train: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.int64]
+    judged: npt.NDArray[np.int64]
+
+
+def grouped_folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], folds: int, seed: int) -> Iterator[Fold]:
+    """Split clips into folds by group, classes spread as evenly as the groups allow.
+
+    Of the clips that are not judged, one part in ``folds``, again by group, chooses the epoch.
+
+    Args:
+        labels: ``int64[N]``.
+        groups: The source of each clip.
+        folds: How many.
+        seed: Which groups come together.
+
+    Raises:
+        DatasetError: There are fewer sources than folds need, or a part would hold one class only.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    selection: Any = require("sklearn.model_selection", extra="train", purpose="cross-validation")
+    sources = len(np.unique(groups))
+    if sources < folds + 1:
+        raise DatasetError(
+            f"{sources} sources are too few for {folds} folds", "give fewer folds, or clips of more sources"
+        )
+    splitter = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for rest, judged in splitter.split(labels, labels, groups):
+        inner = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        train, valid = next(inner.split(rest, labels[rest], groups[rest]))
+        fold = Fold(rest[train], rest[valid], judged)
+        if len(np.unique(labels[fold.train])) < 2 or not len(fold.valid):
+            raise DatasetError("a fold has clips of one class only to learn from", "give fewer folds")
+        yield fold
+
+
+def extract_folds(
+    dataset: Dataset, recipe: Recipe, weights: Weights, store_root: Path
+) -> tuple[Dataset, npt.NDArray[np.float16]]:
+    """Extract what `cross_validate` takes: all views of all clips, as each clip is learned from in other folds.
+
+    Args:
+        dataset: The clips; their splits play no part.
+        recipe: Its clip and backbone sections apply.
+        weights: The backbone's weights.
+        store_root: Folder of all feature stores.
+
+    Returns:
+        The clips that could be read, and their features.
+
+    Raises:
+        UserError: No clip can be read, or the store cannot be used.
+    """
+    clips = tuple(dataclasses.replace(clip, split="train") for clip in dataset.clips)
+    extraction = extract_source(dataclasses.replace(dataset, clips=clips), recipe, weights, store_root)
+    return extraction.dataset, np.asarray(extraction.to_train_on()[:])
