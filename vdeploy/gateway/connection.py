@@ -10,6 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from vdeploy.gateway.pacing import Pace
 from vdeploy.gateway.problems import Problem
 
 __all__ = ["BoundedConnection"]
@@ -26,6 +27,8 @@ class BoundedConnection(HttpToolsProtocol):
     Whatever arrives without being body (request line, headers, chunk extensions, trailers) is bounded, and so is the
     time until the headers are complete. A connection over a limit gets one answer and is closed.
     """
+
+    _pace = Pace()
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -116,8 +119,15 @@ class BoundedConnection(HttpToolsProtocol):
             f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
         )
-        self.transport.write(head.encode() + content)
-        self.transport.close()
+        if self.transport.is_closing():
+            return
+        self.transport.pause_reading()
+        self.loop.call_later(self._pace.delay_s(), self._end_with, head.encode() + content)
+
+    def _end_with(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

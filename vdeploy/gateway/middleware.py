@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from vdeploy.gateway.logs import log_event
+from vdeploy.gateway.pacing import PACED_STATUSES, Pace
 from vdeploy.gateway.problems import Problem, unavailable
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _HEADERS = {
 }
 _BODY_BYTES = 65_536
 _BODY_SECONDS = 10.0
+_HEALTH_PATHS = {"/healthz", "/readyz"}
 _CLOSE = {"Connection": "close"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -50,6 +52,7 @@ class Envelope:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._pace = Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; see the ASGI specification."""
@@ -66,6 +69,8 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status in PACED_STATUSES or scope["path"] in _HEALTH_PATHS:
+                    await asyncio.sleep(self._pace.delay_s())
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 for name, value in _HEADERS.items():
