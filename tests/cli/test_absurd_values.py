@@ -68,6 +68,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "gateway keys revoke": ("name",),
     "inspect": ("bundle",),
     "mine": ("bundle", "clip.avi", "--out", "mined", "--window", "1", "--stride", "1"),
+    "plan": ("bundle", "--cameras", "3"),
     "predict": ("clip.avi", "--bundle", "bundle", "--window", "1", "--stride", "1"),
     "rollback": ("--url", "127.0.0.1:1", "--repo", "repository"),
     "serve": ("bundle", "--repo", "repository", "--target-ort", "1.21.0"),

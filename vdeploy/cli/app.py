@@ -28,6 +28,7 @@ from vdeploy.cli import (
     inspect,
     lr_find,
     mine,
+    plan,
     predict,
     serve,
     train,
@@ -105,6 +106,7 @@ app.command("predict")(predict.predict)
 app.command("watch")(watch.watch)
 app.command("mine")(mine.mine)
 app.add_typer(benchmark_app.app, name="benchmark")
+app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 
 

@@ -1,0 +1,1 @@
+"""How many servers a load needs, by a queueing formula and by a simulation."""
