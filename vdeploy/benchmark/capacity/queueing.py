@@ -24,8 +24,8 @@ def p99_latency(rate: float, service_s: float, *, variation: float = 0.0, worker
     ``service / (workers - load) * (1 + variation^2) / 2`` (Allen, Probability, Statistics, and Queueing Theory, 2nd
     edition); with one worker it is Pollaczek and Khinchine's, which is exact. Those that wait do so for an
     exponentially distributed time, as in heavy traffic (Kingman, The single server queue in heavy traffic, 1961). The
-    service has a gamma distribution; what its 99th percentile (Wilson and Hilferty, The distribution of chi-square, 1931) and that of
-    the wait add to the mean service is combined as the deviations of independent times are, by squares.
+    service has a gamma distribution; what its 99th percentile (Wilson and Hilferty, The distribution of chi-square,
+    1931) and that of the wait add to the mean service is combined by squares, as deviations of independent times are.
 
     Args:
         rate: Requests a second.
