@@ -10,6 +10,7 @@ import typer
 
 from vdeploy.cli.options import (
     JsonOption,
+    OtlpOption,
     ScorerBundleOption,
     ScorerFormatOption,
     ScorerUrlOption,
@@ -89,6 +90,7 @@ def gateway(
             help="Folder for uploads while they are scored. [default: ~/.cache/vdeploy/gateway]", show_default=False
         ),
     ] = None,
+    otlp_endpoint: OtlpOption = None,
     drain: Annotated[
         float, typer.Option(min=0, max=86_400, help="Seconds that requests in progress may take after SIGTERM.")
     ] = 20.0,
@@ -108,7 +110,7 @@ def gateway(
     from vdeploy.gateway.cameras import read_cameras  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.keys import KeyFile  # noqa: PLC0415  keeps --help fast
     from vdeploy.gateway.limits import Limits  # noqa: PLC0415  keeps --help fast
-    from vdeploy.gateway.opening import open_service  # noqa: PLC0415  needs the extra
+    from vdeploy.gateway.opening import open_service, open_tracing  # noqa: PLC0415  needs the extra
     from vdeploy.gateway.server import Address, GatewayServer  # noqa: PLC0415  needs the extra
     from vdeploy.gateway.sites import check_exposure  # noqa: PLC0415  needs the extra
     from vdeploy.video.workers.limits import DecodingLimits  # noqa: PLC0415
@@ -154,6 +156,7 @@ def gateway(
         canary_percent=canary,
         cameras=read_cameras(camera or [], cameras),
         keys=KeyFile(api_keys) if api_keys else None,
+        tracing=open_tracing(otlp_endpoint),
     ) as service:
         served = f"model {service.router.primary.version} of run {service.router.primary.run}"
         GatewayServer(

@@ -26,6 +26,7 @@ __all__ = [
     "ExtractorFormatOption",
     "FormatOption",
     "JsonOption",
+    "OtlpOption",
     "PositiveOption",
     "PrecisionName",
     "ScorerBundleOption",
@@ -60,6 +61,14 @@ ScorerFormatOption = Annotated[
         help="Format of the bundle to run. [default: the first that it holds, or the fastest of its precision where "
         "vdeploy benchmark has compared them here]",
         show_default=False,
+    ),
+]
+OtlpOption = Annotated[
+    str | None,
+    typer.Option(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="OpenTelemetry collector that traces of requests are sent to by HTTP, such as http://localhost:4318.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]

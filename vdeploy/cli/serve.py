@@ -15,6 +15,7 @@ from vdeploy.cli.options import (
     ClassifierFormatOption,
     ExtractorFormatOption,
     JsonOption,
+    OtlpOption,
     PrecisionName,
     TargetOrtOption,
     TargetSmOption,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _WITHOUT_BUNDLE = {
     *("bundle", "repo", "launch", "triton", "host", "http", "http_port", "grpc_port", "metrics_port"),
-    *("shared_memory", "threads", "startup_timeout", "log", "json"),
+    *("shared_memory", "otlp_endpoint", "threads", "startup_timeout", "log", "json"),
 }
 """Parameters that count for a server on a repository as it stands; all others are about what a bundle becomes."""
 
@@ -119,6 +120,7 @@ def serve(
             help="Let clients pass tensors by shared memory of this machine. Every user of the machine is a client.",
         ),
     ] = False,
+    otlp_endpoint: OtlpOption = None,
     threads: ThreadsOption = None,
     startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
@@ -129,6 +131,7 @@ def serve(
     Before anything changes, everything that is known to go wrong is looked for, and said in a line each. What a
     deployment has chosen is not replaced: vdeploy deploy brings another bundle.
     """
+    from vdeploy.core.trace_context import traces_url  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.commands.serve import ServeRequest, prepare_serving  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.names import DEFAULT_HTTP_PORT  # noqa: PLC0415  keeps --help fast
     from vdeploy.triton.planning.plans import StageRequest  # noqa: PLC0415  keeps --help fast
@@ -159,6 +162,7 @@ def serve(
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         shared_memory=shared_memory,
+        traces=traces_url(otlp_endpoint, "--otlp-endpoint") if otlp_endpoint else "",
         threads=threads,
         startup_timeout=startup_timeout,
         log=log,

@@ -55,7 +55,7 @@ def create_app(
     app.state.service = service
     app.add_middleware(SmallBodies, uploads=_UPLOADS)
     app.add_middleware(SiteGuard, names=names, listens_on=listens_on, any_host=any_host)
-    app.add_middleware(Envelope, metrics=service.metrics)
+    app.add_middleware(Envelope, metrics=service.metrics, tracing=service.tracing)
     app.add_exception_handler(Problem, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(RequestValidationError, _answer)

@@ -15,6 +15,7 @@ import numpy as np
 from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline, retry_after_s
 from vdeploy.gateway.problems import busy
 from vdeploy.gateway.service_times import ServiceTimes
+from vdeploy.gateway.traces import NO_TRACE, Trace, Tracing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -51,6 +52,7 @@ class _Waiting:
     future: concurrent.futures.Future[Any]
     since: float
     deadline: Deadline = NO_DEADLINE
+    trace: Trace = NO_TRACE
 
 
 class Batcher:
@@ -64,6 +66,7 @@ class Batcher:
         batch: Largest number of clips in a call.
         capacity: Clips and calls that may wait.
         on_batch: Called with the number of clips of each batch and the seconds that it took.
+        tracing: Records batches.
     """
 
     def __init__(
@@ -73,11 +76,13 @@ class Batcher:
         batch: int = 8,
         capacity: int = 64,
         on_batch: Callable[[int, float], None] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.scorer = scorer
         self._batch = batch
         self._capacity = capacity
         self._on_batch = on_batch
+        self._tracing = tracing or Tracing()
         self._queue: collections.deque[_Waiting] = collections.deque()
         self._changed = threading.Condition()
         self._times = ServiceTimes()
@@ -98,13 +103,14 @@ class Batcher:
             return self._expected_s()
 
     def submit(
-        self, clip: npt.NDArray[np.uint8], deadline: Deadline = NO_DEADLINE
+        self, clip: npt.NDArray[np.uint8], deadline: Deadline = NO_DEADLINE, trace: Trace = NO_TRACE
     ) -> concurrent.futures.Future[Scored]:
         """Queue a clip.
 
         Args:
             clip: ``uint8[T, S, S, 3]`` as the scorer's spec says.
             deadline: When its score is of no use any more.
+            trace: That of its request.
 
         Returns:
             A future of the result; it raises what the scorer raises, or `Problem` once the deadline has passed.
@@ -114,21 +120,25 @@ class Batcher:
         """
         with self._changed:
             deadline.admit(self._expected_s())
-            return self._put(_Waiting(clip, None, concurrent.futures.Future(), time.perf_counter(), deadline))
+            return self._put(_Waiting(clip, None, concurrent.futures.Future(), time.perf_counter(), deadline, trace))
 
-    def call(self, function: Callable[[], Any], *, patience_s: float = 0.0) -> concurrent.futures.Future[Any]:
+    def call(
+        self, function: Callable[[], Any], *, patience_s: float = 0.0, trace: Trace = NO_TRACE
+    ) -> concurrent.futures.Future[Any]:
         """Queue a function for the thread that owns the scorer.
 
         Args:
             function: Called without arguments.
             patience_s: Seconds to wait for a place in the queue.
+            trace: That of its request.
 
         Raises:
             Problem: The queue is full.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._queue) < self._capacity, patience_s)
-            return self._put(_Waiting(None, function, concurrent.futures.Future(), time.perf_counter()))
+            waiting = _Waiting(None, function, concurrent.futures.Future(), time.perf_counter(), trace=trace)
+            return self._put(waiting)
 
     def close(self) -> None:
         """Finish what is queued, and end the thread."""
@@ -207,7 +217,9 @@ class Batcher:
             return
         started = time.perf_counter()
         try:
-            waiting.future.set_result(waiting.call())
+            with self._tracing.batch([waiting.trace]):
+                found = waiting.call()
+            waiting.future.set_result(found)
         except BaseException as error:
             waiting.future.set_exception(error)
         self._times.record(_CALL, time.perf_counter() - started)
@@ -218,7 +230,8 @@ class Batcher:
         started = time.perf_counter()
         try:
             clips = np.stack([waiting.clip for waiting in batch if waiting.clip is not None])
-            probabilities = self.scorer.score(clips)[:, 1]
+            with self._tracing.batch([waiting.trace for waiting in batch]):
+                probabilities = self.scorer.score(clips)[:, 1]
         except BaseException as error:
             for waiting in batch:
                 waiting.future.set_exception(error)

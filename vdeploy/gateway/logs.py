@@ -43,7 +43,7 @@ def log_config() -> None:
     """Send the log lines of the gateway and of uvicorn to stderr, as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
-    for name in (LOGGER.name, "uvicorn"):
+    for name in (LOGGER.name, "opentelemetry", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(logging.INFO)

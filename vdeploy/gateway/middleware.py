@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.pacing import PACED_STATUSES, Pace
 from vdeploy.gateway.problems import Problem, unavailable
+from vdeploy.gateway.traces import NO_TRACE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from vdeploy.gateway.metrics import Metrics
+    from vdeploy.gateway.traces import Tracing
 
 __all__ = ["REQUEST_ID", "Envelope", "SmallBodies", "problem_response"]
 
@@ -37,6 +39,7 @@ _HEADERS = {
 _BODY_BYTES = 65_536
 _BODY_SECONDS = 10.0
 _HEALTH_PATHS = {"/healthz", "/readyz"}
+_UNTRACED = {"/healthz", "/readyz", "/metrics"}
 _CLOSE = {"Connection": "close"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -47,12 +50,14 @@ class Envelope:
     Args:
         app: The application.
         metrics: Where requests are counted.
+        tracing: Records requests.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
         self._pace = Pace()
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; see the ASGI specification."""
@@ -60,9 +65,13 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        given = Headers(scope=scope).get(REQUEST_ID.lower(), "")
+        received = Headers(scope=scope)
+        given = received.get(REQUEST_ID.lower(), "")
         request_id = given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(16)
         scope.setdefault("state", {}).update(request_id=request_id, started=started)
+        is_watched = scope["path"] not in _UNTRACED
+        trace = self._tracing.begin(received.get("traceparent", "")) if is_watched else NO_TRACE
+        scope["state"]["trace"] = trace
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -95,6 +104,7 @@ class Envelope:
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         state = scope["state"]
+        state["trace"].end(method, route, status)
         log_event(
             "request",
             request_id=state["request_id"],
@@ -103,6 +113,7 @@ class Envelope:
             status=status,
             duration_ms=round(seconds * 1000, 1),
             client=state.get("client"),
+            **({"trace_id": state["trace"].id} if state["trace"].id else {}),
         )
 
 

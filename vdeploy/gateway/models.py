@@ -18,6 +18,7 @@ from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline
 from vdeploy.gateway.drift import RecentScores
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import unavailable
+from vdeploy.gateway.traces import NO_TRACE, Trace, Tracing
 from vdeploy.inference.open_scorer import open_scorer
 
 if TYPE_CHECKING:
@@ -73,18 +74,21 @@ class ServedModel:
         self._close = close
         self._succeeded = float("-inf")
 
-    async def score(self, clip: npt.NDArray[np.uint8], deadline: Deadline = NO_DEADLINE) -> Scored:
+    async def score(
+        self, clip: npt.NDArray[np.uint8], deadline: Deadline = NO_DEADLINE, trace: Trace = NO_TRACE
+    ) -> Scored:
         """Score a clip in a batch with those of other requests.
 
         Args:
             clip: ``uint8[T, S, S, 3]``.
             deadline: When its score is of no use any more.
+            trace: That of its request.
 
         Raises:
             Problem: Too many wait, the deadline passes, or the model does not answer.
         """
-        future = self.batcher.submit(clip, deadline)
-        with self.explaining():
+        with trace.span("inference"), self.explaining():
+            future = self.batcher.submit(clip, deadline, trace)
             try:
                 return await asyncio.wait_for(asyncio.wrap_future(future), deadline.timeout_s)
             except asyncio.TimeoutError:
@@ -134,6 +138,7 @@ def open_model(
     format_name: str | None = None,
     limits: Limits,
     on_batch: Callable[[int, float], None],
+    tracing: Tracing | None = None,
 ) -> ServedModel:
     """Open a model in this process, or on a server.
 
@@ -143,6 +148,7 @@ def open_model(
         format_name: Format of the bundle to run.
         limits: Of batches and queues.
         on_batch: Called with the clips and the seconds of each batch.
+        tracing: Records batches.
 
     Raises:
         UserError: It does not work.
@@ -157,5 +163,5 @@ def open_model(
         else:
             digest, run = getattr(scorer, "bundle_digest", ""), getattr(scorer, "run", "")
             reference = getattr(scorer, "score_histogram", None)
-        batcher = Batcher(scorer, batch=limits.batch, capacity=limits.queue, on_batch=on_batch)
+        batcher = Batcher(scorer, batch=limits.batch, capacity=limits.queue, on_batch=on_batch, tracing=tracing)
         return ServedModel(scorer, digest[:12], run, batcher, stack.pop_all().close, reference)

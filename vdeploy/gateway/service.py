@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vdeploy.gateway.limits import Limits
     from vdeploy.gateway.metrics import Metrics
     from vdeploy.gateway.router import Router
+    from vdeploy.gateway.traces import Tracing
     from vdeploy.video.clips import ClipSpec
 
 __all__ = ["Service"]
@@ -47,6 +48,7 @@ class Service:
         stream_decoders: Decode the videos of streams.
         folder: Holds uploads while they are in use.
         cameras: Addresses of cameras that clients may have watched, by name.
+        tracing: Records requests.
 
     Attributes:
         router: Chooses the model of each request.
@@ -57,6 +59,7 @@ class Service:
         stream_decoders: Decode the videos of streams.
         folder: Holds uploads while they are in use.
         cameras: Addresses of cameras that clients may have watched, by name.
+        tracing: Records requests.
         streams: What is watched in the background.
         is_draining: Whether the gateway is shutting down.
     """
@@ -71,6 +74,7 @@ class Service:
         stream_decoders: DecoderPool,
         folder: Path,
         cameras: Mapping[str, str],
+        tracing: Tracing,
     ) -> None:
         self.router = router
         self.limits = limits
@@ -80,6 +84,7 @@ class Service:
         self.stream_decoders = stream_decoders
         self.folder = folder
         self.cameras = dict(cameras)
+        self.tracing = tracing
         self.streams = Streams(limits, router, metrics)
         self.is_draining = False
         self._probe = SharedProbe(self._probe_all)
@@ -142,9 +147,10 @@ class Service:
         started = time.perf_counter()
         job = Job(str(path), spec, self.limits.decoding)
         try:
-            return await self.while_connected(
-                request, lambda check: self.decoders.clip(job, owner=owner, check=check), deadline=deadline
-            )
+            with request.state.trace.span("decode"):
+                return await self.while_connected(
+                    request, lambda check: self.decoders.clip(job, owner=owner, check=check), deadline=deadline
+                )
         finally:
             self.metrics.decoding_seconds.observe(time.perf_counter() - started)
 

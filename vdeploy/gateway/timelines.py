@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vdeploy.core.errors import TimelineError
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.problems import Problem
+from vdeploy.gateway.traces import NO_TRACE, Trace
 from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.timeline import EventRule, Timeline, Window, find_events
 from vdeploy.timeline.windows import WindowPlan
@@ -53,6 +54,7 @@ def make_timeline(
     owner: str = "",
     on_window: Callable[[Window], None] | None = None,
     check: Callable[[], None] = lambda: None,
+    trace: Trace = NO_TRACE,
 ) -> Timeline:
     """Score windows that slide over a video. Blocks until it is done.
 
@@ -65,6 +67,7 @@ def make_timeline(
         owner: Name of the key that sent it.
         on_window: Called with each window as soon as it is scored; what it raises ends the work.
         check: Called at every frame and while none is there; what it raises ends the work.
+        trace: That of its request.
 
     Raises:
         Problem: The video cannot be decoded within its limits, or the model does not answer.
@@ -76,7 +79,7 @@ def make_timeline(
     batch_size = plan.stride if model.scorer.granularity == "clip" else plan.frames
 
     def score(call: Callable[[], Any]) -> None:
-        future = model.batcher.call(call, patience_s=_PATIENCE_S)
+        future = model.batcher.call(call, patience_s=_PATIENCE_S, trace=trace)
         with model.explaining():
             found = future.result()
         for scored in found:

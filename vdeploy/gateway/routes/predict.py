@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Annotated, Any
 
@@ -43,7 +44,7 @@ async def predict(
 
     The video is deleted as soon as it has been scored.
     """
-    limits, owner = service.limits, name_of(caller)
+    limits, owner, trace = service.limits, name_of(caller), request.state.trace
     with service.access.slot(caller), service.router.lease(request.state.request_id) as model:
         deadline.admit(service.decoders.expected_s + model.batcher.expected_s)
         answer = _Answer(request, service, model)
@@ -53,20 +54,20 @@ async def predict(
         ) as path:
             answer.lap("receive_ms")
             if timeline:
-                found = await service.while_connected(
-                    request,
-                    lambda check: make_timeline(
-                        path, model, service.decoders, limits.decoding, plan=plan, owner=owner, check=check
-                    ),
-                    deadline=deadline,
+                making = functools.partial(
+                    make_timeline, path, model, service.decoders, limits.decoding, plan=plan, owner=owner
                 )
+                with trace.span("timeline"):
+                    found = await service.while_connected(
+                        request, lambda check: making(check=check, trace=trace), deadline=deadline
+                    )
                 answer.lap("score_ms")
                 document = TimelineDocument.model_validate(found.to_dict())
                 return answer.complete(found.peak_probability, found.warnings, document)
             deadline.admit(service.decoders.expected_s + model.batcher.expected_s)
             clip = await service.decode(request, path, model.scorer.spec, owner, deadline)
         answer.lap("decode_ms")
-        scored = await model.score(clip.frames, deadline)
+        scored = await model.score(clip.frames, deadline, trace)
     model.scores.add(scored.probability)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     seconds = clip.count / clip.fps if clip.fps > 0 else 0.0
@@ -83,7 +84,7 @@ async def predict_frames(request: Request, service: Served, caller: Caller, dead
         answer = _Answer(request, service, model)
         clip = await received_array(request, model.scorer.spec, limit_s=service.limits.upload_s)
         answer.lap("receive_ms")
-        scored = await model.score(clip, deadline)
+        scored = await model.score(clip, deadline, request.state.trace)
         model.scores.add(scored.probability)
     answer.laps |= {"queue_ms": scored.waited_ms, "score_ms": scored.took_ms}
     return answer.complete(scored.probability, [])

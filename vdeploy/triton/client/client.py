@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 
 from vdeploy.core.errors import ClientError
 from vdeploy.core.runtime_messages import without_source
+from vdeploy.core.trace_context import TRACEPARENT
 from vdeploy.evaluation.drift import ScoreHistogram
 from vdeploy.inference.scorer import check_features, padded
 from vdeploy.triton.client.channel import Connection, host_and_port, speaks_http
@@ -146,6 +147,7 @@ class TritonScorer(Connection):
                     outputs=[output],
                     client_timeout=seconds,
                     timeout=round(seconds * 1e6),
+                    headers={"traceparent": traceparent} if (traceparent := TRACEPARENT.get()) else None,
                 ),
                 self._timeout,
             )

@@ -58,6 +58,7 @@ class ServeRequest:
         grpc_port: Port of gRPC.
         metrics_port: Port of the Prometheus metrics; 0 for none.
         shared_memory: Whether clients may register shared memory.
+        traces: Where a collector takes traces of requests; empty for nowhere.
         threads: Cores for the extractor; `None` for all.
         startup_timeout: Seconds to wait for the first answer.
         log: Log file of the server; `None` for one in the cache.
@@ -77,6 +78,7 @@ class ServeRequest:
     grpc_port: int = DEFAULT_GRPC_PORT
     metrics_port: int = DEFAULT_METRICS_PORT
     shared_memory: bool = False
+    traces: str = ""
     threads: int | None = None
     startup_timeout: float = 60.0
     log: Path | None = None
@@ -170,6 +172,7 @@ def prepare_serving(request: ServeRequest) -> Served:
             startup_timeout=request.startup_timeout,
             threads=request.threads,
             shared_memory=request.shared_memory,
+            traces=request.traces,
         )
         _warn(request, install)
         say(f"starting Triton ({install.origin if install else 'found'}), log {server.log_file}")

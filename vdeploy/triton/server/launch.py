@@ -40,6 +40,12 @@ VISIBLE_KEY_VARIABLE = "VDEPLOY_VISIBLE_KEY"
 _RESTRICTED = ("model-repository", "trace", "logging")
 """Triton's interfaces that change the server; inference, health, metadata and statistics stay open."""
 
+_TRACES = (
+    *("mode=opentelemetry", "opentelemetry,resource=service.name=triton", "level=TIMESTAMPS", "count=-1"),
+    "rate=1000000000",
+)
+"""Requests whose clients trace them are traced, and of the others 1 in 10^9, which leaves the probes out."""
+
 _SHARED_MEMORY = "shared-memory"
 """The interface by which a client has tensors read from, and written to, memory of this machine."""
 
@@ -56,6 +62,7 @@ class Launch:
         threads: Cores for the extractor; `None` for all that this process may use.
         server_id: Name in its metadata.
         shared_memory: Whether clients may register shared memory.
+        traces: Where a collector takes traces of requests; empty for nowhere.
         key: The key of its restricted interfaces, drawn for each process, unless the environment holds one.
         process: The running one; `None` before the first and after `end`.
     """
@@ -67,6 +74,7 @@ class Launch:
     threads: int | None
     server_id: str
     shared_memory: bool = False
+    traces: str = ""
     key: str = dataclasses.field(default="", init=False)
     process: subprocess.Popen[bytes] | None = dataclasses.field(default=None, init=False)
     _well_until: int = dataclasses.field(default=0, init=False)
@@ -175,6 +183,8 @@ class Launch:
                 command.append(f"--allow-{name}=false")
         if self.ports["metrics"]:
             command.append("--metrics-config=summary_latencies=true")
+        if self.traces:
+            command += [f"--trace-config={setting}" for setting in (*_TRACES, f"opentelemetry,url={self.traces}")]
         if not Path("/dev/nvidiactl").exists():
             command.append("--allow-gpu-metrics=false")
         return command

@@ -56,6 +56,7 @@ class TritonServer:
         startup_timeout: Seconds until the first answer.
         threads: Cores for the extractor; `None` for all that this process may use.
         shared_memory: Whether clients may register shared memory; every user of this machine is a client.
+        traces: Where a collector takes traces of requests; empty for nowhere.
 
     Raises:
         ServerError: The host's name has no address.
@@ -84,6 +85,7 @@ class TritonServer:
         startup_timeout: float = 60.0,
         threads: int | None = None,
         shared_memory: bool = False,
+        traces: str = "",
     ) -> None:
         self._repository = repository
         self._install = install
@@ -98,7 +100,7 @@ class TritonServer:
         self._health = Health(repository, self.url, self.log_file, startup_timeout, route)
         ports = {"http": http_port or 0, "grpc": grpc_port, "metrics": metrics_port or 0}
         self._launch = Launch(
-            repository, address, ports, self.log_file, threads, self._control.server_id, shared_memory
+            repository, address, ports, self.log_file, threads, self._control.server_id, shared_memory, traces
         )
         self._changing = threading.Lock()
         self._stopping = threading.Event()
