@@ -29,6 +29,14 @@ _F_SETPIPE_SZ = 1031
 _WORKER = "vdeploy.video.workers.worker"
 _PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
 _PASSED_ON_TO_CAMERAS = ("http_proxy", "no_proxy")
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_KEPT_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+"""Has the C library keep the memory of a camera's last frame for the next one, which costs less processor
+time than to give it back each time."""
 
 
 class DecoderError(Exception):
@@ -75,7 +83,7 @@ class DecoderProcess:
     ) -> None:
         self.source = ""
         self._options = [f"--tasks={','.join(tasks)}", f"--nice={nice}", *(["--network"] if network else [])]
-        self._passed_on = (*_PASSED_ON, *(_PASSED_ON_TO_CAMERAS if network else ()))
+        self._network = network
         self._report_missing = report_missing
         self._process: subprocess.Popen[bytes] | None = None
         self.group: tuple[str, ...] = ()
@@ -100,8 +108,9 @@ class DecoderProcess:
         if self.is_alive:
             return
         self.kill()
-        environment = {name: os.environ[name] for name in self._passed_on if name in os.environ}
-        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        names = (*_PASSED_ON, *(_PASSED_ON_TO_CAMERAS if self._network else ()))
+        environment = {name: os.environ[name] for name in names if name in os.environ}
+        environment |= _ONE_THREAD | (_KEPT_MEMORY if self._network else {})
         try:
             self._process = subprocess.Popen(
                 python_command(_WORKER, *self._options),
