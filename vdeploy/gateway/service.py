@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline
+from vdeploy.gateway.decoding.answers import DecodedClip
 from vdeploy.gateway.decoding.job import Job
-from vdeploy.gateway.decoding.pool import DecodedClip, DecoderPool
+from vdeploy.gateway.decoding.pool import DecoderPool
 from vdeploy.gateway.drift import DriftCollector
 from vdeploy.gateway.problems import Problem, unavailable
 from vdeploy.gateway.readiness import SharedProbe, probe_video

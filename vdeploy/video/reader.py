@@ -85,6 +85,8 @@ class VideoReader:
         try:
             options = {**_OPTIONS, "format_whitelist": self_contained_formats()}
             container = open_container(name, options)
+        except MemoryError:
+            raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise ClipError(self.path, unreadable_reason(self.path)) from error
         try:

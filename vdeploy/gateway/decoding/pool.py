@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from vdeploy.gateway.decoding.answers import (
+    HINT,
+    DecodedClip,
+    VideoEnd,
+    as_frames,
+    decoder_failure,
+    read_clip_answer,
+    refusal,
+)
 from vdeploy.gateway.decoding.job import TASK, Job
 from vdeploy.gateway.decoding.turns import Turns
 from vdeploy.gateway.logs import log_event
-from vdeploy.gateway.problems import Problem, busy, unavailable
+from vdeploy.gateway.problems import Problem, busy
 from vdeploy.video.workers.message_reader import Message
 from vdeploy.video.workers.process import (
     DecoderConfusedError,
@@ -29,49 +37,17 @@ from vdeploy.video.workers.process import (
 )
 
 if TYPE_CHECKING:
-    from vdeploy.video.clips import ClipSpec
+    pass
 
-__all__ = ["BACKGROUND_NICE", "DecodedClip", "DecoderPool", "VideoEnd"]
+__all__ = ["BACKGROUND_NICE", "DecoderPool"]
 
 BACKGROUND_NICE = 10
 """Priority of processes that decode streams: lower than that of the processes for requests."""
 
 _FRESH_SECONDS = 30.0
 _GRACE_SECONDS = 2.0
-_HINT = "send an intact MP4, MOV, AVI, MKV or WebM file that holds a video within the limits"
 _SILENCE_SECONDS = 12.0
 """A camera that sends nothing for this long is lost."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DecodedClip:
-    """The frames of one file.
-
-    Attributes:
-        frames: ``uint8[T, S, S, 3]`` RGB.
-        count: Frames that the file holds.
-        fps: Mean frames per second according to the container; 0 if it says nothing.
-        warnings: What is unusual about the file.
-    """
-
-    frames: npt.NDArray[np.uint8]
-    count: int
-    fps: float
-    warnings: tuple[str, ...]
-
-
-class VideoEnd(NamedTuple):
-    """A video has been decoded to its end.
-
-    Attributes:
-        duration_s: Its length in seconds.
-        expected_s: Its length according to its container; 0 if that says nothing.
-        warnings: What is unusual about it.
-    """
-
-    duration_s: float
-    expected_s: float
-    warnings: tuple[str, ...]
 
 
 class DecoderPool:
@@ -129,7 +105,7 @@ class DecoderPool:
         Raises:
             Problem: It cannot be decoded within its limits, or no process is free in time.
         """
-        return _clip(self._messages(job, owner, check, self._patience), job.spec)
+        return read_clip_answer(self._messages(job, owner, check, self._patience), job.spec)
 
     def probe(self, job: Job) -> None:
         """Decode a clip, unless all processes are at work or have answered lately.
@@ -143,7 +119,7 @@ class DecoderPool:
         if time.monotonic() - self.answered < _FRESH_SECONDS:
             return
         try:
-            _clip(self._messages(job, "", lambda: None, 0.0), job.spec)
+            read_clip_answer(self._messages(job, "", lambda: None, 0.0), job.spec)
         except Problem as problem:
             if problem.code != "busy":
                 raise
@@ -176,10 +152,10 @@ class DecoderPool:
                     return VideoEnd(float(values["duration_s"]), float(values["expected_s"]), warnings)
                 index = int(values["index"])
                 if index <= before:
-                    raise _failure("counts backwards")
+                    raise decoder_failure("counts backwards")
                 before = index
-                yield index, _array(payload, (size, size, 3))
-        raise _failure("ended without an end")
+                yield index, as_frames(payload, (size, size, 3))
+        raise decoder_failure("ended without an end")
 
     def _messages(
         self, job: Job, owner: str, check: Callable[[], None], patience_s: float | None
@@ -199,7 +175,7 @@ class DecoderPool:
                     if message.values.get("end"):
                         finished = True
                         if "code" in message.values:
-                            raise _refusal(message.values)
+                            raise refusal(message.values)
                     yield message
             finally:
                 if not finished:
@@ -216,23 +192,6 @@ class DecoderPool:
             worker.kill()
 
 
-def _clip(answer: Generator[Message, None, None], spec: ClipSpec) -> DecodedClip:
-    frames: npt.NDArray[np.uint8] | None = None
-    with contextlib.closing(answer) as messages:
-        for values, payload in messages:
-            if values.get("end") and frames is not None:
-                warnings = tuple(str(warning) for warning in values["warnings"])
-                return DecodedClip(frames, int(values["frames"]), float(values["fps"]), warnings)
-            frames = _array(payload, (spec.frames, spec.size, spec.size, 3))
-    raise _failure("ended without frames")
-
-
-def _array(payload: bytearray, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    if len(payload) != math.prod(shape):
-        raise _failure("returned something other than frames")
-    return np.frombuffer(payload, np.uint8).reshape(shape)
-
-
 def _answer(worker: DecoderProcess, job: Job, check: Callable[[], None]) -> Generator[Message, None, None]:
     """The messages of a process about a file.
 
@@ -244,16 +203,11 @@ def _answer(worker: DecoderProcess, job: Job, check: Callable[[], None]) -> Gene
         worker.start()
         yield from worker.run(job.to_request(), check, within_s=within_s, silence_s=silence_s)
     except DecoderLostError:
-        raise Problem(422, "too_expensive", "the video cannot be decoded within the limits", _HINT) from None
+        raise Problem(422, "too_expensive", "the video cannot be decoded within the limits", HINT) from None
     except DecoderSilentError:
-        raise Problem(422, "too_expensive", "the video takes too long to decode", _HINT) from None
+        raise Problem(422, "too_expensive", "the video takes too long to decode", HINT) from None
     except (DecoderStartError, DecoderConfusedError) as error:
-        raise _failure(str(error)) from None
-
-
-def _failure(what: str) -> Problem:
-    """503: a decoder process did not do what it should."""
-    return unavailable("decoder_failed", f"the decoder {what}")
+        raise decoder_failure(str(error)) from None
 
 
 @functools.cache
@@ -261,7 +215,3 @@ def _report_missing(protections: tuple[str, ...]) -> None:
     """Log once what this system cannot protect."""
     for protection in protections:
         log_event("confinement_incomplete", level=logging.WARNING, missing=protection)
-
-
-def _refusal(values: dict[str, Any]) -> Problem:
-    return Problem(422, str(values["code"])[:40], f"the video {str(values.get('reason'))[:200]}", _HINT)
