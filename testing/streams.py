@@ -1,4 +1,4 @@
-"""Real servers on this machine that stream a video file as cameras do: MJPEG over HTTP, MPEG-4 or MPEG-TS over RTSP.
+"""Real servers on this machine that stream a video as cameras do: MJPEG over HTTP; H.264, MPEG-4 or MPEG-TS over RTSP.
 
 They read the file with PyAV: OpenCV opens one source at a time, so a client in the same process would wait for itself.
 """
@@ -18,11 +18,12 @@ from pathlib import Path
 import av
 import cv2
 
-__all__ = ["StreamServer", "mjpeg_server", "rtsp_server", "transport_server"]
+__all__ = ["StreamServer", "h264_server", "mjpeg_server", "rtsp_server", "transport_server"]
 
 _RTP_PAYLOAD = 1400
 _CLOCK = 90_000
 _TS_PARTS = 7 * 188
+_FRAGMENT = 28
 
 
 class StreamServer(socketserver.ThreadingTCPServer):
@@ -122,17 +123,44 @@ class _Rtsp(socketserver.StreamRequestHandler):
 
     def _stream(self) -> None:
         with av.open(str(self.server.video)) as file:
-            packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
+            pictures = [self._payloads(bytes(packet)) for packet in file.demux(video=0) if packet.size]
         sequence = 0
         for number in self.server.paced():
-            content = packets[number % len(packets)]
+            payloads = pictures[number % len(pictures)]
             stamp = round(number / self.server.fps * _CLOCK) & 0xFFFFFFFF
-            for start in range(0, len(content), _RTP_PAYLOAD):
-                part = content[start : start + _RTP_PAYLOAD]
-                is_last = start + _RTP_PAYLOAD >= len(content)
-                header = struct.pack(">BBHII", 0x80, 96 | is_last << 7, sequence & 0xFFFF, stamp, 1)
+            for part in payloads:
+                header = struct.pack(">BBHII", 0x80, 96 | (part is payloads[-1]) << 7, sequence & 0xFFFF, stamp, 1)
                 self.wfile.write(struct.pack(">cBH", b"$", 0, len(header) + len(part)) + header + part)
                 sequence += 1
+
+    def _payloads(self, content: bytes) -> list[bytes]:
+        """The payloads of the RTP packets of a picture."""
+        return [content[start : start + _RTP_PAYLOAD] for start in range(0, len(content), _RTP_PAYLOAD)]
+
+
+class _H264(_Rtsp):
+    """Sends the units of each picture, those that are too long for a packet in fragments (RFC 6184, sec. 5.8)."""
+
+    def _answer(self, method: str) -> tuple[list[str], str]:
+        if method == "DESCRIBE":
+            sdp = (
+                "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=file\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+                f"a=rtpmap:96 H264/{_CLOCK}\r\na=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
+            )
+            return ["Content-Type: application/sdp"], sdp
+        return super()._answer(method)
+
+    def _payloads(self, content: bytes) -> list[bytes]:
+        payloads = []
+        for unit in filter(None, re.split(rb"\x00\x00+\x01", content)):
+            if len(unit) <= _RTP_PAYLOAD:
+                payloads.append(unit)
+                continue
+            kind, parts = unit[0], super()._payloads(unit[1:])
+            for part in parts:
+                edge = (part is parts[0]) << 7 | (part is parts[-1]) << 6
+                payloads.append(bytes([kind & 0xE0 | _FRAGMENT, kind & 0x1F | edge]) + part)
+        return payloads
 
 
 class _Transport(_Rtsp):
@@ -177,6 +205,11 @@ def mjpeg_server(video: Path, *, fps: float = 25.0) -> contextlib.AbstractContex
 def rtsp_server(video: Path, *, fps: float = 25.0) -> contextlib.AbstractContextManager[StreamServer]:
     """Serves an MPEG-4 video in an MP4 file at ``rtsp://127.0.0.1:PORT/``."""
     return _serving(StreamServer(_Rtsp, video, fps))
+
+
+def h264_server(video: Path, *, fps: float = 25.0) -> contextlib.AbstractContextManager[StreamServer]:
+    """Serves an H.264 video in an MPEG-TS file without B-frames, over and over, at ``rtsp://127.0.0.1:PORT/``."""
+    return _serving(StreamServer(_H264, video, fps))
 
 
 def transport_server(video: Path, *, rate: float = 500.0) -> contextlib.AbstractContextManager[StreamServer]:

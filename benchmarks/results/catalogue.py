@@ -90,6 +90,8 @@ STUDIES = (
         "python -m benchmarks.inference {bundle} --data {data}",
         section("inference"),
     ),
+    single("models", "Speed of the models", "python -m benchmarks.models", section("models")),
+    single("cameras-per-core", "Cameras a core", "python -m benchmarks.cameras_per_core", section("cameras_per_core")),
     single(
         "gpu-inference",
         "Scoring clips on a GPU",

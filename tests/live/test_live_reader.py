@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testing.streams import mjpeg_server, transport_server
+from testing.streams import h264_server, mjpeg_server, transport_server
 from testing.videos import numbered_frame, read_number, write_audio, write_numbered, write_video
 from testing.waiting import eventually
 from vdeploy.core.errors import SourceError
@@ -42,6 +42,18 @@ def served(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_h264_over_rtsp(tmp_path: Path) -> None:
+    frames = (np.random.default_rng(number).integers(0, 256, (96, 128, 3), dtype=np.uint8) for number in range(5))
+    path = write_video(tmp_path / "v.ts", frames, codec="libx264", tune="zerolatency", g=5)
+    with VideoReader(path, threading.Event()) as reader:
+        expected = [reader.retrieve(32).tobytes() for _ in iter(reader.grab, False)]
+    assert path.stat().st_size > 5 * 1400  # pictures go in several packets
+    with h264_server(path) as server, LiveReader(parse_source(f"rtsp://127.0.0.1:{server.port}/").to_input()) as live:
+        found = [live.retrieve(32).tobytes() for _ in range(8) if live.grab()]
+    assert len(found) == 8
+    assert set(found) == set(expected)
 
 
 def test_interlaced_and_turned_streams_are_decoded_as_files_are(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from training.model_choice.candidates import Candidate
 from training.pipeline import train
 from training.recipe import recipe_of_run
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.run import CLIPS, Run
 from vdeploy.benchmark.bundle_benchmark import benchmark_bundle
 from vdeploy.benchmark.kept_speeds import keep_speeds
@@ -19,7 +20,7 @@ from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
 from vdeploy.formats import parse_formats
 
-__all__ = ["FORMATS", "Speed", "measure_speed"]
+__all__ = ["FORMATS", "Speed", "export_candidate", "measure_speed"]
 
 FORMATS = "onnx-fp32,onnx-int8,openvino-int8"
 
@@ -66,25 +67,17 @@ def measure_speed(candidate: Candidate, clips: Path, folder: Path, store_root: P
     Raises:
         UserError: The training, the export of every format, or the measurement failed.
     """
-    run = _finished(candidate, clips, folder / "run")
-    if run is None:
-        run = train(clips, folder / "run", candidate.recipe, store_root=store_root)
-    formats = parse_formats(FORMATS)
-    refused = {kind.name: reason for kind in formats if (reason := obstacle(kind, has_data=True))}
-    wanted = [kind for kind in formats if kind.name not in refused]
-    options = ExportOptions(store_root=store_root, clips=_HELD_OUT_CLIPS, calibration_clips=_CALIBRATION_CLIPS)
-    exported = export_run(run, wanted, folder / "bundle", weights=candidate.weights, options=options)
-    refused |= {rejection.format: rejection.reason for rejection in exported.rejected}
-    made = tuple(kind.name for kind in wanted if kind.name not in refused)
-    result = benchmark_bundle(exported.bundle.root, Plan(workloads=("pipeline",), formats=made, seconds=seconds))
-    keep_speeds(exported.bundle.root, result)
+    bundle, refused = export_candidate(candidate, clips, folder, store_root)
+    made = tuple(kind.name for kind in parse_formats(FORMATS) if kind.name not in refused)
+    result = benchmark_bundle(bundle.root, Plan(workloads=("pipeline",), formats=made, seconds=seconds))
+    keep_speeds(bundle.root, result)
     ms = {}
     for row in result.rows:
         if row.status == "ok" and row.p50_ms is not None:
             ms[row.name] = row.p50_ms
         elif row.name not in refused:
             refused[row.name] = row.reason or row.status
-    manifest = exported.bundle.manifest
+    manifest = bundle.manifest
     stages = (manifest.extractor, manifest.classifier)
     return Speed(
         bundle=str(folder / "bundle"),
@@ -93,6 +86,35 @@ def measure_speed(candidate: Candidate, clips: Path, folder: Path, store_root: P
         ms=ms,
         refused=refused,
     )
+
+
+def export_candidate(
+    candidate: Candidate, clips: Path, folder: Path, store_root: Path, formats: str = FORMATS
+) -> tuple[Bundle, dict[str, str]]:
+    """Trains and exports a candidate; a run that a folder already holds is taken as it is.
+
+    Args:
+        candidate: The recipe.
+        clips: CSV of the clips to train on.
+        folder: Gets ``run`` and ``bundle``.
+        store_root: Folder of all feature stores.
+        formats: What to export, separated by commas.
+
+    Returns:
+        The bundle, and why formats are not in it.
+
+    Raises:
+        UserError: The training or the export of every format failed.
+    """
+    run = _finished(candidate, clips, folder / "run")
+    if run is None:
+        run = train(clips, folder / "run", candidate.recipe, store_root=store_root)
+    kinds = parse_formats(formats)
+    refused = {kind.name: reason for kind in kinds if (reason := obstacle(kind, has_data=True))}
+    wanted = [kind for kind in kinds if kind.name not in refused]
+    options = ExportOptions(store_root=store_root, clips=_HELD_OUT_CLIPS, calibration_clips=_CALIBRATION_CLIPS)
+    exported = export_run(run, wanted, folder / "bundle", weights=candidate.weights, options=options)
+    return exported.bundle, refused | {rejection.format: rejection.reason for rejection in exported.rejected}
 
 
 def _finished(candidate: Candidate, clips: Path, folder: Path) -> Run | None:
