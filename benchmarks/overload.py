@@ -34,7 +34,6 @@ from testing.running_gateway import running_gateway
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.progress import say
-from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES
 from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.writer import write_repository
@@ -68,6 +67,7 @@ class Load:
         goodput_per_s: Answered in time, a second of those until the last clip arrived and the last answer did.
         p50_ms: Median latency of those.
         p99_ms: 99th percentile.
+        lag_ms: 99th percentile of how late a clip was sent, which tells of a client that is too slow.
     """
 
     multiple: float
@@ -77,6 +77,7 @@ class Load:
     goodput_per_s: float
     p50_ms: float
     p99_ms: float
+    lag_ms: float
 
 
 async def load(send: Send, rate: float, seconds: float, deadline_s: float, multiple: float = 1.0) -> Load:
@@ -86,11 +87,13 @@ async def load(send: Send, rate: float, seconds: float, deadline_s: float, multi
     start = time.perf_counter() + 0.1
     latencies: list[float] = []
     ended = start + float(due[-1])
+    lags: list[float] = []
     outcomes: Counter[str] = Counter()
 
     async def one(moment: float) -> None:
         nonlocal ended
         await asyncio.sleep(moment - time.perf_counter())
+        lags.append((time.perf_counter() - moment) * 1000)
         try:
             outcome = await asyncio.wait_for(send(deadline_s), moment + deadline_s - time.perf_counter())
         except (asyncio.TimeoutError, httpx.TimeoutException):
@@ -110,6 +113,7 @@ async def load(send: Send, rate: float, seconds: float, deadline_s: float, multi
         round(len(latencies) / (ended - start), 2),
         round(float(p50), 1),
         round(float(p99), 1),
+        round(float(np.percentile(lags, 99)), 1),
     )
 
 
@@ -196,7 +200,8 @@ async def measure(send: Send, rates: list[tuple[float, float]], seconds: float, 
 
 async def run(folder: Path, seconds: float, deadline_s: float, *, with_triton: bool) -> dict[str, Any]:
     """Measures every server."""
-    servers_core = {available_cores() - 1}
+    cores = sorted(os.sched_getaffinity(0))
+    clients_core, servers_core = {cores[0]}, {cores[-1]}
     pinned = ("taskset", "-c", ",".join(map(str, servers_core)), sys.executable, "-m", "vdeploy")
     bundle = make_tiny_bundle(folder / "bundle", frames=FRAMES_OF_CLIP, size=SIZE, dim=DIM, work=WORK)
     clip = np.random.default_rng(0).integers(0, 256, (FRAMES_OF_CLIP, SIZE, SIZE, 3), np.uint8)
@@ -218,14 +223,14 @@ async def run(folder: Path, seconds: float, deadline_s: float, *, with_triton: b
         place = folder / name.replace(" ", "-")
         os.sched_setaffinity(0, servers_core)
         with served(bundle, place, options) as url:
-            os.sched_setaffinity(0, {0})
+            os.sched_setaffinity(0, clients_core)
             async with over_grpc(url, clip) as send:
                 await throughput(send, 2.0)
                 holds = rates or rated(await rate_that_holds(send, seconds, deadline_s))
                 found[name] = await measure(send, holds, seconds, deadline_s)
         return holds
 
-    os.sched_setaffinity(0, {0})
+    os.sched_setaffinity(0, clients_core)
     in_process = ("--bundle", str(bundle.root))
     rates = await of_gateway("gateway, bounded", *in_process, bounded=True, rates=None)
     await of_gateway("gateway, unbounded", *in_process, bounded=False, rates=rates)
@@ -235,7 +240,7 @@ async def run(folder: Path, seconds: float, deadline_s: float, *, with_triton: b
         await of_triton("Triton, bounded queues", budget, rates)
         os.sched_setaffinity(0, servers_core)
         with served(bundle, folder / "behind", ServingOptions()) as url:
-            os.sched_setaffinity(0, {0})
+            os.sched_setaffinity(0, clients_core)
             await of_gateway("bounded gateway before Triton", "--url", url, bounded=True, rates=rates)
     return {
         "deadline_ms": deadline_s * 1000,
@@ -270,10 +275,11 @@ def as_text(result: dict[str, Any]) -> str:
         lines.append(
             f"{server['name']}: {server['goodput_at_2x']:.1%} of its best goodput at twice the rate that holds"
         )
-        lines.append("  load  clips/s  in time/s  p50 ms  p99 ms  outcomes")
+        lines.append("  load  clips/s  in time/s  p50 ms  p99 ms  lag ms  outcomes")
         lines += [
             f"  {row['multiple']:3g}x  {row['rate']:7.1f}  {row['goodput_per_s']:9.1f}  {row['p50_ms']:6.0f}  "
-            f"{row['p99_ms']:6.0f}  {', '.join(f'{count} {name}' for name, count in row['outcomes'].items())}"
+            f"{row['p99_ms']:6.0f}  {row['lag_ms']:6.0f}  "
+            f"{', '.join(f'{count} {name}' for name, count in row['outcomes'].items())}"
             for row in server["loads"]
         ]
     return "\n".join(lines)
