@@ -172,7 +172,7 @@ def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
 class _NoService:
     """Stands for the service, which an OpenAPI document does not need."""
 
-    metrics = None
+    metrics = tracing = None
 
 
 def recipes() -> str:
