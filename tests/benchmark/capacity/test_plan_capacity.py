@@ -136,6 +136,7 @@ def test_the_command(bundle: Bundle, tmp_path: Path, vdeploy: Callable[..., tupl
         (("bundle",), 2, "either --cameras or --clips-per-second"),
         (("bundle", "--cameras", 1, "--clips-per-second", 1), 2, "either --cameras or --clips-per-second"),
         (("bundle", "--cameras", 0), 2, "--cameras"),
+        (("bundle", "--cameras", 1, "--fps", "nan"), 2, "--fps"),
         (("bundle", "--cameras", 1), 1, "vdeploy benchmark bundle --what pipeline --out FILE"),
         (("bundle", "--cameras", 1, "--format", "tflite-int8"), 1, "the speed of bundle in tflite-int8 is not known"),
         (("bundle", "--cameras", 1, "--measured", "none.json"), 1, "none.json cannot be read"),

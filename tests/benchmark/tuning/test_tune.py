@@ -134,6 +134,7 @@ def test_a_page(tmp_path: Path) -> None:
         (("missing", "--slo-p99-ms", "100"), 1, "missing is no bundle"),
         (("bundle",), 2, "--slo-p99-ms"),
         (("bundle", "--slo-p99-ms", "0"), 2, "--slo-p99-ms"),
+        (("bundle", "--slo-p99-ms", "nan"), 2, "--slo-p99-ms"),
         (("bundle", "--slo-p99-ms", "100", "--requests", "10"), 2, "--requests"),
         (("bundle", "--slo-p99-ms", "100", "--arrivals", "none.txt"), 1, "none.txt holds no arrivals"),
         (("bundle", "--slo-p99-ms", "100", "--out", "file"), 1, "file cannot be written"),

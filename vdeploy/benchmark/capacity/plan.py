@@ -72,7 +72,7 @@ def camera_load(manifest: Manifest, cameras: int, window_s: float | None, stride
     if manifest.extractor.granularity == "clip":
         return cameras / windows.stride_s
     new_frames = min(windows.stride, frames) / windows.stride_s
-    return cameras * min(new_frames, fps) / frames
+    return cameras * min(fps, new_frames) / frames
 
 
 def plan_capacity(
