@@ -39,10 +39,10 @@ def test_a_real_server_is_tuned(
     bundle: Bundle, install: TritonInstall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tune, "find_install", lambda: install)
-    generous = dataclasses.replace(REQUEST, slo_ms=1000.0, trials=2)
+    generous = dataclasses.replace(REQUEST, slo_ms=1000.0, trials=1)
     found = tune_serving(bundle, generous, tmp_path / "out")
     assert load_tuned(bundle) == found.record
-    assert len(found.trials) == 2
+    assert len(found.trials) == 1
     assert found.trials[0].configuration == found.record.configuration
     assert found.record.held.clips_per_s > 10
     assert found.record.held.cpu_s_per_clip
