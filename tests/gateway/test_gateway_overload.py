@@ -99,6 +99,22 @@ def test_a_slow_moment_does_not_refuse_for_ever() -> None:
     batcher.close()
 
 
+def test_a_scorer_that_becomes_slow_is_noticed_while_it_works() -> None:
+    scorer = Slow(0.05)
+    batcher = Batcher(scorer, batch=1)
+    batcher.submit(CLIP).result(10)
+    scorer.seconds = 1.0
+    batcher.submit(CLIP)
+    assert eventually(lambda: len(scorer.batches) == 2)
+    batcher.submit(CLIP)
+    assert batcher.expected_s < 0.4, "so far it may be as fast as before"
+    time.sleep(0.4)
+    with pytest.raises(Problem, match="after the deadline"):
+        batcher.submit(CLIP, within(0.5))
+    scorer.seconds = 0.0
+    batcher.close()
+
+
 def test_a_full_queue_says_how_long_it_takes_to_empty() -> None:
     scorer = Slow(0.2)
     batcher = Batcher(scorer, batch=1, capacity=4)

@@ -160,16 +160,21 @@ class Batcher:
     def _expected_s(self) -> float:
         """What is left of the work in progress, then what waits, and the clip itself in the last batch.
 
-        An idle scorer is expected to take no time: whatever the measurements say, the next one may differ.
+        An idle scorer is expected to take no time: whatever the measurements say, the next one may differ. While a
+        batch takes longer than expected, what waits is expected to take longer by the same factor.
         """
         if self._in_work is None and not self._queue:
             return 0.0
-        size, since = self._in_work or (_CALL, 0.0)
-        left = max(0.0, self._times.expect(size) - (time.perf_counter() - since))
+        usual = passed = 0.0
+        if self._in_work is not None:
+            size, since = self._in_work
+            usual, passed = self._times.expect(size), time.perf_counter() - since
+        slowdown = max(1.0, passed / usual) if usual else 1.0
         calls = sum(1 for waiting in self._queue if waiting.clip is None)
         full, rest = divmod(len(self._queue) - calls, self._batch)
         queued = calls * self._times.expect(_CALL) if calls else 0.0
-        return left + queued + full * self._times.expect(self._batch) + self._times.expect(rest + 1)
+        queued += full * self._times.expect(self._batch) + self._times.expect(rest + 1)
+        return max(0.0, usual - passed) + slowdown * queued
 
     def _work(self) -> None:
         while (batch := self._next_batch()) is not None:
