@@ -29,7 +29,7 @@ from testing.waiting import eventually
 from tests.triton.conftest import Ports, kill_stub, own_ports, processes_with, program_of
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.artifacts.bundle.golden import GoldenClips
-from vdeploy.core.errors import ClientError, RepositoryError, RolloutError
+from vdeploy.core.errors import ClientError, RepositoryError, RolloutError, ServerError, UserError
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.client.client import TritonScorer
@@ -108,16 +108,53 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
     return make_tiny_bundle(folder / "0", seed=0), make_tiny_bundle(folder / "1", seed=1)
 
 
-def start(bundles: tuple[Bundle, Bundle], folder: Path, install: TritonInstall, ports: Ports) -> Iterator[Site]:
+@contextlib.contextmanager
+def started(bundles: tuple[Bundle, Bundle], folder: Path, install: TritonInstall) -> Iterator[Site]:
+    """A server that serves bundle 0, killed at the end: an orderly end, at which test_server looks, takes seconds."""
     repository = write_repository(bundles[0], folder / "triton_repo")
-    with TritonServer(repository, install=install, log_file=folder / "log", **ports.as_arguments()) as server:
-        yield Site(server, repository, bundles)
+    with TritonServer(repository, install=install, log_file=folder / "log", **own_ports().as_arguments()) as server:
+        try:
+            yield Site(server, repository, bundles)
+        finally:
+            with contextlib.suppress(ServerError, ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def site(bundles: tuple[Bundle, Bundle], install: TritonInstall, tmp_path: Path, ports: Ports) -> Iterator[Site]:
+def site(bundles: tuple[Bundle, Bundle], install: TritonInstall, tmp_path: Path) -> Iterator[Site]:
     """A server that serves bundle 0."""
-    yield from start(bundles, tmp_path, install, ports)
+    with started(bundles, tmp_path, install) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def untouched_sites(
+    bundles: tuple[Bundle, Bundle], install: TritonInstall, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Site]]:
+    """Gives one server again and again, and another one where a test did not leave it as it was."""
+    found: list[Site] = []
+    with contextlib.ExitStack() as stack:
+
+        def untouched() -> Site:
+            if not (found and is_untouched(found[-1])):
+                stack.close()
+                found.append(stack.enter_context(started(bundles, tmp_path_factory.mktemp("site"), install)))
+            return found[-1]
+
+        yield untouched
+
+
+@pytest.fixture
+def shared_site(untouched_sites: Callable[[], Site]) -> Site:
+    """A server that serves bundle 0, for tests that leave it so."""
+    return untouched_sites()
+
+
+def is_untouched(site: Site) -> bool:
+    try:
+        return site.serving() == (1, [1]) and site.answers(0)
+    except (AssertionError, UserError):
+        return False
 
 
 def damaged(bundle: Bundle, folder: Path, content: bytes) -> Bundle:
@@ -179,58 +216,61 @@ class TestOneServer:
         assert running_options(Journal(site.root)) == served
         assert site.repository.max_batch_size() == 8
 
-    def test_wrong_answers_never_serve(self, site: Site) -> None:
-        before = site.serving()
-        wrong = golden_clips_of(site.bundles[0], "onnx-fp32", "onnx-fp32")
-        expected = answers_of(dict(zip("01", site.bundles, strict=True)), CLIPS)
+    def test_wrong_answers_never_serve(self, shared_site: Site) -> None:
+        before = shared_site.serving()
+        wrong = golden_clips_of(shared_site.bundles[0], "onnx-fp32", "onnx-fp32")
+        expected = answers_of(dict(zip("01", shared_site.bundles, strict=True)), CLIPS)
         with (
-            Clients(site.server.url, CLIPS, expected, 2) as clients,
+            Clients(shared_site.server.url, CLIPS, expected, 2) as clients,
             pytest.raises(
                 RolloutError, match=r"a golden clip wrongly: .* 0.001 is allowed; version 1 serves as before"
             ),
         ):
-            site.deploy(1, wrong)
+            shared_site.deploy(1, wrong)
         tally = sum(clients.tallies, Tally())
         assert (tally.answers["1"], tally.wrong, tally.failures) == (0, 0, {})
-        assert site.serving() == before
+        assert shared_site.serving() == before
 
-    def test_a_model_that_cannot_be_loaded(self, site: Site, tmp_path: Path) -> None:
-        before = site.serving()
-        bundle = damaged(site.bundles[1], tmp_path / "bundle", b"\x72\x04junk")
-        golden = golden_clips_of(site.bundles[1], "onnx-fp32", "onnx-fp32")
+    def test_a_model_that_cannot_be_loaded(self, shared_site: Site, tmp_path: Path) -> None:
+        before = shared_site.serving()
+        bundle = damaged(shared_site.bundles[1], tmp_path / "bundle", b"\x72\x04junk")
+        golden = golden_clips_of(shared_site.bundles[1], "onnx-fp32", "onnx-fp32")
         with (
-            site.control() as control,
+            shared_site.control() as control,
             pytest.raises(
                 RolloutError, match=rf"{CLASSIFIER_MODEL} cannot be loaded: .*INVALID_PROTOBUF.*; version 1 serves"
             ) as caught,
         ):
-            deploy(plan_deployment(bundle, site.root), control, site.root, golden)
+            deploy(plan_deployment(bundle, shared_site.root), control, shared_site.root, golden)
         assert "\n" not in str(caught.value)
-        assert site.serving() == before
-        assert site.answers(0)
+        assert shared_site.serving() == before
+        assert shared_site.answers(0)
 
-    def test_a_server_that_reads_another_repository(self, site: Site, tmp_path: Path) -> None:
-        before = site.serving()
-        write_repository(site.bundles[0], tmp_path / "other")
+    def test_a_server_that_reads_another_repository(self, shared_site: Site, tmp_path: Path) -> None:
+        before = shared_site.serving()
+        write_repository(shared_site.bundles[0], tmp_path / "other")
         with pytest.raises(RolloutError, match=rf"it does not read {tmp_path}/other"):
-            site.deploy(1, root=tmp_path / "other")
+            shared_site.deploy(1, root=tmp_path / "other")
         assert Journal(tmp_path / "other").versions() == [1]
-        assert site.serving() == before
+        assert shared_site.serving() == before
 
-    def test_a_server_that_reads_another_repository_than_an_empty_one(self, site: Site, tmp_path: Path) -> None:
-        before = site.serving()
+    def test_a_server_that_reads_another_repository_than_an_empty_one(self, shared_site: Site, tmp_path: Path) -> None:
+        before = shared_site.serving()
         told = rf"serves version {before[0]}, of which {tmp_path}/none knows nothing: it does not read that repository"
         with pytest.raises(RolloutError, match=told):
-            site.deploy(1, root=tmp_path / "none")
-        assert site.serving() == before
+            shared_site.deploy(1, root=tmp_path / "none")
+        assert shared_site.serving() == before
 
-    def test_other_tensors_are_refused_before_anything_changes(self, site: Site, tmp_path: Path) -> None:
-        before = site.serving()
+    def test_other_tensors_are_refused_before_anything_changes(self, shared_site: Site, tmp_path: Path) -> None:
+        before = shared_site.serving()
         bundle = make_tiny_bundle(tmp_path / "wide", dim=16)
         golden = golden_clips_of(bundle, "onnx-fp32", "onnx-fp32")
-        with site.control() as control, pytest.raises(RolloutError, match=f"{EXTRACTOR_MODEL} has other tensors"):
-            deploy(plan_deployment(bundle, site.root), control, site.root, golden)
-        assert site.serving() == before
+        with (
+            shared_site.control() as control,
+            pytest.raises(RolloutError, match=f"{EXTRACTOR_MODEL} has other tensors"),
+        ):
+            deploy(plan_deployment(bundle, shared_site.root), control, shared_site.root, golden)
+        assert shared_site.serving() == before
 
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -240,39 +280,41 @@ class TestOneServer:
         ],
     )
     def test_a_bundle_that_is_not_what_it_should_be(
-        self, site: Site, tmp_path: Path, change: Callable[[Path], None], told: str
+        self, shared_site: Site, tmp_path: Path, change: Callable[[Path], None], told: str
     ) -> None:
-        before = site.serving()
-        shutil.copytree(site.bundles[1].root, tmp_path / "bundle")
+        before = shared_site.serving()
+        shutil.copytree(shared_site.bundles[1].root, tmp_path / "bundle")
         change(tmp_path / "bundle")
-        done = subprocess.run(command("deploy", tmp_path / "bundle", site), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command("deploy", tmp_path / "bundle", shared_site), capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert told in done.stderr
-        assert site.serving() == before
+        assert shared_site.serving() == before
 
-    def test_one_at_a_time(self, site: Site) -> None:
+    def test_one_at_a_time(self, shared_site: Site) -> None:
         with (
-            Journal(site.root).exclusive(),
+            Journal(shared_site.root).exclusive(),
             pytest.raises(RepositoryError, match="is being deployed to; wait until that is done"),
         ):
-            site.deploy(1)
+            shared_site.deploy(1)
 
-    def test_a_look_at_the_lock_keeps_nobody_out(self, site: Site) -> None:
-        deployments = Journal(site.root)
+    def test_a_look_at_the_lock_keeps_nobody_out(self, shared_site: Site) -> None:
+        deployments = Journal(shared_site.root)
         assert not deployments.goes_on()
         with deployments.exclusive():
             assert deployments.goes_on()
         assert not deployments.goes_on()
-        looking = (site.root / DEPLOYMENTS / "lock").open()
+        looking = (shared_site.root / DEPLOYMENTS / "lock").open()
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.03, looking.close).start()
         with deployments.exclusive():
             assert deployments.goes_on()
 
-    def test_a_full_disk(self, site: Site) -> None:
-        before = site.serving()
+    def test_a_full_disk(self, shared_site: Site) -> None:
+        before = shared_site.serving()
         done = subprocess.run(
-            command("deploy", site.bundles[1].root, site),
+            command("deploy", shared_site.bundles[1].root, shared_site),
             capture_output=True,
             text=True,
             check=False,
@@ -282,20 +324,20 @@ class TestOneServer:
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("error: ")
         assert "File too large" in done.stderr
-        assert site.serving() == before
+        assert shared_site.serving() == before
 
-    def test_the_reason_that_only_the_log_tells(self, site: Site) -> None:
-        config = site.root / EXTRACTOR_MODEL / "config.pbtxt"
+    def test_the_reason_that_only_the_log_tells(self, shared_site: Site) -> None:
+        config = shared_site.root / EXTRACTOR_MODEL / "config.pbtxt"
         text = config.read_text()
         try:
             config.write_text("max_batch_size: many")
-            with site.control() as control, pytest.raises(RolloutError, match=r"config.pbtxt.*Expected integer"):
+            with shared_site.control() as control, pytest.raises(RolloutError, match=r"config.pbtxt.*Expected integer"):
                 control.load(EXTRACTOR_MODEL)
         finally:
             config.write_text(text)
-            with site.control() as control:
+            with shared_site.control() as control:
                 control.load(EXTRACTOR_MODEL)
-        assert site.answers(0)
+        assert shared_site.answers(0)
 
     @pytest.mark.parametrize(
         "moment",
@@ -409,26 +451,26 @@ class TestAnotherModel:
         assert self.loaded(site) == set(PLAIN.models)
         assert self.status(site) == (undone.version, True)
 
-    def test_a_head_of_the_same_name_with_other_tensors_is_refused(self, site: Site, tmp_path: Path) -> None:
+    def test_a_head_of_the_same_name_with_other_tensors_is_refused(self, shared_site: Site, tmp_path: Path) -> None:
         bundle = make_tiny_bundle(tmp_path / "wide", dim=16, architectures=("efficientnet-lite0", "lstm"))
-        before = site.serving()
+        before = shared_site.serving()
         with pytest.raises(RolloutError, match=f"the bundle's {CLASSIFIER_MODEL} has other tensors"):
-            self.deploy(site, bundle)
-        assert site.serving() == before
+            self.deploy(shared_site, bundle)
+        assert shared_site.serving() == before
 
 
 @pytest.mark.triton
 class TestStatus:
-    def test_of_a_repository(self, site: Site) -> None:
-        shown = json.loads(vdeploy("status", "--url", site.server.url, "--repo", site.root, "--json"))
+    def test_of_a_repository(self, shared_site: Site) -> None:
+        shown = json.loads(vdeploy("status", "--url", shared_site.server.url, "--repo", shared_site.root, "--json"))
         assert (shown["answering"], shown["healthy"], shown["run"]) == (1, True, "tiny")
         assert shown["versions"][0]["answers"]
-        table = vdeploy("status", "--url", site.server.url, "--repo", site.root)
+        table = vdeploy("status", "--url", shared_site.server.url, "--repo", shared_site.root)
         assert "version 1 (tiny) answers" in table
         assert "healthy" in table
 
-    def test_of_a_server_alone(self, site: Site) -> None:
-        with site.control() as control:
+    def test_of_a_server_alone(self, shared_site: Site) -> None:
+        with shared_site.control() as control:
             found = read_status(control)
         assert (found.answering, found.healthy) == (1, True)
         assert {entry.on_disk for entry in found.versions} == {None}
@@ -441,8 +483,8 @@ class TestStatus:
         assert not found.healthy
         assert found.problem == f"version 2 answers, which {other} does not hold: the server reads another repository"
 
-    def test_of_a_repository_that_is_not_there(self, site: Site, tmp_path: Path) -> None:
-        with site.control() as control, pytest.raises(RepositoryError, match="there is no model repository"):
+    def test_of_a_repository_that_is_not_there(self, shared_site: Site, tmp_path: Path) -> None:
+        with shared_site.control() as control, pytest.raises(RepositoryError, match="there is no model repository"):
             read_status(control, tmp_path / "nowhere")
 
     def test_no_server(self, ports: Ports) -> None:
