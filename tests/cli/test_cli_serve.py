@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.planning.conftest import with_engines
+from vdeploy.cli import app as cli
 from vdeploy.triton.repository.repository import read_config
 from vdeploy.triton.server.install import find_install
+
+Verb = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +23,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_engines(make_tiny_bundle(tmp_path_factory.mktemp("serve") / "bundle")).root
 
 
-def vdeploy(*arguments: object, code: int = 0) -> tuple[str, str]:
-    command = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout, done.stderr
+@pytest.fixture
+def vdeploy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Runs a command in this process; what it printed on stdout and stderr."""
+
+    def run(*arguments: object, code: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert int(caught.value.code or 0) == code, err
+        return out, err
+
+    return run
 
 
-def test_options_arrive_in_the_configuration(bundle: Path, tmp_path: Path) -> None:
+def test_options_arrive_in_the_configuration(vdeploy: Verb, bundle: Path, tmp_path: Path) -> None:
     root = tmp_path / "r"
     out, err = vdeploy(
         *("serve", bundle, "--repo", root, "--backend", "onnxruntime", "--gpus", "0,1", "--accelerate"),
@@ -49,7 +61,7 @@ def test_options_arrive_in_the_configuration(bundle: Path, tmp_path: Path) -> No
     assert config.optimization.execution_accelerators.gpu_execution_accelerator[0].name == "tensorrt"
 
 
-def test_instances_share_the_cores(bundle: Path, tmp_path: Path) -> None:
+def test_instances_share_the_cores(vdeploy: Verb, bundle: Path, tmp_path: Path) -> None:
     arguments = ("--backend", "onnxruntime", "--target-ort", "1.21.0", "--instances", 2, "--threads", 4)
     vdeploy("serve", bundle, "--repo", tmp_path / "r", *arguments)
     config = read_config(tmp_path / "r" / "vgg19_features" / "config.pbtxt")
@@ -57,14 +69,14 @@ def test_instances_share_the_cores(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.triton
-def test_a_launch_is_suggested_only_where_the_backend_is(bundle: Path, tmp_path: Path) -> None:
+def test_a_launch_is_suggested_only_where_the_backend_is(vdeploy: Verb, bundle: Path, tmp_path: Path) -> None:
     out, _ = vdeploy("serve", bundle, "--repo", tmp_path / "r", "--backend", "onnxruntime", "--target-ort", "1.21.0")
     has_it = find_install().has_backend("onnxruntime")
     assert ("next: " in out) is has_it
     assert ("start a Triton on it that has the backends onnxruntime" in out) is not has_it
 
 
-def test_streams_are_asked_for_kept_and_dropped(bundle: Path, tmp_path: Path) -> None:
+def test_streams_are_asked_for_kept_and_dropped(vdeploy: Verb, bundle: Path, tmp_path: Path) -> None:
     serve = ("serve", bundle, "--repo", tmp_path / "r", "--backend", "python", "--json")
     plain, streams = ["vgg19_features", "lstm_classifier"], ["violence_window", "violence_stream"]
     models = [json.loads(vdeploy(*serve, *more)[0])["models"] for more in ((), ("--streams", 5), (), ("--streams", 0))]
@@ -77,7 +89,9 @@ def test_streams_are_asked_for_kept_and_dropped(bundle: Path, tmp_path: Path) ->
 
 
 @pytest.mark.triton
-def test_an_engine_beside_an_onnx_file_for_a_server_without_tensorrt(bundle: Path, tmp_path: Path) -> None:
+def test_an_engine_beside_an_onnx_file_for_a_server_without_tensorrt(
+    vdeploy: Verb, bundle: Path, tmp_path: Path
+) -> None:
     formats = ("--extractor-format", "tensorrt-fp16", "--classifier-format", "onnx-fp32")
     _, err = vdeploy("serve", bundle, "--repo", tmp_path / "r", *formats, code=1)
     assert "error: extractor in tensorrt-fp16: the Triton server of" in err
@@ -103,7 +117,7 @@ def test_an_engine_beside_an_onnx_file_for_a_server_without_tensorrt(bundle: Pat
     ],
 )
 def test_what_would_go_wrong_is_said_before_anything_is_written(
-    bundle: Path, tmp_path: Path, arguments: tuple[str, ...], line: str
+    vdeploy: Verb, bundle: Path, tmp_path: Path, arguments: tuple[str, ...], line: str
 ) -> None:
     out, err = vdeploy("serve", bundle, "--repo", tmp_path / "r", *arguments, code=1)
     assert out == ""
@@ -113,7 +127,7 @@ def test_what_would_go_wrong_is_said_before_anything_is_written(
     assert not (tmp_path / "r").exists()
 
 
-def test_a_bundle_is_no_repository(bundle: Path) -> None:
+def test_a_bundle_is_no_repository(vdeploy: Verb, bundle: Path) -> None:
     before = sorted(bundle.rglob("*"))
     for verb in ("serve", "deploy"):
         _, err = vdeploy(verb, bundle, "--repo", bundle, "--backend", "python", code=1)
@@ -137,7 +151,7 @@ def test_a_bundle_is_no_repository(bundle: Path) -> None:
     ],
 )
 def test_a_deployment_that_would_fail_is_refused_before_the_server_is_asked(
-    bundle: Path, tmp_path: Path, arguments: tuple[str, ...], line: str
+    vdeploy: Verb, bundle: Path, tmp_path: Path, arguments: tuple[str, ...], line: str
 ) -> None:
     out, err = vdeploy("deploy", bundle, "--url", "127.0.0.1:9", "--repo", tmp_path / "r", *arguments, code=1)
     assert out == ""
@@ -145,7 +159,7 @@ def test_a_deployment_that_would_fail_is_refused_before_the_server_is_asked(
     assert not (tmp_path / "r").exists()
 
 
-def test_inspect_prints_what_is_in_a_bundle(bundle: Path) -> None:
+def test_inspect_prints_what_is_in_a_bundle(vdeploy: Verb, bundle: Path) -> None:
     out, _ = vdeploy("inspect", bundle)
     assert out.startswith(f"bundle {bundle}\n")
     assert "takes frames uint8[B, T, 32, 32, 3]" in out
@@ -154,7 +168,7 @@ def test_inspect_prints_what_is_in_a_bundle(bundle: Path) -> None:
     assert [part["precision"] for part in told["parts"]] == ["fp32", "fp32", "fp16", "fp16"]
 
 
-def test_inspect_of_something_else_is_one_line() -> None:
+def test_inspect_of_something_else_is_one_line(vdeploy: Verb) -> None:
     out, err = vdeploy("inspect", "nowhere", code=1)
     assert out == ""
     assert err == "error: nowhere does not exist; give one of these: BUNDLE, REPO, ENGINE, MODEL.onnx or MODEL.xml\n"
