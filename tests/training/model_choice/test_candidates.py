@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from training.model_choice.candidates import CANDIDATES, Budget, affordable_clips, draw_clips, find_candidates
+from training.model_choice.candidates import (
+    CANDIDATES,
+    Budget,
+    affordable_clips,
+    draw_clips,
+    find_candidates,
+    seconds_a_clip,
+)
 from training.recipe import load_recipe
 from vdeploy.core.errors import RecipeError, StudyError, WeightsError
 from vdeploy.dataset import Dataset, LabelledClip
@@ -65,6 +73,13 @@ def test_time_pays_for_clips():
     assert many > 100
     assert affordable_clips(Budget(clips=7), [candidate]) == 7
     assert affordable_clips(Budget(), [candidate]) is None
+
+
+def test_all_views_of_a_clip_are_paid_for(monkeypatch: pytest.MonkeyPatch):
+    ticks = SimpleNamespace(monotonic=iter((0.0, 2.0)).__next__)
+    monkeypatch.setattr("training.model_choice.candidates.time", ticks)
+    (candidate,), _ = find_candidates(["edge"], (*TINY, "clip.views=3", "clip.mirrored=true"))
+    assert seconds_a_clip(candidate) == 12.0
 
 
 def test_whole_sources_of_both_classes_are_drawn():
