@@ -35,6 +35,13 @@ _TRAINING = "python -m benchmarks.training --epochs 3"
 _MEMORY = "python -m benchmarks.export_memory"
 _ON_TIMELINE = "--bundle {bundle} {data} --format onnx-int8"
 
+_BY_SOURCE = {
+    "accurate": "accurate",
+    "accurate, no mirror images": "accurate --set clip.mirrored=false",
+    "edge": "edge",
+    "default": "default",
+}
+
 STUDIES = (
     single("features", "Feature extraction", "python -m benchmarks.features --clips 24", section("features")),
     single("training", "Training", _TRAINING, section("training")),
@@ -47,15 +54,19 @@ STUDIES = (
     _study(
         "hockey",
         "Accuracy on the Hockey Fight clips of linear recipes",
-        {recipe: f"vdeploy train {{data}} --recipe {recipe}" for recipe in ("accurate", "edge")},
+        {
+            "accurate": "vdeploy train {data} --recipe accurate",
+            "accurate, no mirror images": "vdeploy train {data} --recipe accurate --set clip.mirrored=false",
+            "edge": "vdeploy train {data} --recipe edge",
+        },
     ),
     *(
         Study(
             name,
             f"Accuracy by source: {title}",
             tuple(
-                Step(recipe, f"python -m benchmarks.cross_validation {{data}} --recipe {recipe}")
-                for recipe in ("accurate", "edge", "default")
+                Step(step, f"python -m benchmarks.cross_validation {{data}} --recipe {options}")
+                for step, options in _BY_SOURCE.items()
             ),
             section("by_source"),
         )
