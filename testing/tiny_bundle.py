@@ -41,6 +41,7 @@ def make_tiny_bundle(
     architectures: tuple[str, str] = ("vgg19", "lstm"),
     work: int = 0,
     fit: Fit = "squeeze",
+    variant: str = "",
 ) -> Bundle:
     """Writes a bundle whose stages are a colour projection and a linear classifier, and opens it.
 
@@ -54,6 +55,7 @@ def make_tiny_bundle(
         work: Multiplications of the features by a unit matrix, which take time (`2 T F^2` operations each) and change
             nothing.
         fit: How pictures become squares.
+        variant: Of the backbone, whose weights then are those of a run alone.
 
     Returns:
         The verified bundle, with the formats `onnx-fp32` of both stages.
@@ -111,6 +113,7 @@ def make_tiny_bundle(
                 output=given,
                 weights="random",
                 weights_sha256="0" * 64,
+                variant=variant if stage == "extractor" else "",
             )
             for architecture, (stage, (_, taken, given)) in zip(architectures, stages.items(), strict=True)
         ),

@@ -16,6 +16,7 @@ import numpy as np
 from training.engine.choose_trainer import AnyTrainer, make_trainer
 from training.engine.devices import barrier, is_chief, open_strategy
 from training.engine.trainer import FeatureSplit
+from training.methods.distillation.lesson import Lesson, prepare_lesson
 from training.recipe import Recipe
 from training.report.evaluate_run import judge
 from training.report.run_folder import FinishedTraining, write_run_folder
@@ -118,11 +119,18 @@ def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict:
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
     if chief:
         report_problems(extraction)
-    return train_on(extraction, weights, source, out, recipe, strategy)
+    lesson = prepare_lesson(recipe, extraction.dataset, weights, store_root)
+    return train_on(extraction, weights, source, out, recipe, strategy, lesson)
 
 
 def train_on(
-    extraction: Extraction, weights: Weights, source: Path, out: Path, recipe: Recipe, strategy: Any = None
+    extraction: Extraction,
+    weights: Weights,
+    source: Path,
+    out: Path,
+    recipe: Recipe,
+    strategy: Any = None,
+    lesson: Lesson | None = None,
 ) -> Run:
     """Train on features that were extracted; the part of `train` that comes after the extraction.
 
@@ -133,6 +141,7 @@ def train_on(
         out: The run folder, which no other process writes.
         recipe: Every choice.
         strategy: What `training.engine.devices.open_strategy` gave; called here if left out.
+        lesson: What the recipe's teacher says, if it names one.
 
     Raises:
         UserError: The data, the recipe or the disk do not allow it.
@@ -140,10 +149,13 @@ def train_on(
     strategy, chief = strategy or open_strategy(recipe.training.devices), is_chief()
     folder = partial_folder(out)
     if chief:
-        open_partial(folder, recipe, extraction.dataset, weights)
+        open_partial(folder, recipe, extraction.dataset, weights, lesson=lesson)
         barrier(strategy)
     started = time.monotonic()
-    trainer = make_trainer(recipe, _split(extraction, "train"), _split(extraction, "valid"), folder, strategy)
+    train, valid = _split(extraction, "train"), _split(extraction, "valid")
+    if lesson is not None:
+        train = dataclasses.replace(train, soft=lesson.soft)
+    trainer = make_trainer(recipe, train, valid, folder, strategy, lesson.unlabelled if lesson else None)
     trainer.fit()
     seconds = {"extract": extraction.seconds, "train": time.monotonic() - started}
     if chief:
@@ -214,7 +226,9 @@ def report_problems(extraction: Extraction) -> None:
         say(f"{len(extraction.dataset.problems)} files left out, {len(extraction.dataset.clips)} clips used")
 
 
-def open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weights, seeds: int = 1) -> None:
+def open_partial(
+    folder: Path, recipe: Recipe, dataset: Dataset, weights: Weights, seeds: int = 1, lesson: Lesson | None = None
+) -> None:
     """Make the folder to work in; it is emptied if it holds the work of another recipe or of other clips.
 
     Args:
@@ -223,6 +237,7 @@ def open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weight
         dataset: The clips.
         weights: The backbone's weights.
         seeds: Trainings that take place in it.
+        lesson: What the recipe's teacher says.
 
     Raises:
         RunError: It cannot be written.
@@ -232,6 +247,7 @@ def open_partial(folder: Path, recipe: Recipe, dataset: Dataset, weights: Weight
         "clips": [dataclasses.astuple(clip) for clip in dataset.clips],
         "weights": weights.sha256,
         **({"seeds": seeds} if seeds > 1 else {}),
+        **({"lesson": lesson.digest} if lesson else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     mark = folder / _FINGERPRINT

@@ -19,6 +19,7 @@ from training.recipe_sections import (
     CurriculumSection,
     DataSection,
     DecisionSection,
+    DistillSection,
     LabelNoiseSection,
     LossSection,
     OptimizerSection,
@@ -72,6 +73,7 @@ class Recipe(Settings):
     sampling: SamplingSection = SamplingSection()
     averaging: AveragingSection = AveragingSection()
     curriculum: CurriculumSection = CurriculumSection()
+    distill: DistillSection = DistillSection()
     label_noise: LabelNoiseSection = LabelNoiseSection()
     decision: DecisionSection = DecisionSection()
     data: DataSection = DataSection()

@@ -8,10 +8,10 @@ from pydantic import BaseModel
 
 __all__ = ["methods_off", "stepwise_key"]
 
-_METHODS = ("sampling", "averaging", "curriculum", "label_noise")
+_METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise")
 """Sections of methods that are switched off by default, added after version 0.2."""
 
-_STEPWISE = ("augment", "sampling", "averaging", "curriculum")
+_STEPWISE = ("augment", "sampling", "averaging", "curriculum", "distill")
 """Sections that the exact solution of a linear head knows nothing of."""
 
 

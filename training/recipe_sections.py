@@ -17,6 +17,7 @@ __all__ = [
     "CurriculumSection",
     "DataSection",
     "DecisionSection",
+    "DistillSection",
     "LabelNoiseSection",
     "LossSection",
     "OptimizerSection",
@@ -158,6 +159,21 @@ class LabelNoiseSection(Settings):
     action: Literal["none", "report", "drop"] = Field(
         "none", description="report: list them; drop: list them, and learn from the other clips"
     )
+
+
+class DistillSection(Settings):
+    """What a teacher says of clips is learned beside their labels; see `training.methods.distillation.loss`."""
+
+    teacher: str = Field("", description="folder of a run or of a bundle; empty: none")
+    temperature: float = Field(2.0, ge=0.1, le=100, description="what logits are divided by before they are compared")
+    weight: float = Field(0.9, ge=0, le=1, description="of the teacher in the loss; labels have the rest")
+    unlabelled: str = Field("", description="folder of further clips, which nobody has labelled")
+
+    @model_validator(mode="after")
+    def _somebody_teaches(self) -> DistillSection:
+        if self.unlabelled and not (self.teacher and self.weight):
+            raise ValueError("unlabelled clips need a teacher and a weight above 0")
+        return self
 
 
 class DecisionSection(Settings):

@@ -69,6 +69,8 @@ BASES: dict[str, tuple[str, ...]] = {
     "inspect": ("bundle",),
     "mine": ("bundle", "clip.avi", "--out", "mined", "--window", "1", "--stride", "1"),
     "plan": ("bundle", "--cameras", "3"),
+    "distill": ("folder", "--out", "small"),
+    "prune": ("folder", "--out", "pruned"),
     "predict": ("clip.avi", "--bundle", "bundle", "--window", "1", "--stride", "1"),
     "rollback": ("--url", "127.0.0.1:1", "--repo", "repository"),
     "serve": ("bundle", "--repo", "repository", "--target-ort", "1.21.0"),

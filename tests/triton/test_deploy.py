@@ -419,6 +419,17 @@ class TestAnotherModel:
         assert self.answers(site)
         assert Journal(site.root).versions() == [1, 2, 3, 4]
 
+    def test_a_backbone_with_weights_of_its_run_is_another_model(self, site: Site, tmp_path: Path) -> None:
+        bundle = make_tiny_bundle(tmp_path / "pruned", seed=1, variant="1a2b3c4d")
+        self.deploy(site, bundle)
+        assert site.answers(1)
+        with site.control() as control:
+            assert "READY" in control.states("vgg19_1a2b3c4d_features").values()
+            assert "READY" not in control.states(EXTRACTOR_MODEL).values()
+        assert not (site.root / EXTRACTOR_MODEL / "2").exists()
+        site.rollback()
+        assert site.answers(0)
+
     def test_the_watch_looks_after_the_new_stages_and_a_new_server_serves_them(
         self, site: Site, another_model: Bundle
     ) -> None:

@@ -31,11 +31,15 @@ class FeatureSplit:
         features: ``float16[N, T, F]``; to train on, ``float16[N, V, T, F]`` as well: V views of each clip.
         labels: ``int64[N]``, 0 or 1.
         groups: The source of each clip, empty where it is not known; ``None`` where no source is.
+        soft: A teacher's probabilities, ``float32[N, 2]``; ``None`` without one.
+        labelled: Which labels are known, ``bool[N]``, the others being the teacher's; ``None``: all.
     """
 
     features: FeatureRows
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.str_] | None = None
+    soft: npt.NDArray[np.float32] | None = None
+    labelled: npt.NDArray[np.bool_] | None = None
 
     @property
     def views(self) -> int:
@@ -54,7 +58,41 @@ class FeatureSplit:
         """Some of the clips, by number; features on the disk stay there."""
         features = self.features
         chosen = features.select(clips) if isinstance(features, ShardedFeatures) else features[clips]
-        return FeatureSplit(chosen, self.labels[clips], None if self.groups is None else self.groups[clips])
+        known: dict[str, Any] = {name: getattr(self, name) for name in ("groups", "soft", "labelled")}
+        rest = {name: None if value is None else value[clips] for name, value in known.items()}
+        return FeatureSplit(chosen, self.labels[clips], **rest)
+
+    def joined(self, other: FeatureSplit) -> FeatureSplit:
+        """These clips and then others; both have a teacher's probabilities, and sources are told apart by name."""
+        one, two = self.features, other.features
+        features: FeatureRows
+        if isinstance(one, ShardedFeatures) and isinstance(two, ShardedFeatures):
+            features = one.joined(two)
+        else:
+            features = np.concatenate([one[:], two[:]])
+        groups = self.groups if self.groups is not None else np.full(len(self.labels), "")
+        further = other.groups if other.groups is not None else np.full(len(other.labels), "")
+        return FeatureSplit(
+            features,
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([groups, further]),
+            None if self.soft is None or other.soft is None else np.concatenate([self.soft, other.soft]),
+            np.concatenate([self.is_labelled, other.is_labelled]),
+        )
+
+    @property
+    def is_labelled(self) -> npt.NDArray[np.bool_]:
+        """Which labels are known, ``bool[N]``."""
+        return np.ones(len(self.labels), bool) if self.labelled is None else self.labelled
+
+    @property
+    def targets(self) -> npt.NDArray[np.float32]:
+        """What is learned of each clip: its label, one-hot, ``float32[N, 2]``; with a teacher ``float32[N, 4]``.
+
+        A label that is not known is 0 for both classes; the teacher's probabilities follow.
+        """
+        labels = np.eye(2, dtype=np.float32)[self.labels]
+        return labels if self.soft is None else np.hstack([labels * self.is_labelled[:, None], self.soft])
 
     def as_served(self) -> FeatureSplit:
         """The usual view of each clip alone, in memory: what a served model sees."""
@@ -102,7 +140,7 @@ class EpochPlan:
         frames: Frame numbers within a clip's V * T, ``int32[S, B, T]``.
         partner: Position in the batch of the clip to mix with, ``int64[S, B]``, or ``None`` without mixup.
         share: Share of the clip itself in the mix, ``float32[S, B]``, or ``None``.
-        targets: ``float32[S, B, 2]``, mixed.
+        targets: ``float32[S, B, 2]``, or ``float32[S, B, 4]`` with a teacher, as `FeatureSplit.targets`; mixed.
         weights: What a clip's loss is multiplied by, ``float32[S, B]``.
         counts: Clips that weigh something in each step, ``float32[S]``.
     """
@@ -160,7 +198,7 @@ def plan_epoch(
     rows = np.resize(drawn, steps * batch)
     mask = (np.arange(steps * batch) < count).astype(np.float32)
     labels = split.labels[rows]
-    targets, weights = np.eye(2, dtype=np.float32)[labels], class_weights[labels]
+    targets, weights = split.targets[rows], class_weights[labels]
     frames = draw_frames(random, len(rows), split.views, split.features.shape[-2], augment)
     mixing = draw_mixing(random, len(rows), batch, augment)
     if mixing is not None:
@@ -173,7 +211,7 @@ def plan_epoch(
         frames=frames.reshape(steps, batch, -1),
         partner=None if mixing is None else (mixing.partner % batch).reshape(steps, batch),
         share=None if mixing is None else mixing.share.reshape(steps, batch),
-        targets=targets.reshape(steps, batch, 2),
+        targets=targets.reshape(steps, batch, -1),
         weights=(weights * mask).reshape(steps, batch),
         counts=mask.reshape(steps, batch).sum(axis=1),
     )

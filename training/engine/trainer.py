@@ -24,6 +24,7 @@ from training.engine.schedule import learning_rate_schedule
 from training.methods.class_balanced_sampling import class_pools, drawn_labels
 from training.methods.confident_learning import LabelAudit
 from training.methods.curriculum import TEACHER, easiest, pace
+from training.methods.distillation.loss import distillation_loss
 from training.methods.teacher import label_losses, teacher_probabilities
 from training.recipe import Recipe
 from vdeploy.core.errors import RunError
@@ -67,6 +68,8 @@ class Trainer:
         self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path, strategy: Any = None
     ) -> None:
         check_splits(train, valid)
+        if not recipe.distill.teacher:
+            train = dataclasses.replace(train, soft=None)
         self.recipe, self.train_split, self.valid_split, self.folder = recipe, train, valid, folder
         self.checkpoints = CheckpointFolder(folder / "checkpoints")
         self.history: list[EpochRecord] = []
@@ -78,18 +81,17 @@ class Trainer:
         frames, dim = train.features.shape[-2:]
         head, shape = recipe.make_head(), (frames, dim)
         self.model = head.build(shape)
-        drawn = drawn_labels(recipe.sampling, train.labels)
+        drawn = drawn_labels(recipe.sampling, train.labels[train.is_labelled])
         self._class_weights = np.asarray(class_weights(recipe.loss.class_weights, drawn), np.float32)
         alpha = focal_alpha(recipe.loss.alpha, drawn)
         self._loss = focal_loss(alpha, recipe.loss.gamma, recipe.loss.label_smoothing)
+        learned = self._loss if train.soft is None else distillation_loss(self._loss, recipe.distill)
         precision = choose_precision(recipe.training)
         limit = recipe.training.memory_limit_gb * 1e9
         self._tables = Tables(train, recipe.training.batch, precision.dtype, limit)
         steps = math.ceil(len(train.labels) / recipe.training.batch)
         schedule = learning_rate_schedule(recipe, steps)
-        self._loop = TrainingLoop(
-            head, shape, self.model.get_weights(), recipe, self._loss, schedule, strategy, precision
-        )
+        self._loop = TrainingLoop(head, shape, self.model.get_weights(), recipe, learned, schedule, strategy, precision)
         self._best_weights = self._loop.weights()
         where = f"{strategy.num_replicas_in_sync} devices" if strategy.num_replicas_in_sync > 1 else "one device"
         say(f"train: {precision} on {where}, features {'in memory' if self._tables.resident else 'streamed'}")

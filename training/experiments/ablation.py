@@ -18,6 +18,7 @@ _BASELINE: _Sections = {
     "sampling": {"balance": "instances"},
     "averaging": {"decay": 0.0},
     "curriculum": {"pacing": "none"},
+    "distill": {"teacher": "", "unlabelled": ""},
 }
 """Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
 
@@ -62,4 +63,5 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
         yield "dropout", {"head": {"dropout": dropout}}
     yield "weight decay", {"optimizer": {"weight_decay": optimizer.weight_decay}}
     yield "curriculum", {"curriculum": {"pacing": recipe.curriculum.pacing}}
+    yield "distillation", {"distill": {"teacher": recipe.distill.teacher, "unlabelled": recipe.distill.unlabelled}}
     yield "average of weights", {"averaging": {"decay": recipe.averaging.decay}}

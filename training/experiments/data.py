@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from training.engine.trainer import FeatureSplit
+from training.methods.distillation.lesson import prepare_lesson
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
+from vdeploy.core.errors import RecipeError
 from vdeploy.features.extraction import Extraction, feature_key
 
 __all__ = ["StudyData", "load_study_data"]
@@ -57,13 +59,16 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
     mirrored = ["mirrored"] if recipe.clip.mirrored else []  # absent where it is off, so that older results hold
     content = json.dumps([feature_key(recipe.clip_spec, backbone, weights).digest, recipe.clip.views, clips, *mirrored])
     judged = "test" if extraction.dataset.of("test") else "valid"
+    if recipe.distill.unlabelled:
+        raise RecipeError("a study learns from labelled clips alone", 'set distill.unlabelled = ""')
+    lesson = prepare_lesson(recipe, extraction.dataset, weights, store_root)
     splits = {split: _split(extraction, split) for split in ("train", "valid", judged)}
     return StudyData(
-        train=splits["train"],
+        train=dataclasses.replace(splits["train"], soft=None if lesson is None else lesson.soft),
         valid=splits["valid"],
         judged=splits[judged],
         judged_split=judged,
-        digest=hashlib.sha256(content.encode()).hexdigest(),
+        digest=hashlib.sha256((content + (lesson.digest if lesson else "")).encode()).hexdigest(),
     )
 
 

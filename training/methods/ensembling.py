@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.engine.devices import is_alone, open_strategy
+from training.methods.distillation.lesson import prepare_lesson
 from training.pipeline import (
     extract_source,
     open_partial,
@@ -116,8 +117,9 @@ def train_seeds(source: Path, out: Path, recipe: Recipe, seeds: int, *, store_ro
         dataset, weights = scan_source(source, recipe), recipe.make_backbone().find_weights()
         extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
         report_problems(extraction)
+        lesson = prepare_lesson(recipe, extraction.dataset, weights, store_root)
         folder = partial_folder(out)
-        open_partial(folder, recipe, extraction.dataset, weights, seeds)
+        open_partial(folder, recipe, extraction.dataset, weights, seeds, lesson)
         runs = []
         for number in range(seeds):
             seed = (recipe.training.seed + number) % 2**31
@@ -126,7 +128,7 @@ def train_seeds(source: Path, out: Path, recipe: Recipe, seeds: int, *, store_ro
             if not (member / MANIFEST).is_file():
                 load_keras().utils.clear_session()
                 seeded = recipe.varied(training={"seed": seed}, data={"seed": recipe.split_seed})
-                train_on(extraction, weights, source, member, seeded, strategy)
+                train_on(extraction, weights, source, member, seeded, strategy, lesson)
             runs.append(Run.load(member))
         _write(folder, out.name, source, runs, recipe, extraction, weights)
         publish_run(folder, out)

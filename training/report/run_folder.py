@@ -14,9 +14,9 @@ from training.methods.confident_learning import LabelAudit
 from training.recipe import Recipe, recipe_toml
 from training.report.evaluate_run import Outcome, mistakes, suspicious_clips
 from training.report.run_report import ReportData, write_report
-from vdeploy.artifacts.run import CLASSIFIER, CLIPS, SUSPICIOUS_LABELS, toolchain, write_run
+from vdeploy.artifacts.run import BACKBONE, CLASSIFIER, CLIPS, SUSPICIOUS_LABELS, toolchain, write_run
 from vdeploy.artifacts.run_manifest import RunInfo, RunMember, RunStage
-from vdeploy.core.files import sha256_of, write_json
+from vdeploy.core.files import clone_or_copy, sha256_of, write_json
 from vdeploy.core.timestamps import now
 from vdeploy.dataset import Dataset
 from vdeploy.features.extraction import Extraction
@@ -66,7 +66,7 @@ class FinishedTraining:
 
 
 def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
-    """Write the clips, the classifier, the report, the recipe, the metrics and the manifest.
+    """Write the clips, the models, the report, the recipe, the metrics and the manifest.
 
     Args:
         folder: The folder, which exists.
@@ -76,6 +76,9 @@ def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
     if finished.audit is not None:
         write_json(folder / SUSPICIOUS_LABELS, _suspicious_labels(finished.audit, dataset))
     dataset.write_csv(folder / CLIPS)
+    if finished.weights.fine_tuned and finished.weights.path is not None:
+        (folder / BACKBONE).unlink(missing_ok=True)
+        clone_or_copy(finished.weights.path, folder / BACKBONE)
     finished.model.save(folder / CLASSIFIER)
     info = RunInfo(
         name=finished.name,
@@ -107,7 +110,7 @@ def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
 
 def _stages(finished: FinishedTraining, sha256: str) -> tuple[RunStage, ...]:
     recipe = finished.recipe
-    backbone, head = recipe.make_backbone(), recipe.make_head()
+    backbone, head, own = recipe.make_backbone(), recipe.make_head(), finished.weights.fine_tuned
     return (
         RunStage(
             id="extractor",
@@ -116,6 +119,7 @@ def _stages(finished: FinishedTraining, sha256: str) -> tuple[RunStage, ...]:
             output=backbone.feature_shape(recipe.clip.frames),
             parameters=None,
             sha256=finished.weights.sha256,
+            file=BACKBONE if own else "",
         ),
         RunStage(
             id="classifier",

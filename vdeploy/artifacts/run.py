@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.artifacts.run_manifest import RUN_SCHEMA_VERSION, RunInfo
+from vdeploy.artifacts.run_manifest import RUN_SCHEMA_VERSION, RunInfo, RunStage
 from vdeploy.artifacts.run_versions import upgraded
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.files import sha256_of, write_json, write_text
@@ -24,10 +24,22 @@ from vdeploy.video.clips import ClipSpec
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["CLASSIFIER", "CLIPS", "MANIFEST", "RECIPE", "SUSPICIOUS_LABELS", "Run", "toolchain", "write_run"]
+__all__ = [
+    "BACKBONE",
+    "CLASSIFIER",
+    "CLIPS",
+    "MANIFEST",
+    "RECIPE",
+    "SUSPICIOUS_LABELS",
+    "Run",
+    "toolchain",
+    "write_run",
+]
 
 MANIFEST = "run.json"
 CLASSIFIER = "classifier.keras"
+BACKBONE = "backbone.npz"
+"""The backbone's weights, where they are those of the run alone; see `vdeploy.models.weights.fine_tuned`."""
 RECIPE = "recipe.toml"
 CLIPS = "clips.csv"
 METRICS = "metrics.json"
@@ -62,7 +74,7 @@ class Run:
 
     @classmethod
     def load(cls, root: Path) -> Run:
-        """Opens a run folder and checks that the classifier is the one that was trained.
+        """Opens a run folder and checks that what it holds is what was trained.
 
         Raises:
             RunError: The folder is missing, unfinished, foreign or damaged.
@@ -89,13 +101,9 @@ class Run:
             info = RunInfo.from_dict(values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecipeError, RecursionError) as error:
             raise RunError(f"{root} is damaged ({error})", "train again") from error
-        classifier = root / CLASSIFIER
-        if not classifier.is_file():
-            raise RunError(f"{classifier} is missing", "train again")
-        if sha256_of(classifier) != info.classifier_sha256:
-            raise RunError(
-                f"{classifier} is not the classifier of this run: its SHA-256 differs from {MANIFEST}", "train again"
-            )
+        _check_file(root / CLASSIFIER, info.stage("classifier"))
+        if info.stage("extractor").file:
+            _check_file(root / BACKBONE, info.stage("extractor"))
         return cls(root, info)
 
     @property
@@ -160,8 +168,13 @@ class Run:
             source: Where to look; the recipe's place if left out.
 
         Raises:
-            RunError: What is there now is not what the run was trained with.
+            RunError: What is there now is not what the run was trained with, or the run holds them itself.
         """
+        stage = self.info.stage("extractor")
+        if stage.file:
+            if source is not None:
+                raise RunError(f"{self.root} holds its backbone itself", "leave --weights out")
+            return Weights(str(stage.settings["weights"]), self.root / BACKBONE, stage.sha256)
         weights = self.backbone.find_weights(source)
         if weights.sha256 != self.info.weights_sha256:
             raise RunError(
@@ -173,6 +186,13 @@ class Run:
     def extractor(self, weights: Weights | None = None) -> FeatureExtractor:
         """Build the backbone as the run used it."""
         return FeatureExtractor(self.backbone, weights or self.weights(), self.spec)
+
+
+def _check_file(file: Path, stage: RunStage) -> None:
+    if not file.is_file():
+        raise RunError(f"{file} is missing", "train again")
+    if sha256_of(file) != stage.sha256:
+        raise RunError(f"{file} is not the {stage.id} of this run: its SHA-256 differs from {MANIFEST}", "train again")
 
 
 def write_run(root: Path, recipe: str, info: RunInfo, metrics: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ class RunStage:
         output: Shape of its output for one clip: (t, F) of features, (C,) of probabilities.
         parameters: Numbers that the weights of a trained head are; ``None`` for a backbone, and in runs of version 1.
         sha256: Hash of the weights of a backbone, or of the file that holds a trained head.
-        file: The file in the run's folder; empty for a backbone, whose weights are found by ``settings``.
+        file: The file in the run's folder; empty for a backbone whose weights are found by ``settings``.
     """
 
     id: str

@@ -19,6 +19,7 @@ from vdeploy.cli import (
     choose,
     data,
     deploy,
+    distill,
     doctor,
     ensemble,
     evaluate,
@@ -30,6 +31,7 @@ from vdeploy.cli import (
     mine,
     plan,
     predict,
+    prune,
     serve,
     train,
     tune,
@@ -89,6 +91,8 @@ app.command("features")(features.features)
 app.command("choose")(choose.choose)
 app.command("train")(train.train)
 app.command("ensemble")(ensemble.ensemble)
+app.command("distill")(distill.distill)
+app.command("prune")(prune.prune)
 app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
 app.command("lr-find")(lr_find.lr_find)

@@ -100,6 +100,7 @@ class FormatExporter:
                     parameters=recorded.parameters or parameters,
                     weights=weights[stage],
                     weights_sha256=recorded.sha256,
+                    variant=recorded.sha256[:8] if stage == "extractor" and recorded.file else "",
                 )
             )
         return tuple(infos)

@@ -73,6 +73,11 @@ class ShardedFeatures:
         """Some of the clips, still on the disk."""
         return ShardedFeatures(self._shards, self._places[rows])
 
+    def joined(self, other: ShardedFeatures) -> ShardedFeatures:
+        """These clips and then others of the same shape, still on the disk."""
+        further = np.add(other._places, (len(self._shards), 0))
+        return ShardedFeatures([*self._shards, *other._shards], np.concatenate([self._places, further]))
+
     @staticmethod
     def _open(shard: Path) -> npt.NDArray[np.float16]:
         try:

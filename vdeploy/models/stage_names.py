@@ -8,9 +8,15 @@ SUFFIXES = {"extractor": "_features", "classifier": "_classifier"}
 """How the name of a stage's model ends, by stage."""
 
 
-def stage_model(stage: str, architecture: str) -> str:
-    """Return the name of the model of a stage: ``vgg19_features`` of the extractor ``vgg19``."""
-    return f"{architecture.replace('-', '_')}{SUFFIXES[stage]}"
+def stage_model(stage: str, architecture: str, variant: str = "") -> str:
+    """Return the name of the model of a stage: ``vgg19_features`` of the extractor ``vgg19``.
+
+    Args:
+        stage: ``"extractor"`` or ``"classifier"``.
+        architecture: Name of the backbone or head.
+        variant: What tells apart models of one architecture: ``vgg19_1a2b3c4d_features``.
+    """
+    return f"{'_'.join(filter(None, (architecture.replace('-', '_'), variant)))}{SUFFIXES[stage]}"
 
 
 def is_stage(model: str) -> bool:

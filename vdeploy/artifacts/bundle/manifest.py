@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from vdeploy.evaluation.drift import ScoreHistogram
+from vdeploy.models.stage_names import stage_model
 from vdeploy.video.clips import ClipSpec
 
 __all__ = [
@@ -119,11 +120,21 @@ class StageInfo(_Model):
     parameters: int | None = Field(None, description="numbers that its weights are")
     weights: str = Field("", description="source of a backbone's weights")
     weights_sha256: str = Field("", description="of a backbone's weights, or of the run's file of the head")
+    variant: str = Field(
+        "",
+        pattern=r"^[a-z0-9]*$",
+        description="in the name of a backbone's model on Triton, where the weights are those of the run alone",
+    )
 
     @property
     def dim(self) -> int:
         """Length of the output's last axis: features of a frame, or classes."""
         return int(self.output.shape[-1])
+
+    @property
+    def model(self) -> str:
+        """Name of its model on Triton."""
+        return stage_model(self.id, self.architecture, self.variant)
 
 
 class Manifest(_Model):

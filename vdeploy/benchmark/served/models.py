@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vdeploy.models.stage_names import stage_model
 from vdeploy.triton.names import ENSEMBLE_MODEL, FEATURES, FRAMES, PROBABILITIES
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def served_model(what: Workload, manifest: Manifest) -> ServedModel:
         manifest: Manifest of the served bundle.
     """
     classes = (len(manifest.classes),)
-    models: dict[str, str] = {stage.id: stage_model(stage.id, stage.architecture) for stage in manifest.stages}
+    models: dict[str, str] = {stage.id: stage.model for stage in manifest.stages}
     if what == "extractor":
         features = manifest.feature_shape
         return ServedModel(models[what], FRAMES, FEATURES, features, {what: models[what]})

@@ -68,6 +68,7 @@ class ServedStage:
         backend: What runs it.
         largest_batch: Clips that it takes at once, or `None` where it takes any number.
         architecture: Name of the backbone or head, after which its model is named.
+        variant: What else is in that name; see `vdeploy.models.stage_names.stage_model`.
         granularity: What an extractor looks at as one: a frame, or a clip.
     """
 
@@ -76,13 +77,14 @@ class ServedStage:
     backend: Backend
     largest_batch: int | None = None
     architecture: str = ""
+    variant: str = ""
     granularity: Literal["frame", "clip"] = "frame"
 
     @property
     def model(self) -> str:
         """The name of its model."""
         defaults = {"extractor": EXTRACTOR_MODEL, "classifier": CLASSIFIER_MODEL}
-        return stage_model(self.stage, self.architecture) if self.architecture else defaults[self.stage]
+        return stage_model(self.stage, self.architecture, self.variant) if self.architecture else defaults[self.stage]
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -91,6 +91,8 @@ def make_plan(
     first = served_stage(bundle.artifact("extractor", extractor), backend, install)
     second = served_stage(bundle.artifact("classifier", classifier), classifier_backend or backend, install)
     stage = bundle.manifest.extractor
-    first = dataclasses.replace(first, architecture=stage.architecture, granularity=stage.granularity)
+    first = dataclasses.replace(
+        first, architecture=stage.architecture, variant=stage.variant, granularity=stage.granularity
+    )
     second = dataclasses.replace(second, architecture=bundle.manifest.classifier.architecture)
     return ServingPlan(bundle, first, second, options or ServingOptions(), reason, speed_reason)

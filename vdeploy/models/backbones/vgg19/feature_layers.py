@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["BLOCK_SCALES", "DIMENSIONS", "POOLED_BLOCKS", "Layer"]
+__all__ = ["BLOCK_SCALES", "CONVOLUTIONS", "DIMENSIONS", "POOLED_BLOCKS", "Layer"]
 
 Layer = Literal["avg", "avg45", "fc2"]
 
@@ -23,3 +23,10 @@ BLOCK_SCALES = {"block4": 1 / 32}
 On photographs the maps of block 4 are some 30 times larger than those of block 5; side by side in one normalisation
 they would drown them. A power of two costs no precision.
 """
+
+CONVOLUTIONS = {
+    f"block{block}_conv{number}": width
+    for block, (count, width) in enumerate(((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)), start=1)
+    for number in range(1, count + 1)
+}
+"""Output channels of each convolution, in their order (Simonyan and Zisserman 2015, table 1, column E)."""

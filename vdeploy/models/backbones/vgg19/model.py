@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.lazy_imports import load_keras
-from vdeploy.models.backbones.vgg19.feature_layers import BLOCK_SCALES, DIMENSIONS, POOLED_BLOCKS, Layer
+from vdeploy.models.backbones.vgg19.feature_layers import (
+    BLOCK_SCALES,
+    CONVOLUTIONS,
+    DIMENSIONS,
+    POOLED_BLOCKS,
+    Layer,
+)
 from vdeploy.models.backbones.vgg19.weights import find_weights
 from vdeploy.models.base import Backbone, BackboneSettings
 from vdeploy.models.weights.find import Weights
@@ -33,11 +42,41 @@ class VGG19Settings(BackboneSettings):
             ``"avg45"``: the global averages of the last two blocks' pooled feature maps, alike in scale, F = 1024;
             ``"fc2"``: the second fully connected layer, F = 4096.
         weights: ``"imagenet"``, ``"random"``, or the path of an HDF5 file.
+        channels: Output channels of the 16 convolutions, where they are fewer than VGG19's, as ``vdeploy prune`` makes
+            them; the convolutions that features come from keep theirs. It is left out where it is empty.
     """
 
     name: Literal["vgg19"] = "vgg19"
     layer: Layer = "avg"
     weights: str = "imagenet"
+    channels: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> VGG19Settings:
+        if not self.channels:
+            return self
+        if len(self.channels) != len(CONVOLUTIONS):
+            raise ValueError(f"channels must be {len(CONVOLUTIONS)} numbers, one for each convolution")
+        for name, width in zip(CONVOLUTIONS, self.channels, strict=True):
+            if not 1 <= width <= CONVOLUTIONS[name]:
+                raise ValueError(f"channels of {name} must be from 1 to {CONVOLUTIONS[name]}")
+        blocks = POOLED_BLOCKS.get(self.layer)
+        if blocks is None:
+            raise ValueError('channels need layer = "avg" or "avg45": fc2 has weights for each channel')
+        for block in blocks:
+            if self.widths[f"{block}_conv4"] != CONVOLUTIONS[f"{block}_conv4"]:
+                raise ValueError(f"{block}_conv4 is a feature and keeps its {CONVOLUTIONS[f'{block}_conv4']} channels")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_usual_channels(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        return values if self.channels else {key: value for key, value in values.items() if key != "channels"}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Output channels by convolution."""
+        return dict(zip(CONVOLUTIONS, self.channels or CONVOLUTIONS.values(), strict=True))
 
 
 class VGG19(Backbone[VGG19Settings]):
@@ -75,6 +114,8 @@ class VGG19(Backbone[VGG19Settings]):
 
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""
+        if self.settings.channels:
+            return _narrow_network(load_keras(), self.settings, weights, spec.size)
         return _network(load_keras(), self.settings.layer, weights, spec.size)
 
     def check(self, spec: ClipSpec) -> None:
@@ -87,16 +128,14 @@ class VGG19(Backbone[VGG19Settings]):
 
     @property
     def cache_key(self) -> str:
-        """The layer alone, so that stores of version 0.1 stay valid."""
-        return self.settings.layer
+        """The layer, so that stores of version 0.1 stay valid, and other channels than VGG19's."""
+        return " ".join([self.settings.layer, *map(str, self.settings.channels)])
 
 
 def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> Any:
     """VGG19 that takes RGB, ``float32[N, H, W, 3]``, 0 to 255, and gives ``float32[N, F]``."""
     vgg19, blocks = keras.applications.VGG19, POOLED_BLOCKS.get(layer)
-    pixels = keras.Input((size, size, 3), name="pixels", dtype="float32")
-    offsets = [-value for value in IMAGENET_MEAN_RGB]
-    centred = keras.layers.Rescaling(1.0, offset=offsets, name="centred")(pixels)
+    pixels, centred = _inputs(keras, size)
     path = str(weights.path) if weights.path else None
     try:
         with warnings.catch_warnings():
@@ -108,19 +147,43 @@ def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> An
             f"{path} holds no VGG19 weights for --features {layer} ({error})",
             "fc2 takes the file with the fully connected layers, the other layers the file without",
         ) from error
-    model = keras.Model(pixels, _averages(keras, base, blocks) if blocks else base.get_layer(layer).output)
+    pooled = {block: base.get_layer(f"{block}_pool").output for block in blocks or ()}
+    model = keras.Model(pixels, _averages(keras, pooled, blocks) if blocks else base.get_layer(layer).output)
     first = model.get_layer("block1_conv1")
     kernel, bias = first.get_weights()
     first.set_weights([kernel[:, :, ::-1, :], bias])
     return model
 
 
-def _averages(keras: ModuleType, base: Any, blocks: Sequence[str]) -> Any:
+def _narrow_network(keras: ModuleType, settings: VGG19Settings, weights: Weights, size: int) -> Any:
+    """The same network with other widths and random weights; its first convolution takes RGB."""
+    if weights.path is not None:
+        raise WeightsError(
+            f"{weights.path} holds weights of the whole VGG19, and backbone.channels has fewer",
+            "leave backbone.channels out, or give the file that vdeploy prune has written",
+        )
+    pixels, x = _inputs(keras, size)
+    pooled = {}
+    for block, names in itertools.groupby(settings.widths, lambda name: name.partition("_")[0]):
+        for name in names:
+            x = keras.layers.Conv2D(settings.widths[name], 3, padding="same", activation="relu", name=name)(x)
+        pooled[block] = x = keras.layers.MaxPooling2D(2, name=f"{block}_pool")(x)
+    return keras.Model(pixels, _averages(keras, pooled, POOLED_BLOCKS[settings.layer]))
+
+
+def _inputs(keras: ModuleType, size: int) -> tuple[Any, Any]:
+    """Pixels, and the same less the ImageNet mean."""
+    pixels = keras.Input((size, size, 3), name="pixels", dtype="float32")
+    offsets = [-value for value in IMAGENET_MEAN_RGB]
+    return pixels, keras.layers.Rescaling(1.0, offset=offsets, name="centred")(pixels)
+
+
+def _averages(keras: ModuleType, pooled: Mapping[str, Any], blocks: Sequence[str]) -> Any:
     """The averages over all positions of blocks' pooled feature maps, alike in scale, one after the other."""
     layers = keras.layers
     averages = []
     for block in blocks:
-        average = layers.GlobalAveragePooling2D(name=f"{block}_average")(base.get_layer(f"{block}_pool").output)
+        average = layers.GlobalAveragePooling2D(name=f"{block}_average")(pooled[block])
         if block in BLOCK_SCALES:
             average = layers.Rescaling(BLOCK_SCALES[block], name=f"{block}_scaled")(average)
         averages.append(average)
