@@ -18,6 +18,7 @@ from vdeploy.triton.names import ENSEMBLE_MODEL, WINDOW_MODEL
 from vdeploy.triton.repository.options import (
     CLASSIFIER_DELAY_MICROSECONDS,
     CLASSIFIER_SHARE,
+    LONGEST_WAIT_MS,
     ServingOptions,
     StreamOptions,
 )
@@ -63,6 +64,8 @@ def _derived(configs: Mapping[str, str]) -> ServingOptions:
     group, batching = extractor.instance_group[0], extractor.dynamic_batching
     delay = classifier.dynamic_batching.max_queue_delay_microseconds
     queue = batching.default_queue_policy
+    limit_ms = queue.default_timeout_microseconds / 1000
+    waits_ms = 0.0 if limit_ms == LONGEST_WAIT_MS else limit_ms
     threads = [int(entry.string_value) for name, entry in extractor.parameters.items() if name in _THREADS]
     window = parameters_of(configs[WINDOW_MODEL]) if WINDOW_MODEL in configs else {}
     return ServingOptions(
@@ -70,7 +73,7 @@ def _derived(configs: Mapping[str, str]) -> ServingOptions:
         threads=sum(threads) * group.count or None,
         gpus=tuple(group.gpus),
         max_batch=extractor.max_batch_size,
-        latency_budget_ms=queue.default_timeout_microseconds / 1000
+        latency_budget_ms=waits_ms
         or (None if delay == CLASSIFIER_DELAY_MICROSECONDS else delay / CLASSIFIER_SHARE / 1000 or None),
         max_queue=queue.max_queue_size or None,
         loaded_versions=extractor.version_policy.latest.num_versions or 1,

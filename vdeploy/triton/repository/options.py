@@ -6,7 +6,7 @@ import dataclasses
 
 from vdeploy.core.errors import RepositoryError
 
-__all__ = ["DEFAULT_STREAMS", "ServingOptions", "StreamOptions", "parse_numbers"]
+__all__ = ["DEFAULT_STREAMS", "LONGEST_WAIT_MS", "ServingOptions", "StreamOptions", "parse_numbers"]
 
 DEFAULT_STREAMS = 64
 """Streams whose windows a server keeps by default."""
@@ -18,6 +18,9 @@ CLASSIFIER_DELAY_MICROSECONDS = 500
 EXTRACTOR_SHARE = 0.09
 """Part of a latency budget that the extractor may spend waiting; most of the budget is for computing."""
 CLASSIFIER_SHARE = 0.01
+
+LONGEST_WAIT_MS = 600_000.0
+"""How long a request may wait in a bounded queue where there is no budget."""
 
 _LARGEST = 2**31 - 1
 """Largest number in a configuration of Triton."""

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2
 
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.repository.backends import ServedStage
-from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.options import LONGEST_WAIT_MS, ServingOptions
 
 __all__ = ["GPU_RESOURCE", "Tensor", "add_step", "add_tensors", "model_config", "stage_config"]
 
@@ -18,7 +18,6 @@ GPU_RESOURCE = "gpu"
 """What an execution on a GPU needs, and each GPU has once, so that two stages that share it take turns. Several
 copies of a stage are asked for to run at the same time, so that they do not."""
 
-_LONGEST_WAIT_MS = 600_000.0
 _TENSORRT_PRECISION = {"onnx-fp32": "FP32", "onnx-fp16": "FP16"}
 
 
@@ -138,7 +137,7 @@ def _batch(config: Any, served: ServedStage, batch: int, options: ServingOptions
         policy.max_queue_size = options.max_queue
         policy.allow_timeout_override = True
         # A request may shorten this, and without it Triton ignores what a request says.
-        policy.default_timeout_microseconds = round((options.latency_budget_ms or _LONGEST_WAIT_MS) * 1000)
+        policy.default_timeout_microseconds = round((options.latency_budget_ms or LONGEST_WAIT_MS) * 1000)
 
 
 def _accelerate(config: Any, served: ServedStage, options: ServingOptions) -> None:
