@@ -103,6 +103,14 @@ STUDIES = (
     ),
     single("models", "Speed of the models", "python -m benchmarks.models", section("models")),
     single("cameras-per-core", "Cameras a core", "python -m benchmarks.cameras_per_core", section("cameras_per_core")),
+    _study(
+        "motion-crop",
+        "The motion crop",
+        {
+            "scenes": "python -m benchmarks.motion_crop --no-cost",
+            "cost": "python -m benchmarks.motion_crop --no-scenes",
+        },
+    ),
     single(
         "gpu-inference",
         "Scoring clips on a GPU",
