@@ -71,6 +71,22 @@ def test_an_objective_that_nothing_holds(
     assert load_tuned(bundle) is None
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_what_leads_by_chance_is_not_kept(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leads: bool
+) -> None:
+    def measure(_: Bundle, configuration: Configuration, *__: object, confirm: bool) -> Outcome:
+        is_usual = configuration.max_batch == 8
+        return Outcome(HeldRate(clips_per_s=10.0 if is_usual is (confirm and not leads) else 9.0))
+
+    monkeypatch.setattr(tune, "find_install", lambda: fake_install(tmp_path / "backends", "python"))
+    monkeypatch.setattr(tune, "_measure", measure)
+    record = tune_serving(bundle, dataclasses.replace(REQUEST, trials=2), tmp_path / "out").record
+    assert (record.configuration == record.defaults) is not leads
+    assert record.held.clips_per_s == 10
+    assert comparison(record).startswith("the defaults are best") is not leads
+
+
 def test_a_configuration_that_cannot_be_served_is_a_trial_with_the_reason(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

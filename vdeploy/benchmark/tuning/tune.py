@@ -80,7 +80,8 @@ class Tuned:
 def tune_serving(bundle: Bundle, request: TuningRequest, out: Path) -> Tuned:
     """Measures configurations on a Triton of this machine, and keeps the best; an interrupted search resumes.
 
-    The winner and the defaults are measured once more, by arrivals that have chosen nothing.
+    The winner and the defaults are measured once more, by arrivals that have chosen nothing; if it does not lead
+    there as well, the defaults are kept.
 
     Args:
         bundle: The bundle.
@@ -188,7 +189,10 @@ def _record(
     bundle: Bundle, request: TuningRequest, search: Search, space: SearchSpace, measure: Measure
 ) -> TunedServing:
     """The winner, with the rates that it and the defaults hold under arrivals that have chosen nothing."""
-    best = search.best.configuration
+    best, usual = search.best.configuration, search.confirmed(space.defaults, measure)
+    confirmed = search.confirmed(best, measure)
+    if usual.value(request.goal) >= confirmed.value(request.goal):  # what led in the search, led by chance
+        best, confirmed = space.defaults, usual
     return TunedServing(
         bundle_sha256=bundle.manifest.digest,
         cpu=cpu_name(),
@@ -201,7 +205,7 @@ def _record(
         requests=request.requests,
         trials=len(search.trials),
         configuration=best,
-        held=search.confirmed(best, measure).held,
+        held=confirmed.held,
         defaults=space.defaults,
-        defaults_held=search.confirmed(space.defaults, measure).held,
+        defaults_held=usual.held,
     )
