@@ -15,6 +15,7 @@ from testing.running_gateway import Running, running_gateway
 from testing.waiting import eventually
 from tests.gateway.mutations import mutated_videos
 from tests.gateway.test_gateway_predict import npy
+from vdeploy.gateway.deadlines import HEADER
 from vdeploy.gateway.keys import KeyFile
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_requests_made_up_from_the_openapi_document(bundle_dir: Path, tmp_path: 
             )
             def attempt(case) -> None:
                 case.call_and_validate(
-                    headers={"Authorization": f"Bearer {secret}"},
+                    headers={"Authorization": f"Bearer {secret}", HEADER: "60000"},  # a shorter one is refused with 503
                     excluded_checks=[positive_data_acceptance],  # random bytes are no video
                     timeout=60,
                 )

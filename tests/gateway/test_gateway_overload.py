@@ -176,7 +176,7 @@ def test_a_flood_is_answered_in_time_or_refused_in_time(tmp_path: Path) -> None:
         assert 'vdeploy_gateway_refusals_total{code="overloaded"}' in client.get("/metrics").text
 
 
-@pytest.mark.parametrize("deadline_ms", ["soon", "0", "-1", "nan", "inf", "1e12"])
+@pytest.mark.parametrize("deadline_ms", ["soon", "0", "0.5", "-1", "nan", "inf", "1e12"])
 def test_a_deadline_that_is_none_is_refused(gateway: Running, deadline_ms: str) -> None:
     with gateway.client() as client:
         answer, _ = post(client, CLIP, deadline_ms)

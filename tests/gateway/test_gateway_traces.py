@@ -195,7 +195,7 @@ class TestWithACollector:
                     assert answer.status_code == 200
                     assert client.get("/readyz").status_code == 200
                 assert gateway.stop() == 0
-                assert eventually(lambda: "InferRequest" in receiver.spans(TRACE_ID))
+                assert eventually(lambda: "InferRequest" in receiver.spans(TRACE_ID), seconds=60)
             spans = receiver.spans(TRACE_ID)
             assert receiver.services == {"triton", "vdeploy-gateway"}
             assert len(receiver.spans()["InferRequest"]) == 1, "probes are not traced"

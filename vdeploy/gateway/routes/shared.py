@@ -73,7 +73,7 @@ async def _deadline(
         float | None,
         Header(
             alias=HEADER,
-            gt=0,
+            ge=1,
             le=86_400_000,
             allow_inf_nan=False,
             description="how long the client waits for the answer; what would take longer is refused early with 503",
