@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from testing.otlp_receiver import otlp_receiver
-from testing.running_gateway import Running, running_gateway
+from testing.running_gateway import ROOT, Running, running_gateway
 from testing.tiny_bundle import make_tiny_bundle
 from testing.waiting import eventually
 from tests.triton.conftest import own_ports
-from vdeploy.core.errors import UserError
+from vdeploy.core.errors import MissingExtraError, UserError
 from vdeploy.core.trace_context import TRACEPARENT, trace_id_of
 from vdeploy.gateway.batching import Batcher
 from vdeploy.gateway.opening import open_tracing
-from vdeploy.gateway.traces import NO_TRACE, Trace
+from vdeploy.gateway.traces import NO_TRACE, Trace, Tracing
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.server import TritonServer
@@ -84,6 +84,30 @@ def test_the_clients_trace_is_logged_without_a_collector(gateway: Running, video
 def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
     with pytest.raises(UserError, match=r"--otlp-endpoint .* is no HTTP address; give one such as"):
         open_tracing(endpoint)
+
+
+def test_without_the_extra_an_address_is_refused_and_a_variable_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(MissingExtraError, match=r"vdeploy\[tracing\]"):
+        open_tracing("http://localhost:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
+    assert type(open_tracing(None)) is Tracing
+    assert "requests are not traced" in capsys.readouterr().err
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost")
+    with pytest.raises(UserError, match="OTEL_EXPORTER_OTLP_ENDPOINT localhost is no HTTP address"):
+        open_tracing(None)
+
+
+def test_serve_refuses_an_address_that_is_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vdeploy", "serve", "--launch", "--otlp-endpoint", "collector"]
+    done = subprocess.run(
+        [*command, "--repo", str(tmp_path / "repo")], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 1
+    assert "--otlp-endpoint collector is no HTTP address" in done.stderr
+    assert not (tmp_path / "repo").exists()
 
 
 def test_nothing_of_opentelemetry_is_imported_without_a_collector() -> None:
