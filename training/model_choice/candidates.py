@@ -32,8 +32,8 @@ __all__ = [
     "seconds_a_clip",
 ]
 
-CANDIDATES = ("edge", "default", "accurate")
-"""Recipes of the package with different backbones."""
+CANDIDATES = ("edge", "default", "accurate", "mobilenet", "efficientnet-v2")
+"""Recipes of the package with different backbones; `choose` leaves out those whose weights cannot be had."""
 
 EXTRACTION_SHARE = 0.4
 """Part of a budget of time for extraction; trainings, exports and measurements take the rest."""

@@ -32,7 +32,9 @@ BACKBONES: dict[str, str] = {
     "efficientnet-lite0": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite0",
     "efficientnet-lite1": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite1",
     "efficientnet-lite2": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite2",
+    "efficientnet-v2-b0": "vdeploy.models.backbones.efficientnet_v2:EfficientNetV2B0",
     "i3d": "vdeploy.models.backbones.i3d.model:I3D",
+    "mobilenet-v3": "vdeploy.models.backbones.mobilenet_v3:MobileNetV3",
     "vgg19": "vdeploy.models.backbones.vgg19.model:VGG19",
 }
 """Class of each backbone by name, as ``"module:class"``. A further model is one more line here."""
