@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.output import add_output_options, report_result
 from training.experiments.cross_validation import CrossValidation, Interval, cross_validate
 from training.experiments.folds import extract_folds
+from training.methods.fine_tuning import trunk_of
 from training.pipeline import scan_source
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import DatasetError, UserError
@@ -55,13 +56,16 @@ def main() -> None:
 def _measure(name: str, recipe: Recipe, options: argparse.Namespace) -> CrossValidation:
     dataset = scan_source(options.data, recipe)
     weights = recipe.make_backbone().find_weights()
-    dataset, features = extract_folds(dataset, recipe, weights, options.store)
+    trunk = trunk_of(recipe, weights)
+    dataset, features = extract_folds(dataset, recipe, weights, options.store, trunk)
     clips = dataset.clips
     if not all(clip.group for clip in clips):
         raise DatasetError(f"{options.data} names no source for some clips", "give a CSV with a group column")
     labels = np.array([clip.label for clip in clips], np.int64)
     groups = np.array([clip.group for clip in clips])
-    return cross_validate(recipe, features, labels, groups, seeds=options.seeds, folds=options.folds, name=name)
+    return cross_validate(
+        recipe, features, labels, groups, seeds=options.seeds, folds=options.folds, name=name, trunk=trunk
+    )
 
 
 def _row(result: CrossValidation) -> dict[str, Any]:

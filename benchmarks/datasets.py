@@ -148,7 +148,7 @@ def _load(recipe: Recipe, sources: Mapping[str, Path], store: Path) -> Clips:
     features, labels, groups, sets, content = [], [], [], [], {}
     for name, source in sources.items():
         dataset, found = extract_folds(scan_source(source, recipe), recipe, weights, store)
-        features.append(found)
+        features.append(found[:])
         labels += [clip.label for clip in dataset.clips]
         groups += [f"{name} {group}" for group in sources_of(dataset)]
         sets += [name] * len(dataset.clips)

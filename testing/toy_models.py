@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vdeploy.video.clips import ClipSpec
 
-__all__ = ["ToyBackbone", "ToyHead"]
+__all__ = ["ToyBackbone", "ToyBlocks", "ToyHead"]
 
 
 class ToyBackboneSettings(BackboneSettings):
@@ -39,6 +39,35 @@ class ToyBackbone(Backbone[ToyBackboneSettings]):
         x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
         x = keras.layers.Conv2D(self.settings.features, 3, strides=2, padding="same", activation="relu")(x)
         return keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
+
+
+class ToyBlocksSettings(BackboneSettings):
+    name: Literal["toy-blocks"] = "toy-blocks"
+    weights: str = "random"
+
+
+class ToyBlocks(Backbone[ToyBlocksSettings]):
+    """A stem and two blocks of one and two convolutions."""
+
+    name: ClassVar[str] = "toy-blocks"
+    title: ClassVar[str] = "toy blocks"
+    settings_type: ClassVar[type[BackboneSettings]] = ToyBlocksSettings
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return ("one", "two")
+
+    def feature_shape(self, frames: int) -> tuple[int, int]:
+        return frames, 16
+
+    def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
+        del weights
+        layers: Any = load_keras().layers
+        pixels = layers.Input((spec.size, spec.size, 3), name="pixels", dtype="float32")
+        x = layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
+        for name, strides in (("stem", 4), ("one.conv", 1), ("two.conv_a", 2), ("two.conv_b", 1)):
+            x = layers.Conv2D(16, 3, strides=strides, padding="same", activation="relu", name=name)(x)
+        return load_keras().Model(pixels, layers.GlobalAveragePooling2D()(x))
 
 
 class ToyHeadSettings(HeadSettings):

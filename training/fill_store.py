@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from training.methods.fine_tuning import trunk_of
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
+from vdeploy.core.errors import RecipeError
 from vdeploy.dataset.records import Problem
 from vdeploy.features.ray_extraction import fill_on_cluster
 
@@ -67,6 +69,11 @@ def fill_store(
     dataset = scan_source(source, recipe)
     backbone = recipe.make_backbone()
     weights = backbone.find_weights()
+    trunk = trunk_of(recipe, weights)
+    if trunk and cluster:
+        raise RecipeError(
+            "a cluster extracts features of whole backbones", "leave --ray out, or set fine_tune.blocks=0"
+        )
     on_cluster = 0
     if cluster:
         on_cluster = fill_on_cluster(
@@ -79,7 +86,7 @@ def fill_store(
             address=cluster,
             workers=workers or _WORKERS,
         )
-    extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
+    extraction = extract_source(dataset, recipe, weights, store_root, strict=strict, trunk=trunk)
     return StoreReport(
         clips=len(extraction.dataset.clips),
         from_store=extraction.hits - on_cluster,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,33 +14,42 @@ from training.engine.choose_trainer import AnyTrainer, make_trainer
 from training.engine.devices import barrier, is_chief, open_strategy
 from training.engine.trainer import FeatureSplit
 from training.methods.distillation.lesson import Lesson, prepare_lesson
+from training.methods.fine_tuning import trunk_of
 from training.recipe import Recipe
 from training.report.evaluate_run import judge
-from training.report.run_folder import FinishedTraining, write_run_folder
-from vdeploy.artifacts.run import CLIPS, Run
-from vdeploy.core.errors import DatasetError, RunError
-from vdeploy.core.files import publish_folder, write_text
+from training.report.run_folder import FinishedTraining, write_backbone, write_run_folder
+from training.work_folder import open_partial, partial_folder, publish_run, refuse_foreign_folder
+from vdeploy.artifacts.run import Run
+from vdeploy.core.errors import DatasetError
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say, track
-from vdeploy.core.text import name_problem
 from vdeploy.dataset import Dataset, scan
 from vdeploy.features.extraction import Extraction, extract_with
+from vdeploy.models.trunk import Trunk
 from vdeploy.models.weights.find import Weights
 from vdeploy.video.clip_duration import median_seconds
 
 __all__ = [
+    "TrainedBlocks",
     "extract_source",
-    "open_partial",
-    "partial_folder",
-    "publish_run",
-    "refuse_foreign_folder",
     "report_problems",
     "scan_source",
     "train",
     "train_on",
 ]
 
-_FINGERPRINT = ".fingerprint"
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedBlocks:
+    """What `train_on` needs to train blocks of a backbone.
+
+    Attributes:
+        trunk: The backbone, and what is left as it is.
+        store_root: Folder of all feature stores, for the features after the training.
+    """
+
+    trunk: Trunk
+    store_root: Path
 
 
 def scan_source(source: Path, recipe: Recipe) -> Dataset:
@@ -59,7 +65,13 @@ def scan_source(source: Path, recipe: Recipe) -> Dataset:
 
 
 def extract_source(
-    dataset: Dataset, recipe: Recipe, weights: Weights, store_root: Path, *, strict: bool = False
+    dataset: Dataset,
+    recipe: Recipe,
+    weights: Weights,
+    store_root: Path,
+    *,
+    strict: bool = False,
+    trunk: Trunk | None = None,
 ) -> Extraction:
     """Features of a data set, from the store where it has them.
 
@@ -69,16 +81,17 @@ def extract_source(
         weights: The backbone's weights.
         store_root: Folder of all feature stores.
         strict: Refuse clips that cannot be read.
+        trunk: Take its activations instead of the backbone's features; they are large and stay on the disk.
     """
     return extract_with(
         dataset,
         recipe.clip_spec,
-        recipe.make_backbone(),
+        trunk or recipe.make_backbone(),
         weights,
         store_root,
         views=recipe.views,
         strict=strict,
-        memory_limit=recipe.training.memory_limit_gb * 1e9,
+        memory_limit=0 if trunk else recipe.training.memory_limit_gb * 1e9,
     )
 
 
@@ -116,11 +129,13 @@ def _train(source: Path, out: Path, recipe: Recipe, store_root: Path, *, strict:
     weights = recipe.make_backbone().find_weights()
     if not chief:
         barrier(strategy)
-    extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)
+    trunk = trunk_of(recipe, weights)
+    extraction = extract_source(dataset, recipe, weights, store_root, strict=strict, trunk=trunk)
     if chief:
         report_problems(extraction)
     lesson = prepare_lesson(recipe, extraction.dataset, weights, store_root)
-    return train_on(extraction, weights, source, out, recipe, strategy, lesson)
+    blocks = None if trunk is None else TrainedBlocks(trunk, store_root)
+    return train_on(extraction, weights, source, out, recipe, strategy, lesson, blocks)
 
 
 def train_on(
@@ -131,6 +146,7 @@ def train_on(
     recipe: Recipe,
     strategy: Any = None,
     lesson: Lesson | None = None,
+    blocks: TrainedBlocks | None = None,
 ) -> Run:
     """Train on features that were extracted; the part of `train` that comes after the extraction.
 
@@ -142,6 +158,7 @@ def train_on(
         recipe: Every choice.
         strategy: What `training.engine.devices.open_strategy` gave; called here if left out.
         lesson: What the recipe's teacher says, if it names one.
+        blocks: What is trained of the backbone, if anything; the features are then activations of its trunk.
 
     Raises:
         UserError: The data, the recipe or the disk do not allow it.
@@ -155,14 +172,28 @@ def train_on(
     train, valid = _split(extraction, "train"), _split(extraction, "valid")
     if lesson is not None:
         train = dataclasses.replace(train, soft=lesson.soft)
-    trainer = make_trainer(recipe, train, valid, folder, strategy, lesson.unlabelled if lesson else None)
+    trunk, unlabelled = None if blocks is None else blocks.trunk, lesson.unlabelled if lesson else None
+    trainer = make_trainer(recipe, train, valid, folder, strategy, unlabelled, trunk)
     trainer.fit()
     seconds = {"extract": extraction.seconds, "train": time.monotonic() - started}
     if chief:
+        if blocks is not None:
+            extraction, weights = _with_trained_blocks(blocks, folder, extraction, weights, recipe)
+            seconds["extract"] += extraction.seconds
         _finish(folder, out.name, source, recipe, extraction, weights, trainer, seconds)
         publish_run(folder, out)
     barrier(strategy)
     return Run.load(out)
+
+
+def _with_trained_blocks(
+    blocks: TrainedBlocks, folder: Path, extraction: Extraction, weights: Weights, recipe: Recipe
+) -> tuple[Extraction, Weights]:
+    """Write the backbone, and extract the features that it has now: those that an export is compared with."""
+    tuned = write_backbone(folder, blocks.trunk.network, weights)
+    limit = recipe.training.memory_limit_gb * 1e9
+    backbone, store = recipe.make_backbone(), blocks.store_root
+    return extract_with(extraction.dataset, recipe.clip_spec, backbone, tuned, store, memory_limit=limit), tuned
 
 
 def _finish(
@@ -183,8 +214,8 @@ def _finish(
         recipe=recipe,
         extraction=extraction,
         weights=weights,
-        model=trainer.model,
-        outcome=judge(trainer.model, extraction, recipe, trainer.held_out, kept),
+        model=trainer.head,
+        outcome=judge(trainer.head, extraction, recipe, trainer.held_out, kept),
         seconds=seconds,
         history=trainer.history,
         best_epoch=trainer.best.epoch,
@@ -192,28 +223,6 @@ def _finish(
         audit=audit,
     )
     write_run_folder(folder, finished)
-
-
-def refuse_foreign_folder(out: Path) -> None:
-    """Refuse a folder that a run would replace although it is none, or whose name TensorFlow cannot write to.
-
-    Raises:
-        RunError: It holds something else, or its name is no text.
-    """
-    if problem := name_problem(str(out.absolute())):
-        raise RunError(f"{out} {problem}", "choose another: --out RUN")
-    if out.exists() and not (out / CLIPS).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is in the way: it is no run folder", "choose another: --out RUN")
-
-
-def partial_folder(out: Path) -> Path:
-    """Where a training works until it is finished."""
-    return out.with_name(f"{out.name}.partial")
-
-
-def publish_run(folder: Path, out: Path) -> None:
-    """Put a finished folder in its place, and keep an older run as ``OUT.previous``."""
-    publish_folder(folder, out, keep_as=out.with_name(f"{out.name}.previous"))
 
 
 def report_problems(extraction: Extraction) -> None:
@@ -224,43 +233,6 @@ def report_problems(extraction: Extraction) -> None:
         say(f"note: {note.path}: {note.reason}")
     if extraction.dataset.problems:
         say(f"{len(extraction.dataset.problems)} files left out, {len(extraction.dataset.clips)} clips used")
-
-
-def open_partial(
-    folder: Path, recipe: Recipe, dataset: Dataset, weights: Weights, seeds: int = 1, lesson: Lesson | None = None
-) -> None:
-    """Make the folder to work in; it is emptied if it holds the work of another recipe or of other clips.
-
-    Args:
-        folder: The folder.
-        recipe: Every choice.
-        dataset: The clips.
-        weights: The backbone's weights.
-        seeds: Trainings that take place in it.
-        lesson: What the recipe's teacher says.
-
-    Raises:
-        RunError: It cannot be written.
-    """
-    content = {
-        "recipe": recipe.identity,
-        "clips": [dataclasses.astuple(clip) for clip in dataset.clips],
-        "weights": weights.sha256,
-        **({"seeds": seeds} if seeds > 1 else {}),
-        **({"lesson": lesson.digest} if lesson else {}),
-    }
-    fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    mark = folder / _FINGERPRINT
-    try:
-        if folder.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint):
-            say(f"train: {folder} holds work on other clips or another recipe; starting afresh")
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(mark, fingerprint)
-    except OSError as error:
-        raise RunError(
-            f"cannot write to {folder} ({error.strerror or error})", "choose another folder: --out RUN"
-        ) from error
 
 
 def _split(extraction: Extraction, split: str) -> FeatureSplit:

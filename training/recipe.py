@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from training.recipe_errors import recipe_error, suggestion
-from training.recipe_methods import methods_off, stepwise_key
+from training.recipe_methods import fine_tuning_problem, methods_off, stepwise_key
 from training.recipe_sections import (
     AugmentSection,
     AveragingSection,
@@ -20,6 +20,7 @@ from training.recipe_sections import (
     DataSection,
     DecisionSection,
     DistillSection,
+    FineTuneSection,
     LabelNoiseSection,
     LossSection,
     OptimizerSection,
@@ -74,6 +75,7 @@ class Recipe(Settings):
     averaging: AveragingSection = AveragingSection()
     curriculum: CurriculumSection = CurriculumSection()
     distill: DistillSection = DistillSection()
+    fine_tune: FineTuneSection = FineTuneSection()
     label_noise: LabelNoiseSection = LabelNoiseSection()
     decision: DecisionSection = DecisionSection()
     data: DataSection = DataSection()
@@ -82,6 +84,12 @@ class Recipe(Settings):
     def _classes_are_balanced_once(self) -> Recipe:
         if self.sampling.balance == "classes" and self.loss.class_weights != "none":
             raise ValueError('sampling.balance = "classes" needs loss.class_weights = "none": both balance the classes')
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_can_be_trained(self) -> Recipe:
+        if problem := fine_tuning_problem(self):
+            raise ValueError(problem)
         return self
 
     @property

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["methods_off", "stepwise_key"]
+__all__ = ["fine_tuning_problem", "methods_off", "stepwise_key"]
 
-_METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise")
+_METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune")
 """Sections of methods that are switched off by default, added after version 0.2."""
 
 _STEPWISE = ("augment", "sampling", "averaging", "curriculum", "distill")
@@ -32,8 +32,31 @@ def stepwise_key(recipe: Any) -> str:
     """
     if recipe.loss.gamma:
         return "loss.gamma"
+    if recipe.fine_tune.blocks:
+        return "fine_tune.blocks"
     for name in _STEPWISE:
         for key, value in getattr(recipe, name):
             if value != getattr(type(recipe).model_fields[name].default, key):
                 return f"{name}.{key}"
+    return ""
+
+
+def fine_tuning_problem(recipe: Any) -> str:
+    """Why the last blocks of a recipe's backbone cannot be trained; empty if they can, or need not be.
+
+    Args:
+        recipe: A `training.recipe.Recipe`.
+    """
+    count = recipe.fine_tune.blocks
+    if not count:
+        return ""
+    backbone = recipe.make_backbone()
+    if not backbone.blocks:
+        return f"fine_tune.blocks must be 0: {backbone.title} names no blocks that could be trained"
+    if count > len(backbone.blocks):
+        return f"fine_tune.blocks must be at most {len(backbone.blocks)}, the blocks of {backbone.title}, not {count}"
+    if recipe.optimizer.solver == "logistic":
+        return 'optimizer.solver = "logistic" solves for a head alone: set fine_tune.blocks = 0, or another solver'
+    if recipe.curriculum.pacing != "none" or recipe.label_noise.action != "none" or recipe.distill.teacher:
+        return "fine_tune.blocks goes with none of curriculum, label_noise and distill, which take fixed features"
     return ""

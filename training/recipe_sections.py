@@ -18,6 +18,7 @@ __all__ = [
     "DataSection",
     "DecisionSection",
     "DistillSection",
+    "FineTuneSection",
     "LabelNoiseSection",
     "LossSection",
     "OptimizerSection",
@@ -114,6 +115,17 @@ class AveragingSection(Settings):
     """The moving average of the weights; see `training.methods.weight_averaging`."""
 
     decay: float = Field(0.0, ge=0, lt=1, description="of a step's weights with each further step; 0: no average")
+
+
+class FineTuneSection(Settings):
+    """Training of the backbone's last blocks; see `training.methods.fine_tuning`."""
+
+    blocks: int = Field(0, ge=0, le=1000, description="how many of the backbone's last blocks are trained")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="of the last block; optimizer.learning_rate: the head's")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="of the learning rate with each block before the last")
+    unfreeze_epochs: float = Field(
+        0, ge=0, le=1e6, description="epochs between the start of one block and of the block before it; 0: all at once"
+    )
 
 
 class SamplingSection(Settings):

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.pipeline import refuse_foreign_folder, train
+from training.pipeline import train
 from training.recipe import load_recipe
+from training.work_folder import refuse_foreign_folder
 from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.core.files import sha256_of

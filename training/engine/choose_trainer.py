@@ -9,8 +9,10 @@ from training.engine.epoch_plan import FeatureSplit, check_splits
 from training.engine.logistic import LogisticTrainer
 from training.engine.trainer import Trainer
 from training.methods.confident_learning import audit_labels
+from training.methods.fine_tuning import blocks_and_head
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError
+from vdeploy.models.trunk import Trunk
 
 __all__ = ["AnyTrainer", "make_trainer"]
 
@@ -24,6 +26,7 @@ def make_trainer(
     folder: Path,
     strategy: Any = None,
     unlabelled: FeatureSplit | None = None,
+    trunk: Trunk | None = None,
 ) -> AnyTrainer:
     """Make the trainer of ``optimizer.solver``.
 
@@ -34,6 +37,8 @@ def make_trainer(
         folder: Run folder.
         strategy: As in `training.engine.trainer.Trainer`.
         unlabelled: Further clips to learn from, with what a teacher says of them.
+        trunk: What both splits are activations of, where the recipe trains blocks of the backbone; see
+            `training.methods.fine_tuning.trunk_of`.
 
     Returns:
         The trainer; its ``train_split`` lacks the clips that ``label_noise.action`` drops.
@@ -43,6 +48,8 @@ def make_trainer(
     """
     if recipe.distill.teacher and train.soft is None:
         raise RecipeError("no teacher can be asked here", 'set distill.teacher = ""')
+    if recipe.fine_tune.blocks and trunk is None:
+        raise RecipeError("blocks of a backbone cannot be trained here", "set fine_tune.blocks = 0")
     audit = None
     if recipe.label_noise.action != "none":
         check_splits(train, valid)
@@ -51,7 +58,10 @@ def make_trainer(
     if unlabelled is not None:
         train = train.joined(unlabelled)
     trainer: AnyTrainer
-    if recipe.solver == "logistic":
+    if trunk is not None:
+        check_splits(train, valid)
+        trainer = Trainer(recipe, train, valid, folder, strategy, blocks_and_head(recipe, trunk, train, valid))
+    elif recipe.solver == "logistic":
         trainer = LogisticTrainer(recipe, train, valid, folder)
     else:
         trainer = Trainer(recipe, train, valid, folder, strategy)

@@ -38,15 +38,16 @@ class Tables:
         batch: Clips of a global batch.
         dtype: Compute type.
         limit: Bytes that features may take.
+        normalized: Whether features are normalised at all.
     """
 
-    def __init__(self, split: FeatureSplit, batch: int, dtype: str, limit: float) -> None:
+    def __init__(self, split: FeatureSplit, batch: int, dtype: str, limit: float, *, normalized: bool = True) -> None:
         self._split, self._dtype = split, dtype
         self.resident = split.nbytes <= limit
         clip_bytes = split.nbytes / max(len(split.labels), 1)
         self.portion_steps = max(int(limit / _PORTIONS_ALIVE / clip_bytes / batch), 1)
         self._whole: Any = None
-        self._compiled = _normalizer(dtype)
+        self._compiled = _converter(dtype, normalized=normalized)
 
     def of(self, plan: EpochPlan) -> Iterator[tuple[Any, EpochPlan]]:
         """Goes through an epoch.
@@ -86,6 +87,11 @@ class Tables:
 
 
 @functools.cache
-def _normalizer(dtype: str) -> Any:
-    """The compiled normalisation, one for all trainings of a process: a study has many."""
-    return load_tensorflow().function(lambda piece: normalize(piece, dtype), reduce_retracing=True)
+def _converter(dtype: str, *, normalized: bool) -> Any:
+    """The compiled normalisation and conversion, one for all trainings of a process: a study has many."""
+    tf: Any = load_tensorflow()
+
+    def convert(piece: Any) -> Any:
+        return normalize(piece, dtype) if normalized else tf.cast(piece, dtype)
+
+    return tf.function(convert, reduce_retracing=True)

@@ -33,6 +33,7 @@ from vdeploy.features.prediction import predict
 from vdeploy.video.views import usual_view
 
 if TYPE_CHECKING:
+    import keras
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
@@ -79,6 +80,11 @@ class LogisticTrainer:
                 f'optimizer.solver = "logistic" fits a linear head, and {recipe.head.name} has layers of its own',
                 'set head.name = "pooling" and head.dense = 0, or optimizer.solver = "adamw"',
             )
+
+    @property
+    def head(self) -> keras.Model:
+        """The model."""
+        return self.model
 
     @property
     def best(self) -> EpochRecord:

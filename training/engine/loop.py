@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,17 +14,28 @@ from training.methods.weight_averaging import AveragedWeights
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import load_tensorflow
-from vdeploy.models.base import Head
 from vdeploy.models.normalization import normalize
+from vdeploy.models.training_step import TrainingStep
 
 if TYPE_CHECKING:
+    import keras
     import numpy.typing as npt
 
-__all__ = ["TrainingLoop"]
+__all__ = ["Trainable", "TrainingLoop"]
 
 
 _COMPILED_FROM = 128
 """Clips of a replica's share from which XLA is worth its overhead for parts of a head's step, such as a recurrence."""
+
+
+class Trainable(Protocol):
+    """What can be trained on rows of features: a `vdeploy.models.base.Head`, or one with more before it."""
+
+    def build(self, shape: tuple[int, int]) -> keras.Model:
+        """Build the Keras model for features of a shape, (t, F)."""
+
+    def training_step(self, shape: tuple[int, int], dtype: str, *, compiled: bool = False) -> TrainingStep:
+        """Return how it is computed while it is trained."""
 
 
 class TrainingLoop:
@@ -36,7 +47,7 @@ class TrainingLoop:
     is drawn for the global batch, so that one device and several compute the same.
 
     Args:
-        head: The head that is trained.
+        head: What is trained.
         shape: Shape of a clip's features, (t, F).
         weights: First values of the weights of the head's model.
         recipe: Optimizer and training sections apply.
@@ -51,7 +62,7 @@ class TrainingLoop:
 
     def __init__(
         self,
-        head: Head[Any],
+        head: Trainable,
         shape: tuple[int, int],
         weights: Sequence[npt.NDArray[np.float32]],
         recipe: Recipe,
@@ -75,7 +86,9 @@ class TrainingLoop:
         self._step = head.training_step(shape, precision.dtype, compiled=compiled)
         with strategy.scope():
             self._weights = [tf.Variable(value, trainable=False) for value in weights]
-            self._optimizer = AdamW(self._weights, recipe.optimizer, schedule, scaled=precision.scaled)
+            self._optimizer = AdamW(
+                self._weights, recipe.optimizer, schedule, scaled=precision.scaled, shares=self._step.learning_rates
+            )
             decay = recipe.averaging.decay
             self._average = AveragedWeights(self._weights, decay) if decay else None
         self._gradients = (
@@ -84,6 +97,11 @@ class TrainingLoop:
             else self._sum_gradients
         )
         self._steps = tf.function(self._run_steps, autograph=False, reduce_retracing=True)
+
+    @property
+    def takes_normalized(self) -> bool:
+        """Whether tables in a compute type of two bytes hold normalised features."""
+        return self._step.normalized
 
     @property
     def learning_rate(self) -> float:
@@ -196,10 +214,13 @@ class TrainingLoop:
         return loss
 
     def _gather(self, table: Any, rows: Any, drawn: Any) -> Any:
-        """Features of clips, ``[t, B, F]`` or fewer where the step leaves some out, normalised, in the compute type."""
+        """Features of clips, ``[t, B, F]`` or fewer where the step leaves some out, as it takes them."""
         if self._precision.dtype != "float32":
             return self._step.gather(table, rows, drawn)
-        return self._step.leave_out(normalize(load_tensorflow().gather(table, rows), "float32"), drawn)
+        tf: Any = load_tensorflow()
+        features = tf.gather(table, rows)
+        features = normalize(features, "float32") if self._step.normalized else tf.cast(features, tf.float32)
+        return self._step.leave_out(features, drawn)
 
     def _sum_gradients(
         self, values: Any, features: Any, drawn: Any, targets: Any, weights: Any, scale: Any

@@ -30,13 +30,22 @@ class AdamW:
         section: Clipping and decay.
         schedule: Learning rate for a step, a Keras schedule.
         scaled: Whether the loss is scaled.
+        shares: Learning rates of the first weights as shares of the schedule's, for a step; a weight whose share is 0
+            stays as it is, to the bit.
     """
 
     def __init__(
-        self, weights: Sequence[Any], section: OptimizerSection, schedule: Callable[[Any], Any], *, scaled: bool
+        self,
+        weights: Sequence[Any],
+        section: OptimizerSection,
+        schedule: Callable[[Any], Any],
+        *,
+        scaled: bool,
+        shares: Callable[[Any], Sequence[Any] | None] = lambda _: None,
     ) -> None:
         tf: Any = load_tensorflow()
         self._weights, self._section, self._schedule, self._scaled = list(weights), section, schedule, scaled
+        self._shares = shares
         self._first = [_variable(tf.zeros(weight.shape)) for weight in weights]
         self._second = [_variable(tf.zeros(weight.shape)) for weight in weights]
         self.step = _variable(tf.constant(0, tf.int64))
@@ -83,7 +92,11 @@ class AdamW:
         tf: Any = load_tensorflow()
         step = read(self.step)
         rate, count = tf.cast(self._schedule(step), tf.float32), tf.cast(step + 1, tf.float32)
-        for weight, first, second, gradient in zip(self._weights, self._first, self._second, gradients, strict=True):
+        shares = self._shares(step) or []
+        rates = [*(rate * share for share in shares), *[rate] * (len(self._weights) - len(shares))]
+        for weight, first, second, gradient, rate in zip(
+            self._weights, self._first, self._second, gradients, rates, strict=True
+        ):
             if self._section.weight_decay and len(weight.shape) > 1:
                 assign(weight, read(weight) * (1 - rate * self._section.weight_decay))
             tf.raw_ops.ResourceApplyAdam(

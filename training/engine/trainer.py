@@ -17,7 +17,7 @@ from training.engine.device_batches import Tables
 from training.engine.devices import is_chief, open_strategy
 from training.engine.epoch_plan import FeatureSplit, check_splits, plan_epoch
 from training.engine.history import EpochRecord, history_csv
-from training.engine.loop import TrainingLoop
+from training.engine.loop import Trainable, TrainingLoop
 from training.engine.losses import class_weights, focal_alpha, focal_loss
 from training.engine.precision import choose_precision
 from training.engine.schedule import learning_rate_schedule
@@ -34,6 +34,7 @@ from vdeploy.core.progress import say, track
 from vdeploy.features.prediction import predict
 
 if TYPE_CHECKING:
+    import keras
     import numpy.typing as npt
 
 __all__ = ["EpochRecord", "FeatureSplit", "Trainer"]
@@ -49,6 +50,7 @@ class Trainer:
         folder: Run folder for checkpoints, history and TensorBoard events. Workers on several machines share it; the
             first of them writes.
         strategy: What `training.engine.devices.open_strategy` gave; called here if left out.
+        head: What is trained; the recipe's head if left out.
 
     Attributes:
         model: The classifier, float32 whatever the training computes in.
@@ -65,7 +67,13 @@ class Trainer:
     held_out: None = None
 
     def __init__(
-        self, recipe: Recipe, train: FeatureSplit, valid: FeatureSplit, folder: Path, strategy: Any = None
+        self,
+        recipe: Recipe,
+        train: FeatureSplit,
+        valid: FeatureSplit,
+        folder: Path,
+        strategy: Any = None,
+        head: Trainable | None = None,
     ) -> None:
         check_splits(train, valid)
         if not recipe.distill.teacher:
@@ -79,7 +87,7 @@ class Trainer:
         load_keras().utils.set_random_seed(recipe.training.seed)
         self._tf.config.experimental.enable_op_determinism()
         frames, dim = train.features.shape[-2:]
-        head, shape = recipe.make_head(), (frames, dim)
+        head, shape = head or recipe.make_head(), (frames, dim)
         self.model = head.build(shape)
         drawn = drawn_labels(recipe.sampling, train.labels[train.is_labelled])
         self._class_weights = np.asarray(class_weights(recipe.loss.class_weights, drawn), np.float32)
@@ -87,11 +95,11 @@ class Trainer:
         self._loss = focal_loss(alpha, recipe.loss.gamma, recipe.loss.label_smoothing)
         learned = self._loss if train.soft is None else distillation_loss(self._loss, recipe.distill)
         precision = choose_precision(recipe.training)
-        limit = recipe.training.memory_limit_gb * 1e9
-        self._tables = Tables(train, recipe.training.batch, precision.dtype, limit)
         steps = math.ceil(len(train.labels) / recipe.training.batch)
         schedule = learning_rate_schedule(recipe, steps)
         self._loop = TrainingLoop(head, shape, self.model.get_weights(), recipe, learned, schedule, strategy, precision)
+        limit, normalized = recipe.training.memory_limit_gb * 1e9, self._loop.takes_normalized
+        self._tables = Tables(train, recipe.training.batch, precision.dtype, limit, normalized=normalized)
         self._best_weights = self._loop.weights()
         where = f"{strategy.num_replicas_in_sync} devices" if strategy.num_replicas_in_sync > 1 else "one device"
         say(f"train: {precision} on {where}, features {'in memory' if self._tables.resident else 'streamed'}")
@@ -185,6 +193,15 @@ class Trainer:
             learning_rate=self._loop.learning_rate,
             seconds=time.perf_counter() - started,
         )
+
+    @property
+    def head(self) -> keras.Model:
+        """The classifier without what is trained before it."""
+        name = self.recipe.make_head().model_name
+        if self.model.name == name:
+            return self.model
+        head: keras.Model = self.model.get_layer(name)
+        return head
 
     @property
     def best(self) -> EpochRecord:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.engine.epoch_plan import FeatureSplit
 from training.experiments.confidence_intervals import Mean, mean_over_seeds
 from training.experiments.data import StudyData
 from training.experiments.imbalance import Imbalance
@@ -169,8 +170,12 @@ def compare(
     Raises:
         UserError: As for `train_once`, or the imbalance cannot be made.
     """
-    splits = {seed: imbalance.apply(data.train, seed) if imbalance else data.train for seed in seeds}
-    counts = _counts(splits[seeds[0]].labels)
+
+    def split(recipe: Recipe, seed: int) -> FeatureSplit:
+        train = data.seen_by(recipe).train
+        return imbalance.apply(train, seed) if imbalance else train
+
+    counts = _counts((imbalance.apply(data.train, seeds[0]) if imbalance else data.train).labels)
     change = None
     if imbalance:
         before = _counts(data.train.labels)[imbalance.label]
@@ -189,7 +194,9 @@ def compare(
             }
             label = f"{arm.name}, seed {seed}"
             say(f"{label}: {'known' if identity in ledger else 'training'}")
-            figures.append(ledger.figures(identity, label, partial(train_once, recipe, data, train=splits[seed])))
+            figures.append(
+                ledger.figures(identity, label, partial(train_once, recipe, data, train=split(recipe, seed)))
+            )
         rows.append(Row(arm.name, tuple(figures), rare_label))
     return Comparison(
         rows=tuple(rows),

@@ -20,6 +20,8 @@ from vdeploy.core.lazy_imports import load_keras, require
 from vdeploy.core.progress import quietly, track
 from vdeploy.evaluation.calibration import fit_calibration
 from vdeploy.features.prediction import predict
+from vdeploy.features.rows import FeatureRows
+from vdeploy.models.trunk import Trunk
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -120,13 +122,14 @@ class CrossValidation:
 
 def cross_validate(
     recipe: Recipe,
-    features: npt.NDArray[np.float16],
+    features: FeatureRows,
     labels: npt.NDArray[np.int64],
     groups: npt.NDArray[np.str_],
     *,
     seeds: int = 3,
     folds: int = 5,
     name: str = "",
+    trunk: Trunk | None = None,
 ) -> CrossValidation:
     """Train a classifier for every seed and fold, and score the clips that it has not seen.
 
@@ -139,6 +142,7 @@ def cross_validate(
         seeds: How often everything is repeated; a seed decides on the folds, the first weights and the order of clips.
         folds: Parts that the clips are split into.
         name: What the progress bar calls it.
+        trunk: What the features are activations of, where the recipe trains blocks of the backbone.
 
     Raises:
         UserError: There are too few sources, or the data do not allow a training.
@@ -149,14 +153,14 @@ def cross_validate(
         for seed in range(seeds):
             seeded = recipe.varied(training={"seed": seed})
             for fold in grouped_folds(labels, groups, folds, seed):
-                judged, decided = judge_fold(seeded, FeatureSplit(features, labels, groups), fold)
+                judged, decided = judge_fold(seeded, FeatureSplit(features, labels, groups), fold, trunk)
                 probabilities[seed, fold.judged], verdicts[seed, fold.judged] = judged, decided
                 step.advance()
     return CrossValidation(labels, groups, probabilities, verdicts)
 
 
 def judge_fold(
-    recipe: Recipe, clips: FeatureSplit, fold: Fold
+    recipe: Recipe, clips: FeatureSplit, fold: Fold, trunk: Trunk | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Train on a fold and judge its clips.
 
@@ -164,6 +168,7 @@ def judge_fold(
         recipe: Every choice.
         clips: All clips; their features may have several views, of which the usual one is judged.
         fold: Which of them are learned from, and which are judged.
+        trunk: What the features are activations of, where the recipe trains blocks of the backbone.
 
     Returns:
         Probabilities of violence and verdicts of the clips to judge.
@@ -176,7 +181,7 @@ def judge_fold(
     learned = np.union1d(fold.train, fold.valid) if recipe.solver == "logistic" else fold.train
     train, valid = clips.select(learned), clips.select(fold.valid).as_served()
     with quietly(), tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
-        trainer = make_trainer(recipe, train, valid, Path(folder))
+        trainer = make_trainer(recipe, train, valid, Path(folder), trunk=trunk)
         trainer.fit()
     judged = predict(trainer.model, clips.select(fold.judged).as_served().features)[:, 1]
     chooser, scores = (

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from training.engine.trainer import FeatureSplit
-from training.methods.distillation.lesson import prepare_lesson
+from training.methods.distillation.lesson import Lesson, prepare_lesson
+from training.methods.fine_tuning import trunk_of
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError
 from vdeploy.features.extraction import Extraction, feature_key
+from vdeploy.models.trunk import Trunk
 
 __all__ = ["StudyData", "load_study_data"]
 
@@ -30,6 +32,8 @@ class StudyData:
         judged_split: Its name: ``"test"``, or ``"valid"`` if there is no test split. Figures on the validation split
             are optimistic, because it also chooses the epoch.
         digest: Hash of all inputs that the features depend on.
+        trunk: What the features are activations of, instead of features of the whole backbone.
+        activations: The same clips as activations, where the recipe trains blocks of the backbone.
     """
 
     train: FeatureSplit
@@ -37,6 +41,12 @@ class StudyData:
     judged: FeatureSplit
     judged_split: str
     digest: str
+    trunk: Trunk | None = None
+    activations: StudyData | None = None
+
+    def seen_by(self, recipe: Recipe) -> StudyData:
+        """What a recipe is trained on: features, or activations where it trains blocks of the backbone."""
+        return self.activations if recipe.fine_tune.blocks and self.activations else self
 
 
 def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: bool = False) -> StudyData:
@@ -58,17 +68,28 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
     clips = [(clip.sha256, clip.label, clip.split) for clip in extraction.dataset.clips]
     mirrored = ["mirrored"] if recipe.clip.mirrored else []  # absent where it is off, so that older results hold
     content = json.dumps([feature_key(recipe.clip_spec, backbone, weights).digest, recipe.clip.views, clips, *mirrored])
-    judged = "test" if extraction.dataset.of("test") else "valid"
     if recipe.distill.unlabelled:
         raise RecipeError("a study learns from labelled clips alone", 'set distill.unlabelled = ""')
     lesson = prepare_lesson(recipe, extraction.dataset, weights, store_root)
+    digest = hashlib.sha256((content + (lesson.digest if lesson else "")).encode()).hexdigest()
+    data = _study_data(extraction, digest, lesson)
+    if (trunk := trunk_of(recipe, weights)) is None:
+        return data
+    activations = extract_source(extraction.dataset, recipe, weights, store_root, trunk=trunk)
+    return dataclasses.replace(
+        data, activations=dataclasses.replace(_study_data(activations, digest, lesson), trunk=trunk)
+    )
+
+
+def _study_data(extraction: Extraction, digest: str, lesson: Lesson | None) -> StudyData:
+    judged = "test" if extraction.dataset.of("test") else "valid"
     splits = {split: _split(extraction, split) for split in ("train", "valid", judged)}
     return StudyData(
         train=dataclasses.replace(splits["train"], soft=None if lesson is None else lesson.soft),
         valid=splits["valid"],
         judged=splits[judged],
         judged_split=judged,
-        digest=hashlib.sha256((content + (lesson.digest if lesson else "")).encode()).hexdigest(),
+        digest=digest,
     )
 
 

@@ -14,6 +14,8 @@ from training.recipe import Recipe
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import require
 from vdeploy.dataset import Dataset
+from vdeploy.features.rows import FeatureRows
+from vdeploy.models.trunk import Trunk
 from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ def grouped_folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], f
 
 
 def extract_folds(
-    dataset: Dataset, recipe: Recipe, weights: Weights, store_root: Path
-) -> tuple[Dataset, npt.NDArray[np.float16]]:
+    dataset: Dataset, recipe: Recipe, weights: Weights, store_root: Path, trunk: Trunk | None = None
+) -> tuple[Dataset, FeatureRows]:
     """Extract what `cross_validate` takes: all views of all clips, as each clip is learned from in other folds.
 
     Args:
@@ -78,6 +80,7 @@ def extract_folds(
         recipe: Its clip and backbone sections apply.
         weights: The backbone's weights.
         store_root: Folder of all feature stores.
+        trunk: Take its activations instead of the backbone's features; they stay on the disk.
 
     Returns:
         The clips that could be read, and their features.
@@ -86,5 +89,5 @@ def extract_folds(
         UserError: No clip can be read, or the store cannot be used.
     """
     clips = tuple(dataclasses.replace(clip, split="train") for clip in dataset.clips)
-    extraction = extract_source(dataclasses.replace(dataset, clips=clips), recipe, weights, store_root)
-    return extraction.dataset, np.asarray(extraction.to_train_on()[:])
+    extraction = extract_source(dataclasses.replace(dataset, clips=clips), recipe, weights, store_root, trunk=trunk)
+    return extraction.dataset, extraction.to_train_on()[:] if trunk is None else extraction.to_train_on()

@@ -65,13 +65,14 @@ def train_once(recipe: Recipe, data: StudyData, folder: Path, *, train: FeatureS
         recipe: All settings, including the seed.
         data: The features.
         folder: Folder of the checkpoints, from which an interrupted training resumes.
-        train: Training split; ``data.train`` by default.
+        train: Training split, as `StudyData.seen_by` gives it; all of it by default.
 
     Raises:
         UserError: The data cannot be trained on, the loss is not a number, or the disk is full.
     """
     load_keras().utils.clear_session()
-    trainer = make_trainer(recipe, data.train if train is None else train, data.valid, folder)
+    data = data.seen_by(recipe)
+    trainer = make_trainer(recipe, data.train if train is None else train, data.valid, folder, trunk=data.trunk)
     trainer.fit()
     scores = predict(trainer.model, data.judged.features)[:, 1]
     evaluation: Evaluation = evaluate(data.judged.labels, scores, threshold=THRESHOLD, bootstrap=0)

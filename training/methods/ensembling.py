@@ -20,10 +20,6 @@ from training.engine.devices import is_alone, open_strategy
 from training.methods.distillation.lesson import prepare_lesson
 from training.pipeline import (
     extract_source,
-    open_partial,
-    partial_folder,
-    publish_run,
-    refuse_foreign_folder,
     report_problems,
     scan_source,
     train,
@@ -32,6 +28,7 @@ from training.pipeline import (
 from training.recipe import Recipe, recipe_of_run
 from training.report.evaluate_run import Outcome, judge_calibrated
 from training.report.run_folder import FinishedTraining, write_run_folder
+from training.work_folder import open_partial, partial_folder, publish_run, refuse_foreign_folder
 from vdeploy.artifacts.run import CLIPS, MANIFEST, Run
 from vdeploy.artifacts.run_manifest import RunMember
 from vdeploy.core.errors import RecipeError, RunError
@@ -136,6 +133,11 @@ def train_seeds(source: Path, out: Path, recipe: Recipe, seeds: int, *, store_ro
 
 
 def _check_seeds(recipe: Recipe) -> None:
+    if recipe.fine_tune.blocks:
+        raise RecipeError(
+            "the members of an ensemble share one backbone, and fine-tuning gives each seed another",
+            "leave --seeds out, or set fine_tune.blocks = 0",
+        )
     if recipe.solver == "logistic":
         raise RecipeError(
             "a linear head is fitted exactly, so every seed gives the same classifier",

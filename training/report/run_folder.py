@@ -16,16 +16,18 @@ from training.report.evaluate_run import Outcome, mistakes, suspicious_clips
 from training.report.run_report import ReportData, write_report
 from vdeploy.artifacts.run import BACKBONE, CLASSIFIER, CLIPS, SUSPICIOUS_LABELS, toolchain, write_run
 from vdeploy.artifacts.run_manifest import RunInfo, RunMember, RunStage
+from vdeploy.core.errors import RunError
 from vdeploy.core.files import clone_or_copy, sha256_of, write_json
 from vdeploy.core.timestamps import now
 from vdeploy.dataset import Dataset
 from vdeploy.features.extraction import Extraction
 from vdeploy.models.weights.find import Weights
+from vdeploy.models.weights.fine_tuned import save_fine_tuned
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FinishedTraining", "write_run_folder"]
+__all__ = ["FinishedTraining", "write_backbone", "write_run_folder"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +67,30 @@ class FinishedTraining:
     audit: LabelAudit | None = None
 
 
+def write_backbone(folder: Path, network: keras.Model, pretrained: Weights) -> Weights:
+    """Write a backbone whose blocks were trained.
+
+    Args:
+        folder: The folder, which exists.
+        network: Its network.
+        pretrained: What the training began with.
+
+    Returns:
+        The weights that it has now.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    file = folder / BACKBONE
+    try:
+        save_fine_tuned(network, file)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {file} ({error.strerror or error})", "free some space and run the same command again"
+        ) from error
+    return Weights(pretrained.source, file, sha256_of(file))
+
+
 def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
     """Write the clips, the models, the report, the recipe, the metrics and the manifest.
 
@@ -76,7 +102,7 @@ def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
     if finished.audit is not None:
         write_json(folder / SUSPICIOUS_LABELS, _suspicious_labels(finished.audit, dataset))
     dataset.write_csv(folder / CLIPS)
-    if finished.weights.fine_tuned and finished.weights.path is not None:
+    if finished.weights.fine_tuned and finished.weights.path not in (None, folder / BACKBONE):
         (folder / BACKBONE).unlink(missing_ok=True)
         clone_or_copy(finished.weights.path, folder / BACKBONE)
     finished.model.save(folder / CLASSIFIER)
@@ -120,6 +146,7 @@ def _stages(finished: FinishedTraining, sha256: str) -> tuple[RunStage, ...]:
             parameters=None,
             sha256=finished.weights.sha256,
             file=BACKBONE if own else "",
+            fine_tuned_blocks=backbone.blocks[-recipe.fine_tune.blocks :] if recipe.fine_tune.blocks else (),
         ),
         RunStage(
             id="classifier",

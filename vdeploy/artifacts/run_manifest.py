@@ -23,6 +23,7 @@ class RunStage:
         parameters: Numbers that the weights of a trained head are; ``None`` for a backbone, and in runs of version 1.
         sha256: Hash of the weights of a backbone, or of the file that holds a trained head.
         file: The file in the run's folder; empty for a backbone whose weights are found by ``settings``.
+        fine_tuned_blocks: Blocks of a backbone that were trained with the head; its weights then are in ``file``.
     """
 
     id: str
@@ -32,6 +33,7 @@ class RunStage:
     parameters: int | None
     sha256: str
     file: str = ""
+    fine_tuned_blocks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,7 @@ class RunInfo:
         Raises:
             KeyError, TypeError, ValueError: A field is missing, unknown or malformed.
         """
-        stages = tuple(RunStage(**{**stage, "output": tuple(stage["output"])}) for stage in values["stages"])
+        stages = tuple(_stage(stage) for stage in values["stages"])
         if [stage.id for stage in stages] != ["extractor", "classifier"]:
             raise ValueError("the stages are not an extractor and a classifier")
         non_violent, violent = values["classes"]
@@ -137,3 +139,8 @@ class RunInfo:
                 "members": tuple(RunMember(**member) for member in values.get("members", ())),
             }
         )
+
+
+def _stage(values: Mapping[str, Any]) -> RunStage:
+    sequences = {key: tuple(values.get(key, ())) for key in ("output", "fine_tuned_blocks")}
+    return RunStage(**{**values, **sequences})

@@ -81,7 +81,7 @@ class FormatExporter:
         """What the manifest says of the stages."""
         run = self._reference.run
         heads: dict[str, Any] = {"extractor": run.backbone, "classifier": run.head}
-        weights = {"extractor": self._reference.weights.source, "classifier": ""}
+        weights = {"extractor": _weights_in_words(run, self._reference.weights), "classifier": ""}
         granularity = {"extractor": run.backbone.granularity}
         infos = []
         for stage, recorded in zip(STAGES, run.info.stages, strict=True):
@@ -146,6 +146,12 @@ class FormatExporter:
             calibration=written.calibration,
             held_out=held_out,
         )
+
+
+def _weights_in_words(run: Run, weights: Weights) -> str:
+    """The source of a backbone's weights, and which blocks were fine-tuned."""
+    blocks = run.info.stage("extractor").fine_tuned_blocks
+    return f"{weights.source}, fine-tuned: {', '.join(blocks)}" if blocks else weights.source
 
 
 def _writer(kind: Format) -> Writer:

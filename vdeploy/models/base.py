@@ -128,7 +128,10 @@ class Backbone(abc.ABC, Generic[B]):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Blocks that fine-tuning can train, from the first to the last, as names that their layers begin with."""
+        """Blocks that fine-tuning can train, from the first to the last, as names that their layers begin with.
+
+        All of a network goes through the output of each block, and every layer with weights has a fixed name.
+        """
         return ()
 
     def load(self, spec: ClipSpec, weights: Weights) -> keras.Model:

@@ -19,7 +19,21 @@ class TrainingStep(abc.ABC):
 
     The training engine draws the randomness of a step once for the global batch, gathers the features of each
     replica's clips from a table, and asks for probabilities. Everything here is traced into one TensorFlow graph.
+
+    Attributes:
+        normalized: Whether features are normalised before the step takes them.
     """
+
+    normalized: bool = True
+
+    def learning_rates(self, step: Any) -> list[Any] | None:
+        """Learning rates of the first weights as shares of the rate of the rest; ``None`` where all have the same.
+
+        Args:
+            step: Number of the step, a tensor.
+        """
+        del step
+        return None
 
     @abc.abstractmethod
     def draw(self, seed: Any, batch: int, dim: int) -> Any:

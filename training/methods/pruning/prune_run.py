@@ -13,8 +13,9 @@ import numpy as np
 from training.methods.distillation.lesson import prepare_lesson
 from training.methods.pruning.layerwise import prune_layers
 from training.methods.pruning.widths import LEAST_KEEP, choose_widths, flops_share
-from training.pipeline import extract_source, refuse_foreign_folder, report_problems, train_on
+from training.pipeline import extract_source, report_problems, train_on
 from training.recipe import Recipe, recipe_of_run
+from training.work_folder import refuse_foreign_folder
 from vdeploy.artifacts.run import BACKBONE, CLIPS, Run
 from vdeploy.core.errors import RunError
 from vdeploy.core.files import sha256_of, write_text

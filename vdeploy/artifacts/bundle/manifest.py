@@ -118,7 +118,7 @@ class StageInfo(_Model):
     output: TensorSpec
     flops: int | None = Field(None, description="floating-point operations for one clip; a multiply-add is two")
     parameters: int | None = Field(None, description="numbers that its weights are")
-    weights: str = Field("", description="source of a backbone's weights")
+    weights: str = Field("", description="source of a backbone's weights, and which blocks were fine-tuned")
     weights_sha256: str = Field("", description="of a backbone's weights, or of the run's file of the head")
     variant: str = Field(
         "",

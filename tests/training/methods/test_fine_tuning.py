@@ -1,0 +1,127 @@
+"""Fine-tuning: gradients reach the last blocks and nothing else, and bad recipes are one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.engine.choose_trainer import make_trainer
+from training.engine.epoch_plan import FeatureSplit
+from training.methods.fine_tuning import trunk_of
+from training.recipe import Recipe, load_recipe
+from vdeploy.core.errors import RecipeError
+from vdeploy.features.prediction import predict
+from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.registry import BACKBONES
+from vdeploy.models.trunk import Trunk
+from vdeploy.models.weights.find import Weights
+
+RANDOM = Weights("random", None, "0" * 64)
+SMALL = ("clip.frames=2", "clip.size=32", "training.epochs=2", "training.batch=4", "backbone.weights=random")
+SMALL_HEAD = ("head.units=8", "head.dense=8", "training.precision=float32")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "toy-blocks", "testing.toy_models:ToyBlocks")
+    monkeypatch.setitem(BACKBONES, "toy-colours", "testing.toy_models:ToyBackbone")
+
+
+def recipe(*overrides: str, name: str = "default", backbone: str = "toy-blocks") -> Recipe:
+    return load_recipe(name, [f"backbone.name={backbone}", *SMALL, "fine_tune.blocks=1", *overrides])
+
+
+def splits(trunk: Trunk, clips: int = 12) -> tuple[FeatureSplit, FeatureSplit]:
+    """Clips whose first frames differ from the second ones where they are violent."""
+    random, labels = np.random.default_rng(0), np.arange(clips) % 2
+    frames = random.integers(0, 128, (clips, 2, 32, 32, 3), dtype=np.uint8)
+    frames[labels == 1, 1] += 100
+    activations = FeatureExtractor(trunk, RANDOM, trunk.spec).extract(frames).astype(np.float16)
+    train, valid = slice(0, clips - 4), slice(clips - 4, clips)
+    return FeatureSplit(activations[train], labels[train]), FeatureSplit(activations[valid], labels[valid])
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_gradients_reach_the_last_blocks_and_nothing_else(tmp_path: Path, precision: str) -> None:
+    chosen = recipe(*SMALL_HEAD, f"training.precision={precision}", "fine_tune.learning_rate=0.01")
+    trunk = trunk_of(chosen, RANDOM)
+    assert trunk is not None
+    before = {layer.name: layer.get_weights() for layer in trunk.network.layers}
+    trainer = make_trainer(chosen, *splits(trunk), tmp_path, trunk=trunk)
+    trainer.fit()
+    trained = {layer.name for block in trunk.layers for layer in block}
+    assert trained == {"two.conv_a", "two.conv_b"}
+    for layer in trunk.network.layers:
+        for old, new in zip(before[layer.name], layer.get_weights(), strict=True):
+            assert np.array_equal(old, new) == (layer.name not in trained), layer.name
+
+    features = FeatureExtractor(trunk.whole, RANDOM, trunk.spec)
+    features.network.set_weights(trunk.network.get_weights())
+    random = np.random.default_rng(1).integers(0, 256, (3, 2, 32, 32, 3), dtype=np.uint8)
+    whole = predict(trainer.head, features.extract(random))
+    split = predict(trainer.model, FeatureExtractor(trunk, RANDOM, trunk.spec).extract(random))
+    np.testing.assert_allclose(split, whole, atol=1e-6)
+
+
+def test_a_block_that_waits_stays_as_it_is_and_one_further_back_learns_more_slowly(tmp_path: Path) -> None:
+    changes = {}
+    for waits in (0, 5):
+        chosen = recipe(
+            *SMALL_HEAD, "fine_tune.blocks=2", f"fine_tune.unfreeze_epochs={waits}", "fine_tune.layer_decay=0.1"
+        )
+        trunk = trunk_of(chosen, RANDOM)
+        assert trunk is not None
+        before = [[layer.get_weights()[0] for layer in block] for block in trunk.layers]
+        make_trainer(chosen, *splits(trunk), tmp_path / str(waits), trunk=trunk).fit()
+        after = [[layer.get_weights()[0] for layer in block] for block in trunk.layers]
+        changes[waits] = [
+            max(float(np.abs(new - old).max()) for old, new in zip(*pair, strict=True))
+            for pair in zip(before, after, strict=True)
+        ]
+    assert changes[5][0] == 0 < changes[5][1]
+    # Adam's steps are as large as the learning rate, whatever the gradient.
+    assert 0.05 < changes[0][0] / changes[0][1] < 0.2
+
+
+def test_a_linear_head_begins_as_the_exact_solution(tmp_path: Path) -> None:
+    tiny = ("fine_tune.learning_rate=1e-9", "optimizer.learning_rate=1e-9", "training.precision=float32")
+    chosen = recipe(*tiny, "optimizer.weight_decay=0", "fine_tune.blocks=1", name="edge")
+    assert chosen.solver == "adamw"
+    trunk = trunk_of(chosen, RANDOM)
+    assert trunk is not None
+    train, valid = splits(trunk, 24)
+    begun = make_trainer(chosen, train, valid, tmp_path / "fitted", trunk=trunk)
+    begun.fit()
+    assert begun.history[-1].loss < 0.3
+    random = make_trainer(chosen.varied(optimizer={"solver": "adamw"}), train, valid, tmp_path / "random", trunk=trunk)
+    random.fit()
+    assert random.history[-1].loss > 2 * begun.history[-1].loss
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fine_tune.blocks=99", "at most 2, the blocks of toy blocks, not 99"),
+        ("optimizer.solver=logistic", "solves for a head alone"),
+        ("label_noise.action=drop", "none of curriculum, label_noise and distill"),
+        ("distill.teacher=runs/one", "none of curriculum, label_noise and distill"),
+        ("curriculum.pacing=exponential", "none of curriculum, label_noise and distill"),
+    ],
+)
+def test_bad_recipes_are_one_line(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        recipe(override)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_backbone_without_blocks_is_refused() -> None:
+    with pytest.raises(RecipeError, match="toy colours names no blocks that could be trained"):
+        recipe(backbone="toy-colours")
+
+
+def test_features_of_the_whole_backbone_are_refused(tmp_path: Path) -> None:
+    split = FeatureSplit(np.zeros((4, 2, 8), np.float16), np.arange(4) % 2)
+    with pytest.raises(RecipeError, match="blocks of a backbone cannot be trained here"):
+        make_trainer(recipe(), split, split, tmp_path)

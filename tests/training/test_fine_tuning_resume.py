@@ -1,0 +1,58 @@
+"""A fine-tuning that is killed at random moments ends where an uninterrupted one ends; devices and XLA agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).with_name("fine_tuning_process.py")
+EPOCHS = "40"
+
+
+def start(out: Path, folder: Path, epochs: str = EPOCHS, *overrides: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(PROGRAM), str(out), str(folder), epochs, *overrides]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
+    _, errors = start(tmp_path / "whole.json", tmp_path / "whole").communicate()
+    assert (tmp_path / "whole.json").is_file(), errors
+    folder, random = tmp_path / "killed", np.random.default_rng()
+    for _ in range(3):
+        before = set((folder / "checkpoints").glob("epoch-*.npz"))
+        process = start(tmp_path / "killed.json", folder)
+        while process.poll() is None and set((folder / "checkpoints").glob("epoch-*.npz")) <= before:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.2))
+        assert process.poll() is None, "the training is too short for so many kills"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    _, errors = start(tmp_path / "killed.json", folder).communicate()
+    assert "going on after epoch" in errors
+    assert json.loads((tmp_path / "killed.json").read_text()) == json.loads((tmp_path / "whole.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_devices_and_xla_compute_what_one_device_does(tmp_path: Path) -> None:
+    ways = {"one": (), "two": ('training.devices=["cpu:0", "cpu:1"]',), "compiled": ("training.xla=true",)}
+    losses = {}
+    for name, overrides in ways.items():
+        file = tmp_path / f"{name}.json"
+        _, errors = start(file, tmp_path / name, "5", "training.precision=float32", *overrides).communicate()
+        assert file.is_file(), errors
+        losses[name] = json.loads(file.read_text())["losses"]
+    assert losses["one"][-1] < losses["one"][0]
+    np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-4)
+    np.testing.assert_allclose(losses["compiled"], losses["one"], rtol=1e-4)
