@@ -72,6 +72,14 @@ STUDIES = (
         )
         for name, title in (("surveillance", "surveillance cameras"), ("crowd", "crowds"))
     ),
+    single(
+        "fine-tuning",
+        "Fine-tuning by source: surveillance cameras",
+        "python -m benchmarks.cross_validation {data} --recipe accurate --set clip.mirrored=false "
+        "--set fine_tune.blocks=2 --set training.epochs=12 --set optimizer.warmup_epochs=1 "
+        "--set optimizer.learning_rate=1e-4 --seeds 1",
+        section("fine_tuning"),
+    ),
     single("datasets", "Inside data sets and across them", "python -m benchmarks.datasets {data}", section("datasets")),
     _study(
         "imbalance",
