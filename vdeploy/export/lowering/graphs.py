@@ -71,7 +71,7 @@ class KerasExtractorGraph(ExtractorGraph):
     def __init__(self, extractor: FeatureExtractor) -> None:
         super().__init__(extractor)
         self._network: Any = extractor.network
-        self.variables = [variable.value for variable in self._network.variables]
+        self.variables = [variable.value for variable in self._network.weights]
 
     def __call__(self, pixels: Any) -> Any:
         """Call the model; see `ExtractorGraph`."""
