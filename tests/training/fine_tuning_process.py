@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from training.engine.choose_trainer import make_trainer
+from training.engine.devices import open_strategy
 from training.engine.epoch_plan import FeatureSplit
 from training.methods.fine_tuning import trunk_of
 from training.recipe import load_recipe
@@ -33,12 +34,13 @@ OPTIONS = (
 def main(out: Path, folder: Path, epochs: str, *overrides: str) -> None:
     BACKBONES["toy-blocks"] = "testing.toy_models:ToyBlocks"
     recipe = load_recipe("default", [*OPTIONS, f"training.epochs={epochs}", *overrides])
+    strategy = open_strategy(recipe.training.devices)
     trunk = trunk_of(recipe, Weights("random", None, "0" * 64))
     assert trunk is not None
     random, labels = np.random.default_rng(0), np.arange(24) % 2
     activations = random.gamma(0.5, 1, (24, *trunk.feature_shape(2))).astype(np.float16)
     train, valid = (FeatureSplit(activations[part], labels[part]) for part in (slice(0, 16), slice(16, 24)))
-    trainer = make_trainer(recipe, train, valid, folder, trunk=trunk)
+    trainer = make_trainer(recipe, train, valid, folder, strategy, trunk=trunk)
     trainer.fit()
     digest = hashlib.sha256(b"".join(value.tobytes() for value in trunk.network.get_weights())).hexdigest()
     head = hashlib.sha256(b"".join(value.tobytes() for value in trainer.head.get_weights())).hexdigest()

@@ -53,6 +53,5 @@ def test_two_devices_and_xla_compute_what_one_device_does(tmp_path: Path) -> Non
         _, errors = start(file, tmp_path / name, "5", "training.precision=float32", *overrides).communicate()
         assert file.is_file(), errors
         losses[name] = json.loads(file.read_text())["losses"]
-    assert losses["one"][-1] < losses["one"][0]
     np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-4)
     np.testing.assert_allclose(losses["compiled"], losses["one"], rtol=1e-4)
