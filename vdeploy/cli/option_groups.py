@@ -31,7 +31,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
         >>> expand_groups(show)(high=5)
         1 5
     """
-    hints = typing.get_type_hints(command, include_extras=True)
+    hints = _hints(command)
     groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
     parameters = list(_expanded(command, hints, groups))
 
@@ -45,6 +45,16 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _hints(command: Callable[..., None]) -> dict[str, Any]:
+    """The annotations of a command, evaluated, with their `typer.Option`.
+
+    They are read as those of a class: until Python 3.11, `get_type_hints` makes a parameter of a function whose default
+    is ``None`` optional, around its annotation, where Typer does not find the option any more.
+    """
+    holder = type(command.__name__, (), {"__annotations__": command.__annotations__})
+    return typing.get_type_hints(holder, globalns=command.__globals__, include_extras=True)
 
 
 def _expanded(
