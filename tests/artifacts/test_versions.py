@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +35,25 @@ def test_an_old_run_is_read_with_its_architecture():
     assert run.weights().source == "random"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the run was saved by a Keras that Python 3.10 cannot have")
 def test_an_old_run_computes_what_it_computed():
     features = np.random.default_rng(0).random((3, 4, 512), np.float32)
     found = Run.load(OLD / "run").classifier()(features, training=False).numpy()
     np.testing.assert_allclose(found, EXPECTED["run_probabilities"], atol=1e-6)
+
+
+def test_a_run_of_a_newer_keras_says_which(tmp_path):
+    copy = Path(shutil.copytree(OLD / "run", tmp_path / "run"))
+    run = Run.load(copy)
+    with (
+        zipfile.ZipFile(OLD / "run" / "classifier.keras") as old,
+        zipfile.ZipFile(copy / "classifier.keras", "w") as new,
+    ):
+        changed = {"metadata.json": json.dumps({"keras_version": "99.0.1"}), "config.json": "{}"}
+        for name in old.namelist():
+            new.writestr(name, changed.get(name, old.read(name)))
+    with pytest.raises(RunError, match=r"was saved by Keras 99\.0\.1, and 3\.\S+ cannot read it"):
+        run.classifier()
 
 
 def test_the_recipe_of_an_old_run_is_read_without_a_word(capsys):

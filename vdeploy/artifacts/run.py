@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,11 @@ class Run:
         try:
             return load_keras().models.load_model(file, compile=False)
         except (ValueError, TypeError, OSError, KeyError) as error:
+            if (version := _newer_keras(file)) is not None:
+                raise RunError(
+                    f"{file} was saved by Keras {version}, and {load_keras().__version__} cannot read it",
+                    f"install Keras {version} or later; what Python 3.10 can have may be older",
+                ) from error
             reason = " ".join(str(error).split())[:200]
             raise RunError(f"{file} cannot be loaded ({reason})", "train again, and do not trust this run") from error
 
@@ -186,6 +192,17 @@ class Run:
     def extractor(self, weights: Weights | None = None) -> FeatureExtractor:
         """Build the backbone as the run used it."""
         return FeatureExtractor(self.backbone, weights or self.weights(), self.spec)
+
+
+def _newer_keras(file: Path) -> str | None:
+    """The version of Keras that saved a model, if it is newer than this one."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+        saved, here = ([int(part) for part in text.split(".")[:2]] for text in (version, load_keras().__version__))
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
+        return None
+    return version if saved > here else None
 
 
 def _check_file(file: Path, stage: RunStage) -> None:
