@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -190,11 +191,27 @@ def test_the_source_distribution_has_what_a_build_needs_and_no_more(distribution
     assert not [name for name in names if name.endswith((".pyc", ".npz", ".h5"))]
 
 
+def pythons() -> dict[str, str]:
+    """By version: this Python, and the oldest and newest that can be had, from PATH or beside this one."""
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    for version in ("3.10", "3.13"):
+        beside = sorted(Path(sys.base_prefix).parent.glob(f"{version}.*/bin/python{version}"))
+        candidates = [*map(str, beside), shutil.which(f"python{version}")]
+        works = (
+            one for one in candidates if one and not subprocess.run([one, "-c", "import venv"], check=False).returncode
+        )
+        found.setdefault(version, next(works, ""))
+    return {version: python for version, python in found.items() if python}
+
+
 @pytest.fixture(scope="module")
-def installed(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(
+    request: pytest.FixtureRequest, distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The programs of a fresh environment into which the wheel was installed."""
     environment = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, timeout=120)
+    python = pythons()[getattr(request, "param", next(iter(pythons())))]
+    subprocess.run([python, "-m", "venv", str(environment)], check=True, timeout=120)
     wheel = f"{distributions[0]}[gateway,onnx]"
     command = [environment / "bin" / "python", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), wheel]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
@@ -223,10 +240,13 @@ def run_in(folder: Path, *command: str | Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("installed", pythons(), indirect=True)
 def test_an_installed_wheel_works_in_a_folder_with_another_training(installed, elsewhere):
     assert run_in(elsewhere, installed / "vdeploy", "--version").strip() == f"vdeploy {__version__}"
     assert "Usage: vdeploy" in run_in(elsewhere, installed / "vdeploy", "--help")
     assert "onnxruntime" in run_in(elsewhere, installed / "vdeploy", "doctor")
+    run_in(elsewhere, installed / "vdeploy", "serve", "bundle", "--repo", "repository")
+    assert list(elsewhere.glob("repository/*/config.pbtxt"))
     predict = ("predict", "clip.mp4", "--bundle", "bundle", "--json")
     for command in ([installed / "vdeploy"], [installed / "python", "-m", "vdeploy"]):
         (answer,) = json.loads(run_in(elsewhere, *command, *predict))["predictions"]
