@@ -154,14 +154,21 @@ def test_a_killed_process_is_replaced(video: Path):
         decoders.close()
 
 
-def test_leaving_samples_early_gives_the_file_up(tmp_path: Path):
-    long = write_numbered(tmp_path / "long.avi", 3000)
-    decoders = DecoderPool(1)
+def test_leaving_samples_early_ends_what_decodes_them_alone(tmp_path: Path, video: Path):
+    long, losses = write_numbered(tmp_path / "long.avi", 3000), []
+    decoders = DecoderPool(1, on_loss=lambda: losses.append(1))
     try:
-        samples = decoders.samples(job(long, WindowPlan.of(4, 0.2)))
-        next(samples)
-        samples.close()
-        assert not decoders.processes
+        decoders.clip(job(video))
+        (pid,) = decoders.processes
+        for number in range(20):
+            samples = decoders.samples(job(long, WindowPlan.of(4, 0.2)))
+            for _ in range(number):
+                next(samples)
+            samples.close()
+            assert not Path(f"/proc/{pid}/task/{pid}/children").read_text()
+            assert decoders.clip(job(video)).count == 100
+        assert decoders.processes == [pid]
+        assert not losses
     finally:
         decoders.close()
 

@@ -177,7 +177,7 @@ def test_a_source_is_confined(video: Path) -> None:
             descriptors = list(Path(f"/proc/{camera_workers.processes[0].pid}/fd").iterdir())
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
-    assert len(descriptors) <= 5
+    assert len(descriptors) <= 6
     with (
         pytest.raises(SourceError, match=r"door cannot be opened|door cannot be reached"),
         opened(LiveInput("door", f"file://{video}")),

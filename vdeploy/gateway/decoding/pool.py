@@ -9,7 +9,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +34,6 @@ from vdeploy.video.workers.process import (
     DecoderSilentError,
     DecoderStartError,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["BACKGROUND_NICE", "DecoderPool"]
 
@@ -178,10 +174,8 @@ class DecoderPool:
                             raise refusal(message.values)
                     yield message
             finally:
-                if not finished:
-                    worker.kill()
-                    if self._on_loss:
-                        self._on_loss()
+                if not finished and not worker.cancel() and self._on_loss:
+                    self._on_loss()
                 if self._closed.is_set():
                     worker.kill()
 
@@ -205,8 +199,10 @@ def _answer(worker: DecoderProcess, job: Job, check: Callable[[], None]) -> Gene
     except DecoderLostError:
         raise Problem(422, "too_expensive", "the video cannot be decoded within the limits", HINT) from None
     except DecoderSilentError:
+        worker.kill()
         raise Problem(422, "too_expensive", "the video takes too long to decode", HINT) from None
     except (DecoderStartError, DecoderConfusedError) as error:
+        worker.kill()
         raise decoder_failure(str(error)) from None
 
 

@@ -14,6 +14,7 @@ from vdeploy.video.workers.messages import MAX_LINE_BYTES
 __all__ = ["Message", "MessageReader"]
 
 _CHECK_SECONDS = 0.2
+_SKIPPED_BYTES = 1 << 20
 
 
 class Message(NamedTuple):
@@ -74,6 +75,23 @@ class MessageReader:
                 _wait(pipe, deadline, check)
                 filled += _some(cast("io.FileIO", pipe).readinto(view[filled:]))
         return Message(values, payload)
+
+    def skip(self, mark: bytes, deadline: float) -> None:
+        """Leave out what comes up to a mark, and the mark.
+
+        Args:
+            mark: Bytes that nothing before them holds.
+            deadline: On the clock of `time.monotonic`.
+
+        Raises:
+            EOFError: The pipe has ended.
+            TimeoutError: The mark does not come in time.
+        """
+        while (start := self._buffer.find(mark)) < 0:
+            del self._buffer[: -len(mark)]
+            _wait(self._pipe, deadline, lambda: None)
+            self._buffer += _some(self._pipe.read(_SKIPPED_BYTES))
+        del self._buffer[: start + len(mark)]
 
 
 def _some(found: Any) -> Any:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from vdeploy.core.child_python import python_command
+from vdeploy.video.workers.cancelling import CancelPipe
 from vdeploy.video.workers.message_reader import Message, MessageReader
 from vdeploy.video.workers.messages import END_OF_GROUP, OUT_OF_MEMORY, Request
 
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 _START_SECONDS = 60.0
+_CANCEL_SECONDS = 5.0
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 _WORKER = "vdeploy.video.workers.worker"
@@ -88,6 +90,8 @@ class DecoderProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.group: tuple[str, ...] = ()
         self._reader: MessageReader | None = None
+        self._cancelling: CancelPipe | None = None
+        self._is_confined = False
 
     @property
     def is_alive(self) -> bool:
@@ -111,9 +115,11 @@ class DecoderProcess:
         names = (*_PASSED_ON, *(_PASSED_ON_TO_CAMERAS if self._network else ()))
         environment = {name: os.environ[name] for name in names if name in os.environ}
         environment |= _ONE_THREAD | (_KEPT_MEMORY if self._network else {})
+        self._cancelling = CancelPipe()
         try:
             self._process = subprocess.Popen(
-                python_command(_WORKER, *self._options),
+                python_command(_WORKER, *self._options, f"--cancel={self._cancelling.passed_on}"),
+                pass_fds=[self._cancelling.passed_on],
                 cwd="/",
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -124,6 +130,8 @@ class DecoderProcess:
             )
         except OSError as error:
             raise DecoderStartError(f"cannot be started ({error.strerror})") from None
+        finally:
+            self._cancelling.keep_one_end()
         assert self._process.stdout is not None  # noqa: S101  opened as a pipe
         with contextlib.suppress(OSError):  # Linux alone has it, and limits it for each user
             fcntl.fcntl(self._process.stdout, _F_SETPIPE_SZ, _PIPE_BYTES)
@@ -136,8 +144,10 @@ class DecoderProcess:
         if not ready.values.get("ready"):
             self.kill()
             raise DecoderStartError("cannot be started")
+        missing = tuple(ready.values.get("missing", ()))
+        self._is_confined = not missing
         if self._report_missing:
-            self._report_missing(tuple(ready.values.get("missing", ())))
+            self._report_missing(missing)
 
     def run(
         self,
@@ -186,8 +196,27 @@ class DecoderProcess:
         except BrokenPipeError:
             raise DecoderLostError(self._cause()) from None
 
+    def cancel(self) -> bool:
+        """Give up what it decodes: end its child if that is confined and alone, else all of it.
+
+        Returns:
+            Whether it still runs.
+        """
+        if self.is_alive and self.source and self._is_confined and not self.group:
+            assert self._reader is not None  # noqa: S101  it runs
+            assert self._cancelling is not None  # noqa: S101  it runs
+            with contextlib.suppress(OSError, EOFError, TimeoutError):
+                self._reader.skip(self._cancelling.ask(), time.monotonic() + _CANCEL_SECONDS)
+                self.source = ""
+        if self.source:
+            self.kill()
+        return self.is_alive
+
     def kill(self) -> None:
         """End the process and its children, and reap it."""
+        if self._cancelling is not None:
+            self._cancelling.close()
+            self._cancelling = None
         process, self._process, self._reader = self._process, None, None
         self.group, self.source = (), ""
         if process is None:

@@ -1,9 +1,10 @@
 """A process that forks a confined child for each file, or for each group of files.
 
-Decoders are loaded once, here; files are opened in children only. A child that exits normally is followed by the next
-request. One that was killed may have left half a message, so this process ends too, by the same signal number, and
-another is started. It ends with the process that started it, however that ends. Options: ``--tasks=A,B`` are what it
-can do; with ``--network``, for cameras, it keeps the network; ``--nice=N`` lowers its priority.
+Decoders are loaded once, here; files are opened in children only. A child that exits normally, or is cancelled, is
+followed by the next request. One that was killed otherwise may have left half a message, so this process ends too, by
+the same signal number, and another is started. It ends with the process that started it, however that ends. Options:
+``--tasks=A,B`` are what it can do; with ``--network``, for cameras, it keeps the network; ``--nice=N`` lowers its
+priority; ``--cancel=FD`` is the pipe by which a child is cancelled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import sys
 from collections.abc import Mapping
 
+from vdeploy.video.workers.cancelling import acknowledge
 from vdeploy.video.workers.confinement import confine, leave_network, missing_confinement
 from vdeploy.video.workers.messages import END_OF_GROUP, OUT_OF_MEMORY, Channel, Request, Task
 
@@ -30,7 +32,7 @@ _CLOSED = select.POLLHUP | select.POLLERR | select.POLLNVAL
 def main() -> int:
     """Decode one file after another until standard input ends; return the exit code."""
     options = dict(option[2:].partition("=")[::2] for option in sys.argv if option.startswith("--"))
-    network = "network" in options
+    network, cancel = "network" in options, int(options["cancel"])
     os.nice(int(options["nice"]))
     if not network:
         leave_network()
@@ -40,17 +42,21 @@ def main() -> int:
     channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
     parent = _watch(os.getppid())
     channel.send({"ready": True, "missing": missing_confinement()})
-    while line := channel.receive():
+    while line := _next_line(channel, cancel):
         request = Request.from_line(line)
         child = os.fork()
         if child == 0:
             try:
+                os.close(cancel)
                 _decode(request, tasks, channel, network=network)
             except BaseException as error:
                 is_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
                 os._exit(OUT_OF_MEMORY if is_memory else 1)
             os._exit(0)
-        status = _wait(child, parent)
+        status = _wait(child, parent, cancel)
+        if status is None:
+            acknowledge(cancel, channel.out)
+            continue
         if (code := os.waitstatus_to_exitcode(status)) != 0:
             return code if code > 0 else 128 - code
         if request.group:
@@ -89,11 +95,28 @@ def _watch(pid: int) -> int | None:
     return None
 
 
-def _wait(child: int, parent: int | None) -> int:
-    """Wait for a child, and end it if the parent of this process ends before it; return its status."""
+def _next_line(channel: Channel, cancel: int) -> bytes:
+    """The next request; a cancellation that comes after its child has ended is acknowledged."""
+    either = select.poll()
+    either.register(sys.stdin.fileno(), select.POLLIN)
+    either.register(cancel, select.POLLIN)
+    while sys.stdin.fileno() not in (ready := dict(either.poll())):
+        if not ready[cancel] & select.POLLIN:
+            return b""
+        acknowledge(cancel, channel.out)
+    return channel.receive()
+
+
+def _wait(child: int, parent: int | None, cancel: int) -> int | None:
+    """Wait for a child, and end it if the parent of this process ends before it; return its status.
+
+    Returns:
+        ``None`` if the child was cancelled.
+    """
     own = _watch(child)
     ends = select.poll()
     ends.register(sys.stdin.fileno(), 0)
+    ends.register(cancel, select.POLLIN)
     for descriptor in (own, parent):
         if descriptor is not None:
             ends.register(descriptor, select.POLLIN)
@@ -106,6 +129,10 @@ def _wait(child: int, parent: int | None) -> int:
             if parent in events or events.get(sys.stdin.fileno(), 0) & _CLOSED:
                 os.kill(child, signal.SIGKILL)
                 return os.waitpid(child, 0)[1]
+            if cancel in events:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return None
     finally:
         if own is not None:
             os.close(own)
