@@ -19,30 +19,24 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import add_output_options, report_result
+from benchmarks.recipe_options import add_recipe_options, named_recipes
 from training.experiments.cross_validation import CrossValidation, Interval, cross_validate
 from training.experiments.folds import extract_folds
 from training.methods.fine_tuning import trunk_of
 from training.pipeline import scan_source
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
 from vdeploy.core.errors import DatasetError, UserError
-
-RECIPES = ("default", "edge", "i3d", "accurate")
 
 
 def main() -> None:
     """Reads options, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--recipe", action="append", metavar="NAME", help=f"may be repeated; {', '.join(RECIPES)}")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipes")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--store", type=Path, default=Path("~/.cache/vdeploy/features").expanduser())
+    add_recipe_options(parser)
     add_output_options(parser)
     options = parser.parse_args()
     try:
-        recipes = {name: load_recipe(name, options.set) for name in options.recipe or RECIPES}
-        results = {name: _measure(name, recipe, options) for name, recipe in recipes.items()}
+        results = {name: _measure(name, recipe, options) for name, recipe in named_recipes(options).items()}
     except UserError as error:
         parser.error(str(error))
     rows = {name: _row(result) for name, result in results.items()}

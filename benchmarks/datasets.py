@@ -25,21 +25,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.output import add_output_options, report_result
+from benchmarks.recipe_options import add_recipe_options, named_recipes
 from training.engine.epoch_plan import FeatureSplit
 from training.experiments.cross_validation import CrossValidation, judge_fold
 from training.experiments.folds import Fold, extract_folds, grouped_folds
 from training.experiments.result_file import ResultFile
 from training.model_choice.data_checks import sources_of
 from training.pipeline import scan_source
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
 from vdeploy.core.errors import DatasetError, UserError
+from vdeploy.core.files import cache_dir
 from vdeploy.core.progress import track
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-RECIPES = ("default", "edge", "i3d", "accurate")
-CACHE = Path("~/.cache/vdeploy").expanduser()
 _VERSION = 1
 
 
@@ -86,16 +86,14 @@ def main() -> None:
     """Reads options, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--recipe", action="append", metavar="NAME", help=f"may be repeated; {', '.join(RECIPES)}")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipes")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--store", type=Path, default=CACHE / "features")
-    parser.add_argument("--finished", type=Path, default=CACHE / "datasets.json", help="file of finished trainings")
+    add_recipe_options(parser)
+    parser.add_argument(
+        "--finished", type=Path, default=cache_dir() / "datasets.json", help="file of finished trainings"
+    )
     add_output_options(parser)
     options = parser.parse_args()
     try:
-        recipes = {name: load_recipe(name, options.set) for name in options.recipe or RECIPES}
+        recipes = named_recipes(options)
         sources = find_sources(options.data)
         rows = [row for name, recipe in recipes.items() for row in _measure(name, recipe, sources, options)]
     except UserError as error:

@@ -33,6 +33,7 @@ from benchmarks.output import add_output_options, report_result
 from testing.running_gateway import running_gateway
 from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.benchmark.tuning.arrivals import poisson_arrivals
 from vdeploy.core.progress import say
 from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES
 from vdeploy.triton.repository.options import ServingOptions
@@ -82,8 +83,7 @@ class Load:
 
 async def load(send: Send, rate: float, seconds: float, deadline_s: float, multiple: float = 1.0) -> Load:
     """Sends clips at random times, and waits until each is answered or late."""
-    random = np.random.default_rng(0)
-    due = np.cumsum(random.exponential(1 / rate, int(rate * seconds)))
+    due = poisson_arrivals().times(rate, int(rate * seconds))
     start = time.perf_counter() + 0.1
     latencies: list[float] = []
     ended = start + float(due[-1])

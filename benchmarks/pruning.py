@@ -25,6 +25,7 @@ from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.artifacts.run import MANIFEST as RUN_MANIFEST
 from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import UserError
+from vdeploy.core.files import cache_dir
 from vdeploy.dataset import LabelledClip, scan
 from vdeploy.evaluate import Result, evaluate_on
 from vdeploy.export.exporter import export_run
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--format", default="onnx-fp32", help="format whose time is measured")
     parser.add_argument("--calls", type=int, default=15, help="calls of each backbone")
     parser.add_argument("--work", type=Path, default=Path("runs/pruning"))
-    parser.add_argument("--store", type=Path, default=Path("~/.cache/vdeploy/features").expanduser())
+    parser.add_argument("--store", type=Path, default=cache_dir() / "features")
     add_output_options(parser)
     options = parser.parse_args()
     try:

@@ -14,7 +14,8 @@ from testing.tiny_bundle import make_tiny_bundle
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.formats import FORMATS, Format
 from vdeploy.inference import format_speeds
-from vdeploy.inference.format_speeds import Comparison, SpeedRecord, fastest_here, load_speeds, save_speeds
+from vdeploy.inference.format_speeds import Comparison, SpeedRecord, fastest_here, load_speeds
+from vdeploy.inference.machine_record import save_record
 from vdeploy.inference.open_scorer import open_scorer
 from vdeploy.inference.runtimes.registry import _CLASSES, is_installed
 
@@ -35,7 +36,7 @@ def measure(bundle: Bundle, **clip_ms: float) -> SpeedRecord:
     named = {f"{name}-fp32": milliseconds for name, milliseconds in clip_ms.items()}
     comparison = Comparison(measured="2026-11-30T01:02:03+00:00", clip_ms=named)
     record = load_speeds(bundle).model_copy(update={"comparisons": {"fp32": comparison}})
-    save_speeds(record)
+    save_record(record)
     return record
 
 

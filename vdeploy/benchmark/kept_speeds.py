@@ -9,7 +9,8 @@ from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row
 from vdeploy.core.errors import BundleError
 from vdeploy.core.progress import say
 from vdeploy.formats import FORMATS
-from vdeploy.inference.format_speeds import Comparison, load_speeds, save_speeds
+from vdeploy.inference.format_speeds import Comparison, load_speeds
+from vdeploy.inference.machine_record import save_record
 
 __all__ = ["keep_speeds"]
 
@@ -49,7 +50,7 @@ def keep_speeds(root: Path, benchmark: Benchmark) -> None:
     record = load_speeds(bundle)
     record = record.model_copy(update={"comparisons": {**record.comparisons, **comparisons}})
     try:
-        save_speeds(record)
+        save_record(record)
     except OSError as error:
         say(f"speeds: {record.path} cannot be written ({error.strerror}); set VDEPLOY_CACHE to a writable folder")
         return

@@ -17,11 +17,11 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.processor import cpu_name
 from vdeploy.core.progress import say
 from vdeploy.formats import FORMATS
-from vdeploy.inference.machine_record import MachineRecord, read_record, save_record
+from vdeploy.inference.machine_record import MachineRecord, read_record
 from vdeploy.inference.runtimes.base import available_cores
 from vdeploy.inference.runtimes.registry import choose_format, is_installed
 
-__all__ = ["Comparison", "FastestFormat", "SpeedRecord", "fastest_format", "fastest_here", "load_speeds", "save_speeds"]
+__all__ = ["Comparison", "FastestFormat", "SpeedRecord", "fastest_format", "fastest_here", "load_speeds"]
 
 
 class Comparison(BaseModel):
@@ -83,15 +83,6 @@ def load_speeds(bundle: Bundle) -> SpeedRecord:
     cpu, cores = cpu_name(), available_cores()
     found = read_record(SpeedRecord, bundle.manifest.digest, cpu, cores, _command(bundle.root))
     return found or SpeedRecord(bundle_sha256=bundle.manifest.digest, cpu=cpu, cores=cores)
-
-
-def save_speeds(record: SpeedRecord) -> None:
-    """Writes a record atomically; its folder is created.
-
-    Raises:
-        OSError: The cache cannot be written.
-    """
-    save_record(record)
 
 
 def fastest_format(record: SpeedRecord, root: Path, usual: str, candidates: Sequence[str]) -> FastestFormat:

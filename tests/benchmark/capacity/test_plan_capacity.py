@@ -19,7 +19,8 @@ from vdeploy.benchmark.capacity.plan import camera_load, plan_capacity
 from vdeploy.benchmark.record import Benchmark, save_benchmark
 from vdeploy.cli import app as cli
 from vdeploy.core.errors import BenchmarkError
-from vdeploy.inference.format_speeds import Comparison, load_speeds, save_speeds
+from vdeploy.inference.format_speeds import Comparison, load_speeds
+from vdeploy.inference.machine_record import save_record
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
 def keep_speeds(bundle: Bundle) -> None:
     clip_ms = {"onnx-fp32": 100.0, "openvino-fp32": 50.0}
     comparison = Comparison(measured="2026-11-30T01:02:03+00:00", clip_ms=clip_ms)
-    save_speeds(load_speeds(bundle).model_copy(update={"comparisons": {"fp32": comparison}}))
+    save_record(load_speeds(bundle).model_copy(update={"comparisons": {"fp32": comparison}}))
 
 
 def a_benchmark(bundle: Bundle, **values: Any) -> Benchmark:

@@ -12,7 +12,8 @@ from testing.openvino_bundle import with_openvino
 from tests.triton.planning.conftest import fake_install
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import BundleError
-from vdeploy.inference.format_speeds import Comparison, SpeedRecord, load_speeds, save_speeds
+from vdeploy.inference.format_speeds import Comparison, SpeedRecord, load_speeds
+from vdeploy.inference.machine_record import save_record
 from vdeploy.triton.commands import deploy as deploying
 from vdeploy.triton.commands import serve as serving
 from vdeploy.triton.planning.checks import Surroundings
@@ -165,7 +166,7 @@ def test_the_commands_read_the_record(
 
     assert serve("first")["extractor"] == "onnx-fp32"
     assert "whether openvino-fp32 is faster here is measured by vdeploy benchmark" in capsys.readouterr().err
-    save_speeds(record(both, "fp32", onnx=607, openvino=163))
+    save_record(record(both, "fp32", onnx=607, openvino=163))
     assert serve("r") == {"extractor": "openvino-fp32", "classifier": "openvino-fp32"}
     reason = "format: openvino-fp32: 163 ms a clip here, onnx-fp32: 607 ms, measured 2026-11-30"
     assert f"preflight: ok: {reason}" in capsys.readouterr().err
