@@ -1,4 +1,4 @@
-"""A training, or another long task, in a process of its own, killed when it has written a file."""
+"""Trainings, and other long tasks, that end before their time: by an error between two epochs, or by SIGKILL."""
 
 from __future__ import annotations
 
@@ -7,9 +7,33 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["kill_when_written"]
+import pytest
+
+from training.engine.trainer import Trainer
+
+__all__ = ["interrupt_before", "kill_when_written"]
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def interrupt_before(epoch: int, monkeypatch: pytest.MonkeyPatch, train: Callable[[], object]) -> None:
+    """Runs a training that ends before an epoch begins."""
+    train_epoch = Trainer._train_epoch
+
+    def interrupt(self: Trainer, number: int) -> float:
+        if number == epoch:
+            raise _Interrupted
+        return train_epoch(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_epoch", interrupt)
+        with pytest.raises(_Interrupted):
+            train()
 
 
 def kill_when_written(pattern: str, module: str, folder: Path, *options: str, function: str = "trained") -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killed_training import kill_when_written
+from killed_training import interrupt_before, kill_when_written
 
 import training.engine.trainer
 from training.engine.checkpoints import CheckpointFolder
@@ -120,22 +120,9 @@ def test_hard_clips_have_high_losses(tmp_path: Path) -> None:
     assert np.isfinite(label_losses(np.array([1]), np.array([0.0]))).all()
 
 
-class Interrupted(Exception):
-    """Stands for a kill between two epochs."""
-
-
 def test_an_interrupted_training_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, before = trained(tmp_path / "whole"), Trainer._train_epoch
-
-    def interrupt(self: Trainer, epoch: int) -> float:
-        if epoch == 4:
-            raise Interrupted
-        return before(self, epoch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_epoch", interrupt)
-        with pytest.raises(Interrupted):
-            trained(tmp_path / "part")
+    whole = trained(tmp_path / "whole")
+    interrupt_before(4, monkeypatch, lambda: trained(tmp_path / "part"))
     written = (tmp_path / "part" / TEACHER).stat().st_mtime_ns
     resumed = trained(tmp_path / "part")
     assert (tmp_path / "part" / TEACHER).stat().st_mtime_ns == written

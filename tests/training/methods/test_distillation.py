@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from killed_training import kill_when_written
+from killed_training import interrupt_before, kill_when_written
 
 from tests.conftest import TINY
 from training.engine.choose_trainer import make_trainer
@@ -129,22 +129,9 @@ def test_features_on_the_disk_are_joined_on_the_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(joined[[6, 0, 2]], np.concatenate([parts[0][:], parts[1][:]])[[6, 0, 2]])
 
 
-class Interrupted(Exception):
-    """Stands for a kill between two epochs."""
-
-
 def test_an_interrupted_distillation_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, before = trained(tmp_path / "whole", "augment.mixup=0.2"), Trainer._train_epoch
-
-    def interrupt(self: Trainer, epoch: int) -> float:
-        if epoch == 4:
-            raise Interrupted
-        return before(self, epoch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_epoch", interrupt)
-        with pytest.raises(Interrupted):
-            trained(tmp_path / "part", "augment.mixup=0.2")
+    whole = trained(tmp_path / "whole", "augment.mixup=0.2")
+    interrupt_before(4, monkeypatch, lambda: trained(tmp_path / "part", "augment.mixup=0.2"))
     resumed = trained(tmp_path / "part", "augment.mixup=0.2")
     assert [record.loss for record in resumed.history] == [record.loss for record in whole.history]
     for one, other in zip(resumed._loop.weights(), whole._loop.weights(), strict=True):
