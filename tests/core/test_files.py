@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from vdeploy.core import files
 from vdeploy.core.files import (
     atomic_write,
     publish_folder,
@@ -21,6 +23,7 @@ from vdeploy.core.files import (
     write_json,
     write_text,
 )
+from vdeploy.core.locks import abandoned
 
 
 def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -81,6 +84,44 @@ def test_folders_are_exchanged_and_the_older_one_is_kept_where_asked(tmp_path: P
     assert (tmp_path / "old" / "content").read_text() == "new"
     assert (tmp_path / "kept" / "content").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "old"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_was_removed_between_its_creation_and_its_lock_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Another process may take a new temporary file, which is not locked yet, for one of a process that was killed."""
+    create, removers = getattr(files, f"_new_{kind}"), []
+
+    def create_and_lose(path: Path) -> tuple[Path, int]:
+        created, descriptor = create(path)
+        if not removers:
+            is_taken = threading.Event()
+
+            def remove() -> None:
+                with abandoned(created) as is_free:
+                    assert is_free
+                    is_taken.set()
+                    time.sleep(0.2)
+                    created.unlink() if kind == "file" else created.rmdir()
+
+            removers.append(threading.Thread(target=remove))
+            removers[0].start()
+            is_taken.wait()
+        return created, descriptor
+
+    monkeypatch.setattr(files, f"_new_{kind}", create_and_lose)
+    target = tmp_path / "target"
+    if kind == "file":
+        write_text(target, "whole")
+        assert target.read_text() == "whole"
+    else:
+        with staging_folder(target) as staged:
+            (staged / "content").write_text("whole")
+            publish_folder(staged, target)
+        assert (target / "content").read_text() == "whole"
+    removers[0].join()
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def test_leaving_samples_early_ends_what_decodes_them_alone(tmp_path: Path, vide
     try:
         decoders.clip(job(video))
         (pid,) = decoders.processes
-        for number in range(20):
+        for number in range(1, 21):
             samples = decoders.samples(job(long, WindowPlan.of(4, 0.2)))
             for _ in range(number):
                 next(samples)
@@ -169,6 +170,32 @@ def test_leaving_samples_early_ends_what_decodes_them_alone(tmp_path: Path, vide
             assert decoders.clip(job(video)).count == 100
         assert decoders.processes == [pid]
         assert not losses
+    finally:
+        decoders.close()
+
+
+def test_a_file_cancelled_before_the_decoder_has_read_its_request(tmp_path: Path, video: Path):
+    """The child of the file before has answered, but the decoder has not seen yet that it has exited."""
+    long = write_numbered(tmp_path / "long.avi", 3000)
+    decoders = DecoderPool(1)
+
+    def give_up() -> None:
+        raise InterruptedError
+
+    try:
+        decoders.clip(job(video))
+        (pid,) = decoders.processes
+        samples = decoders.samples(job(video, WindowPlan.of(4, 0.2)))
+        next(samples)
+        os.kill(pid, signal.SIGSTOP)
+        list(samples)
+        goes_on = threading.Timer(0.5, os.kill, (pid, signal.SIGCONT))
+        goes_on.start()
+        with pytest.raises(InterruptedError):
+            decoders.clip(job(long), check=give_up)
+        goes_on.join()
+        assert decoders.clip(job(video)).count == 100
+        assert decoders.processes == [pid]
     finally:
         decoders.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from vdeploy.video.workers.cancelling import CancelPipe, acknowledge
 from vdeploy.video.workers.message_reader import MessageReader
+from vdeploy.video.workers.messages import Channel
 
 
 @pytest.mark.parametrize(
@@ -17,22 +19,23 @@ from vdeploy.video.workers.message_reader import MessageReader
 )
 def test_what_a_cancelled_decoder_has_written_is_skipped(left: bytes) -> None:
     source, sink = os.pipe()
-    cancel = CancelPipe()
+    cancel, requests = CancelPipe(), io.BytesIO(b"the cancelled one\nthe next\n")
     with os.fdopen(source, "rb", buffering=0) as pipe, os.fdopen(sink, "wb") as out:
 
         def worker() -> None:
             out.write(left)
-            acknowledge(cancel.passed_on, out)
+            assert acknowledge(cancel.passed_on, Channel(requests, out), 0) == 1
             out.write(b'{"ready": true}\n')
             out.flush()
 
         reader = MessageReader(pipe)
-        mark = cancel.ask()
+        mark = cancel.ask(1)
         thread = threading.Thread(target=worker)
         thread.start()
         reader.skip(mark, time.monotonic() + 10)
         assert reader.read(time.monotonic() + 10, 0, lambda: None).values == {"ready": True}
         thread.join()
+    assert requests.read() == b"the next\n"
     cancel.keep_one_end()
     cancel.close()
 

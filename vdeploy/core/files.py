@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vdeploy.core.folder_swap import swap_folders
-from vdeploy.core.locks import hold, is_held
+from vdeploy.core.locks import abandoned, hold
 
 __all__ = [
     "atomic_write",
@@ -195,16 +195,14 @@ def remove_stale(folder: Path) -> None:
     """
     for path in folder.glob(f".*{_TEMPORARY}"):
         owner = re.search(r"\.(\d+)@([^@]*)@[^@]*$", path.name.removesuffix(_TEMPORARY))
-        if owner and owner[2] == _machine() and _is_abandoned(path, owner[1]):
-            if path.is_dir():
+        if not owner or owner[2] != _machine():
+            continue
+        with abandoned(path) as is_free:
+            is_stale = not Path("/proc", owner[1]).exists() if is_free is None else is_free
+            if is_stale and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            else:
+            elif is_stale:
                 path.unlink(missing_ok=True)
-
-
-def _is_abandoned(path: Path, process: str) -> bool:
-    held = is_held(path)
-    return not Path("/proc", process).exists() if held is None else not held
 
 
 def _held(path: Path, make: Callable[[Path], tuple[Path, int]]) -> tuple[Path, int, int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from vdeploy.core.errors import LockedError
 from vdeploy.core.folder_swap import older_folder, restore_folder
 
-__all__ = ["folder_lock", "hold", "is_held", "output_locks", "settle_folder"]
+__all__ = ["abandoned", "folder_lock", "hold", "output_locks", "settle_folder"]
 
 _RETRY_SECONDS = 0.1
 _SWAP_SECONDS = 2.0
@@ -97,31 +97,43 @@ def settle_folder(folder: Path) -> None:
 
 
 def hold(path: Path) -> int:
-    """A descriptor of a file or folder that shows to `is_held` that this process still works on it.
+    """A descriptor of a file or folder that shows to `abandoned` that this process still works on it.
 
-    The caller closes it; the kernel does where the process is killed.
+    The caller closes it, after it has seen that the file was not removed meanwhile; the kernel does where the process
+    is killed.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     with contextlib.suppress(OSError):  # a file system without locks on folders, such as NFS
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
 
 
-def is_held(path: Path) -> bool | None:
-    """Whether a process, in whatever container, works on a file or folder; `None` where that cannot be known."""
+@contextlib.contextmanager
+def abandoned(path: Path) -> Iterator[bool | None]:
+    """Whether no process, in whatever container, works on a file or folder; none takes it while the block lasts.
+
+    Yields:
+        `None` where that cannot be known.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return None
+        yield None
+        return
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return False
     except OSError:
         return None
-    finally:
-        os.close(descriptor)
-    return False
+    return True
 
 
 def _take(file: Path) -> int | None:

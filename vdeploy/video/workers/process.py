@@ -92,6 +92,7 @@ class DecoderProcess:
         self._reader: MessageReader | None = None
         self._cancelling: CancelPipe | None = None
         self._is_confined = False
+        self._asked = 0
 
     @property
     def is_alive(self) -> bool:
@@ -115,7 +116,7 @@ class DecoderProcess:
         names = (*_PASSED_ON, *(_PASSED_ON_TO_CAMERAS if self._network else ()))
         environment = {name: os.environ[name] for name in names if name in os.environ}
         environment |= _ONE_THREAD | (_KEPT_MEMORY if self._network else {})
-        self._cancelling = CancelPipe()
+        self._cancelling, self._asked = CancelPipe(), 0
         try:
             self._process = subprocess.Popen(
                 python_command(_WORKER, *self._options, f"--cancel={self._cancelling.passed_on}"),
@@ -206,7 +207,7 @@ class DecoderProcess:
             assert self._reader is not None  # noqa: S101  it runs
             assert self._cancelling is not None  # noqa: S101  it runs
             with contextlib.suppress(OSError, EOFError, TimeoutError):
-                self._reader.skip(self._cancelling.ask(), time.monotonic() + _CANCEL_SECONDS)
+                self._reader.skip(self._cancelling.ask(self._asked), time.monotonic() + _CANCEL_SECONDS)
                 self.source = ""
         if self.source:
             self.kill()
@@ -235,6 +236,7 @@ class DecoderProcess:
             self.send(END_OF_GROUP)
             self._next(request, check, None, silence_s or _START_SECONDS)
         self.group = request.group
+        self._asked += 1
         self.send(request.to_line(with_group=not same))
 
     def _next(

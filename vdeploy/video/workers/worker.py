@@ -42,7 +42,9 @@ def main() -> int:
     channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
     parent = _watch(os.getppid())
     channel.send({"ready": True, "missing": missing_confinement()})
-    while line := _next_line(channel, cancel):
+    number = 0
+    while line := _next_line(channel, cancel, number):
+        number += 1
         request = Request.from_line(line)
         child = os.fork()
         if child == 0:
@@ -55,7 +57,7 @@ def main() -> int:
             os._exit(0)
         status = _wait(child, parent, cancel)
         if status is None:
-            acknowledge(cancel, channel.out)
+            number = acknowledge(cancel, channel, number)
             continue
         if (code := os.waitstatus_to_exitcode(status)) != 0:
             return code if code > 0 else 128 - code
@@ -95,7 +97,7 @@ def _watch(pid: int) -> int | None:
     return None
 
 
-def _next_line(channel: Channel, cancel: int) -> bytes:
+def _next_line(channel: Channel, cancel: int, number: int) -> bytes:
     """The next request; a cancellation that comes after its child has ended is acknowledged."""
     either = select.poll()
     either.register(sys.stdin.fileno(), select.POLLIN)
@@ -103,7 +105,7 @@ def _next_line(channel: Channel, cancel: int) -> bytes:
     while sys.stdin.fileno() not in (ready := dict(either.poll())):
         if not ready[cancel] & select.POLLIN:
             return b""
-        acknowledge(cancel, channel.out)
+        acknowledge(cancel, channel, number)
     return channel.receive()
 
 
@@ -111,7 +113,7 @@ def _wait(child: int, parent: int | None, cancel: int) -> int | None:
     """Wait for a child, and end it if the parent of this process ends before it; return its status.
 
     Returns:
-        ``None`` if the child was cancelled.
+        ``None`` if the child's request was cancelled, or the next one, which waits for the child to exit.
     """
     own = _watch(child)
     ends = select.poll()
