@@ -33,6 +33,7 @@ from vdeploy.core.lazy_imports import require
 from vdeploy.core.settings import Settings
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
 from vdeploy.models.registry import ENSEMBLE, backbone_of, backbone_settings, head_of, head_settings
+from vdeploy.video.augmented_views import AugmentedViews
 from vdeploy.video.clips import ClipSpec
 from vdeploy.video.views import Views
 
@@ -71,6 +72,7 @@ class Recipe(Settings):
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
     augment: AugmentSection = AugmentSection()
+    augmented_views: AugmentedViews = AugmentedViews()
     sampling: SamplingSection = SamplingSection()
     averaging: AveragingSection = AveragingSection()
     curriculum: CurriculumSection = CurriculumSection()
@@ -116,7 +118,7 @@ class Recipe(Settings):
     @property
     def views(self) -> Views:
         """Views of each training clip."""
-        return Views(self.clip.views, self.clip.mirrored)
+        return Views(self.clip.views, self.clip.mirrored, self.augmented_views)
 
     def make_backbone(self) -> Backbone[Any]:
         """The backbone of the recipe.

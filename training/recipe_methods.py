@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 __all__ = ["fine_tuning_problem", "methods_off", "stepwise_key"]
 
-_METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune")
+_METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune", "augmented_views")
 """Sections of methods that are switched off by default, added after version 0.2."""
 
 _STEPWISE = ("augment", "sampling", "averaging", "curriculum", "distill")

@@ -16,6 +16,7 @@ import pytest
 
 from training.report.contact_sheet import contact_sheet
 from training.report.run_report import ReportData, write_report
+from training.report.training_views import ViewedClip
 from vdeploy.core.errors import MissingExtraError
 from vdeploy.evaluation import charts
 from vdeploy.evaluation.calibration import Calibration, reliability
@@ -67,6 +68,11 @@ def _frames(seed: int, *, count: int = 16, noise: bool = False) -> np.ndarray:
     if noise:
         return rng.integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
     return np.repeat(np.linspace(0, 240, count).astype(np.uint8), 64 * 64 * 3).reshape(count, 64, 64, 3)
+
+
+def _decoded(uri: str) -> np.ndarray:
+    encoded = np.frombuffer(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def _data(count: int = 60, **changes: Any) -> ReportData:
@@ -189,6 +195,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
         mistakes=[(_NASTY, 1, 0.1, _frames(0))],
         suspicious=[(_NASTY, 0, 0.9, _frames(0))],
         suspicious_count=1,
+        viewed=[ViewedClip(_NASTY, 1, [("plain", _frames(0))])],
         evaluation=evaluate([0, 1], [0.1, 0.2], groups=[_NASTY, "b"]),
     )
     text, page = _write(tmp_path, data)
@@ -209,6 +216,18 @@ def test_the_labels_to_check_are_counted(tmp_path: Path, count: int, words: str)
     _, page = _write(tmp_path, _data(mistakes=[], suspicious=shown, suspicious_count=count))
     assert words in " ".join(page.text.split())
     assert len(page.tags("img")) == min(count, 12)
+
+
+def test_training_clips_are_shown_a_row_each_with_a_column_a_view(tmp_path: Path) -> None:
+    views = [("plain", _frames(0)), ("augmented 1", _frames(0)[::-1])]
+    data = _data(mistakes=[], viewed=[ViewedClip("a.avi", 1, views), ViewedClip("b.avi", 0, views)])
+    _, page = _write(tmp_path, data)
+    texts = [image["alt"] for image in page.tags("img")]
+    assert texts == ["a.avi, plain", "a.avi, augmented 1", "b.avi, plain", "b.avi, augmented 1"]
+    first, last = (_decoded(page.tags("img")[index]["src"] or "") for index in (0, 1))
+    assert first.shape == (128, 3 * 128, 3)
+    for strip, expected in ((first, (0, 128, 240)), (last, (240, 112, 0))):
+        np.testing.assert_allclose([strip[64, 64 + 128 * index, 0] for index in range(3)], expected, atol=8)
 
 
 def test_the_basics_are_enough(tmp_path: Path) -> None:
@@ -329,8 +348,7 @@ def test_charts_stand_any_threshold_and_score(threshold: float) -> None:
 def test_a_contact_sheet_is_a_row_of_eight_frames_in_time() -> None:
     frames = np.zeros((16, 90, 160, 3), np.uint8)
     frames[..., 0] = np.linspace(0, 240, 16).astype(np.uint8)[:, None, None]
-    encoded = base64.b64decode(contact_sheet(frames).removeprefix("data:image/jpeg;base64,"))
-    strip = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    strip = _decoded(contact_sheet(frames))
     assert strip.shape == (128, 8 * 228, 3)
     middles = strip[64, 114::228].astype(int)
     expected = frames[np.linspace(0, 15, 8).round().astype(int), 0, 0].astype(int)
@@ -338,5 +356,4 @@ def test_a_contact_sheet_is_a_row_of_eight_frames_in_time() -> None:
 
 
 def test_a_short_clip_has_as_many_frames_as_it_has() -> None:
-    encoded = base64.b64decode(contact_sheet(_frames(0, count=3)).removeprefix("data:image/jpeg;base64,"))
-    assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == (128, 3 * 128, 3)
+    assert _decoded(contact_sheet(_frames(0, count=3))).shape == (128, 3 * 128, 3)

@@ -17,16 +17,17 @@ _STRIP_MAX_BYTES = 40_000
 _JPEG_QUALITIES = (82, 65, 45, 25, 10)
 
 
-def contact_sheet(frames: npt.NDArray[np.uint8]) -> str:
-    """Arranges up to eight frames of a clip, evenly spaced in time, in one row.
+def contact_sheet(frames: npt.NDArray[np.uint8], most: int = _STRIP_FRAMES) -> str:
+    """Arranges some frames of a clip, evenly spaced in time, in one row.
 
     Args:
         frames: uint8[T, H, W, 3] in RGB, T > 0.
+        most: How many frames at most.
 
     Returns:
         A JPEG of at most about 40 kB as a ``data:`` URI.
     """
-    chosen = np.linspace(0, len(frames) - 1, min(_STRIP_FRAMES, len(frames))).round().astype(int)
+    chosen = np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int)
     height, width = frames.shape[1:3]
     size = (min(max(round(_FRAME_HEIGHT * width / height), 1), _FRAME_MAX_WIDTH), _FRAME_HEIGHT)
     strip = np.hstack([cv2.resize(frames[index], size, interpolation=cv2.INTER_AREA) for index in chosen])

@@ -14,6 +14,7 @@ from training.methods.confident_learning import LabelAudit
 from training.recipe import Recipe, recipe_toml
 from training.report.evaluate_run import Outcome, mistakes, suspicious_clips
 from training.report.run_report import ReportData, write_report
+from training.report.training_views import training_views
 from vdeploy.artifacts.run import BACKBONE, CLASSIFIER, CLIPS, SUSPICIOUS_LABELS, toolchain, write_run
 from vdeploy.artifacts.run_manifest import RunInfo, RunMember, RunStage
 from vdeploy.core.errors import RunError
@@ -198,6 +199,7 @@ def _report_data(info: RunInfo, finished: FinishedTraining) -> ReportData:
         suspicious=() if audit is None else suspicious_clips(audit, dataset, finished.recipe),
         suspicious_count=None if audit is None else len(audit.suspicious),
         suspicious_dropped=audit is not None and audit.dropped,
+        viewed=training_views(dataset, finished.recipe),
         environment=info.toolchain,
         notes=[*finished.notes, *stability],
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from training.report import history_charts
 from training.report.contact_sheet import contact_sheet
 from training.report.recipe_tables import recipe_tables
+from training.report.training_views import ViewedClip
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
 from vdeploy.core.templates import percent, template_environment
@@ -35,6 +36,7 @@ _MAX_MISTAKES = 12
 _MAX_GROUPS = 20
 _MAX_PROBLEMS = 50
 _WIDE_INTERVAL = 0.05
+_VIEW_FRAMES = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +65,7 @@ class ReportData:
         suspicious: Training clips whose labels are probably wrong, the worst first; twelve are shown.
         suspicious_count: How many there are; ``None`` if nobody looked.
         suspicious_dropped: Whether the training left them out.
+        viewed: Training clips in the views that were learned from.
         environment: Versions and devices by name.
         notes: Further remarks for the reader, a sentence or two each.
     """
@@ -87,6 +90,7 @@ class ReportData:
     suspicious: Sequence[Mistake] = ()
     suspicious_count: int | None = None
     suspicious_dropped: bool = False
+    viewed: Sequence[ViewedClip] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -129,6 +133,7 @@ def _page(data: ReportData) -> str:
         mistakes=[(*mistake[:3], contact_sheet(mistake[3])) for mistake in shown],
         further_mistakes=max(0, errors - len(shown)),
         suspicious=[(*clip[:3], contact_sheet(clip[3])) for clip in data.suspicious[:_MAX_MISTAKES]],
+        viewed=[(clip, [contact_sheet(view, _VIEW_FRAMES) for _, view in clip.views]) for clip in data.viewed],
         problems=data.problems[:_MAX_PROBLEMS],
         further_problems=max(0, len(data.problems) - _MAX_PROBLEMS),
         recipe=recipe_tables(data.recipe),

@@ -139,7 +139,7 @@ def extract_dataset(
     """
     if strict:
         _refuse(dataset, {problem.path: problem.reason for problem in dataset.problems})
-    spec = dataclasses.replace(spec, views=views.samplings)
+    spec = dataclasses.replace(spec, views=views.decoded)
     tasks = missing_tasks(dataset, store, views)
     started = time.monotonic()
     absent = {task.clip.sha256 for task in tasks}

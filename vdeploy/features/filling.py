@@ -109,5 +109,5 @@ def _views_of(
         if isinstance(outcome, Clip):
             row_names = views.row_names(task.clip.sha256)
             names += [row_names[view] for view in task.views]
-            frames.extend(views.deal(outcome.frames, task.views))
+            frames.extend(views.deal(outcome.frames, task.views, task.clip.sha256))
     return names, frames

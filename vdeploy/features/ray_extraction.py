@@ -156,7 +156,7 @@ class _Worker:
     def extract(self, dataset: Dataset, tasks: Sequence[Task]) -> int:
         """Extracts clips and writes them to the store; returns how many could be read."""
         self._tools = self._tools or (self._job.store(), self._job.extractor())
-        spec = dataclasses.replace(self._job.spec, views=self._job.views.samplings)
+        spec = dataclasses.replace(self._job.spec, views=self._job.views.decoded)
         outcomes = fill_store(dataset, tasks, spec, self._job.views, *self._tools)
         return sum(not isinstance(outcome, ClipError) for _, outcome in outcomes)
 

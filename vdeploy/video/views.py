@@ -1,10 +1,12 @@
-"""Views: further samplings and mirror images of the same clip, for the classifier to train on.
+"""Views: further samplings, mirror images and augmented copies of the same clip, for the classifier to train on.
 
 Sampling v of V takes frame ``floor((i + (v + 0.5) / V) * n / T)`` for i = 0 .. T - 1 of the n frames of a clip. The
 usual sampling, ``floor((i + 0.5) * n / T)``, is sampling 0 of 1, and for every odd V it is the middle one. The V
 samplings together are the usual sampling at V * T frames, dealt out in turn: one decoding gives them all.
 
 A mirror image has left and right swapped: a fight seen from the other side. Each follows the sampling that it mirrors.
+
+Augmented views stand before and after these, half of them each, so that the usual sampling stays in the middle.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vdeploy.video.augmented_views import AugmentedViews
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -23,6 +27,11 @@ __all__ = ["USUAL_VIEW", "Views", "usual_view"]
 
 _MIDDLE = Fraction(1, 2)
 """Offset of the usual sampling: the middle of each of the T equal parts of a clip."""
+
+_FINER = 5
+"""How many times as many frames are decoded where augmented views choose among them; odd."""
+
+_NOT_AUGMENTED = AugmentedViews()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +41,7 @@ class Views:
     Attributes:
         samplings: V; odd, so that the usual sampling is the middle one.
         mirrored: Whether the mirror image of each sampling is a view as well.
+        augmented: Further views, and how they are made.
 
     Raises:
         ValueError: V is even or less than 1.
@@ -43,6 +53,7 @@ class Views:
 
     samplings: int = 1
     mirrored: bool = False
+    augmented: AugmentedViews = _NOT_AUGMENTED
 
     def __post_init__(self) -> None:
         if self.samplings < 1 or self.samplings % 2 == 0:
@@ -51,7 +62,12 @@ class Views:
     @property
     def count(self) -> int:
         """How many views there are."""
-        return self.samplings * (2 if self.mirrored else 1)
+        return self._sampled + self.augmented.count
+
+    @property
+    def decoded(self) -> int:
+        """How many times T frames are decoded of each clip, evenly spaced."""
+        return self.samplings * (_FINER if self.augmented.changes_time else 1)
 
     @property
     def offsets(self) -> tuple[Fraction, ...]:
@@ -60,23 +76,55 @@ class Views:
 
     def row_names(self, sha256: str) -> tuple[str, ...]:
         """Under what the feature store keeps each view: the clip's content hash alone for the usual one."""
-        names = [sha256 if offset == _MIDDLE else f"{sha256}@{offset}" for offset in self.offsets]
-        return tuple(name + end for name in names for end in (("", " mirrored") if self.mirrored else ("",)))
+        offsets = [sha256 if offset == _MIDDLE else f"{sha256}@{offset}" for offset in self.offsets]
+        names = [name + end for name in offsets for end in (("", " mirrored") if self.mirrored else ("",))]
+        digest = self.augmented.digest
+        return self._arranged(
+            names, [f"{sha256} augmented {digest} {number}" for number in range(self.augmented.count)]
+        )
 
-    def deal(self, frames: npt.NDArray[np.uint8], chosen: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """Splits the frames of a clip that was decoded with V samplings.
+    def titles(self) -> tuple[str, ...]:
+        """What each view is, in words."""
+        offsets = ["plain" if offset == _MIDDLE else f"sampled at {offset}" for offset in self.offsets]
+        names = [name + end for name in offsets for end in (("", ", mirrored") if self.mirrored else ("",))]
+        return self._arranged(names, [f"augmented {number + 1}" for number in range(self.augmented.count)])
+
+    def deal(self, frames: npt.NDArray[np.uint8], chosen: Sequence[int], sha256: str) -> npt.NDArray[np.uint8]:
+        """Makes views of the decoded frames of a clip.
 
         Args:
-            frames: ``uint8[V * T, H, W, 3]``, as in `vdeploy.video.clips.Clip`.
+            frames: ``uint8[decoded * T, H, W, 3]``, as in `vdeploy.video.clips.Clip`.
             chosen: Numbers of the views wanted.
+            sha256: The clip's content hash, which augmented views follow from.
 
         Returns:
             ``uint8[len(chosen), T, H, W, 3]``, C-contiguous.
         """
-        dealt = frames.reshape(-1, self.samplings, *frames.shape[1:])
-        kinds = self.count // self.samplings
-        views = [dealt[:, number // kinds, :, :: -1 if number % kinds else 1] for number in chosen]
-        return np.stack(views)
+        dealt = frames.reshape(-1, self.decoded, *frames.shape[1:])
+        finer, kinds = self.decoded // self.samplings, self._sampled // self.samplings
+        usual = frames.reshape(-1, self.samplings, *frames.shape[1:])[:, self.samplings // 2]
+
+        def view(number: int) -> npt.NDArray[np.uint8]:
+            sampled = number - self._first
+            if 0 <= sampled < self._sampled:
+                return dealt[:, sampled // kinds * finer + finer // 2, :, :: -1 if sampled % kinds else 1]
+            further = number if sampled < 0 else number - self._sampled
+            return self.augmented.make(usual, len(dealt), sha256, further)
+
+        return np.stack([view(number) for number in chosen])
+
+    def _arranged(self, sampled: Sequence[str], augmented: Sequence[str]) -> tuple[str, ...]:
+        return (*augmented[: self._first], *sampled, *augmented[self._first :])
+
+    @property
+    def _sampled(self) -> int:
+        """How many views are samplings and their mirror images."""
+        return self.samplings * (2 if self.mirrored else 1)
+
+    @property
+    def _first(self) -> int:
+        """Number of the first of these."""
+        return usual_view(self.count) - usual_view(self._sampled)
 
 
 USUAL_VIEW = Views()
