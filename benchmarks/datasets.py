@@ -27,10 +27,10 @@ import numpy as np
 from benchmarks.output import add_output_options, report_result
 from benchmarks.recipe_options import add_recipe_options, named_recipes
 from training.engine.epoch_plan import FeatureSplit
-from training.experiments.cross_validation import CrossValidation, judge_fold
-from training.experiments.folds import Fold, extract_folds, grouped_folds
+from training.experiments.cross_validation import CrossValidation
+from training.experiments.folds import Fold, extract_folds, grouped_folds, sources_of
+from training.experiments.judged_folds import judge_fold
 from training.experiments.result_file import ResultFile
-from training.model_choice.data_checks import sources_of
 from training.pipeline import scan_source
 from training.recipe import Recipe
 from vdeploy.core.errors import DatasetError, UserError

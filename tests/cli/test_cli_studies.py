@@ -74,6 +74,48 @@ def test_ablate_refuses_a_bad_ratio_before_it_works(call) -> None:
         call("ablate", "--imbalance", "78")
 
 
+@pytest.fixture
+def grouped_csv(clips_dir: Path, tmp_path: Path) -> Path:
+    """The clips as a CSV of ten sources."""
+    rows = [(path, path.parent.name) for path in sorted(clips_dir.glob("*/*.*"))]
+    lines = [f"{path},{label},s{number % 10}" for number, (path, label) in enumerate(rows)]
+    file = tmp_path / "grouped.csv"
+    file.write_text("\n".join(["path,label,group", *lines, ""]))
+    return file
+
+
+@pytest.mark.slow
+def test_ablate_compares_methods_by_source_where_clips_name_theirs(
+    grouped_csv: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = [part for override in tiny_overrides for part in ("--set", override)]
+    arguments = ["ablate", str(grouped_csv), "--recipe", "edge", *sets, "--store", "store", "--seeds", "1"]
+
+    def run(*options: str) -> str:
+        return RUNNER.invoke(app, [*arguments, *options], catch_exceptions=False).stdout
+
+    text = run("--method", "class weights", "--method", "label smoothing")
+    assert [line.split("  ")[0] for line in text.splitlines() if line[0] in "+-"] == [
+        "- class weights",
+        "+ label smoothing",
+    ]
+    assert "20 clips of 10 sources, 5 folds, mean over 1 seeds" in text
+    assert "2 differences of accuracy, tested together at 0.05" in text
+    assert "finished folds: studies/grouped-by-source.json" in text
+    known = (tmp_path / "studies" / "grouped-by-source.json").read_text()
+    again = json.loads(run("--method", "label smoothing", "--json"))
+    assert [row["name"] for row in again["rows"]] == ["the recipe", "+ label smoothing"]
+    assert (tmp_path / "studies" / "grouped-by-source.json").read_text() == known
+
+
+def test_ablate_refuses_methods_without_sources_and_unknown_ones(call) -> None:
+    with pytest.raises(StudyError, match=r"--method compares by source.*give a CSV with a group column"):
+        call("ablate", "--method", "mixup")
+    with pytest.raises(StudyError, match="did you mean 'curriculum'"):
+        call("ablate", "--method", "curiculum")
+
+
 @pytest.mark.slow
 def test_tune_writes_a_recipe_that_train_takes(call, tmp_path: Path) -> None:
     from training.recipe import load_recipe

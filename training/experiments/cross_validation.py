@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.engine.choose_trainer import make_trainer
 from training.engine.trainer import FeatureSplit
-from training.experiments.folds import Fold, grouped_folds
+from training.experiments.judged_folds import THRESHOLD, judge_folds
+from training.experiments.result_file import ResultFile
 from training.recipe import Recipe
-from training.recipe_sections import DecisionSection
-from training.report.evaluate_run import decision_threshold
-from vdeploy.core.lazy_imports import load_keras, require
-from vdeploy.core.progress import quietly, track
-from vdeploy.evaluation.calibration import fit_calibration
-from vdeploy.features.prediction import predict
+from vdeploy.core.lazy_imports import require
+from vdeploy.core.progress import track
 from vdeploy.features.rows import FeatureRows
 from vdeploy.models.trunk import Trunk
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CrossValidation", "Interval", "accuracy_difference", "cross_validate", "judge_fold"]
-
-THRESHOLD = 0.5
-"""Clips are judged at this probability, without calibration: nothing is chosen on clips that are reported on."""
+__all__ = [
+    "CrossValidation",
+    "Difference",
+    "Interval",
+    "accuracy_difference",
+    "auc_difference",
+    "cross_validate",
+]
 
 _RESAMPLES = 2000
 
@@ -41,6 +39,18 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference(Interval):
+    """A figure of one model less that of another on the same clips.
+
+    Attributes:
+        p_value: Two-sided probability of a difference as large where there is none, by inversion of the bootstrap's
+            percentile interval (Davison and Hinkley 1997, "Bootstrap Methods and their Application", sec. 5.4).
+    """
+
+    p_value: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,23 +96,30 @@ class CrossValidation:
     def roc_auc(self) -> Interval:
         """The area under the ROC curve, mean over the seeds.
 
+        Raises:
+            MissingExtraError: SciPy is not installed.
+        """
+        return self.interval(self.auc_of)
+
+    def auc_of(self, clips: npt.NDArray[np.int64]) -> float:
+        """The area under the ROC curve of some clips, mean over the seeds; NaN where they are of one class.
+
         Computed from ranks (Hanley and McNeil 1982), which is much faster than by curves in a bootstrap.
+
+        Args:
+            clips: Their numbers.
 
         Raises:
             MissingExtraError: SciPy is not installed.
         """
         stats: Any = require("scipy.stats", extra="report", purpose="measuring accuracy")
-
-        def mean_auc(clips: npt.NDArray[np.int64]) -> float:
-            violent = self.labels[clips] == 1
-            positives = int(violent.sum())
-            if positives in (0, len(clips)):
-                return float("nan")
-            ranks = stats.rankdata(self.probabilities[:, clips], axis=1)[:, violent].sum(axis=1)
-            areas = (ranks - positives * (positives + 1) / 2) / (positives * (len(clips) - positives))
-            return float(areas.mean())
-
-        return self.interval(mean_auc)
+        violent = self.labels[clips] == 1
+        positives = int(violent.sum())
+        if positives in (0, len(clips)):
+            return float("nan")
+        ranks = stats.rankdata(self.probabilities[:, clips], axis=1)[:, violent].sum(axis=1)
+        areas = (ranks - positives * (positives + 1) / 2) / (positives * (len(clips) - positives))
+        return float(areas.mean())
 
     def interval(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Interval:
         """A figure with its percentile bootstrap over sources, as clips of one source are alike (Field and Welsh 2007).
@@ -110,14 +127,35 @@ class CrossValidation:
         Args:
             figure: Computes it for clips given by number; NaN where it is not defined.
         """
+        return Interval(figure(np.arange(len(self.labels))), *_limits(self._resampled(figure)))
+
+    def difference(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Difference:
+        """A difference on these clips with its paired bootstrap over sources.
+
+        Args:
+            figure: Computes it for clips given by number; NaN where it is not defined.
+        """
+        drawn = self._resampled(figure)
+        tail = 1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))
+        p_value = min(1.0, 2 * tail / (1 + int(np.sum(~np.isnan(drawn)))))
+        return Difference(figure(np.arange(len(self.labels))), *_limits(drawn), p_value)
+
+    def _resampled(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> npt.NDArray[np.float64]:
+        """The figure for sources drawn with replacement, the same ones in every call."""
         rng = np.random.default_rng(0)
         members = [np.flatnonzero(self.groups == group) for group in np.unique(self.groups)]
-        drawn = [
-            figure(np.concatenate([members[index] for index in rng.integers(len(members), size=len(members))]))
-            for _ in range(_RESAMPLES)
-        ]
-        low, high = np.nanpercentile(drawn, [2.5, 97.5])
-        return Interval(figure(np.arange(len(self.labels))), float(low), float(high))
+        return np.array(
+            [
+                figure(np.concatenate([members[index] for index in rng.integers(len(members), size=len(members))]))
+                for _ in range(_RESAMPLES)
+            ]
+        )
+
+
+def _limits(drawn: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % percentile interval."""
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def cross_validate(
@@ -130,6 +168,8 @@ def cross_validate(
     folds: int = 5,
     name: str = "",
     trunk: Trunk | None = None,
+    finished: ResultFile | None = None,
+    identity: object = None,
 ) -> CrossValidation:
     """Train a classifier for every seed and fold, and score the clips that it has not seen.
 
@@ -143,6 +183,8 @@ def cross_validate(
         folds: Parts that the clips are split into.
         name: What the progress bar calls it.
         trunk: What the features are activations of, where the recipe trains blocks of the backbone.
+        finished: Folds that are finished; each further one is added.
+        identity: What the results depend on, JSON-ready: the name of the work in ``finished``.
 
     Raises:
         UserError: There are too few sources, or the data do not allow a training.
@@ -150,74 +192,37 @@ def cross_validate(
     probabilities = np.empty((seeds, len(labels)))
     verdicts = np.empty((seeds, len(labels)), bool)
     with track(f"cross-validate {name}".rstrip(), seeds * folds, "trainings") as step:
-        for seed in range(seeds):
-            seeded = recipe.varied(training={"seed": seed})
-            for fold in grouped_folds(labels, groups, folds, seed):
-                judged, decided = judge_fold(seeded, FeatureSplit(features, labels, groups), fold, trunk)
-                probabilities[seed, fold.judged], verdicts[seed, fold.judged] = judged, decided
-                step.advance()
+        clips = FeatureSplit(features, labels, groups)
+        for fold in judge_folds(
+            recipe, clips, seeds=seeds, folds=folds, trunk=trunk, finished=finished, identity=identity
+        ):
+            probabilities[fold.seed, fold.clips], verdicts[fold.seed, fold.clips] = fold.probabilities, fold.verdicts
+            step.advance()
     return CrossValidation(labels, groups, probabilities, verdicts)
 
 
-def judge_fold(
-    recipe: Recipe, clips: FeatureSplit, fold: Fold, trunk: Trunk | None = None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Train on a fold and judge its clips.
-
-    Args:
-        recipe: Every choice.
-        clips: All clips; their features may have several views, of which the usual one is judged.
-        fold: Which of them are learned from, and which are judged.
-        trunk: What the features are activations of, where the recipe trains blocks of the backbone.
-
-    Returns:
-        Probabilities of violence and verdicts of the clips to judge.
-
-    Raises:
-        UserError: The data do not allow a training.
-    """
-    load_keras().utils.clear_session()
-    # A linear head needs no clips to choose an epoch on, so it learns from these as well.
-    learned = np.union1d(fold.train, fold.valid) if recipe.solver == "logistic" else fold.train
-    train, valid = clips.select(learned), clips.select(fold.valid).as_served()
-    with quietly(), tempfile.TemporaryDirectory(prefix="vdeploy-fold-") as folder:
-        trainer = make_trainer(recipe, train, valid, Path(folder), trunk=trunk)
-        trainer.fit()
-    judged = predict(trainer.model, clips.select(fold.judged).as_served().features)[:, 1]
-    chooser, scores = (
-        (valid, predict(trainer.model, valid.features)[:, 1])
-        if trainer.held_out is None
-        else (trainer.train_split, trainer.held_out)
-    )
-    return judged, _verdicts(recipe.decision, chooser, scores, judged)
-
-
-def _verdicts(
-    section: DecisionSection, chooser: FeatureSplit, scores: npt.NDArray[Any], judged: npt.NDArray[np.float32]
-) -> npt.NDArray[np.bool_]:
-    """Judge clips as `vdeploy train` would: calibration and threshold come from clips that were not learned from.
-
-    Args:
-        section: The rule of the threshold.
-        chooser: The clips that choose.
-        scores: Their probabilities.
-        judged: Probabilities of the clips to judge.
-    """
-    if len(np.unique(chooser.labels)) < 2:
-        return judged >= THRESHOLD
-    calibration = fit_calibration(chooser.labels, scores)
-    groups = [] if chooser.groups is None else chooser.groups.tolist()
-    threshold, _ = decision_threshold(chooser.labels, calibration.apply(scores), groups, section)
-    return calibration.apply(judged) >= threshold
-
-
-def accuracy_difference(one: CrossValidation, other: CrossValidation) -> Interval:
+def accuracy_difference(one: CrossValidation, other: CrossValidation) -> Difference:
     """The accuracy of one model less that of another on the same clips; the interval is that of the paired difference.
 
     Raises:
         ValueError: They were judged on other clips.
     """
+    _check_same_clips(one, other)
+    gain = one.correct - other.correct
+    return one.difference(lambda clips: float(gain[clips].mean()))
+
+
+def auc_difference(one: CrossValidation, other: CrossValidation) -> Difference:
+    """The area under the ROC curve of one model less that of another on the same clips.
+
+    Raises:
+        MissingExtraError: SciPy is not installed.
+        ValueError: They were judged on other clips.
+    """
+    _check_same_clips(one, other)
+    return one.difference(lambda clips: one.auc_of(clips) - other.auc_of(clips))
+
+
+def _check_same_clips(one: CrossValidation, other: CrossValidation) -> None:
     if not (np.array_equal(one.labels, other.labels) and np.array_equal(one.groups, other.groups)):
         raise ValueError("the models were judged on different clips")
-    gain = one.correct - other.correct
-    return one.interval(lambda clips: float(gain[clips].mean()))

@@ -15,6 +15,7 @@ from training.methods.fine_tuning import trunk_of
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError
+from vdeploy.dataset import Dataset
 from vdeploy.features.extraction import Extraction, feature_key
 from vdeploy.models.trunk import Trunk
 
@@ -49,11 +50,11 @@ class StudyData:
         return self.activations if recipe.fine_tune.blocks and self.activations else self
 
 
-def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: bool = False) -> StudyData:
+def load_study_data(source: Path | Dataset, recipe: Recipe, store_root: Path, *, strict: bool = False) -> StudyData:
     """Scans a data set and reads its features, extracting those that the store lacks.
 
     Args:
-        source: Folder or CSV of labelled clips.
+        source: Folder or CSV of labelled clips, or what a scan of it with this recipe gave.
         recipe: Its clip, backbone and data sections apply.
         store_root: Folder of all feature stores.
         strict: Refuse clips that cannot be read instead of leaving them out.
@@ -61,7 +62,7 @@ def load_study_data(source: Path, recipe: Recipe, store_root: Path, *, strict: b
     Raises:
         UserError: The data, the weights or the store cannot be used.
     """
-    dataset = scan_source(source, recipe)
+    dataset = source if isinstance(source, Dataset) else scan_source(source, recipe)
     backbone = recipe.make_backbone()
     weights = backbone.find_weights()
     extraction = extract_source(dataset, recipe, weights, store_root, strict=strict)

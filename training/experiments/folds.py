@@ -21,7 +21,10 @@ from vdeploy.models.weights.find import Weights
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Fold", "extract_folds", "grouped_folds"]
+__all__ = ["Fold", "extract_folds", "fold_count", "grouped_folds", "sources_of"]
+
+FOLDS = 5
+FEWEST_FOLDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +73,35 @@ def grouped_folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], f
         yield fold
 
 
+def sources_of(dataset: Dataset) -> npt.NDArray[np.str_]:
+    """The source of each clip; a clip without a group is its own, together with byte-identical ones."""
+    return np.array([f"group {clip.group}" if clip.group else clip.sha256 for clip in dataset.clips])
+
+
+def fold_count(dataset: Dataset) -> int:
+    """How many folds the sources of a data set allow, at most 5.
+
+    Raises:
+        DatasetError: There are too few sources.
+    """
+    sources = len(np.unique(sources_of(dataset)))
+    folds = min(FOLDS, sources - 1)
+    if folds < FEWEST_FOLDS:
+        raise DatasetError(
+            f"{sources} sources in {dataset.root} are too few to judge a model on others than it learns from",
+            f"give clips of at least {FEWEST_FOLDS + 1} sources",
+        )
+    return folds
+
+
 def extract_folds(
-    dataset: Dataset, recipe: Recipe, weights: Weights, store_root: Path, trunk: Trunk | None = None
+    dataset: Dataset,
+    recipe: Recipe,
+    weights: Weights,
+    store_root: Path,
+    trunk: Trunk | None = None,
+    *,
+    strict: bool = False,
 ) -> tuple[Dataset, FeatureRows]:
     """Extract what `cross_validate` takes: all views of all clips, as each clip is learned from in other folds.
 
@@ -81,6 +111,7 @@ def extract_folds(
         weights: The backbone's weights.
         store_root: Folder of all feature stores.
         trunk: Take its activations instead of the backbone's features; they stay on the disk.
+        strict: Refuse clips that cannot be read instead of leaving them out.
 
     Returns:
         The clips that could be read, and their features.
@@ -89,5 +120,6 @@ def extract_folds(
         UserError: No clip can be read, or the store cannot be used.
     """
     clips = tuple(dataclasses.replace(clip, split="train") for clip in dataset.clips)
-    extraction = extract_source(dataclasses.replace(dataset, clips=clips), recipe, weights, store_root, trunk=trunk)
+    unsplit = dataclasses.replace(dataset, clips=clips)
+    extraction = extract_source(unsplit, recipe, weights, store_root, strict=strict, trunk=trunk)
     return extraction.dataset, extraction.to_train_on()[:] if trunk is None else extraction.to_train_on()

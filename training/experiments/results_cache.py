@@ -1,4 +1,4 @@
-"""Cache of a study's finished trainings in one JSON file, from which an interrupted study resumes."""
+"""Files of finished trainings and of finished folds, from which an interrupted study resumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vdeploy.core.errors import StudyError
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.text import name_problem
 
-__all__ = ["Ledger", "open_ledger"]
+__all__ = ["Ledger", "open_folds", "open_ledger"]
 
 _VERSION = 2
 
@@ -79,6 +79,27 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         LockedError: Another study writes there.
         StudyError: The file is no such cache, its name is no text, or its folder cannot be written.
     """
+    with _locked(path):
+        yield Ledger(path)
+
+
+@contextlib.contextmanager
+def open_folds(path: Path) -> Iterator[ResultFile]:
+    """Opens a file of finished folds of cross-validations, as `open_ledger` opens one of trainings.
+
+    Args:
+        path: The file, which need not exist.
+
+    Raises:
+        LockedError: Another study writes there.
+        StudyError: The file is no such file, its name is no text, or its folder cannot be written.
+    """
+    with _locked(path):
+        yield ResultFile(path, version=1, field="folds", hint="choose another file: --out FILE")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
     if problem := name_problem(str(path.absolute())):
         raise StudyError(f"{path} {problem}", "choose another file: --out FILE")
     with contextlib.ExitStack() as stack:
@@ -88,4 +109,4 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
             raise StudyError(
                 f"cannot write {path} ({error.strerror or error})", "choose another file: --out FILE"
             ) from error
-        yield Ledger(path)
+        yield

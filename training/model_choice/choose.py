@@ -11,22 +11,20 @@ from typing import Any
 import numpy as np
 
 from training.experiments.cross_validation import CrossValidation, cross_validate
-from training.experiments.folds import extract_folds
+from training.experiments.folds import extract_folds, fold_count, sources_of
 from training.experiments.result_file import ResultFile
 from training.model_choice.advice import Advice, Measured, advise
 from training.model_choice.candidates import ALL, Budget, Candidate, affordable_clips, draw_clips
-from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources, sources_of
+from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources
 from training.model_choice.speed import Speed, measure_speed
 from training.pipeline import scan_source
-from vdeploy.core.errors import DatasetError, StudyError, UserError
+from vdeploy.core.errors import StudyError, UserError
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say
 from vdeploy.dataset import Dataset
 
 __all__ = ["Choice", "choose"]
 
-FOLDS = 5
-FEWEST_FOLDS = 3
 SPEED_SECONDS = 3.0
 """Time to measure each format of each model."""
 
@@ -115,7 +113,7 @@ def choose(
         whole = scan_source(source, candidates[0].recipe)
         dataset = _drawn(whole, out / _CLIPS, finished, budget, candidates)
         sources = sources_of(dataset)
-        folds = _folds(dataset, len(np.unique(sources)))
+        folds = fold_count(dataset)
         judged = [_judge(candidate, dataset, finished, store_root, folds, seeds) for candidate in candidates]
         findings = [*check_sources(dataset), *check_duplicates(dataset)]
         findings += check_metadata(dataset, folds=folds, seeds=seeds)[1]
@@ -158,16 +156,6 @@ def _drawn(whole: Dataset, csv: Path, finished: ResultFile, budget: Budget, cand
     dataset = dataclasses.replace(dataset, clips=absolute)
     dataset.write_csv(csv)
     return dataset
-
-
-def _folds(dataset: Dataset, sources: int) -> int:
-    folds = min(FOLDS, sources - 1)
-    if folds < FEWEST_FOLDS:
-        raise DatasetError(
-            f"{sources} sources in {dataset.root} are too few to judge a model on others than it learns from",
-            f"give clips of at least {FEWEST_FOLDS + 1} sources, or a larger --budget",
-        )
-    return folds
 
 
 def _judge(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from training.experiments.cross_validation import CrossValidation
-from training.experiments.folds import grouped_folds
+from training.experiments.folds import grouped_folds, sources_of
 from training.model_choice.near_duplicates import alike_across_sources, hash_clips
 from vdeploy.core.errors import ClipError
 from vdeploy.core.lazy_imports import require
@@ -16,10 +16,7 @@ from vdeploy.core.progress import track
 from vdeploy.dataset import Dataset
 from vdeploy.video.file_facts import read_facts
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-__all__ = ["Finding", "check_duplicates", "check_metadata", "check_sources", "sources_of"]
+__all__ = ["Finding", "check_duplicates", "check_metadata", "check_sources"]
 
 ENOUGH_SOURCES = 20
 """With fewer, an interval over sources is wider than most differences between models."""
@@ -40,11 +37,6 @@ class Finding:
 
     code: str
     text: str
-
-
-def sources_of(dataset: Dataset) -> npt.NDArray[np.str_]:
-    """The source of each clip; a clip without a group is its own, together with byte-identical ones."""
-    return np.array([f"group {clip.group}" if clip.group else clip.sha256 for clip in dataset.clips])
 
 
 def check_sources(dataset: Dataset) -> list[Finding]:

@@ -15,6 +15,7 @@ from vdeploy.models.backbones.vgg19.feature_layers import DIMENSIONS
 if TYPE_CHECKING:
     from training.experiments.data import StudyData
     from training.recipe import Recipe
+    from vdeploy.dataset import Dataset
 
 __all__ = ["RecipeOptions"]
 
@@ -67,8 +68,8 @@ class RecipeOptions:
         assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
         return load_recipe(self.recipe, [*assignments, *(self.overrides or ())])
 
-    def load_study_data(self, recipe: Recipe) -> StudyData:
+    def load_study_data(self, recipe: Recipe, dataset: Dataset | None = None) -> StudyData:
         """Reads the features of the clips, extracting those that the store lacks."""
         from training.experiments.data import load_study_data  # noqa: PLC0415  keeps --help fast
 
-        return load_study_data(self.source, recipe, self.store_root, strict=self.strict)
+        return load_study_data(dataset or self.source, recipe, self.store_root, strict=self.strict)

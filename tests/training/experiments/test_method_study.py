@@ -1,0 +1,172 @@
+"""A row a method: what it changes in the recipe, and whether a difference is told from noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.engine.trainer import FeatureSplit
+from training.experiments import judged_folds
+from training.experiments.cross_validation import CrossValidation, accuracy_difference, auc_difference
+from training.experiments.folds import Fold
+from training.experiments.method_arms import ADAMW, METHODS, MethodArm, method_arms
+from training.experiments.method_study import MethodStudy, holm, study_methods
+from training.experiments.results_cache import open_folds
+from training.pipeline import scan_source
+from training.recipe import Recipe, load_recipe, recipe_names
+from training.recipe_methods import methods_off, stepwise_key
+from vdeploy.core.errors import DatasetError, RecipeError, StudyError
+from vdeploy.dataset import Dataset
+
+
+def arms_of(recipe: Recipe) -> dict[str, Recipe]:
+    return {arm.name: arm.recipe for arm in method_arms(recipe)[0]}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_arm_changes_the_recipe_in_its_own_way(name: str):
+    arms, left_out = method_arms(load_recipe(name))
+    identities = [json.dumps(arm.recipe.identity) for arm in arms]
+    assert len(set(identities)) == len(identities)
+    assert {arm.name[2:] for arm in arms if arm.name[0] in "+-"} | set(left_out) == set(METHODS)
+
+
+def test_every_section_of_a_method_has_a_row():
+    """Distillation needs a teacher, which may have seen the clips."""
+    base = load_recipe("edge")
+    switched_on = {section for method in METHODS.values() for section in method.on}
+    assert methods_off(base) - {"distill"} <= switched_on
+    changed = {(section, key) for method in METHODS.values() for section, keys in method.on.items() for key in keys}
+    assert {("augment", key) for key in type(base.augment).model_fields} <= changed
+
+
+def test_what_the_recipe_has_is_left_out_and_what_it_has_not_is_added():
+    default = arms_of(load_recipe("default"))
+    assert default["- focal loss"].loss.gamma == 0
+    assert default["+ mixup"].augment.mixup == 0.2
+    both = load_recipe("default", ["loss.gamma=0", "augment.mixup=0.4"])
+    assert arms_of(both)["+ focal loss"].loss.gamma == 2
+    assert arms_of(both)["- mixup"].augment.mixup == 0
+    assert default["- class weights"].loss.alpha == (1, 1)
+    assert default["+ class-balanced sampling"].loss.alpha == (1, 1)
+
+
+def test_methods_in_steps_are_compared_with_the_same_solver():
+    arms, _ = method_arms(load_recipe("edge"))
+    assert [arm.name for arm in arms[:2]] == ["the recipe", ADAMW]
+    assert arms[0].recipe.solver == "logistic"
+    for arm in arms[1:]:
+        needs_steps = bool(stepwise_key(arm.recipe.varied(optimizer={"solver": "auto"})))
+        assert arm.recipe.solver == ("adamw" if arm.in_steps or arm.name == ADAMW else "logistic")
+        assert arm.in_steps or not needs_steps
+    assert ADAMW not in arms_of(load_recipe("default"))
+    # A linear head without the focal loss is not solved for exactly all at once.
+    focal = load_recipe("edge", ["loss.gamma=2"])
+    assert arms_of(focal)["- focal loss"].solver == focal.solver == "adamw"
+
+
+def test_a_method_that_does_not_go_with_the_recipe_has_a_reason():
+    arms, left_out = method_arms(load_recipe("edge", ["fine_tune.blocks=1"]))
+    assert "- fine-tuned blocks" in {arm.name for arm in arms}
+    assert "fine_tune.blocks goes with none of curriculum" in left_out["curriculum"]
+
+
+def test_methods_by_name():
+    arms, _ = method_arms(load_recipe("edge"), ["class weights"])
+    assert [arm.name for arm in arms] == ["the recipe", "- class weights"]
+    with pytest.raises(StudyError, match=r"no method 'mixpu', did you mean 'mixup'\?; known: class weights, "):
+        method_arms(load_recipe("edge"), ["mixpu"])
+
+
+def judged(right: np.ndarray) -> CrossValidation:
+    """Two clips a source, one of each class; ``right`` says which sources are judged rightly."""
+    labels = np.tile([0, 1], len(right))
+    groups = np.repeat([f"s{number:02}" for number in range(len(right))], 2)
+    is_right = np.repeat(right, 2)
+    return CrossValidation(labels, groups, np.where(is_right == (labels == 1), 0.9, 0.1)[None])
+
+
+def test_a_difference_is_paired_and_tested_over_sources():
+    good, bad = np.ones(40, bool), np.arange(40) % 4 > 0
+    gain = accuracy_difference(judged(good), judged(bad))
+    assert (gain.value, gain.p_value) == (0.25, pytest.approx(2 / 2001))
+    assert 0 < gain.low < 0.25 < gain.high
+    assert accuracy_difference(judged(bad), judged(good)).value == -0.25
+    same = accuracy_difference(judged(bad), judged(bad))
+    assert (same.value, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    # Two of forty sources: the direction is open.
+    assert accuracy_difference(judged(good), judged(np.arange(40) > 1)).p_value > 0.05
+    area = auc_difference(judged(good), judged(bad))
+    assert area.value == pytest.approx(1 - judged(bad).roc_auc().value)
+    with pytest.raises(ValueError, match="different clips"):
+        auc_difference(judged(good), judged(good[1:]))
+
+
+def test_holm_rejects_step_by_step():
+    """Holm 1979: 0.01 and 0.013 pass 0.05 / 4 and 0.05 / 3, 0.03 fails 0.05 / 2, and stops the rest."""
+    assert holm([0.03, 0.01, 0.04, 0.013], 0.05) == [False, True, False, True]
+    assert holm([], 0.05) == []
+
+
+@pytest.fixture
+def grouped(clips_dir: Path) -> Dataset:
+    """The synthetic clips as ten sources."""
+    dataset = scan_source(clips_dir, load_recipe("edge"))
+    order = {clip.path: number for number, clip in enumerate(dataset.clips)}
+    clips = [dataclasses.replace(clip, group=f"s{order[clip.path] % 10}") for clip in dataset.clips]
+    return dataclasses.replace(dataset, clips=tuple(clips))
+
+
+TINY = ("clip.size=32", "clip.frames=4", "backbone.weights=random", "training.epochs=1")
+
+
+def study(dataset: Dataset, folder: Path, arms: list[MethodArm], seeds: int = 1) -> MethodStudy:
+    with open_folds(folder / "folds.json") as finished:
+        return study_methods(arms, dataset, folder / "store", finished, seeds=seeds)
+
+
+def test_finished_folds_are_not_trained_again(grouped: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    arms, _ = method_arms(load_recipe("edge", TINY), ["class weights", "mixup"])
+    calls: list[Recipe] = []
+
+    def counted(recipe: Recipe, _clips: FeatureSplit, fold: Fold, _trunk: object) -> tuple[np.ndarray, np.ndarray]:
+        """Stands in for a training, which other tests run."""
+        calls.append(recipe)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        probabilities = np.random.default_rng(fold.judged).random(len(fold.judged)).astype(np.float32)
+        return probabilities, probabilities > recipe.augment.mixup
+
+    monkeypatch.setattr(judged_folds, "judge_fold", counted)
+    with pytest.raises(KeyboardInterrupt):
+        study(grouped, tmp_path, arms)
+    first = study(grouped, tmp_path, arms)
+    assert len(calls) == 4 * 5 + 1
+    for one, other in zip(study(grouped, tmp_path, arms).rows, first.rows, strict=True):
+        np.testing.assert_array_equal(one.judged.probabilities, other.judged.probabilities)
+        assert (one.gain, one.gain_in_steps, one.auc_gain) == (other.gain, other.gain_in_steps, other.auc_gain)
+    assert len(calls) == 21
+    values = json.loads(json.dumps(first.to_dict(), allow_nan=False))
+    assert [row["name"] for row in values["rows"]] == ["the recipe", ADAMW, "- class weights", "+ mixup"]
+    assert [row["gain"] is None for row in values["rows"]] == [True, False, False, False]
+    assert [row["gain_in_steps"] is None for row in values["rows"]] == [True, True, True, False]
+    assert (values["clips"], values["sources"], values["folds"], values["comparisons"]) == (20, 10, 5, 4)
+    assert "4 differences of accuracy, tested together" in first.conditions
+    # Other labels are other clips.
+    relabelled = [dataclasses.replace(clip, label=1 - clip.label) for clip in grouped.clips]
+    study(dataclasses.replace(grouped, clips=tuple(relabelled)), tmp_path, arms[:1])
+    assert len(calls) == 26
+
+
+def test_too_few_sources_and_a_teacher_are_refused(grouped: Dataset, tmp_path: Path):
+    recipe = load_recipe("edge", TINY)
+    few = dataclasses.replace(grouped, clips=tuple(clip for clip in grouped.clips if clip.group < "s3"))
+    with pytest.raises(DatasetError, match=r"3 sources in .* are too few"):
+        study(few, tmp_path, method_arms(recipe)[0])
+    taught = recipe.varied(distill={"teacher": "runs/teacher"}, optimizer={"solver": "adamw"})
+    with pytest.raises(RecipeError, match=r'no teacher can be asked here; set distill.teacher = ""'):
+        study(grouped, tmp_path, method_arms(taught, ["mixup"])[0])
