@@ -166,6 +166,7 @@ STUDIES = (
             "mutations": "python -m benchmarks.mutations --count 1000",
         },
     ),
+    _study("attacks", "Gateway beside attackers", {"soak": "python -m benchmarks.attacks --soak 10"}),
     _study(
         "comparing",
         "Telling change from noise",

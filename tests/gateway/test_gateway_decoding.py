@@ -155,6 +155,29 @@ def test_a_killed_process_is_replaced(video: Path):
         decoders.close()
 
 
+def test_a_file_of_an_owner_that_decodes_more_than_others_has_a_lower_priority(tmp_path: Path, video: Path):
+    """A session of its own would make priorities mean nothing: Linux shares the processors between sessions first."""
+    long = write_numbered(tmp_path / "long.avi", 3000)
+    decoders = DecoderPool(2)
+    found = {}
+    try:
+        decoders.clip(job(video), owner="modest")
+        for _ in range(2):
+            decoders.clip(job(long), owner="greedy")
+        for owner in ("modest", "greedy"):
+            samples = decoders.samples(job(long, WindowPlan.of(4, 0.2)), owner=owner)
+            next(samples)
+            children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in decoders.processes]
+            (child,) = (int(one) for some in children for one in some)
+            found[owner] = os.getpriority(os.PRIO_PROCESS, child) - os.getpriority(os.PRIO_PROCESS, 0)
+            assert os.getsid(child) == os.getsid(0)
+            assert os.getpgid(child) in decoders.processes
+            samples.close()
+        assert found == {"modest": 0, "greedy": 19}
+    finally:
+        decoders.close()
+
+
 def test_leaving_samples_early_ends_what_decodes_them_alone(tmp_path: Path, video: Path):
     long, losses = write_numbered(tmp_path / "long.avi", 3000), []
     decoders = DecoderPool(1, on_loss=lambda: losses.append(1))

@@ -204,6 +204,35 @@ def test_owners_take_turns_within_their_share():
         assert thing in {"a", "b"}
 
 
+def test_who_has_held_more_than_the_average_is_heavy_until_that_is_long_ago(monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr("vdeploy.gateway.decoding.turns.time.monotonic", lambda: now)
+    turns = Turns(["a", "b"], share=lambda: 1)
+
+    def hold(owner: str, seconds: float) -> None:
+        nonlocal now
+        with turns.borrow(owner, 0.0, lambda: None):
+            now += seconds
+
+    hold("alone", 5.0)
+    assert not turns.is_heavy("alone")
+    hold("modest", 1.0)
+    assert (turns.is_heavy("alone"), turns.is_heavy("modest"), turns.is_heavy("new")) == (True, False, False)
+    now += 200.0
+    hold("modest", 1.0)
+    assert (turns.is_heavy("alone"), turns.is_heavy("modest")) == (False, False)
+
+
+def test_an_owner_gets_what_it_held_before_else_what_is_idle_the_longest():
+    turns = Turns(["a", "b", "c"], share=lambda: 1)
+
+    def hold(owner: str) -> str:
+        with turns.borrow(owner, 0.0, lambda: None) as thing:
+            return thing
+
+    assert [hold(owner) for owner in ("one", "two", "one", "three", "two")] == ["a", "b", "a", "c", "b"]
+
+
 def test_the_owner_that_holds_least_is_served_first():
     turns = Turns(["a", "b"], share=lambda: 2)
     order: list[str] = []

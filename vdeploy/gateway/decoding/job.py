@@ -34,14 +34,19 @@ class Job:
     plan: WindowPlan | None = None
     live: LiveInput | None = None
 
-    def to_request(self) -> Request:
-        """The job as a request for a process that has it alone."""
+    def to_request(self, nice: int = 0) -> Request:
+        """The job as a request for a process that has it alone.
+
+        Args:
+            nice: How much lower than usual its priority is.
+        """
         arguments: dict[str, Any] = {
             "spec": self.spec.to_dict(),
             "plan": dataclasses.asdict(self.plan) if self.plan else None,
             "live": dataclasses.asdict(self.live) if self.live else None,
         }
-        return Request(TASK, self.source, self.limits, arguments, largest=self.spec.frames * self.spec.size**2 * 3)
+        largest = self.spec.frames * self.spec.size**2 * 3
+        return Request(TASK, self.source, self.limits, arguments, largest=largest, nice=nice)
 
     @classmethod
     def from_request(cls, request: Request) -> Job:

@@ -40,6 +40,9 @@ __all__ = ["BACKGROUND_NICE", "DecoderPool"]
 BACKGROUND_NICE = 10
 """Priority of processes that decode streams: lower than that of the processes for requests."""
 
+_HEAVY_NICE = 19
+"""How much lower the priority of an owner's files is that has decoded more than the others lately."""
+
 _FRESH_SECONDS = 30.0
 _GRACE_SECONDS = 2.0
 _SILENCE_SECONDS = 12.0
@@ -67,7 +70,7 @@ class DecoderPool:
         *,
         patience_s: float | None = 10.0,
         network: bool = False,
-        nice: int = 5,
+        nice: int = 0,
         share: Callable[[], int] | None = None,
         on_loss: Callable[[], None] | None = None,
     ) -> None:
@@ -166,7 +169,8 @@ class DecoderPool:
                 raise busy("all decoders are at work") from None
             finished = False
             try:
-                for message in _answer(worker, job, check):
+                nice = _HEAVY_NICE if self._turns.is_heavy(owner) else 0
+                for message in _answer(worker, job, nice, check):
                     self.answered = time.monotonic()
                     if message.values.get("end"):
                         finished = True
@@ -186,7 +190,7 @@ class DecoderPool:
             worker.kill()
 
 
-def _answer(worker: DecoderProcess, job: Job, check: Callable[[], None]) -> Generator[Message, None, None]:
+def _answer(worker: DecoderProcess, job: Job, nice: int, check: Callable[[], None]) -> Generator[Message, None, None]:
     """The messages of a process about a file.
 
     Raises:
@@ -195,7 +199,7 @@ def _answer(worker: DecoderProcess, job: Job, check: Callable[[], None]) -> Gene
     within_s, silence_s = (None, _SILENCE_SECONDS) if job.live else (job.limits.wall_s + _GRACE_SECONDS, None)
     try:
         worker.start()
-        yield from worker.run(job.to_request(), check, within_s=within_s, silence_s=silence_s)
+        yield from worker.run(job.to_request(nice), check, within_s=within_s, silence_s=silence_s)
     except DecoderLostError:
         raise Problem(422, "too_expensive", "the video cannot be decoded within the limits", HINT) from None
     except DecoderSilentError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,9 @@ __all__ = ["Turns"]
 
 _T = TypeVar("_T")
 _CHECK_SECONDS = 0.2
+_MEMORY_SECONDS = 10.0
+_NOTHING_SECONDS = 1e-3
+_TOLERANCE = 1.1
 
 
 class Turns(Generic[_T]):
@@ -27,7 +31,7 @@ class Turns(Generic[_T]):
     """
 
     def __init__(self, things: Iterable[_T], share: Callable[[], int]) -> None:
-        self._idle = list(things)
+        self._idle = [(thing, "") for thing in things]
         self._size = len(self._idle)
         self._times = ServiceTimes()
         self._share = share
@@ -35,6 +39,8 @@ class Turns(Generic[_T]):
         self._waiting: dict[str, collections.deque[object]] = {}
         self._served: dict[str, int] = {}
         self._numbers = itertools.count()
+        self._used: dict[str, float] = {}
+        self._used_at = time.monotonic()
         self._condition = threading.Condition()
 
     @property
@@ -45,6 +51,12 @@ class Turns(Generic[_T]):
             if len(self._idle) > waiting:
                 return 0.0
             return (1 + (waiting + 1) / self._size) * self._times.expect(1)
+
+    def is_heavy(self, owner: str) -> bool:
+        """Whether an owner has lately held the things for longer than the others on average."""
+        with self._condition:
+            self._forget()
+            return self._used.get(owner, 0.0) * max(1, len(self._used)) > sum(self._used.values()) * _TOLERANCE
 
     @contextlib.contextmanager
     def borrow(self, owner: str, patience_s: float | None, check: Callable[[], None]) -> Iterator[_T]:
@@ -67,7 +79,9 @@ class Turns(Generic[_T]):
             yield thing
         finally:
             with self._condition:
-                self._idle.append(thing)
+                self._idle.append((thing, owner))
+                self._forget()
+                self._used[owner] = self._used.get(owner, 0.0) + time.monotonic() - since
                 self._times.record(1, time.monotonic() - since)
                 self._held[owner] -= 1
                 if not self._held[owner]:
@@ -89,12 +103,26 @@ class Turns(Generic[_T]):
                     self._condition.wait(min(left, _CHECK_SECONDS))
                 self._held[owner] += 1
                 self._served[owner] = next(self._numbers)
-                return self._idle.pop()
+                return self._idle.pop(self._choose(owner))[0]
             finally:
                 queue.remove(ticket)
                 if not queue:
                     del self._waiting[owner]
                 self._condition.notify_all()
+
+    def _choose(self, owner: str) -> int:
+        """Position of what the owner held last, else of what has been idle the longest.
+
+        So nobody waits for what another leaves to be cleaned up.
+        """
+        return max((n for n, (_, last) in enumerate(self._idle) if last == owner), default=0)
+
+    def _forget(self) -> None:
+        """Let what was used decay: after `_MEMORY_SECONDS`, a third of it counts."""
+        now = time.monotonic()
+        factor = math.exp((self._used_at - now) / _MEMORY_SECONDS)
+        self._used = {owner: used * factor for owner, used in self._used.items() if used * factor > _NOTHING_SECONDS}
+        self._used_at = now
 
     def _next_owner(self) -> str | None:
         share = self._share()

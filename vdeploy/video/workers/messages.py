@@ -48,6 +48,7 @@ class Request:
         group: Files of which the source is one, and which one confined process decodes one after the other; a source
             without a group has a process to itself.
         largest: Bytes that may follow a line of the answer.
+        nice: How much lower than usual the priority of the process that decodes the source alone is, 0 to 19.
     """
 
     task: str
@@ -56,6 +57,7 @@ class Request:
     arguments: Mapping[str, Any]
     group: tuple[str, ...] = ()
     largest: int = 0
+    nice: int = 0
 
     def to_line(self, *, with_group: bool = True) -> bytes:
         """The request as a line of JSON.

@@ -126,7 +126,6 @@ class DecoderProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                start_new_session=True,
                 env=environment,
             )
         except OSError as error:
@@ -222,7 +221,8 @@ class DecoderProcess:
         self.group, self.source = (), ""
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
+        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it had not made its group yet, nor any child
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for pipe in (process.stdin, process.stdout):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import os
 import pkgutil
@@ -33,12 +34,16 @@ def main() -> int:
     """Decode one file after another until standard input ends; return the exit code."""
     options = dict(option[2:].partition("=")[::2] for option in sys.argv if option.startswith("--"))
     network, cancel = "network" in options, int(options["cancel"])
+    # Not a session of its own: Linux gives each session the same share of the processors, whatever the priorities are
+    # (sched(7), autogroup).
+    os.setpgid(0, 0)
     os.nice(int(options["nice"]))
     if not network:
         leave_network()
     tasks = _load(options["tasks"].split(","))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    gc.freeze()  # no collection in a child touches, and so copies, the memory that it shares with this process
     channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
     parent = _watch(os.getppid())
     channel.send({"ready": True, "missing": missing_confinement()})
@@ -83,6 +88,7 @@ def _load(names: list[str]) -> Mapping[str, Task]:
 
 def _decode(request: Request, tasks: Mapping[str, Task], channel: Channel, *, network: bool) -> None:
     """Decode a source, and the further ones of its group as they are asked for."""
+    os.nice(request.nice)
     confine(request.limits, *(request.group or [request.source]), network=network)
     tasks[request.task].run(request, channel)
     while request.group and (line := channel.receive()) not in {b"", END_OF_GROUP}:
