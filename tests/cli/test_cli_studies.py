@@ -120,10 +120,15 @@ def test_ablate_refuses_methods_without_sources_and_unknown_ones(call) -> None:
 def test_tune_writes_a_recipe_that_train_takes(call, tmp_path: Path) -> None:
     from training.recipe import load_recipe
 
-    result = json.loads(call("tune", "--trials", "2", "--study", "s.db", "--json"))
+    options = ("--trials", "2", "--study", "s.db", "--set", "label_noise.action=none", "--model", "edge")
+    result = json.loads(call("tune", *options, "--json"))
     assert result["trials"] == 2
     assert load_recipe(str(tmp_path / "s.toml")).model_dump(mode="json") == result["recipe"]
-    assert "best of 2 trials" in call("tune", "--trials", "2", "--study", "s.db")
+    assert result["recipe"]["label_noise"]["action"] == "none"
+    assert result["parameters"]["model"] in {"default", "edge"}
+    text = call("tune", *options)
+    assert "best of 2 trials, 0 of them pruned" in text
+    assert "in cross-validation by source: the best of 2, so expect less on other clips" in text
 
 
 def test_a_wrong_key_is_told_as_everywhere(call) -> None:

@@ -1,26 +1,56 @@
-"""Hyperparameter search with Optuna's TPE sampler, stored in SQLite so that it can be resumed."""
+"""Search for a recipe with Optuna: TPE sampler, median pruner, grouped cross-validation; kept in SQLite to resume."""
 
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
-import tempfile
-from collections.abc import Callable
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training.experiments.data import StudyData
-from training.experiments.single_run import Figures, train_once
+import numpy as np
+
+from training.engine.trainer import FeatureSplit
+from training.experiments.folds import extract_folds, fold_count, sources_of
+from training.experiments.judged_folds import THRESHOLD, judge_folds
+from training.experiments.search_space import suggest_recipe
+from training.experiments.study_file import open_study
+from training.methods.fine_tuning import trunk_of
 from training.recipe import Recipe, recipe_toml
-from vdeploy.core.errors import StudyError
+from vdeploy.core.errors import RecipeError, StudyError, UserError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.progress import say
+from vdeploy.dataset import Dataset
+from vdeploy.evaluation.metrics import evaluate
+from vdeploy.models.trunk import Trunk
 
-__all__ = ["SearchResult", "objective", "search"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-_STUDY = "vdeploy"
-_IDENTITY = "identity"
+__all__ = ["Figures", "SearchResult", "objective", "search"]
+
+STARTUP_TRIALS = 5
+"""Trials that are finished before one is pruned."""
+
+FEWEST_FOR_IMPORTANCE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Figures of a trial on clips of sources that were not learned from, mean over the seeds.
+
+    Attributes:
+        roc_auc: Area under the ROC curve.
+        log_loss: Mean negative log likelihood in nats.
+        accuracy: At a threshold of 0.5.
+    """
+
+    roc_auc: float
+    log_loss: float
+    accuracy: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +58,20 @@ class SearchResult:
     """Result of a search.
 
     Attributes:
-        trials: Finished trials in the study.
+        trials: Finished trials in the study, pruned ones included.
+        pruned: How many of them were pruned.
         recipe: The best recipe.
-        parameters: Searched values of the best trial.
-        figures: Figures of the best trial on the validation split.
+        parameters: Searched values that the best recipe takes.
+        figures: Figures of the best trial.
+        importance: Share of each parameter in the variance of the objective, highest first; empty with few trials.
     """
 
     trials: int
+    pruned: int
     recipe: Recipe
-    parameters: dict[str, float]
+    parameters: dict[str, Any]
     figures: Figures
+    importance: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -45,139 +79,185 @@ class SearchResult:
 
 
 def search(
-    data: StudyData,
-    recipe: Recipe,
+    dataset: Dataset,
+    models: Mapping[str, Recipe],
+    store_root: Path,
     study_file: Path,
     best_file: Path,
     *,
     trials: int,
-    train: Callable[[Recipe, StudyData, Path], Figures] = train_once,
+    seeds: int = 1,
+    fixed: Collection[str] = (),
+    strict: bool = False,
 ) -> SearchResult:
     """Runs trials until a study holds a number of finished ones; an interrupted search resumes.
 
-    The sampler is seeded by the recipe's seed and the number of finished trials, so a resumed search gives the same
-    result as an uninterrupted one. Every trial trains with the recipe's seed and is evaluated on the validation split.
+    A trial is judged by cross-validation on the clips of all splits but the test split, all clips of a source on the
+    same side, and reports after each fold. It is pruned where its best value so far is below the median of finished
+    trials at that fold (Golovin et al. 2017, "Google Vizier", sec. 3.2.2). The sampler is seeded by the recipe's seed
+    and the number of finished trials, so a resumed search gives the same result as an uninterrupted one.
 
     Args:
-        data: The features.
-        recipe: Settings that are not searched.
+        dataset: The clips, scanned with the first recipe.
+        models: Recipes by name, whose clips and backbones are tried.
+        store_root: Folder of all feature stores.
         study_file: SQLite file of the study.
         best_file: The best recipe so far is written to this TOML file after every trial.
         trials: Number of finished trials in the study at the end, including earlier ones.
-        train: Trains one recipe in a folder.
+        seeds: How often the cross-validation of a trial is repeated.
+        fixed: Keys that are not searched; see `training.experiments.search_space.suggest_recipe`.
+        strict: Refuse clips that cannot be read instead of leaving them out.
 
     Returns:
         The best of all trials; the first one of several equal ones.
 
     Raises:
         MissingExtraError: Optuna is not installed.
-        StudyError: The file is no study, belongs to other clips or another recipe, or cannot be written.
-        UserError: As for `train_once`.
+        StudyError: The file is no study, belongs to other clips or another recipe, or cannot be written; or no trial
+            could be finished.
+        UserError: The data or the weights do not allow it.
     """
     optuna = require("optuna", extra="tune", purpose="vdeploy tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    data = dataclasses.replace(data, judged=data.valid, judged_split="valid")
-    study = _open(optuna, study_file, recipe, data)
+    if any(recipe.distill.teacher for recipe in models.values()):
+        raise RecipeError("a search cannot tell what a teacher has seen", 'set distill.teacher = ""')
+    dataset = dataclasses.replace(dataset, clips=tuple(clip for clip in dataset.clips if clip.split != "test"))
+    clips = _Clips(dataset, models, store_root, strict)
+    folds = fold_count(dataset)
+    identity = {
+        "recipe": [[name, recipe.identity] for name, recipe in models.items()],
+        "data": clips.digest,
+        "objective": ["cross-validation", folds, seeds, sorted(fixed)],
+    }
+    study = open_study(optuna, study_file, json.loads(json.dumps(identity)))
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
+    seed = next(iter(models.values())).training.seed
     while (done := len(_finished(study))) < trials:
-        study.sampler = optuna.samplers.TPESampler(seed=recipe.training.seed + done)
+        study.sampler = optuna.samplers.TPESampler(seed=seed + done)
         trial = study.ask()
-        chosen = _suggest(trial, recipe)
-        with tempfile.TemporaryDirectory(prefix="vdeploy-tune-") as folder:
-            figures = train(chosen, data, Path(folder))
-        trial.set_user_attr("figures", dataclasses.asdict(figures))
-        study.tell(trial, objective(figures, data.valid.labels.tolist()))
-        best = _best(study, recipe)
-        _write_best(best_file, best)
-        say(f"trial {done + 1} of {trials}: {_summary(figures)}; best: {_summary(best.figures)}")
-    best = _best(study, recipe)
+        outcome = _judge(trial, clips, models, fixed, folds=folds, seeds=seeds)
+        say(f"trial {done + 1} of {trials}: {outcome}")
+        if _completed(study):
+            _write_best(best_file, _best(optuna, study, models, fixed))
+    best = _best(optuna, study, models, fixed)
     _write_best(best_file, best)
-    return best
+    return dataclasses.replace(best, importance=_importance(optuna, study))
 
 
-def objective(figures: Figures, labels: list[int]) -> float:
-    """Returns the validation AUC, with ties broken in favour of the lower log loss.
+class _Clips:
+    """The clips with the features of each model, extracted when it is first tried."""
+
+    def __init__(self, dataset: Dataset, models: Mapping[str, Recipe], store_root: Path, strict: bool) -> None:
+        self._dataset, self._store_root, self._strict = dataset, store_root, strict
+        self._weights = {name: recipe.make_backbone().find_weights() for name, recipe in models.items()}
+        self._loaded: dict[str, tuple[FeatureSplit, Trunk | None]] = {}
+        content = [(clip.sha256, clip.label, clip.group) for clip in dataset.clips]
+        text = json.dumps([content, [weights.sha256 for weights in self._weights.values()]])
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+
+    def of(self, name: str, recipe: Recipe) -> tuple[FeatureSplit, Trunk | None]:
+        if name not in self._loaded:
+            trunk = trunk_of(recipe, self._weights[name])
+            readable, features = extract_folds(
+                self._dataset, recipe, self._weights[name], self._store_root, trunk, strict=self._strict
+            )
+            labels = np.array([clip.label for clip in readable.clips], np.int64)
+            self._loaded[name] = FeatureSplit(features, labels, sources_of(readable)), trunk
+        return self._loaded[name]
+
+
+def _judge(
+    trial: Any, clips: _Clips, models: Mapping[str, Recipe], fixed: Collection[str], *, folds: int, seeds: int
+) -> str:
+    """Run one trial, tell the study, and say what came out."""
+    name, recipe, _ = suggest_recipe(trial, models, fixed)
+    split, trunk = clips.of(name, recipe)
+    scores = np.full((seeds, len(split.labels)), np.nan)
+    study = trial.study
+    try:
+        for number, fold in enumerate(judge_folds(recipe, split, seeds=seeds, folds=folds, trunk=trunk)):
+            scores[fold.seed, fold.clips] = fold.probabilities
+            value, figures = objective(split.labels, scores)
+            if math.isnan(value):
+                continue
+            trial.report(value, number)
+            if number + 1 < folds * seeds and trial.should_prune():
+                study.tell(trial, state=_pruned())
+                return f"pruned after {number + 1} of {folds * seeds} folds at AUC {figures.roc_auc:.4f}"
+    except UserError as error:
+        trial.set_user_attr("reason", str(error))
+        study.tell(trial, state=_pruned())
+        return f"pruned: {error}"
+    trial.set_user_attr("figures", dataclasses.asdict(figures))
+    study.tell(trial, value)
+    return f"AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}"
+
+
+def _pruned() -> Any:
+    return require("optuna", extra="tune", purpose="vdeploy tune").trial.TrialState.PRUNED
+
+
+def objective(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> tuple[float, Figures]:
+    """The AUC of the clips that are judged so far, with ties broken in favour of the lower log loss.
 
     The AUC of P violent and N other clips is a multiple of 1 / (2 P N), because a tie counts half, so a smaller term
     orders only trainings with equal AUC.
 
     Args:
-        figures: Figures on the validation split.
-        labels: Labels of that split.
+        labels: ``int64[N]``.
+        scores: Probabilities of violence, ``float64[S, N]``, one row a seed; NaN where a clip is not judged.
 
-    Raises:
-        StudyError: The split holds one class only.
+    Returns:
+        The mean over the seeds, NaN where no seed has judged clips of both classes; and the figures behind it.
     """
-    if figures.roc_auc is None:
-        raise StudyError("the validation split holds one class only: there is no AUC to search for", "add clips to it")
-    positives = sum(labels)
-    step = 1 / (2 * positives * (len(labels) - positives))
-    return figures.roc_auc - step / 2 * figures.log_loss / (1 + figures.log_loss)
-
-
-_OF_HEAD: dict[str, Callable[[Any], Any]] = {
-    "units": lambda trial: trial.suggest_categorical("units", [32, 64, 128, 256]),
-    "dense": lambda trial: trial.suggest_categorical("dense", [32, 64, 128]),
-    "dropout": lambda trial: trial.suggest_float("dropout", 0.0, 0.7),
-}
-"""Settings of heads that are searched, where the recipe's head has them."""
-
-
-def _suggest(trial: Any, recipe: Recipe) -> Recipe:
-    epochs = recipe.training.epochs
-    return recipe.varied(
-        head={name: suggest(trial) for name, suggest in _OF_HEAD.items() if name in type(recipe.head).model_fields},
-        loss={
-            "gamma": trial.suggest_float("gamma", 0.0, 4.0),
-            "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.2),
-        },
-        optimizer={
-            "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
-            "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-            "warmup_epochs": epochs * trial.suggest_float("warmup_share", 0.0, 0.2),
-        },
-        training={"batch": trial.suggest_categorical("batch", [16, 32, 64, 128])},
-    )
-
-
-def _open(optuna: Any, file: Path, recipe: Recipe, data: StudyData) -> Any:
-    identity = {"recipe": recipe.identity, "data": data.digest}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _check_header(file)
-        study = optuna.create_study(
-            storage=f"sqlite:///{file.absolute()}", study_name=_STUDY, direction="maximize", load_if_exists=True
-        )
-        known = study.user_attrs.get(_IDENTITY)
-        if known is None:
-            study.set_user_attr(_IDENTITY, identity)
-    except (OSError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
-        raise StudyError(f"{file} cannot be used as a study ({error})", "choose another: --study FILE") from error
-    if known not in (None, identity):
-        what = "other clips" if known["data"] != data.digest else "another recipe"
-        raise StudyError(f"{file} is a study of {what}", "choose another: --study FILE")
-    return study
-
-
-def _check_header(file: Path) -> None:
-    if file.exists():
-        with file.open("rb") as content:
-            if content.read(16) not in (b"", b"SQLite format 3\0"):
-                raise OSError("it is no SQLite file")
+    values, found = [], []
+    for row in scores:
+        judged = ~np.isnan(row)
+        if len(np.unique(labels[judged])) < 2:
+            continue
+        figures = evaluate(labels[judged], row[judged], threshold=THRESHOLD, bootstrap=0)
+        positives = int(labels[judged].sum())
+        step = 1 / (2 * positives * (int(judged.sum()) - positives))
+        auc = figures.roc_auc or 0.0
+        values.append(auc - step / 2 * figures.log_loss / (1 + figures.log_loss))
+        found.append((auc, figures.log_loss, figures.accuracy))
+    if not values:
+        return math.nan, Figures(math.nan, math.nan, math.nan)
+    return float(np.mean(values)), Figures(*(float(value) for value in np.mean(found, axis=0)))
 
 
 def _finished(study: Any) -> list[Any]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
-def _best(study: Any, recipe: Recipe) -> SearchResult:
-    finished = _finished(study)
-    best = max(finished, key=lambda trial: (trial.value, -trial.number))
+def _completed(study: Any) -> list[Any]:
+    return [trial for trial in _finished(study) if trial.state.name == "COMPLETE"]
+
+
+def _best(optuna: Any, study: Any, models: Mapping[str, Recipe], fixed: Collection[str]) -> SearchResult:
+    completed, finished = _completed(study), _finished(study)
+    if not completed:
+        reason = next((trial.user_attrs["reason"] for trial in finished if "reason" in trial.user_attrs), "none ran")
+        raise StudyError(f"no trial could be finished ({reason})", "give more clips, or more --trials")
+    best = max(completed, key=lambda trial: (trial.value, -trial.number))
+    _, recipe, parameters = suggest_recipe(optuna.trial.FixedTrial(best.params), models, fixed)
     return SearchResult(
         trials=len(finished),
-        recipe=_suggest(best, recipe),
-        parameters=dict(best.params),
+        pruned=len(finished) - len(completed),
+        recipe=recipe,
+        parameters=parameters,
         figures=Figures(**best.user_attrs["figures"]),
+        importance={},
     )
+
+
+def _importance(optuna: Any, study: Any) -> dict[str, float]:
+    """The share of each parameter in the variance of the objective of completed trials (Hutter et al. 2014, fANOVA)."""
+    if len(_completed(study)) < FEWEST_FOR_IMPORTANCE:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in shares.items()}
 
 
 def _write_best(file: Path, best: SearchResult) -> None:
@@ -185,7 +265,3 @@ def _write_best(file: Path, best: SearchResult) -> None:
         write_text(file, recipe_toml(best.recipe))
     except OSError as error:
         raise StudyError(f"cannot write {file} ({error.strerror or error})", "choose another: --out FILE") from error
-
-
-def _summary(figures: Figures) -> str:
-    return f"AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}"

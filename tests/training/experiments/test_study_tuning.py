@@ -1,4 +1,4 @@
-"""A search finds what is best, goes on after an interruption as if there had been none, and refuses foreign studies."""
+"""A search finds what is best, prunes what is not, goes on after an interruption, and refuses foreign studies."""
 
 from __future__ import annotations
 
@@ -9,144 +9,169 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drift import drift_data, drift_split, small_recipe
 
 from training.engine.trainer import FeatureSplit
-from training.experiments.data import StudyData
-from training.experiments.single_run import Figures
+from training.experiments import judged_folds
+from training.experiments.folds import Fold
+from training.experiments.search_space import suggest_recipe
 from training.experiments.tuning import SearchResult, objective, search
+from training.pipeline import scan_source
 from training.recipe import Recipe, load_recipe
-from vdeploy.core.errors import MissingExtraError, StudyError
+from vdeploy.core.errors import DatasetError, MissingExtraError, RecipeError, StudyError
+from vdeploy.dataset import Dataset
+
+TINY = ("clip.size=32", "clip.frames=4", "backbone.weights=random", "training.epochs=5")
 
 
-def worth(recipe: Recipe, data: StudyData | None = None, folder: Path | None = None) -> Figures:
-    """Best at a learning rate of 0.003."""
-    distance = abs(math.log10(recipe.optimizer.learning_rate / 0.003))
-    return Figures(
-        accuracy=0.9,
-        accuracy_non_violent=0.9,
-        accuracy_violent=0.9,
-        roc_auc=1 - distance / 10,
-        calibrated_accuracy=0.9,
-        calibrated_non_violent=0.9,
-        calibrated_violent=0.9,
-        log_loss=distance,
-        epochs=5,
-        best_epoch=3,
-        seconds=1.0,
-    )
+class Trainings:
+    """Stands in for trainings: best at little smoothing; may be interrupted, or refuse a seed of the data."""
 
+    def __init__(self, interrupt_at: int = 0, refuse: bool = False) -> None:
+        self.at, self.refuse = interrupt_at, refuse
+        self.seen: list[Recipe] = []
+        self.clips: set[int] = set()
 
-@dataclasses.dataclass
-class Interrupted:
-    """Is interrupted in the training of one number."""
-
-    at: int
-    seen: list[Recipe] = dataclasses.field(default_factory=list)
-
-    def __call__(self, recipe: Recipe, _data: StudyData, _folder: Path) -> Figures:
+    def __call__(
+        self, recipe: Recipe, clips: FeatureSplit, fold: Fold, _trunk: object
+    ) -> tuple[np.ndarray, np.ndarray]:
         self.seen.append(recipe)
+        self.clips |= {len(clips.labels)}
         if len(self.seen) == self.at:
             raise KeyboardInterrupt
-        return worth(recipe)
+        if self.refuse:
+            raise DatasetError("labels cannot be judged", "add clips")
+        noise = np.random.default_rng(fold.judged).normal(size=len(fold.judged))
+        logits = (2 * clips.labels[fold.judged] - 1) * (1 - 8 * recipe.loss.label_smoothing) + 0.1 * noise
+        probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        return probabilities, probabilities > 0.5
 
 
-def run(folder: Path, trials: int, train: object = worth) -> SearchResult:
-    return search(
-        drift_data(),
-        small_recipe(),
-        folder / "s.db",
-        folder / "best.toml",
-        trials=trials,
-        train=train,  # type: ignore[arg-type]
-    )
+@pytest.fixture
+def dataset(clips_dir: Path) -> Dataset:
+    return scan_source(clips_dir, load_recipe("edge"))
 
 
-def test_the_best_trial_becomes_a_recipe(tmp_path: Path) -> None:
-    result = run(tmp_path, 4)
-    assert result.trials == 4
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    fake = Trainings()
+    monkeypatch.setattr(judged_folds, "judge_fold", fake)
+    return fake
+
+
+def run(dataset: Dataset, folder: Path, trials: int, *overrides: str, **options: object) -> SearchResult:
+    models = {"edge": load_recipe("edge", [*TINY, *overrides])}
+    files = folder / "s.db", folder / "best.toml"
+    return search(dataset, models, folder.parent / "store", *files, trials=trials, **options)  # type: ignore[arg-type]
+
+
+def test_the_best_trial_becomes_a_recipe(dataset: Dataset, trainings: Trainings, tmp_path: Path):
+    result = run(dataset, tmp_path, 12)
+    assert result.trials == 12
     assert load_recipe(str(tmp_path / "best.toml")) == result.recipe
-    assert result.figures == worth(result.recipe)
-    assert result.recipe.optimizer.learning_rate == result.parameters["learning_rate"]
-    assert result.recipe.training.epochs == small_recipe().training.epochs
-    assert {"recipe", "parameters", "figures", "trials"} == set(result.to_dict())
+    assert result.recipe.loss.label_smoothing == result.parameters["label_smoothing"] < 0.125
+    assert result.recipe.training.epochs == 5
+    assert result.figures.roc_auc > 0.9
+    assert set(result.to_dict()) == {"recipe", "parameters", "figures", "trials", "pruned", "importance"}
+    # What decides has the highest importance, and importances are shares.
+    assert next(iter(result.importance)) == "label_smoothing"
+    assert sum(result.importance.values()) == pytest.approx(1)
+    # The later folds of trials that were pruned are missing.
+    assert 0 < result.pruned < 8
+    assert 12 + 4 * (12 - result.pruned) <= len(trainings.seen) < 12 * 5
 
 
-def test_an_interrupted_search_finds_what_one_in_a_single_piece_finds(tmp_path: Path) -> None:
-    whole, broken = Interrupted(at=0), Interrupted(at=4)
-    expected = run(tmp_path / "a", 6, whole)
+def test_the_test_split_plays_no_part(dataset: Dataset, trainings: Trainings, tmp_path: Path):
+    assert dataset.of("test")
+    run(dataset, tmp_path, 1)
+    assert trainings.clips == {len(dataset.clips) - len(dataset.of("test"))}
+
+
+def test_an_interrupted_search_finds_what_one_in_a_single_piece_finds(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(judged_folds, "judge_fold", Trainings())
+    expected = run(dataset, tmp_path / "a", 8)
+    monkeypatch.setattr(judged_folds, "judge_fold", Trainings(interrupt_at=28))
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "b", 6, broken)
+        run(dataset, tmp_path / "b", 8)
     assert load_recipe(str(tmp_path / "b" / "best.toml"))
-    result = run(tmp_path / "b", 6, broken)
-    assert broken.seen.pop(3) == broken.seen[3]
-    assert broken.seen == whole.seen
-    assert result == expected
+    assert run(dataset, tmp_path / "b", 8) == expected
+    known = Trainings()
+    monkeypatch.setattr(judged_folds, "judge_fold", known)
+    assert run(dataset, tmp_path / "b", 8) == expected
+    assert not known.seen
 
 
-def test_trials_that_are_there_count(tmp_path: Path) -> None:
-    counting = Interrupted(at=0)
-    run(tmp_path, 3, counting)
-    assert run(tmp_path, 3, counting).trials == 3
-    assert len(counting.seen) == 3
-    run(tmp_path, 5, counting)
-    assert len(counting.seen) == 5
+def test_trials_that_cannot_be_trained_are_pruned_and_say_why(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(judged_folds, "judge_fold", Trainings(refuse=True))
+    with pytest.raises(StudyError, match=r"no trial could be finished \(labels cannot be judged"):
+        run(dataset, tmp_path, 2)
 
 
-def test_equal_auc_is_decided_by_log_loss_and_by_nothing_else() -> None:
-    labels = [0, 0, 0, 1, 1]
-    step = 1 / (2 * 2 * 3)
-    good, bad = ({"log_loss": 0.1}, {"log_loss": 50.0})
-    base = worth(small_recipe())
-    value = {
-        (auc, loss["log_loss"]): objective(dataclasses.replace(base, roc_auc=auc, **loss), labels)
-        for auc in (0.5, 0.5 + step)
-        for loss in (good, bad)
-    }
-    assert sorted(value, key=value.__getitem__) == [(0.5, 50.0), (0.5, 0.1), (0.5 + step, 50.0), (0.5 + step, 0.1)]
+def test_what_is_fixed_is_not_searched_and_models_are():
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    models = {"edge": load_recipe("edge"), "default": load_recipe("default")}
+    fixed = ("head.units", "loss.gamma", "training.batch")
+    drawn = [suggest_recipe(study.ask(), models) for _ in range(60)]
+    assert {name for name, _, _ in drawn} == set(models)
+    assert {recipe.head.name for _, recipe, _ in drawn} == {"pooling", "lstm", "gru", "transformer"}
+    assert {recipe.solver for _, recipe, _ in drawn} == {"logistic", "adamw"}
+    for name, recipe, parameters in drawn:
+        assert (recipe.clip, recipe.backbone) == (models[name].clip, models[name].backbone)
+        assert ("learning_rate" in parameters) == (recipe.solver == "adamw")
+        assert recipe.make_head().linear == (parameters["head"] == "linear")
+    for _, recipe, _ in (suggest_recipe(study.ask(), {"default": models["default"]}, fixed) for _ in range(10)):
+        assert recipe.head.name == "lstm"
+        assert (recipe.head.units, recipe.loss.gamma, recipe.training.batch) == (128, 2, 32)
+    tuned = load_recipe("edge", ["fine_tune.blocks=1"])
+    assert suggest_recipe(study.ask(), {"edge": tuned})[1].fine_tune.blocks == 1
 
 
-def test_a_validation_split_of_one_class_is_refused() -> None:
-    with pytest.raises(StudyError, match="one class only"):
-        objective(dataclasses.replace(worth(small_recipe()), roc_auc=None), [0, 0])
+def test_equal_auc_is_decided_by_log_loss_and_by_nothing_else():
+    labels = np.array([0, 0, 0, 1, 1])
+    unsure, sure = np.array([0.4, 0.4, 0.4, 0.6, 0.6]), np.array([0.1, 0.1, 0.1, 0.9, 0.9])
+    worse = np.array([0.1, 0.1, 0.91, 0.9, 0.9])
+    values = [objective(labels, scores[None])[0] for scores in (worse, unsure, sure)]
+    assert values == sorted(values)
+    assert objective(labels, np.stack([sure, worse]))[0] == pytest.approx((values[0] + values[2]) / 2)
+    partly = np.array([[0.1, np.nan, np.nan, 0.9, np.nan], np.full(5, np.nan)])
+    assert objective(labels, partly)[1].roc_auc == 1
+    assert math.isnan(objective(labels, np.full((1, 5), np.nan))[0])
 
 
-def test_trials_are_judged_on_the_validation_split_not_on_the_test_split(tmp_path: Path) -> None:
-    test = drift_split(6)
-    data = dataclasses.replace(drift_data(), judged=FeatureSplit(test.features, test.labels), judged_split="test")
-    seen = []
-
-    def train(recipe: Recipe, data: StudyData, folder: Path) -> Figures:
-        seen.append(data)
-        return worth(recipe)
-
-    search(data, small_recipe(), tmp_path / "s.db", tmp_path / "best.toml", trials=1, train=train)
-    np.testing.assert_array_equal(seen[0].judged.features, data.valid.features)
-
-
-def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, 1)
-    files = tmp_path / "s.db", tmp_path / "best.toml"
+def test_a_study_of_something_else_is_refused(dataset: Dataset, trainings: Trainings, tmp_path: Path):
+    run(dataset, tmp_path, 1)
+    fewer = dataclasses.replace(dataset, clips=dataset.clips[:-1])
     with pytest.raises(StudyError, match=r"s\.db is a study of other clips; choose another: --study FILE"):
-        search(drift_data("others"), small_recipe(), *files, trials=2, train=worth)
+        run(fewer, tmp_path, 2)
     with pytest.raises(StudyError, match="another recipe"):
-        search(drift_data(), small_recipe("training.seed=1"), *files, trials=2, train=worth)
+        run(dataset, tmp_path, 2, "training.seed=1")
+    with pytest.raises(StudyError, match="another objective"):
+        run(dataset, tmp_path, 2, seeds=2)
 
 
-def test_a_file_that_is_no_study_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_file_that_is_no_study_is_refused_and_kept(dataset: Dataset, tmp_path: Path):
     (tmp_path / "s.db").write_text("dear diary")
     with pytest.raises(StudyError, match=r"s\.db cannot be used as a study \(it is no SQLite file\)"):
-        run(tmp_path, 1)
+        run(dataset, tmp_path, 1)
     assert (tmp_path / "s.db").read_text() == "dear diary"
 
 
-def test_a_missing_optuna_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_optuna_names_its_extra(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vdeploy\[tune\]'"):
-        run(tmp_path, 1)
+        run(dataset, tmp_path, 1)
 
 
-def test_a_recipe_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_teacher_and_a_recipe_that_cannot_be_written_are_named(
+    dataset: Dataset, trainings: Trainings, tmp_path: Path
+):
+    with pytest.raises(RecipeError, match=r'what a teacher has seen; set distill.teacher = ""'):
+        run(dataset, tmp_path, 1, "distill.teacher=runs/teacher")
     (tmp_path / "file").touch()
+    models = {"edge": load_recipe("edge", TINY)}
     with pytest.raises(StudyError, match=r"cannot write .*best\.toml"):
-        search(drift_data(), small_recipe(), tmp_path / "s.db", tmp_path / "file" / "best.toml", trials=1, train=worth)
+        search(dataset, models, tmp_path, tmp_path / "s.db", tmp_path / "file" / "best.toml", trials=1)
