@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from training.recipe_errors import recipe_error, suggestion
-from training.recipe_methods import fine_tuning_problem, methods_off, stepwise_key
+from training.recipe_methods import fine_tuning_problem, methods_off, stepwise_key, trunk_problem
 from training.recipe_sections import (
     AugmentSection,
     AveragingSection,
@@ -24,6 +24,7 @@ from training.recipe_sections import (
     LabelNoiseSection,
     LossSection,
     OptimizerSection,
+    PretrainSection,
     SamplingSection,
     TrainingSection,
 )
@@ -77,6 +78,7 @@ class Recipe(Settings):
     averaging: AveragingSection = AveragingSection()
     curriculum: CurriculumSection = CurriculumSection()
     distill: DistillSection = DistillSection()
+    pretrain: PretrainSection = PretrainSection()
     fine_tune: FineTuneSection = FineTuneSection()
     label_noise: LabelNoiseSection = LabelNoiseSection()
     decision: DecisionSection = DecisionSection()
@@ -89,8 +91,8 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _blocks_can_be_trained(self) -> Recipe:
-        if problem := fine_tuning_problem(self):
+    def _can_be_trained(self) -> Recipe:
+        if problem := fine_tuning_problem(self) or trunk_problem(self):
             raise ValueError(problem)
         return self
 
@@ -106,6 +108,8 @@ class Recipe(Settings):
             del values["data"]["seed"]
         if self.clip.fit == "squeeze":
             del values["clip"]["fit"]
+        if self.pretrain.trunk:
+            values["pretrain"] = {"trunk": self.pretrain.trunk}
         if not self.clip.mirrored:
             del values["clip"]["mirrored"]
         return values

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
-__all__ = ["fine_tuning_problem", "methods_off", "stepwise_key"]
+__all__ = ["fine_tuning_problem", "methods_off", "stepwise_key", "trunk_problem"]
 
 _METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune", "augmented_views")
 """Sections of methods that are switched off by default, added after version 0.2."""
@@ -15,13 +13,14 @@ _STEPWISE = ("augment", "sampling", "averaging", "curriculum", "distill")
 """Sections that the exact solution of a linear head knows nothing of."""
 
 
-def methods_off(recipe: BaseModel) -> set[str]:
+def methods_off(recipe: Any) -> set[str]:
     """Names of the sections of methods that a recipe does not use.
 
     Args:
         recipe: A `training.recipe.Recipe`.
     """
-    return {name for name in _METHODS if getattr(recipe, name) == type(recipe).model_fields[name].default}
+    off = {name for name in _METHODS if getattr(recipe, name) == type(recipe).model_fields[name].default}
+    return off if recipe.pretrain.trunk else {*off, "pretrain"}
 
 
 def stepwise_key(recipe: Any) -> str:
@@ -60,3 +59,14 @@ def fine_tuning_problem(recipe: Any) -> str:
     if recipe.curriculum.pacing != "none" or recipe.label_noise.action != "none" or recipe.distill.teacher:
         return "fine_tune.blocks goes with none of curriculum, label_noise and distill, which take fixed features"
     return ""
+
+
+def trunk_problem(recipe: Any) -> str:
+    """Why a recipe's head cannot start from a pre-trained trunk; empty if it can, or need not.
+
+    Args:
+        recipe: A `training.recipe.Recipe`.
+    """
+    if not (recipe.pretrain.trunk and recipe.make_head().linear):
+        return ""
+    return f'pretrain.trunk must be "": a {recipe.head.name} head without a dense layer has no trunk'

@@ -22,6 +22,7 @@ __all__ = [
     "LabelNoiseSection",
     "LossSection",
     "OptimizerSection",
+    "PretrainSection",
     "SamplingSection",
     "TrainingSection",
 ]
@@ -186,6 +187,21 @@ class DistillSection(Settings):
         if self.unlabelled and not (self.teacher and self.weight):
             raise ValueError("unlabelled clips need a teacher and a weight above 0")
         return self
+
+
+class PretrainSection(Settings):
+    """Learning from footage that nobody has labelled; see `training.methods.self_supervised.vicreg`."""
+
+    trunk: str = Field("", description="folder of vdeploy pretrain whose weights the head starts from; empty: none")
+    epochs: int = Field(100, ge=1, le=1_000_000)
+    batch: int = Field(128, ge=2, le=1_000_000, description="windows; each is looked at in two views")
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    shortest: float = Field(0.5, gt=0, le=1, description="share of a window that a view shows at least")
+    masked: float = Field(0.3, ge=0, lt=1, description="share of the features that a view leaves out")
+    expander: int = Field(256, ge=2, le=16384, description="size of an embedding, and of the layers before it")
+    invariance: float = Field(25.0, ge=0, le=1e6, description="weight of the distance of the two views")
+    variance: float = Field(25.0, ge=0, le=1e6, description="weight of the variance of each feature of embeddings")
+    covariance: float = Field(1.0, ge=0, le=1e6, description="weight of the covariances of these features")
 
 
 class DecisionSection(Settings):

@@ -80,6 +80,12 @@ STUDIES = (
         "--set optimizer.learning_rate=1e-4 --seeds 1",
         section("fine_tuning"),
     ),
+    single(
+        "label-efficiency",
+        "Pre-training where few clips are labelled: surveillance cameras",
+        "python -m benchmarks.label_efficiency {data}",
+        section("label_efficiency"),
+    ),
     single("datasets", "Inside data sets and across them", "python -m benchmarks.datasets {data}", section("datasets")),
     _study(
         "imbalance",

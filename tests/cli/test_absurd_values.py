@@ -70,6 +70,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "mine": ("bundle", "clip.avi", "--out", "mined", "--window", "1", "--stride", "1"),
     "plan": ("bundle", "--cameras", "3"),
     "distill": ("folder", "--out", "small"),
+    "pretrain": ("clip.avi", "--out", "trunk", "--recipe", "edge"),
     "prune": ("folder", "--out", "pruned"),
     "predict": ("clip.avi", "--bundle", "bundle", "--window", "1", "--stride", "1"),
     "rollback": ("--url", "127.0.0.1:1", "--repo", "repository"),

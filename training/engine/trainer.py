@@ -25,6 +25,7 @@ from training.methods.class_balanced_sampling import class_pools, drawn_labels
 from training.methods.confident_learning import LabelAudit
 from training.methods.curriculum import TEACHER, easiest, pace
 from training.methods.distillation.loss import distillation_loss
+from training.methods.self_supervised.trunk import start_from_trunk
 from training.methods.teacher import label_losses, teacher_probabilities
 from training.recipe import Recipe
 from vdeploy.core.errors import RunError
@@ -89,6 +90,7 @@ class Trainer:
         frames, dim = train.features.shape[-2:]
         head, shape = head or recipe.make_head(), (frames, dim)
         self.model = head.build(shape)
+        start_from_trunk(recipe, self.head)
         drawn = drawn_labels(recipe.sampling, train.labels[train.is_labelled])
         self._class_weights = np.asarray(class_weights(recipe.loss.class_weights, drawn), np.float32)
         alpha = focal_alpha(recipe.loss.alpha, drawn)

@@ -20,6 +20,7 @@ _BASELINE: _Sections = {
     "curriculum": {"pacing": "none"},
     "distill": {"teacher": "", "unlabelled": ""},
     "fine_tune": {"blocks": 0},
+    "pretrain": {"trunk": ""},
 }
 """Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
 
@@ -63,6 +64,7 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
     if (dropout := getattr(recipe.head, "dropout", None)) is not None:
         yield "dropout", {"head": {"dropout": dropout}}
     yield "weight decay", {"optimizer": {"weight_decay": optimizer.weight_decay}}
+    yield "pre-trained trunk", {"pretrain": {"trunk": recipe.pretrain.trunk}}
     yield "curriculum", {"curriculum": {"pacing": recipe.curriculum.pacing}}
     yield "distillation", {"distill": {"teacher": recipe.distill.teacher, "unlabelled": recipe.distill.unlabelled}}
     yield "average of weights", {"averaging": {"decay": recipe.averaging.decay}}

@@ -12,6 +12,7 @@ import numpy as np
 from training.engine.trainer import FeatureSplit
 from training.methods.distillation.lesson import Lesson, prepare_lesson
 from training.methods.fine_tuning import trunk_of
+from training.methods.self_supervised.trunk import trunk_sha256
 from training.pipeline import extract_source, scan_source
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError
@@ -72,7 +73,7 @@ def load_study_data(source: Path | Dataset, recipe: Recipe, store_root: Path, *,
     if recipe.distill.unlabelled:
         raise RecipeError("a study learns from labelled clips alone", 'set distill.unlabelled = ""')
     lesson = prepare_lesson(recipe, extraction.dataset, weights, store_root)
-    digest = hashlib.sha256((content + (lesson.digest if lesson else "")).encode()).hexdigest()
+    digest = hashlib.sha256((content + (lesson.digest if lesson else "") + trunk_sha256(recipe)).encode()).hexdigest()
     data = _study_data(extraction, digest, lesson)
     if (trunk := trunk_of(recipe, weights)) is None:
         return data

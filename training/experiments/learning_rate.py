@@ -12,6 +12,7 @@ import numpy as np
 from training.engine.losses import class_weights, focal_alpha, focal_loss
 from training.engine.trainer import FeatureSplit
 from training.methods.class_balanced_sampling import class_pools, draw_clips, drawn_labels
+from training.methods.self_supervised.trunk import start_from_trunk
 from training.recipe import Recipe
 from vdeploy.core.errors import StudyError
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
@@ -152,6 +153,7 @@ def _step_function(recipe: Recipe, split: FeatureSplit) -> Any:
     keras.utils.set_random_seed(recipe.training.seed)
     _, frames, dim = split.features.shape
     model: Any = recipe.make_head().build((frames, dim))
+    start_from_trunk(recipe, model)
     optimizer = keras.optimizers.AdamW(
         0.0, weight_decay=recipe.optimizer.weight_decay, global_clipnorm=recipe.optimizer.clip_norm
     )

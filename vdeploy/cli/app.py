@@ -31,6 +31,7 @@ from vdeploy.cli import (
     mine,
     plan,
     predict,
+    pretrain,
     prune,
     serve,
     train,
@@ -90,6 +91,7 @@ app.add_typer(data.app, name="data")
 app.command("features")(features.features)
 app.command("choose")(choose.choose)
 app.command("train")(train.train)
+app.command("pretrain")(pretrain.pretrain)
 app.command("ensemble")(ensemble.ensemble)
 app.command("distill")(distill.distill)
 app.command("prune")(prune.prune)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,12 +25,18 @@ def train(
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Train with so many seeds, and make one ensemble of these runs.")
     ] = 1,
+    init: Annotated[
+        Path | None, typer.Option(help="Folder of vdeploy pretrain: the head starts from its weights.")
+    ] = None,
     options: RecipeOptions,
     json: JsonOption = False,
 ) -> None:
     """Train a classifier; an interrupted training resumes."""
     from training.methods.ensembling import train_seeds  # noqa: PLC0415  keeps --help fast
 
+    if init is not None:
+        trunk = f"pretrain.trunk={init.absolute()}"
+        options = dataclasses.replace(options, overrides=[*(options.overrides or ()), trunk])
     chosen = options.load_recipe()
     folder = out or Path("runs") / options.source.absolute().stem
     run = train_seeds(options.source, folder, chosen, seeds, store_root=options.store_root, strict=options.strict)

@@ -22,7 +22,7 @@ from vdeploy.video.workers.clips import decode_clips
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["SHARD_CLIPS", "SHARD_SECONDS", "Task", "fill_store"]
+__all__ = ["SHARD_CLIPS", "SHARD_SECONDS", "Task", "fill_store", "is_full"]
 
 SHARD_CLIPS = 512
 """A shard is written at the latest after this many clips."""
@@ -85,7 +85,7 @@ def fill_store(
                     portion = slice(start, start + extractor.batch_clips)
                     features = extractor.extract(np.stack(frames[portion]))
                     pending.update(zip(names[portion], features, strict=True))
-                if pending and (_is_full(pending) or time.monotonic() - written >= shard_seconds):
+                if pending and (is_full(pending) or time.monotonic() - written >= shard_seconds):
                     shard, pending, written = pending, {}, time.monotonic()
                     store.append(shard)
                 step.advance(len(batch))
@@ -95,7 +95,8 @@ def fill_store(
             store.append(pending)
 
 
-def _is_full(shard: Mapping[str, npt.NDArray[np.float32]]) -> bool:
+def is_full(shard: Mapping[str, npt.NDArray[np.float32]]) -> bool:
+    """Whether features, by name, make a shard, by number or by size."""
     return len(shard) >= SHARD_CLIPS or len(shard) * next(iter(shard.values())).nbytes >= SHARD_BYTES
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
-from vdeploy.models.base import Backbone
+from vdeploy.models.base import Backbone, Granularity
 from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class FeatureExtractor:
         self._compiled = self.tf.function(
             self.call, input_signature=[self.tf.TensorSpec([None, time, spec.size, spec.size, 3], self.tf.uint8)]
         )
+
+    @property
+    def granularity(self) -> Granularity:
+        """What the backbone looks at as one: a frame, or a clip."""
+        return self.backbone.granularity
 
     @property
     def batch_clips(self) -> int:

@@ -1,4 +1,4 @@
-"""Windows of many streams, scored together.
+"""Windows of many streams, extracted and scored together.
 
 Where a frame's features do not depend on the other frames, each sampled frame goes through the extractor once. Where an
 extractor looks at a clip as a whole, as a 3-D network does, frames are kept instead and every window is scored whole.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
     from vdeploy.timeline.events import Window
 
-__all__ = ["Sample", "ScoredWindow", "SlidingDetector"]
+__all__ = ["Sample", "ScoredWindow", "SlidingDetector", "SlidingExtractor"]
 
 Stream = TypeVar("Stream", bound=Hashable)
 
@@ -55,31 +55,34 @@ class ScoredWindow(Generic[Stream]):
     features: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
-class SlidingDetector(Generic[Stream]):
-    """Frames of any number of streams in, scored windows out.
+class Extractor(Protocol):
+    """Turns frames into features: a `vdeploy.inference.scorer.StagedScorer`, or one without a classifier."""
+
+    @property
+    def granularity(self) -> Literal["frame", "clip"]:
+        """What it looks at as one: a frame, or a clip."""
+
+    def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Features of frames; see `vdeploy.inference.scorer.StagedScorer`."""
+
+
+class SlidingExtractor(Generic[Stream]):
+    """Frames of any number of streams in, windows and their features out.
 
     Keeps T features a stream and no frame; for an extractor that looks at whole clips, T frames. Not for several
     threads at a time.
 
     Args:
-        scorer: What computes features and probabilities.
+        extractor: What computes features.
         plan: The windows of every stream.
         longest_gap: Sampled frames in a row that may be missing from a stream; the plan's if left out.
-        keep_features: Give the mean of its features with each window.
-
-    Example:
-        >>> detector = SlidingDetector(scorer, WindowPlan.of(scorer.spec.frames, window_s=2.0))  # doctest: +SKIP
-        >>> windows = detector.feed([Sample("door", index, frame)])  # doctest: +SKIP
     """
 
-    def __init__(
-        self, scorer: StagedScorer, plan: WindowPlan, longest_gap: int | None = None, *, keep_features: bool = False
-    ) -> None:
-        self.scorer, self.plan = scorer, plan
-        self._longest_gap, self._keep_features = longest_gap, keep_features
+    def __init__(self, extractor: Extractor, plan: WindowPlan, longest_gap: int | None = None) -> None:
+        self._extractor, self.plan, self._longest_gap = extractor, plan, longest_gap
         self._sliders: dict[Stream, WindowSlider] = {}
 
-    def feed(self, samples: Sequence[Sample[Stream]]) -> list[ScoredWindow[Stream]]:
+    def push(self, samples: Sequence[Sample[Stream]]) -> list[tuple[Stream, DueWindow]]:
         """Takes sampled frames, those of one stream in order.
 
         Args:
@@ -92,7 +95,61 @@ class SlidingDetector(Generic[Stream]):
         for sample, value in zip(samples, self._values(samples), strict=True):
             slider = self._sliders.setdefault(sample.stream, WindowSlider(self.plan, self._longest_gap))
             due += [(sample.stream, window) for window in slider.push(sample.index, value)]
-        return self._classify(due)
+        return due
+
+    def end(self, stream: Stream) -> DueWindow | None:
+        """Forgets a stream, which may have had no frame, and gives the window that ends with it, if one does."""
+        slider = self._sliders.pop(stream, None)
+        return slider.finish() if slider else None
+
+    def features(self, due: Sequence[DueWindow]) -> npt.NDArray[np.float32]:
+        """The features of windows, ``float32[B, t, F]``.
+
+        Whole windows go one at a time: the frames of one fill a CPU, those of many fill its memory.
+        """
+        if self._extractor.granularity == "frame":
+            return np.stack([window.values for window in due])
+        return np.concatenate([self._extractor.extract(window.values[np.newaxis]) for window in due])
+
+    def _values(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[Any]]:
+        """What is kept of each sample: its features, or the frame."""
+        if self._extractor.granularity == "clip":
+            return (sample.frame for sample in samples)
+        return self._extract(samples)
+
+    def _extract(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[np.float32]]:
+        length = self.plan.frames
+        whole = len(samples) // length * length
+        for part, shape in ((samples[:whole], (-1, length)), (samples[whole:], (1, -1))):
+            if part:
+                frames = np.stack([sample.frame for sample in part])
+                features = self._extractor.extract(frames.reshape(*shape, *frames.shape[1:]))
+                yield from features.reshape(len(part), -1)
+
+
+class SlidingDetector(SlidingExtractor[Stream]):
+    """Frames of any number of streams in, scored windows out.
+
+    Args:
+        scorer: What computes features and probabilities.
+        plan: As for `SlidingExtractor`.
+        longest_gap: As for `SlidingExtractor`.
+        keep_features: Give the mean of its features with each window.
+
+    Example:
+        >>> detector = SlidingDetector(scorer, WindowPlan.of(scorer.spec.frames, window_s=2.0))  # doctest: +SKIP
+        >>> windows = detector.feed([Sample("door", index, frame)])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, scorer: StagedScorer, plan: WindowPlan, longest_gap: int | None = None, *, keep_features: bool = False
+    ) -> None:
+        super().__init__(scorer, plan, longest_gap)
+        self.scorer, self._keep_features = scorer, keep_features
+
+    def feed(self, samples: Sequence[Sample[Stream]]) -> list[ScoredWindow[Stream]]:
+        """Takes sampled frames, and gives the windows that are complete now, scored; see `push`."""
+        return self._classify(self.push(samples))
 
     def finish(self, stream: Stream, end_s: float | None = None) -> list[ScoredWindow[Stream]]:
         """Forgets a stream.
@@ -104,29 +161,15 @@ class SlidingDetector(Generic[Stream]):
         Returns:
             The window that ends with the stream, if that was not complete before.
         """
-        slider = self._sliders.pop(stream, None)
-        due = slider.finish() if slider else None
+        due = self.end(stream)
         return self._classify([(stream, due)], end_s) if due else []
-
-    def _values(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[Any]]:
-        """What is kept of each sample: its features, or the frame."""
-        if self.scorer.granularity == "clip":
-            return (sample.frame for sample in samples)
-        return self._extract(samples)
-
-    def _extract(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[np.float32]]:
-        length = self.plan.frames
-        whole = len(samples) // length * length
-        for part, shape in ((samples[:whole], (-1, length)), (samples[whole:], (1, -1))):
-            if part:
-                frames = np.stack([sample.frame for sample in part])
-                features = self.scorer.extract(frames.reshape(*shape, *frames.shape[1:]))
-                yield from features.reshape(len(part), -1)
 
     def _classify(self, due: list[tuple[Stream, DueWindow]], end_s: float | None = None) -> list[ScoredWindow[Stream]]:
         if not due:
             return []
-        features = self._window_features([window for _, window in due])
+        # Whole windows are scored whole where nobody wants their features.
+        wanted = self.scorer.granularity == "frame" or self._keep_features
+        features = self.features([window for _, window in due]) if wanted else None
         if features is None:
             probabilities = np.concatenate([self.scorer.score(window.values[np.newaxis]) for _, window in due])
         else:
@@ -136,17 +179,6 @@ class SlidingDetector(Generic[Stream]):
             ScoredWindow(stream, self.plan.window(window.first, float(row[1]), self._end_s(window, end_s)), mean)
             for (stream, window), row, mean in zip(due, probabilities, means, strict=True)
         ]
-
-    def _window_features(self, due: Sequence[DueWindow]) -> npt.NDArray[np.float32] | None:
-        """The features of windows, ``float32[B, t, F]``; `None` where whole windows are scored and nobody wants them.
-
-        Whole windows go one at a time: the frames of one fill a CPU, those of many fill its memory.
-        """
-        if self.scorer.granularity == "frame":
-            return np.stack([window.values for window in due])
-        if self._keep_features:
-            return np.concatenate([self.scorer.extract(window.values[np.newaxis]) for window in due])
-        return None
 
     def _end_s(self, window: DueWindow, end_s: float | None) -> float | None:
         return end_s if window.end is None else window.end / self.plan.sampled_fps

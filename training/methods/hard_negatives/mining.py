@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
     from vdeploy.timeline.timeline import Window
 
-__all__ = ["CANDIDATES", "Mining", "MiningRequest", "mine"]
+__all__ = ["CANDIDATES", "Mining", "MiningRequest", "mine", "stated_durations"]
 
 CANDIDATES = "candidates.csv"
 PAGE = "candidates.html"
@@ -170,7 +170,7 @@ def _mine_all(request: MiningRequest, scorer: StagedScorer, digest: str) -> tupl
     missing = [path for path in files if path not in found]
     if found and missing:
         say(f"{len(found)} of {len(files)} videos were searched before")
-    expected_s = dict(zip(missing, _durations(missing), strict=True))
+    expected_s = dict(zip(missing, stated_durations(missing), strict=True))
     known = [seconds for seconds in expected_s.values() if seconds is not None]
     with track("mine", sum(known) if len(known) == len(missing) else None, "seconds of video") as step:
         for path in missing:
@@ -183,8 +183,8 @@ def _mine_all(request: MiningRequest, scorer: StagedScorer, digest: str) -> tupl
     return [found[path] for path in request.videos if path in found], failed
 
 
-def _durations(paths: Sequence[Path]) -> Iterator[float | None]:
-    """What the headers say, in seconds; ``None`` where one says nothing, and 0 for what cannot be read."""
+def stated_durations(paths: Sequence[Path]) -> Iterator[float | None]:
+    """What the headers of videos say, in seconds; ``None`` where one says nothing, and 0 for what cannot be read."""
     for path in paths:
         try:
             yield read_facts(path, paths).seconds or None

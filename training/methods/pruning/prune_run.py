@@ -124,7 +124,7 @@ def _check(run: Run, keep: float) -> None:
 
 def _recipe(run: Run, channels: tuple[int, ...], weights: Path) -> Recipe:
     changes = {"channels": channels, "weights": str(weights)}
-    return recipe_of_run(run.root).varied(backbone=changes)
+    return recipe_of_run(run.root).varied(backbone=changes, pretrain={"trunk": ""})
 
 
 def _frames(run: Run, data: Path | None, seed: int) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,1 @@
+"""Self-supervised pre-training: the trunk of a head learns from footage that nobody has labelled."""
