@@ -39,6 +39,7 @@ _BY_SOURCE = {
     "accurate": "accurate",
     "accurate, no mirror images": "accurate --set clip.mirrored=false",
     "edge": "edge",
+    "two-stream": "two-stream",
     "default": "default",
 }
 

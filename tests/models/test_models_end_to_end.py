@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from testing.videos import write_numbered
+from testing.videos import solid_frame, write_numbered, write_video
 from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.artifacts.bundle import Bundle
@@ -17,6 +18,13 @@ from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
 from vdeploy.formats import parse_formats
 from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.open_scorer import open_scorer
+from vdeploy.live.source import parse_sources
+from vdeploy.live.watcher import watch
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.ports import free_ports
+from vdeploy.triton.server.server import TritonServer
 from vdeploy.video.clips import Clip
 from vdeploy.video.workers.clips import decode_clips
 
@@ -25,6 +33,7 @@ MODELS = {
     "i3d": ("i3d", (*SMALL, "clip.frames=16")),
     "i3d in motion": ("accurate", (*SMALL, "clip.frames=16")),
     "efficientnet-lite0": ("edge", (*SMALL, "clip.frames=4", "head.name=gru", "head.units=8")),
+    "two-stream": ("two-stream", (*SMALL, "clip.frames=4")),
 }
 
 
@@ -66,6 +75,43 @@ def test_a_timeline_has_the_scores_of_its_windows(bundle, tmp_path):
     clip = next(clip for _, clip in decode_clips([video], scorer.spec))
     assert isinstance(clip, Clip)
     assert whole.probability == pytest.approx(float(scorer.score(clip.frames[None])[0, 1]), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_watched_file_has_the_scores_of_its_timeline(bundle, tmp_path):
+    exported, _ = bundle
+    sampled = exported.manifest.clip_spec.frames
+    # A picture for each sampled frame, so that it does not matter when exactly a frame of a live source arrives.
+    pictures = [solid_frame((160 * number % 256, 90 * number % 256, 40)) for number in range(sampled * 3 // 2)]
+    video = write_video(tmp_path / "pictures.mp4", [frame for frame in pictures for _ in range(12)], fps=24)
+    lengths = {"window_s": sampled / 2, "stride_s": sampled / 4}
+    connect = functools.partial(open_scorer, bundle=exported.root, format_name="onnx-fp32")
+    reports = watch(parse_sources([str(video)]), connect, **lengths)
+    found = [report.window for report in reports if report.kind == "window"]
+    expected = detect(video, LocalScorer(exported, "onnx-fp32"), **lengths).windows
+    assert [window.start_s for window in found] == [window.start_s for window in expected]
+    known = [window.probability for window in expected]
+    assert len({round(probability, 4) for probability in known}) == len(known) > 1
+    np.testing.assert_allclose([window.probability for window in found], known, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+def test_triton_computes_what_was_trained(bundle, install, name, tmp_path):
+    exported, clips = bundle
+    paths = sorted(clips.rglob("*.mp4"))[:3]
+    frames = np.stack([clip.frames for _, clip in decode_clips(paths, exported.manifest.clip_spec)])
+    root = tmp_path / "repository"
+    repository = write_repository(exported, root, backend="auto", install=install, extractor=name, classifier=name)
+    ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(3), strict=True))
+    with (
+        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports) as server,
+        TritonScorer(server.url) as scorer,
+    ):
+        np.testing.assert_allclose(scorer.score(frames), LocalScorer(exported, name).score(frames), atol=1e-4)
 
 
 def test_frames_that_a_backbone_cannot_take_are_refused_before_anything_is_written(clips_dir, tmp_path):

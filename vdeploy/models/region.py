@@ -21,7 +21,6 @@ every format can express; positions are interpolated, so that rounding moves the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -29,11 +28,9 @@ import numpy as np
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.base import Backbone
-from vdeploy.models.splitting import Split
-from vdeploy.models.weights.find import Weights
+from vdeploy.models.multi_view import MultiViewBackbone
 
 if TYPE_CHECKING:
-    import keras
     import numpy.typing as npt
 
     from vdeploy.video.clips import ClipSpec
@@ -90,11 +87,10 @@ def in_region(backbone: Backbone[Any], region: str) -> Backbone[Any]:
     return backbone if region == "full" else RegionBackbone(backbone, region)
 
 
-class RegionBackbone(Backbone[Any]):
+class RegionBackbone(MultiViewBackbone):
     """A backbone that sees the square in which things move, or both that square and the whole frame.
 
-    The square depends on all frames of a clip, so the granularity is ``"clip"`` whatever that of the backbone is:
-    windows are scored whole.
+    The square depends on all frames of a clip, so windows are scored whole whatever the granularity of the backbone is.
 
     Args:
         inner: The backbone.
@@ -102,31 +98,10 @@ class RegionBackbone(Backbone[Any]):
     """
 
     def __init__(self, inner: Backbone[Any], region: str) -> None:
-        super().__init__(inner.settings)
-        self.inner, self.region = inner, region
+        super().__init__(inner, inner.settings)
+        self.region, self.views = region, 2 if region == "both" else 1
         # What a class declares for other backbones is a matter of each instance here.
         self.name, self.title, self.settings_type = inner.name, inner.title, inner.settings_type  # type: ignore[misc]
-        self.granularity, self.lowerings = "clip", {}  # type: ignore[misc]
-
-    @property
-    def views(self) -> int:
-        """How often the backbone looks at a clip: once, or twice for ``"both"``."""
-        return 2 if self.region == "both" else 1
-
-    def feature_shape(self, frames: int) -> tuple[int, int]:
-        """Return (t, V * F): the features of the whole frame come first."""
-        steps, dim = self.inner.feature_shape(frames)
-        return steps, self.views * dim
-
-    def find_weights(
-        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
-    ) -> Weights:
-        """Find the weights; see `Backbone.find_weights`."""
-        return self.inner.find_weights(source, offline=offline, on_progress=on_progress)
-
-    def check(self, spec: ClipSpec) -> None:
-        """Refuse clips that the backbone cannot take."""
-        self.inner.check(self._seen_spec(spec))
 
     @property
     def cache_key(self) -> str:
@@ -138,65 +113,21 @@ class RegionBackbone(Backbone[Any]):
         """The settings of the backbone, and the region."""
         return {**self.inner.stage_settings, "region": self.region}
 
-    @property
-    def model_name(self) -> str:
-        """Name of its Triton model."""
-        return self.inner.model_name
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """The blocks of the backbone."""
-        return self.inner.blocks
-
-    def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
-        """Build the network with the crop before it; see `Backbone.build`."""
-        keras: Any = load_keras()
-        network = self.inner.load(self._seen_spec(spec), weights)
-        pixels = keras.Input((spec.frames, spec.size, spec.size, 3), name="clips", dtype="float32")
-        model = keras.Model(pixels, self._joined(network(self._seen(pixels)), spec), name=self.model_name)
-        model.trainable = False
-        return model
-
-    def load(self, spec: ClipSpec, weights: Weights) -> keras.Model:
-        """Build the network; see `Backbone.load`."""
-        return self.build(spec, weights)
-
-    def split(self, spec: ClipSpec, weights: Weights, count: int) -> Split:
-        """Build the network in two parts, the crop in the first one; see `Backbone.split`."""
-        keras: Any = load_keras()
-        parts = self.inner.split(self._seen_spec(spec), weights, count)
-        clip = self.inner.granularity == "clip"
-        steps, dim = parts.trunk.output_shape[1] if clip else spec.frames, parts.trunk.output_shape[-1]
-        pixels = keras.Input((spec.frames, spec.size, spec.size, 3), name="clips", dtype="float32")
-        activations = keras.ops.reshape(parts.trunk(self._seen(pixels)), (-1, self.views * steps, dim))
-        given = keras.Input((self.views * steps, dim), name="activations")
-        features = parts.tail(keras.ops.reshape(given, (-1, *((steps,) if clip else ()), dim)))
-        tail = keras.Model(given, self._joined(features, spec))
-        return Split(parts.network, keras.Model(pixels, activations), tail)
-
-    def _seen_spec(self, spec: ClipSpec) -> ClipSpec:
+    def seen_spec(self, spec: ClipSpec) -> ClipSpec:
+        """Return the clips without the pixels that the backbone does not get."""
         return dataclasses.replace(spec, size=min(spec.size, SEEN))
 
-    def _seen(self, pixels: Any) -> Any:
-        """What the backbone sees of clips ``[B, T, S, S, 3]``, every view as if it were a clip."""
+    def see(self, pixels: Any) -> list[Any]:
+        """Return the square of each clip, and the whole frames before it for ``"both"``."""
         ops: Any = load_keras().ops
-        frames, given = pixels.shape[1:3]
+        given = pixels.shape[2]
         size = min(given, SEEN)
         left, top, side = motion_square(pixels)
-        seen = crop(pixels, (left, top, side), size)
-        if self.region == "both":
-            origin = ops.zeros_like(side)
-            whole = pixels if size == given else crop(pixels, (origin, origin, origin + 1.0), size)
-            seen = ops.concatenate([whole, seen], axis=1)
-        clip = (frames,) if self.inner.granularity == "clip" else ()
-        return ops.reshape(seen, (-1, *clip, size, size, 3))
-
-    def _joined(self, features: Any, spec: ClipSpec) -> Any:
-        """The features of all views of a clip side by side, ``[B, t, V * F]``."""
-        ops: Any = load_keras().ops
-        steps, dim = self.inner.feature_shape(spec.frames)
-        features = ops.transpose(ops.reshape(features, (-1, self.views, steps, dim)), (0, 2, 1, 3))
-        return ops.reshape(features, (-1, steps, self.views * dim))
+        square = crop(pixels, (left, top, side), size)
+        if self.region == "motion":
+            return [square]
+        origin = ops.zeros_like(side)
+        return [pixels if size == given else crop(pixels, (origin, origin, origin + 1.0), size), square]
 
 
 def motion_square(pixels: Any) -> tuple[Any, Any, Any]:

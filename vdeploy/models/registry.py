@@ -35,6 +35,7 @@ BACKBONES: dict[str, str] = {
     "efficientnet-v2-b0": "vdeploy.models.backbones.efficientnet_v2:EfficientNetV2B0",
     "i3d": "vdeploy.models.backbones.i3d.model:I3D",
     "mobilenet-v3": "vdeploy.models.backbones.mobilenet_v3:MobileNetV3",
+    "two-stream": "vdeploy.models.backbones.two_stream:TwoStream",
     "vgg19": "vdeploy.models.backbones.vgg19.model:VGG19",
 }
 """Class of each backbone by name, as ``"module:class"``. A further model is one more line here."""
@@ -74,14 +75,18 @@ def head_type(name: str) -> type[Head[Any]]:
     return found
 
 
-def backbone_settings(values: Mapping[str, Any]) -> Any:
+def backbone_settings(values: Mapping[str, Any], section: str = "backbone") -> Any:
     """Validate the settings of a backbone; ``name`` says of which.
+
+    Args:
+        values: The settings.
+        section: Where they stand, for messages.
 
     Raises:
         RecipeError: The name or a key is unknown, or a value is out of range.
     """
     kind = backbone_type(str(values.get("name", DEFAULT_BACKBONE)))
-    return _validate("backbone", kind.settings_type, {"name": kind.name, **values})
+    return _validate(section, kind.settings_type, {"name": kind.name, **values})
 
 
 def head_settings(values: Mapping[str, Any]) -> Any:
