@@ -14,7 +14,7 @@ from vdeploy.core.errors import StudyError
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.text import name_problem
 
-__all__ = ["Ledger", "open_folds", "open_ledger"]
+__all__ = ["Ledger", "folds_file", "open_ledger", "study_lock"]
 
 _VERSION = 2
 
@@ -79,27 +79,33 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         LockedError: Another study writes there.
         StudyError: The file is no such cache, its name is no text, or its folder cannot be written.
     """
-    with _locked(path):
+    with study_lock(path):
         yield Ledger(path)
 
 
+def folds_file(path: Path) -> ResultFile:
+    """The file of finished folds of cross-validations.
+
+    Args:
+        path: The file, which need not exist.
+
+    Raises:
+        StudyError: The file is no such file.
+    """
+    return ResultFile(path, version=1, field="folds", hint="choose another file: --out FILE")
+
+
 @contextlib.contextmanager
-def open_folds(path: Path) -> Iterator[ResultFile]:
-    """Opens a file of finished folds of cross-validations, as `open_ledger` opens one of trainings.
+def study_lock(path: Path) -> Iterator[None]:
+    """Keeps every other study out of a file while the block lasts.
 
     Args:
         path: The file, which need not exist.
 
     Raises:
         LockedError: Another study writes there.
-        StudyError: The file is no such file, its name is no text, or its folder cannot be written.
+        StudyError: Its name is no text, or its folder cannot be written.
     """
-    with _locked(path):
-        yield ResultFile(path, version=1, field="folds", hint="choose another file: --out FILE")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
     if problem := name_problem(str(path.absolute())):
         raise StudyError(f"{path} {problem}", "choose another file: --out FILE")
     with contextlib.ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,34 +60,38 @@ def ablate(
     from training.experiments.imbalance import parse_imbalance  # noqa: PLC0415  keeps --help fast
     from training.experiments.method_arms import method_arms  # noqa: PLC0415  keeps --help fast
     from training.experiments.method_study import study_methods  # noqa: PLC0415  keeps --help fast
-    from training.experiments.results_cache import open_folds, open_ledger  # noqa: PLC0415  keeps --help fast
+    from training.experiments.results_cache import Ledger, folds_file, study_lock  # noqa: PLC0415  keeps --help fast
     from training.pipeline import scan_source  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.errors import StudyError  # noqa: PLC0415  keeps --help fast
 
     chosen = options.load_recipe()
     lopsided = parse_imbalance(imbalance, rare) if imbalance else None
     arms, left_out = method_arms(chosen, methods or ())
-    dataset = scan_source(options.source, chosen)
-    name = options.source.absolute().stem
-    if lopsided is None and any(clip.group for clip in dataset.clips):
-        file = out or Path("studies") / f"{name}-by-source.json"
-        with open_folds(file) as folds:
+    file = out or Path("studies") / f"{options.source.absolute().stem}.json"
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(study_lock(file))
+        dataset = scan_source(options.source, chosen)
+        if lopsided is None and any(clip.group for clip in dataset.clips):
+            if out is None:
+                file = file.with_name(f"{file.stem}-by-source.json")
+                locks.enter_context(study_lock(file))
+            folds = folds_file(file)
             study = study_methods(
                 arms, dataset, options.store_root, folds, seeds=seeds, strict=options.strict, left_out=left_out
             )
-        if json:
-            print_json(study.to_dict())
-        else:
-            _print_methods(study, f"{options.source}, recipe {options.recipe}: each row adds or leaves out one method")
-            print_line(f"finished folds: {file}")
-        return
-    if methods:
-        raise StudyError(
-            "--method compares by source, and this study splits the clips",
-            "give a CSV with a group column and no --imbalance, or leave --method out",
-        )
-    file = out or Path("studies") / f"{name}.json"
-    with open_ledger(file) as ledger:
+            if json:
+                print_json(study.to_dict())
+            else:
+                title = f"{options.source}, recipe {options.recipe}: each row adds or leaves out one method"
+                _print_methods(study, title)
+                print_line(f"finished folds: {file}")
+            return
+        if methods:
+            raise StudyError(
+                "--method compares by source, and this study splits the clips",
+                "give a CSV with a group column and no --imbalance, or leave --method out",
+            )
+        ledger = Ledger(file)
         data = options.load_study_data(chosen, dataset)
         result = compare(ladder(chosen), data, range(seeds), ledger, imbalance=lopsided)
     if json:

@@ -15,7 +15,7 @@ from training.experiments.cross_validation import CrossValidation, accuracy_diff
 from training.experiments.folds import Fold
 from training.experiments.method_arms import ADAMW, METHODS, MethodArm, method_arms
 from training.experiments.method_study import MethodStudy, holm, study_methods
-from training.experiments.results_cache import open_folds
+from training.experiments.results_cache import folds_file
 from training.pipeline import scan_source
 from training.recipe import Recipe, load_recipe, recipe_names
 from training.recipe_methods import methods_off, stepwise_key
@@ -125,8 +125,7 @@ TINY = ("clip.size=32", "clip.frames=4", "backbone.weights=random", "training.ep
 
 
 def study(dataset: Dataset, folder: Path, arms: list[MethodArm], seeds: int = 1) -> MethodStudy:
-    with open_folds(folder / "folds.json") as finished:
-        return study_methods(arms, dataset, folder / "store", finished, seeds=seeds)
+    return study_methods(arms, dataset, folder / "store", folds_file(folder / "folds.json"), seeds=seeds)
 
 
 def test_finished_folds_are_not_trained_again(grouped: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
