@@ -43,6 +43,8 @@ _BY_SOURCE = {
     "default": "default",
 }
 
+_AUGMENTED = "vdeploy ablate {data} --recipe edge --method 'augmented views'"
+
 STUDIES = (
     single("features", "Feature extraction", "python -m benchmarks.features --clips 24", section("features")),
     single("training", "Training", _TRAINING, section("training")),
@@ -86,6 +88,11 @@ STUDIES = (
         "Pre-training where few clips are labelled: surveillance cameras",
         "python -m benchmarks.label_efficiency {data}",
         section("label_efficiency"),
+    ),
+    _study(
+        "augmented-views",
+        "Augmented views by source: surveillance cameras",
+        {"solved exactly": _AUGMENTED, "trained by AdamW": f"{_AUGMENTED} --set optimizer.solver=adamw"},
     ),
     single("datasets", "Inside data sets and across them", "python -m benchmarks.datasets {data}", section("datasets")),
     _study(

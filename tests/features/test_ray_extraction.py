@@ -128,7 +128,8 @@ def check_same(dataset: Dataset, recipe: Recipe, store: Path, expected: Extracti
 def test_two_processes_give_what_one_gives(
     broken_clips_dir: Path, recipe: Recipe, tiny_overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
-    recipe, overrides = recipe.varied(clip={"views": 3}), (*tiny_overrides, "clip.views=3")
+    overrides = (*tiny_overrides, "clip.views=3", "augmented_views.count=2")
+    recipe = recipe.varied(clip={"views": 3}, augmented_views={"count": 2})
     command = features_command(broken_clips_dir, tmp_path / "ray", overrides, "--ray", "local", "--json")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert '"decoded": 21' in done.stdout
@@ -140,7 +141,7 @@ def test_two_processes_give_what_one_gives(
     shards = list((tmp_path / "ray").glob("*/*.npy"))
     assert len(shards) > 1
     store = FeatureStore(tmp_path / "ray", feature_key(recipe.clip_spec, recipe.make_backbone(), WEIGHTS))
-    assert len(store) == len(readable.clips) + 2 * len(readable.of("train"))
+    assert len(store) == len(readable.clips) + 4 * len(readable.of("train"))
 
 
 def workers_of(process: int) -> Iterator[int]:
