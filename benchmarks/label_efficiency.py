@@ -25,8 +25,9 @@ import numpy as np
 from benchmarks.output import add_output_options, report_result
 from benchmarks.recipe_options import add_recipe_options
 from training.engine.epoch_plan import FeatureSplit
-from training.experiments.cross_validation import CrossValidation, Interval, accuracy_difference, judge_fold
+from training.experiments.cross_validation import CrossValidation, accuracy_difference
 from training.experiments.folds import Fold, extract_folds, grouped_folds
+from training.experiments.judged_folds import judge_fold
 from training.methods.self_supervised.pretrainer import Pretrainer
 from training.methods.self_supervised.trunk import write_trunk
 from training.pipeline import scan_source
@@ -140,8 +141,7 @@ def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _text(figure: dict[str, float]) -> str:
-    interval = Interval(**figure)
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 if __name__ == "__main__":
