@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.cli.app import app
 from vdeploy.core.errors import DatasetError, RunError
 from vdeploy.evaluate import evaluate_on
+from vdeploy.inference.in_process import LocalScorer
 from vdeploy.video.clips import ClipSpec, read_clip
 
 
@@ -66,6 +72,28 @@ def test_the_splits_of_the_training_are_drawn_again(tiny_run, clips_dir, store, 
     for path, probability in tested.probabilities.items():
         assert probability == pytest.approx(of_run.probabilities[path], abs=1e-6)
     assert tested.evaluation.to_dict()["accuracy"] == pytest.approx(tiny_run.metrics["test"]["accuracy"])
+
+
+def test_mirror_images_are_averaged_and_their_cost_is_told(tiny_bundle_dir, clips_dir, store, of_bundle):
+    result = evaluate_on(tiny_bundle_dir, clips_dir, split="all", positive=(), store_root=store, tta="mirror")
+    scorer = LocalScorer(Bundle(tiny_bundle_dir))
+    path = next(iter(result.probabilities))
+    frames = read_clip(clips_dir / path, scorer.spec).frames[np.newaxis]
+    both = [scorer.score(np.ascontiguousarray(view))[0, 1] for view in (frames, frames[:, :, :, ::-1])]
+    assert abs(both[0] - both[1]) > 1e-4
+    assert result.probabilities[path] == pytest.approx(np.mean(both), abs=1e-5)
+    assert of_bundle.probabilities[path] == pytest.approx(both[0], abs=1e-5)
+    cost = result.to_dict()["test_time_augmentation"]
+    assert 0 < cost["clips_per_second"] < cost["clips_per_second_without"]
+    assert "test_time_augmentation" not in of_bundle.to_dict()
+    args = ["evaluate", str(tiny_bundle_dir), str(clips_dir), "--split", "test", "--tta", "mirror"]
+    told = CliRunner().invoke(app, args, catch_exceptions=False).stdout
+    assert re.search(r"test-time augmentation: \S+ clips/s with it, \S+ without, decoding left out", told)
+
+
+def test_a_run_has_no_mirror_images(tiny_run, clips_dir, store):
+    with pytest.raises(RunError, match=r"stored features of .* give its bundle, or leave --tta out"):
+        evaluate_on(tiny_run.root, clips_dir, split="all", positive=(), store_root=store, tta="mirror")
 
 
 def test_a_bundle_needs_no_run(tmp_path, clips_dir):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,7 +27,22 @@ from vdeploy.video.workers.clips import decode_clips
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Result", "evaluate_on"]
+__all__ = ["Augmentation", "AugmentationCost", "Result", "evaluate_on"]
+
+Augmentation = Literal["none", "mirror"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationCost:
+    """What test-time augmentation costs: scoring alone, without decoding.
+
+    Attributes:
+        clips_per_second: With it.
+        clips_per_second_without: Without it, for the same clips in turns.
+    """
+
+    clips_per_second: float
+    clips_per_second_without: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +53,20 @@ class Result:
         evaluation: The metrics.
         problems: Clips that were left out.
         probabilities: Probability of violence by clip path.
+        augmentation_cost: What test-time augmentation costs; ``None`` without it.
     """
 
     evaluation: Evaluation
     problems: tuple[Problem, ...]
     probabilities: dict[str, float]
+    augmentation_cost: AugmentationCost | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
+        cost = self.augmentation_cost
         return {
             **self.evaluation.to_dict(),
+            **({} if cost is None else {"test_time_augmentation": dataclasses.asdict(cost)}),
             "left_out": [dataclasses.asdict(problem) for problem in self.problems],
             "probabilities": self.probabilities,
         }
@@ -61,6 +81,7 @@ def evaluate_on(
     store_root: Path,
     strict: bool = False,
     format_name: str | None = None,
+    tta: Augmentation = "none",
 ) -> Result:
     """Evaluates a run in Keras, or a bundle in the runtime of one of its formats.
 
@@ -73,26 +94,38 @@ def evaluate_on(
         store_root: Folder of all feature stores; a bundle does not use it.
         strict: Refuse clips that cannot be used instead of leaving them out.
         format_name: Format of the bundle to run; the first that it holds by default.
+        tta: Test-time augmentation of a bundle: ``"mirror"`` averages the probabilities of each clip and of its mirror
+            image (Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", sec. 4.1).
 
     Raises:
         DatasetError: No clip of the split can be used.
-        RunError: The subject is no run, was swapped with the clips, or is a run although a format was given.
+        RunError: The subject is no run, was swapped with the clips, or is a run although a format or test-time
+            augmentation was given.
         BundleError: The subject is no bundle, or does not hold the format.
     """
     if split not in ("train", "valid", "test", "all"):
         raise DatasetError(f"there is no split {split!r}", "choose train, valid, test or all")
     if not _is_trained(subject) and _is_trained(source):
         raise RunError(f"{source} holds no clips but a model, which comes first", "swap it with the clips")
+    cost = None
     if (subject / MANIFEST).is_file():
         bundle = Bundle(subject)
         dataset = _choose(scan(source, positive=positive), split, strict=strict)
-        labels, scores, clips, problems = _score_bundle(bundle, dataset, format_name, strict=strict)
+        mirror = tta == "mirror"
+        (labels, scores, clips, problems), cost = _score_bundle(
+            bundle, dataset, format_name, strict=strict, mirror=mirror
+        )
         threshold = bundle.manifest.threshold
     else:
         run = Run.load(subject)
         if format_name is not None:
             raise RunError(
                 f"{subject} is a run, which ignores --format: Keras runs it", "give its bundle, or leave it out"
+            )
+        if tta != "none":
+            raise RunError(
+                f"{subject} is a run, which is evaluated from stored features of the clips as they are",
+                "give its bundle, or leave --tta out",
             )
         names = tuple(positive) or run.info.positive
         scanned = scan(source, positive=names, seed=run.info.seed, split=run.info.split)
@@ -101,7 +134,8 @@ def evaluate_on(
         threshold = run.info.threshold
     groups = [clip.group for clip in clips] if any(clip.group for clip in clips) else None
     evaluation = measure(labels, scores, threshold=threshold, groups=groups)
-    return Result(evaluation, problems, {clip.path: float(score) for clip, score in zip(clips, scores, strict=True)})
+    probabilities = {clip.path: float(score) for clip, score in zip(clips, scores, strict=True)}
+    return Result(evaluation, problems, probabilities, cost)
 
 
 def _is_trained(folder: Path) -> bool:
@@ -131,10 +165,15 @@ def _score_run(run: Run, dataset: Dataset, store_root: Path, *, strict: bool) ->
     return _labels(clips), scores, clips, extraction.dataset.problems
 
 
-def _score_bundle(bundle: Bundle, dataset: Dataset, format_name: str | None, *, strict: bool) -> _Scored:
+def _score_bundle(
+    bundle: Bundle, dataset: Dataset, format_name: str | None, *, strict: bool, mirror: bool
+) -> tuple[_Scored, AugmentationCost | None]:
     scorer = LocalScorer(bundle, format_name)
     used: list[LabelledClip] = []
     scores: list[float] = []
+    seconds = [0.0, 0.0]
+    if mirror:  # the first inference is slower than the others
+        scorer.score(np.zeros((1, scorer.spec.frames, scorer.spec.size, scorer.spec.size, 3), np.uint8))
     problems = list(dataset.problems)
     paths = [dataset.absolute(clip) for clip in dataset.clips]
     with track("score clips", len(paths), "clips") as step:
@@ -145,11 +184,18 @@ def _score_bundle(bundle: Bundle, dataset: Dataset, format_name: str | None, *, 
                 problems.append(Problem(clip.path, outcome.reason))
             else:
                 used.append(clip)
-                scores.append(float(scorer.score(outcome.frames[np.newaxis])[0, 1]))
+                views = [outcome.frames, np.ascontiguousarray(outcome.frames[:, :, ::-1])][: 1 + mirror]
+                found = []
+                for number, frames in enumerate(views):
+                    started = time.perf_counter()
+                    found.append(float(scorer.score(frames[np.newaxis])[0, 1]))
+                    seconds[number] += time.perf_counter() - started
+                scores.append(sum(found) / len(found))
             step.advance()
     if not used:
         raise DatasetError(f"none of the {len(paths)} clips in {dataset.root} can be read", "see: vdeploy data scan")
-    return _labels(used), np.asarray(scores, np.float32), used, tuple(problems)
+    cost = AugmentationCost(len(used) / sum(seconds), len(used) / seconds[0]) if mirror else None
+    return (_labels(used), np.asarray(scores, np.float32), used, tuple(problems)), cost
 
 
 def _labels(clips: Sequence[LabelledClip]) -> npt.NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ def evaluate(
     store: StoreOption = None,
     strict: StrictOption = False,
     format_name: FormatOption = None,
+    tta: Annotated[
+        Literal["none", "mirror"],
+        typer.Option(help="Test-time augmentation of a bundle: mirror averages each clip and its mirror image."),
+    ] = "none",
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy on labelled clips: a run in Keras from stored features, a bundle from the video files."""
@@ -42,6 +46,7 @@ def evaluate(
         store_root=store_root(store),
         strict=strict,
         format_name=format_name,
+        tta=tta,
     )
     if json:
         print_json(result.to_dict())
@@ -54,5 +59,10 @@ def evaluate(
         if isinstance(value, int | float)
     ]
     print_table(("measure", "value"), [*rows, *confusion.items()], title=f"{subject} on {source}, split {split}")
+    if (cost := result.augmentation_cost) is not None:
+        print_line(
+            f"test-time augmentation: {cost.clips_per_second:.3g} clips/s with it, "
+            f"{cost.clips_per_second_without:.3g} without, decoding left out"
+        )
     for problem in result.problems:
         print_line(f"left out: {problem.path}: {problem.reason}")
