@@ -100,7 +100,7 @@ def test_ablate_compares_methods_by_source_where_clips_name_theirs(
         "- class weights",
         "+ label smoothing",
     ]
-    assert "20 clips of 10 sources, 5 folds, mean over 1 seeds" in text
+    assert "20 clips of 10 sources, 5 folds, mean over 1 seeds" in text.splitlines()
     assert "2 differences of accuracy, tested together at 0.05" in text
     assert "finished folds: studies/grouped-by-source.json" in text
     known = (tmp_path / "studies" / "grouped-by-source.json").read_text()

@@ -123,7 +123,8 @@ def _print_methods(study: MethodStudy, title: str) -> None:
         )
     columns = ("row", "accuracy", "AUC", "accuracy, against the recipe", "against AdamW", "AUC, against the recipe")
     print_table(columns, rows, title=title)
-    print_line(study.conditions)
+    for line in study.conditions.splitlines():
+        print_line(line)
     for name, reason in study.left_out.items():
         print_line(f"no row: {name}: {reason}")
 
@@ -135,4 +136,5 @@ def _print_ladder(result: Comparison, title: str) -> None:
     ]
     columns = ("row", "accuracy", f"accuracy, {result.rare_class}", "accuracy, calibrated", "AUC", "seconds")
     print_table(columns, rows, title=title)
-    print_line(result.conditions)
+    for line in result.conditions.splitlines():
+        print_line(line)
