@@ -97,10 +97,10 @@ def test_hockey(tmp_path: Path, hockey: Path) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     metrics: dict[str, Any] = json.loads(vdeploy("train", hockey, "--out", run, "--json"))["metrics"]["valid"]
     assert metrics["clips"] == 100
-    assert metrics["accuracy"] >= 0.93
-    assert metrics["roc_auc"] >= 0.97
+    assert metrics["accuracy"] >= 0.9
+    assert metrics["roc_auc"] >= 0.95
     again = json.loads(vdeploy("features", hockey, "--json"))
-    assert (again["from_store"], again["decoded"]) == (420, 0)
+    assert (again["from_store"], again["decoded"]) == (260, 0)
     vdeploy("export", run, "--out", bundle)
     keras = json.loads(vdeploy("evaluate", run, hockey, "--split", "valid", "--json"))["probabilities"]
     with launched(bundle, tmp_path / "repository", ending=signal.SIGTERM) as url:

@@ -9,7 +9,7 @@ import pytest
 from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.core.files import cache_dir
-from vdeploy.export.calibration import CALIBRATION_CLIPS, calibration_clips, held_out_clips
+from vdeploy.export.calibration import calibration_clips, held_out_clips
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
 from vdeploy.export.onnx.inspection import found_precision
@@ -41,7 +41,7 @@ def extractor(run):
 @pytest.mark.timeout(3600)
 def test_int8_keeps_the_verdicts(run, held_out, extractor, saved):
     clips = calibration_clips(run)
-    assert len(clips) == CALIBRATION_CLIPS
+    assert len(clips) == 160
     found = quantize(
         extractor, CPU, lambda: ({"frames": frames} for frames in clips.frames(1)), held_out.judge_extractor
     )
