@@ -21,7 +21,7 @@ from vdeploy.triton.server.ports import free_ports
 __all__ = ["main"]
 
 CLIPS = 80
-SERVER_SECONDS = 120.0
+SERVER_SECONDS = 240.0
 
 
 def main(folder: Path) -> None:

@@ -155,6 +155,11 @@ def test_a_killed_process_is_replaced(video: Path):
         decoders.close()
 
 
+def children(decoders: DecoderPool) -> list[int]:
+    found = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in decoders.processes]
+    return [int(child) for some in found for child in some]
+
+
 def test_a_file_of_an_owner_that_decodes_more_than_others_has_a_lower_priority(tmp_path: Path, video: Path):
     """A session of its own would make priorities mean nothing: Linux shares the processors between sessions first."""
     long = write_numbered(tmp_path / "long.avi", 3000)
@@ -167,8 +172,8 @@ def test_a_file_of_an_owner_that_decodes_more_than_others_has_a_lower_priority(t
         for owner in ("modest", "greedy"):
             samples = decoders.samples(job(long, WindowPlan.of(4, 0.2)), owner=owner)
             next(samples)
-            children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in decoders.processes]
-            (child,) = (int(one) for some in children for one in some)
+            assert eventually(lambda: len(children(decoders)) == 1)  # what decoded the file before exits
+            (child,) = children(decoders)
             found[owner] = os.getpriority(os.PRIO_PROCESS, child) - os.getpriority(os.PRIO_PROCESS, 0)
             assert os.getsid(child) == os.getsid(0)
             assert os.getpgid(child) in decoders.processes
@@ -219,6 +224,27 @@ def test_a_file_cancelled_before_the_decoder_has_read_its_request(tmp_path: Path
         goes_on.join()
         assert decoders.clip(job(video)).count == 100
         assert decoders.processes == [pid]
+    finally:
+        decoders.close()
+
+
+def test_a_file_given_up_while_its_decoder_starts(video: Path):
+    """It is not waited for, nor started anew for the next file."""
+    losses = []
+    decoders = DecoderPool(1, on_loss=lambda: losses.append(1))
+
+    def stop_and_give_up() -> None:
+        os.kill(decoders.processes[0], signal.SIGSTOP)
+        raise InterruptedError
+
+    try:
+        with pytest.raises(InterruptedError):
+            decoders.clip(job(video), check=stop_and_give_up)
+        (pid,) = decoders.processes
+        os.kill(pid, signal.SIGCONT)
+        assert decoders.clip(job(video)).count == 100
+        assert decoders.processes == [pid]
+        assert not losses
     finally:
         decoders.close()
 

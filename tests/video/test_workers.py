@@ -29,7 +29,7 @@ from vdeploy.live.report import Report
 from vdeploy.live.source import parse_source
 from vdeploy.video.clips import Clip, ClipSpec, read_clip
 from vdeploy.video.reader import Stopped, VideoReader
-from vdeploy.video.workers import clips, pool, process
+from vdeploy.video.workers import clips, launch, pool, process
 from vdeploy.video.workers.answers import DecoderDefectError, raise_refusal
 from vdeploy.video.workers.clips import decode_clip, decode_clips
 from vdeploy.video.workers.limits import DecodingLimits
@@ -271,7 +271,7 @@ def test_too_little_memory_is_told(tmp_path: Path) -> None:
 def test_a_process_that_cannot_be_started_is_no_damage_of_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_WORKER", "vdeploy.no_such_module")
+    monkeypatch.setattr(launch, "_WORKER", "vdeploy.no_such_module")
     monkeypatch.setattr(clips, "_pool", WorkerPool())
     with pytest.raises(UserError, match="the decoder cannot be started"):
         decode_clip(folder / "00.avi", SMALL)

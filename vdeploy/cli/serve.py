@@ -122,7 +122,7 @@ def serve(
     ] = False,
     otlp_endpoint: OtlpOption = None,
     threads: ThreadsOption = None,
-    startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 60.0,
+    startup_timeout: Annotated[float, typer.Option(help="Seconds to wait for the first answer.")] = 180.0,
     log: Annotated[Path | None, typer.Option(help="Log file of the server.")] = None,
     json: JsonOption = False,
 ) -> None:

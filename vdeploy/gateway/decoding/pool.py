@@ -198,7 +198,7 @@ def _answer(worker: DecoderProcess, job: Job, nice: int, check: Callable[[], Non
     """
     within_s, silence_s = (None, _SILENCE_SECONDS) if job.live else (job.limits.wall_s + _GRACE_SECONDS, None)
     try:
-        worker.start()
+        worker.start(check)
         yield from worker.run(job.to_request(nice), check, within_s=within_s, silence_s=silence_s)
     except DecoderLostError:
         raise Problem(422, "too_expensive", "the video cannot be decoded within the limits", HINT) from None

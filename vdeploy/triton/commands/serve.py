@@ -80,7 +80,7 @@ class ServeRequest:
     shared_memory: bool = False
     traces: str = ""
     threads: int | None = None
-    startup_timeout: float = 60.0
+    startup_timeout: float = 180.0
     log: Path | None = None
 
     @property

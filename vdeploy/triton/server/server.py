@@ -82,7 +82,7 @@ class TritonServer:
         grpc_port: int = DEFAULT_GRPC_PORT,
         metrics_port: int | None = DEFAULT_METRICS_PORT,
         log_file: Path | None = None,
-        startup_timeout: float = 60.0,
+        startup_timeout: float = 180.0,
         threads: int | None = None,
         shared_memory: bool = False,
         traces: str = "",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from vdeploy.core.child_python import python_command
 from vdeploy.video.workers.cancelling import CancelPipe
+from vdeploy.video.workers.launch import launch
 from vdeploy.video.workers.message_reader import Message, MessageReader
 from vdeploy.video.workers.messages import END_OF_GROUP, OUT_OF_MEMORY, Request
 
@@ -26,19 +25,6 @@ __all__ = [
 
 _START_SECONDS = 60.0
 _CANCEL_SECONDS = 5.0
-_PIPE_BYTES = 1 << 20
-_F_SETPIPE_SZ = 1031
-_WORKER = "vdeploy.video.workers.worker"
-_PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
-_PASSED_ON_TO_CAMERAS = ("http_proxy", "no_proxy")
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-_KEPT_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TOP_PAD_": str(16 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-}
-"""Has the C library keep the memory of a camera's last frame for the next one, which costs less processor
-time than to give it back each time."""
 
 
 class DecoderError(Exception):
@@ -91,6 +77,7 @@ class DecoderProcess:
         self.group: tuple[str, ...] = ()
         self._reader: MessageReader | None = None
         self._cancelling: CancelPipe | None = None
+        self._is_ready = False
         self._is_confined = False
         self._asked = 0
 
@@ -104,40 +91,27 @@ class DecoderProcess:
         """Its process id; 0 while it does not run."""
         return self._process.pid if self._process else 0
 
-    def start(self) -> None:
-        """Start it, unless it runs.
+    def start(self, check: Callable[[], None] = lambda: None) -> None:
+        """Start it, unless it runs, and wait until it is ready.
+
+        Args:
+            check: Called while it is not; what it raises ends the wait, and the next call goes on with it.
 
         Raises:
-            DecoderStartError: It does not say that it is ready.
+            DecoderStartError: It cannot be started, or does not say that it is ready.
         """
-        if self.is_alive:
+        if not self.is_alive:
+            self.kill()
+            self._asked, self._is_ready = 0, False
+            try:
+                self._process, self._reader, self._cancelling = launch(self._options, network=self._network)
+            except OSError as error:
+                raise DecoderStartError(f"cannot be started ({error.strerror})") from None
+        if self._is_ready:
             return
-        self.kill()
-        names = (*_PASSED_ON, *(_PASSED_ON_TO_CAMERAS if self._network else ()))
-        environment = {name: os.environ[name] for name in names if name in os.environ}
-        environment |= _ONE_THREAD | (_KEPT_MEMORY if self._network else {})
-        self._cancelling, self._asked = CancelPipe(), 0
+        assert self._reader is not None  # noqa: S101  it was launched
         try:
-            self._process = subprocess.Popen(
-                python_command(_WORKER, *self._options, f"--cancel={self._cancelling.passed_on}"),
-                pass_fds=[self._cancelling.passed_on],
-                cwd="/",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                env=environment,
-            )
-        except OSError as error:
-            raise DecoderStartError(f"cannot be started ({error.strerror})") from None
-        finally:
-            self._cancelling.keep_one_end()
-        assert self._process.stdout is not None  # noqa: S101  opened as a pipe
-        with contextlib.suppress(OSError):  # Linux alone has it, and limits it for each user
-            fcntl.fcntl(self._process.stdout, _F_SETPIPE_SZ, _PIPE_BYTES)
-        self._reader = MessageReader(self._process.stdout)
-        try:
-            ready = self._reader.read(time.monotonic() + _START_SECONDS, 0, lambda: None)
+            ready = self._reader.read(time.monotonic() + _START_SECONDS, 0, check)
         except (EOFError, TimeoutError, ValueError):
             self.kill()
             raise DecoderStartError("cannot be started") from None
@@ -145,7 +119,7 @@ class DecoderProcess:
             self.kill()
             raise DecoderStartError("cannot be started")
         missing = tuple(ready.values.get("missing", ()))
-        self._is_confined = not missing
+        self._is_ready, self._is_confined = True, not missing
         if self._report_missing:
             self._report_missing(missing)
 
