@@ -29,7 +29,7 @@ from vdeploy.live.report import Report
 from vdeploy.live.source import parse_source
 from vdeploy.video.clips import Clip, ClipSpec, read_clip
 from vdeploy.video.reader import Stopped, VideoReader
-from vdeploy.video.workers import clips, launch, pool, process
+from vdeploy.video.workers import clips, launch, pool
 from vdeploy.video.workers.answers import DecoderDefectError, raise_refusal
 from vdeploy.video.workers.clips import decode_clip, decode_clips
 from vdeploy.video.workers.limits import DecodingLimits
