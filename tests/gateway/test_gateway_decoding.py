@@ -167,7 +167,7 @@ def test_a_file_of_an_owner_that_decodes_more_than_others_has_a_lower_priority(t
     found = {}
     try:
         decoders.clip(job(video), owner="modest")
-        for _ in range(2):
+        for _ in range(8):
             decoders.clip(job(long), owner="greedy")
         for owner in ("modest", "greedy"):
             samples = decoders.samples(job(long, WindowPlan.of(4, 0.2)), owner=owner)
