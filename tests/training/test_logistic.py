@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.optimize
+import threadpoolctl
 
 from training.engine.choose_trainer import make_trainer
 from training.engine.cross_fitting import PENALTIES
@@ -144,3 +146,19 @@ def test_data_that_cannot_be_learned_from(tmp_path: Path) -> None:
     lone = FeatureSplit(few.features, few.labels, np.array(["a"] * 10))
     with pytest.raises(DatasetError, match="too small for cross-validation"):
         make_trainer(recipe(), lone, good, tmp_path).fit()
+
+
+def test_linear_algebra_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside other programs, threads that wait for one another made a fit ten times slower."""
+    minimize, threads = scipy.optimize.minimize, set()
+
+    def watched(*arguments, **options):
+        threads.update(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
+        return minimize(*arguments, **options)
+
+    monkeypatch.setattr("scipy.optimize.minimize", watched)
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        fit_logistic(np.eye(4), np.array([0.0, 1.0, 0.0, 1.0]), 0.1)
+        after = {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    assert threads == {1}
+    assert 1 not in after

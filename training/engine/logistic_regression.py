@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +57,8 @@ class StandardizedBasis:
         self._mean = x.mean(axis=0)
         # A statistic that never varies tells nothing; its weight stays 0.
         self._scale = np.where(deviation > _EPSILON, 1 / np.maximum(deviation, _EPSILON), 0.0)
-        left, values, self._axes = np.linalg.svd((x - self._mean) * self._scale, full_matrices=False)
+        with _one_thread():
+            left, values, self._axes = np.linalg.svd((x - self._mean) * self._scale, full_matrices=False)
         self._x = left * values
         self._targets, self._weights = targets, sample_weights / sample_weights.sum()
 
@@ -72,9 +75,26 @@ class StandardizedBasis:
             return float(self._weights @ terms + penalty / 2 * weights @ weights), gradient
 
         start = np.zeros(self._x.shape[1] + 1)
-        found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-7})
+        with _one_thread():
+            found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-7})
         weights = (found.x[:-1] @ self._axes) * self._scale
         return LinearFit(weights, float(found.x[-1] - self._mean @ weights))
+
+
+def _one_thread() -> contextlib.AbstractContextManager[Any]:
+    """Has linear algebra use one thread.
+
+    These matrices are too small to share: beside other programs, threads that wait for one another made it ten times
+    slower.
+    """
+    limit: contextlib.AbstractContextManager[Any] = _thread_pools().limit(limits=1, user_api="blas")
+    return limit
+
+
+@functools.cache
+def _thread_pools() -> Any:
+    """Those of the numerical libraries that this process has loaded."""
+    return require("threadpoolctl", extra="train", purpose="training").ThreadpoolController()
 
 
 def fit_logistic(x: Floats, targets: Floats, penalty: float, sample_weights: Floats | None = None) -> LinearFit:
