@@ -32,7 +32,7 @@ __all__ = [
     "seconds_a_clip",
 ]
 
-CANDIDATES = ("edge", "default", "accurate", "mobilenet", "efficientnet-v2")
+CANDIDATES = ("edge", "two-stream", "default", "accurate", "mobilenet", "efficientnet-v2")
 """Recipes of the package with different backbones; `choose` leaves out those whose weights cannot be had."""
 
 EXTRACTION_SHARE = 0.4
