@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +125,22 @@ def test_a_file_that_costs_too_much_is_given_up_and_the_next_one_decoded(
 ):
     assert refusal(decoders, job(video, **limits)) in {"too_expensive", "unreadable_video"}
     assert decoders.clip(job(video)).count == 100
+
+
+def test_a_video_that_had_no_time_because_of_its_key_is_not_called_too_expensive(video: Path):
+    decoders = DecoderPool(1)
+    try:
+        decoders.clip(job(video), owner="other")
+        for _ in range(8):
+            decoders.clip(job(video), owner="greedy")
+        with decoders._turns.borrow("greedy", 1.0, lambda: None):
+            time.sleep(2.0)
+        os.kill(decoders.processes[0], signal.SIGSTOP)
+        with pytest.raises(Problem, match="this key decodes more than the others") as caught:
+            decoders.clip(job(video, wall_s=0.2), owner="greedy")
+        assert (caught.value.status, caught.value.code) == (429, "too_many_requests")
+    finally:
+        decoders.close()
 
 
 def test_a_process_that_hangs_is_killed(video: Path, monkeypatch: pytest.MonkeyPatch):

@@ -223,6 +223,18 @@ def test_who_has_held_more_than_the_average_is_heavy_until_that_is_long_ago(monk
     assert (turns.is_heavy("alone"), turns.is_heavy("modest")) == (False, False)
 
 
+def test_what_is_still_held_counts_and_who_has_no_name_does_not(monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr("vdeploy.gateway.decoding.turns.time.monotonic", lambda: now)
+    turns = Turns(["a", "b", "c"], share=lambda: 2)
+    with turns.borrow("long", 0.0, lambda: None), turns.borrow("", 0.0, lambda: None):
+        now += 60.0
+        assert (turns.is_heavy("long"), turns.is_heavy("")) == (False, False)
+        with turns.borrow("short", 0.0, lambda: None):
+            now += 1.0
+        assert (turns.is_heavy("long"), turns.is_heavy("short"), turns.is_heavy("")) == (True, False, False)
+
+
 def test_an_owner_gets_what_it_held_before_else_what_is_idle_the_longest():
     turns = Turns(["a", "b", "c"], share=lambda: 1)
 

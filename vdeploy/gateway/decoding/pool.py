@@ -25,7 +25,7 @@ from vdeploy.gateway.decoding.answers import (
 from vdeploy.gateway.decoding.job import TASK, Job
 from vdeploy.gateway.decoding.turns import Turns
 from vdeploy.gateway.logs import log_event
-from vdeploy.gateway.problems import Problem, busy
+from vdeploy.gateway.problems import Problem, busy, too_many_requests
 from vdeploy.video.workers.message_reader import Message
 from vdeploy.video.workers.process import (
     DecoderConfusedError,
@@ -197,14 +197,21 @@ def _answer(worker: DecoderProcess, job: Job, nice: int, check: Callable[[], Non
         Problem: It takes too much time or memory, or the process says something that it should not.
     """
     within_s, silence_s = (None, _SILENCE_SECONDS) if job.live else (job.limits.wall_s + _GRACE_SECONDS, None)
+    begun = time.monotonic()
+
+    def refused(how: str) -> Problem:
+        if nice and not job.live and time.monotonic() - begun >= job.limits.wall_s:
+            return too_many_requests("this key decodes more than the others; no time was left for this video", 10)
+        return Problem(422, "too_expensive", f"the video {how}", HINT)
+
     try:
         worker.start(check)
         yield from worker.run(job.to_request(nice), check, within_s=within_s, silence_s=silence_s)
     except DecoderLostError:
-        raise Problem(422, "too_expensive", "the video cannot be decoded within the limits", HINT) from None
+        raise refused("cannot be decoded within the limits") from None
     except DecoderSilentError:
         worker.kill()
-        raise Problem(422, "too_expensive", "the video takes too long to decode", HINT) from None
+        raise refused("takes too long to decode") from None
     except (DecoderStartError, DecoderConfusedError) as error:
         worker.kill()
         raise decoder_failure(str(error)) from None

@@ -39,6 +39,7 @@ class Turns(Generic[_T]):
         self._waiting: dict[str, collections.deque[object]] = {}
         self._served: dict[str, int] = {}
         self._numbers = itertools.count()
+        self._holds: dict[object, tuple[str, float]] = {}
         self._used: dict[str, float] = {}
         self._used_at = time.monotonic()
         self._condition = threading.Condition()
@@ -53,10 +54,17 @@ class Turns(Generic[_T]):
             return (1 + (waiting + 1) / self._size) * self._times.expect(1)
 
     def is_heavy(self, owner: str) -> bool:
-        """Whether an owner has lately held the things for longer than the others on average."""
+        """Whether an owner has lately held the things for longer than the others on average.
+
+        Who has no name is not counted.
+        """
         with self._condition:
             self._forget()
-            return self._used.get(owner, 0.0) * max(1, len(self._used)) > sum(self._used.values()) * _TOLERANCE
+            used, now = self._used.copy(), time.monotonic()
+            for holder, since in self._holds.values():
+                used[holder] = used.get(holder, 0.0) + now - since
+            used.pop("", None)
+            return used.get(owner, 0.0) * len(used) > sum(used.values()) * _TOLERANCE
 
     @contextlib.contextmanager
     def borrow(self, owner: str, patience_s: float | None, check: Callable[[], None]) -> Iterator[_T]:
@@ -74,13 +82,16 @@ class Turns(Generic[_T]):
             TimeoutError: None is free in time.
         """
         thing = self._take(owner, patience_s, check)
-        since = time.monotonic()
+        since, hold = time.monotonic(), object()
+        with self._condition:
+            self._holds[hold] = owner, since
         try:
             yield thing
         finally:
             with self._condition:
                 self._idle.append((thing, owner))
                 self._forget()
+                del self._holds[hold]
                 self._used[owner] = self._used.get(owner, 0.0) + time.monotonic() - since
                 self._times.record(1, time.monotonic() - since)
                 self._held[owner] -= 1
