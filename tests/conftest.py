@@ -22,6 +22,7 @@ REAL_DATA = Path(os.environ.get("VDEPLOY_TEST_DATA") or Path(__file__).parents[2
 """Where real clips are looked for; CONTRIBUTING.md says so."""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, ignore it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup starts ignores it
 
 TINY = ("clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8", "backbone.weights=random")
 """Overrides of the default recipe with which a training takes seconds."""
