@@ -2,13 +2,13 @@
 
     python -m benchmarks.label_efficiency DATA [--recipe edge] [--set head.name=gru] [--seeds 3] [--out FILE]
 
-DATA is a CSV of labelled clips with a ``group`` column: the source that a clip was cut from. In each fold of a
-cross-validation grouped by source, the trunk of the head is pre-trained on all clips of the other folds without their
-labels. Then the recipe is trained on a share of these clips with their labels, the same clips from random weights and
-from the pre-trained trunk, and judged on the clips of the fold. A share is drawn of each class by itself, of the clips
-that are learned from as of those that choose the epoch, at least two of a class; a larger share holds the smaller ones.
-The threshold is 0.5, without calibration. Figures are means over the seeds, with 95 % intervals from a bootstrap over
-sources; they are printed, and written to FILE, after each seed for those so far.
+DATA is a CSV of labelled clips with a ``group`` column: the source that a clip was cut from; a clip without one is a
+source of its own. In each fold of a cross-validation grouped by source, the trunk of the head is pre-trained on all
+clips of the other folds without their labels. Then the recipe is trained on a share of these clips with their labels,
+the same clips from random weights and from the pre-trained trunk, and judged on the clips of the fold. A share is drawn
+of each class by itself, of the clips that are learned from as of those that choose the epoch, at least two of a class;
+a larger share holds the smaller ones. The threshold is 0.5, without calibration. Figures are means over the seeds, with
+95 % intervals from a bootstrap over sources; they are printed, and written to FILE, after each seed for those so far.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.output import add_output_options, report_result
 from benchmarks.recipe_options import add_recipe_options
 from training.engine.epoch_plan import FeatureSplit
 from training.experiments.cross_validation import CrossValidation, accuracy_difference
-from training.experiments.folds import Fold, extract_folds, grouped_folds
+from training.experiments.folds import Fold, extract_folds, grouped_folds, sources_of
 from training.experiments.judged_folds import judge_fold
 from training.methods.self_supervised.pretrainer import Pretrainer
 from training.methods.self_supervised.trunk import write_trunk
@@ -70,7 +70,7 @@ def _clips(data: Path, recipe: Recipe, store: Path) -> tuple[FeatureSplit, Weigh
     weights = recipe.make_backbone().find_weights()
     dataset, features = extract_folds(scan_source(data, recipe), recipe, weights, store)
     labels = np.array([clip.label for clip in dataset.clips], np.int64)
-    return FeatureSplit(features, labels, np.array([clip.group for clip in dataset.clips])), weights
+    return FeatureSplit(features, labels, sources_of(dataset)), weights
 
 
 def _measure(

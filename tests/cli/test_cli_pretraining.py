@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,11 +50,13 @@ def test_from_footage_to_a_run(vdeploy: Verb, clips_dir: Path, tmp_path: Path) -
     lines = out.splitlines()
     assert lines[0].startswith("left out: footage/text.mp4: ")
     assert lines[1].startswith("7 windows of 1 videos; loss ")
-    assert lines[2:] == ["trunk: my trunk", "next: vdeploy train DATA --recipe default --init 'my trunk'"]
+    told = "vdeploy train DATA --recipe 'my trunk/recipe.toml' --init 'my trunk'"
+    assert lines[2:] == ["trunk: my trunk", f"next: {told}"]
     done = json.loads(vdeploy("pretrain", "footage", *options, "--json")[1])
     assert (done["folder"], done["videos"], done["windows"], len(done["loss"])) == ("my trunk", 1, 7, 2)
 
-    code, _, err = vdeploy("train", clips_dir, "--init", "my trunk", "--out", "run", "--store", "store", *SETS)
+    words = [clips_dir if word == "DATA" else word for word in shlex.split(told)[1:]]
+    code, _, err = vdeploy(*words, "--out", "run", "--store", "store")
     assert code == 0, err
     assert recipe_of_run(tmp_path / "run").pretrain.trunk == str(tmp_path / "my trunk")
     code, _, err = vdeploy(

@@ -116,6 +116,14 @@ def test_ablate_refuses_methods_without_sources_and_unknown_ones(call) -> None:
         call("ablate", "--method", "curiculum")
 
 
+def test_ablate_refuses_a_teacher_by_source_before_it_extracts(grouped_csv: Path, tmp_path: Path) -> None:
+    store, out = tmp_path / "store", tmp_path / "study.json"
+    arguments = ["ablate", grouped_csv, "--set", "distill.teacher=runs/five", "--store", store, "--out", out]
+    with pytest.raises(StudyError, match=r"cannot tell what a teacher has seen; set distill\.teacher = \"\", or give"):
+        RUNNER.invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert not store.exists()
+
+
 @pytest.mark.slow
 def test_tune_writes_a_recipe_that_train_takes(call, tmp_path: Path) -> None:
     from training.recipe import load_recipe

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +128,18 @@ def test_bad_settings_are_one_line(assignment: str, message: str) -> None:
         load_recipe("two-stream", [assignment]).make_backbone()
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_every_command_of_the_page_names_the_usual_weights_of_its_trunk() -> None:
+    page = Path(__file__).parents[2] / "docs" / "models" / "two-stream.md"
+    commands = [shlex.split(line) for line in page.read_text().splitlines() if line.startswith("vdeploy train")]
+    sets = [[value for flag, value in pairwise(words) if flag == "--set"] for words in commands]
+    trunks = []
+    for overrides in sets:
+        backbone = load_recipe("two-stream", overrides).make_backbone()
+        assert backbone.settings.weights == type(backbone.settings.trunk)().weights
+        trunks.append(backbone.settings.trunk.name)
+    assert set(trunks) == {"efficientnet-lite0", "vgg19", "i3d"}
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from vdeploy.core.errors import RecipeError
 from vdeploy.triton.server.ports import free_ports
 
 PROGRAM = Path(__file__).with_name("training_processes.py")
+PRETRAINING = Path(__file__).with_name("pretraining_processes.py")
 
 TOLERANCE = 1e-5
 """Relative difference of losses in float32: only the order of additions differs, with dropout and mixup as well, for
@@ -66,6 +67,21 @@ def test_two_devices_give_the_losses_of_one(tmp_path: Path, options: tuple[str, 
     tolerance = TOLERANCE if "training.precision=float32" in options else 1e-3
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=tolerance)
     np.testing.assert_allclose(two["weights"], one["weights"], rtol=10 * tolerance)
+
+
+@pytest.mark.slow
+def test_both_views_of_a_window_stay_on_one_device_in_a_pretraining(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "CUDA_VISIBLE_DEVICES": "-1"}
+    command = [sys.executable, str(PRETRAINING), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert np.isfinite(found["three devices"]).all()
+    np.testing.assert_allclose(found["two devices, views alike"], [0, 0], atol=1e-9)
+    assert found["two devices, three windows"] == (
+        "a batch of 3 windows is too small for 2 devices, each of which compares at least two; "
+        "raise pretrain.batch, give more footage, or name one device in training.devices"
+    )
 
 
 @pytest.mark.slow

@@ -75,6 +75,11 @@ def ablate(
             if out is None:
                 file = file.with_name(f"{file.stem}-by-source.json")
                 locks.enter_context(study_lock(file))
+            if chosen.distill.teacher:
+                raise StudyError(
+                    "a comparison by source cannot tell what a teacher has seen",
+                    'set distill.teacher = "", or give clips without a group column',
+                )
             folds = folds_file(file)
             study = study_methods(
                 arms, dataset, options.store_root, folds, seeds=seeds, strict=options.strict, left_out=left_out

@@ -46,4 +46,5 @@ def pretrain(
         print_line(f"left out: {path}: {reason}")
     print_line(f"{done.windows} windows of {done.videos} videos; loss {done.loss[0]:.4f} to {done.loss[-1]:.4f}")
     print_line(f"trunk: {out}")
-    print_line(f"next: vdeploy train DATA --recipe {shlex.quote(recipe)} --init {shlex.quote(str(out))}")
+    chosen_file = shlex.quote(str(out / "recipe.toml"))
+    print_line(f"next: vdeploy train DATA --recipe {chosen_file} --init {shlex.quote(str(out))}")

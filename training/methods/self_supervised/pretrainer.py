@@ -42,8 +42,24 @@ def refuse_linear_head(recipe: Recipe) -> None:
         )
 
 
+def _whole_shares(batch: int, devices: int) -> int:
+    """Windows of a batch, rounded down so that all devices take as many; both views of a window stay on one device.
+
+    Raises:
+        RecipeError: A device would take one window or none, and a loss that compares windows needs two.
+    """
+    if batch < 2 * devices:
+        raise RecipeError(
+            f"a batch of {batch} windows is too small for {devices} devices, each of which compares at least two",
+            "raise pretrain.batch, give more footage, or name one device in training.devices",
+        )
+    return batch - batch % devices
+
+
 class Pretrainer:
     """Trains the trunk of a recipe's head by VICReg.
+
+    Several devices share each batch, which is rounded down to a multiple of their number.
 
     Args:
         recipe: Its sections ``head`` and ``pretrain`` apply, of ``training`` the seed, what to compute with and the
@@ -56,7 +72,7 @@ class Pretrainer:
 
     Raises:
         DatasetError: There are fewer than two windows.
-        RecipeError: The head has no trunk, or the batch cannot be divided among the devices.
+        RecipeError: The head has no trunk, a device is missing, or a batch has less than two windows for each.
     """
 
     def __init__(self, recipe: Recipe, windows: FeatureRows, folder: Path) -> None:
@@ -65,7 +81,8 @@ class Pretrainer:
         if count < 2:
             raise DatasetError("fewer than two windows are nothing to learn from", "give more footage")
         self._section, self._windows, self._shape, self._seed = section, count, shape, recipe.training.seed
-        self._batch = min(section.batch, count)
+        strategy = open_strategy(recipe.training.devices)
+        self._batch = _whole_shares(min(section.batch, count), strategy.num_replicas_in_sync)
         self._checkpoints, self.history = CheckpointFolder(folder / "checkpoints"), list[float]()
         load_keras().utils.set_random_seed(self._seed)
         load_tensorflow().config.experimental.enable_op_determinism()
@@ -76,7 +93,6 @@ class Pretrainer:
         )
         network, precision = EmbeddedTrunk(recipe.make_head(), section), choose_precision(own.training)
         first, schedule = network.build(shape).get_weights(), learning_rate_schedule(own, count // self._batch)
-        strategy = open_strategy(own.training.devices)
         self._loop = TrainingLoop(network, shape, first, own, paired_loss(section), schedule, strategy, precision)
         split = FeatureSplit(windows, np.zeros(count, np.int64))
         limit = own.training.memory_limit_gb * 1e9
