@@ -11,6 +11,7 @@ import numpy as np
 from training.engine.trainer import FeatureSplit
 from training.experiments.judged_folds import THRESHOLD, judge_folds
 from training.experiments.result_file import ResultFile
+from training.experiments.sign_flip_test import sign_flip_p_value
 from training.recipe import Recipe
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.progress import track
@@ -46,8 +47,8 @@ class Difference(Interval):
     """A figure of one model less that of another on the same clips.
 
     Attributes:
-        p_value: Two-sided probability of a difference as large where there is none, by inversion of the bootstrap's
-            percentile interval (Davison and Hinkley 1997, "Bootstrap Methods and their Application", sec. 5.4).
+        p_value: Two-sided probability of a difference as large where there is none, by
+            `training.experiments.sign_flip_test`.
     """
 
     p_value: float
@@ -124,38 +125,19 @@ class CrossValidation:
     def interval(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Interval:
         """A figure with its percentile bootstrap over sources, as clips of one source are alike (Field and Welsh 2007).
 
-        Args:
-            figure: Computes it for clips given by number; NaN where it is not defined.
-        """
-        return Interval(figure(np.arange(len(self.labels))), *_limits(self._resampled(figure)))
-
-    def difference(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Difference:
-        """A difference on these clips with its paired bootstrap over sources.
+        The same sources are drawn in every call.
 
         Args:
             figure: Computes it for clips given by number; NaN where it is not defined.
         """
-        drawn = self._resampled(figure)
-        tail = 1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))
-        p_value = min(1.0, 2 * tail / (1 + int(np.sum(~np.isnan(drawn)))))
-        return Difference(figure(np.arange(len(self.labels))), *_limits(drawn), p_value)
-
-    def _resampled(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> npt.NDArray[np.float64]:
-        """The figure for sources drawn with replacement, the same ones in every call."""
         rng = np.random.default_rng(0)
         members = [np.flatnonzero(self.groups == group) for group in np.unique(self.groups)]
-        return np.array(
-            [
-                figure(np.concatenate([members[index] for index in rng.integers(len(members), size=len(members))]))
-                for _ in range(_RESAMPLES)
-            ]
-        )
-
-
-def _limits(drawn: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % percentile interval."""
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
+        drawn = [
+            figure(np.concatenate([members[index] for index in rng.integers(len(members), size=len(members))]))
+            for _ in range(_RESAMPLES)
+        ]
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        return Interval(figure(np.arange(len(self.labels))), float(low), float(high))
 
 
 def cross_validate(
@@ -202,17 +184,23 @@ def cross_validate(
 
 
 def accuracy_difference(one: CrossValidation, other: CrossValidation) -> Difference:
-    """The accuracy of one model less that of another on the same clips; the interval is that of the paired difference.
+    """The accuracy of one model less that of another on the same clips.
+
+    The interval is that of the paired difference. The test asks whether the right verdicts that each source gains or
+    loses are as likely the other way round.
 
     Raises:
         ValueError: They were judged on other clips.
     """
     _check_same_clips(one, other)
     gain = one.correct - other.correct
-    return one.difference(lambda clips: float(gain[clips].mean()))
+    interval = one.interval(lambda clips: float(gain[clips].mean()))
+    _, sources = np.unique(one.groups, return_inverse=True)
+    gains = np.bincount(sources, gain).astype(np.float64)
+    return Difference(interval.value, interval.low, interval.high, sign_flip_p_value(gains))
 
 
-def auc_difference(one: CrossValidation, other: CrossValidation) -> Difference:
+def auc_difference(one: CrossValidation, other: CrossValidation) -> Interval:
     """The area under the ROC curve of one model less that of another on the same clips.
 
     Raises:
@@ -220,7 +208,7 @@ def auc_difference(one: CrossValidation, other: CrossValidation) -> Difference:
         ValueError: They were judged on other clips.
     """
     _check_same_clips(one, other)
-    return one.difference(lambda clips: one.auc_of(clips) - other.auc_of(clips))
+    return one.interval(lambda clips: one.auc_of(clips) - other.auc_of(clips))
 
 
 def _check_same_clips(one: CrossValidation, other: CrossValidation) -> None:

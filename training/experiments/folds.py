@@ -78,8 +78,12 @@ def sources_of(dataset: Dataset) -> npt.NDArray[np.str_]:
     return np.array([f"group {clip.group}" if clip.group else clip.sha256 for clip in dataset.clips])
 
 
-def fold_count(dataset: Dataset) -> int:
+def fold_count(dataset: Dataset, otherwise: str = "") -> int:
     """How many folds the sources of a data set allow, at most 5.
+
+    Args:
+        dataset: The clips.
+        otherwise: What helps beside clips of more sources, such as ``", or a larger --budget"``.
 
     Raises:
         DatasetError: There are too few sources.
@@ -89,7 +93,7 @@ def fold_count(dataset: Dataset) -> int:
     if folds < FEWEST_FOLDS:
         raise DatasetError(
             f"{sources} sources in {dataset.root} are too few to judge a model on others than it learns from",
-            f"give clips of at least {FEWEST_FOLDS + 1} sources",
+            f"give clips of at least {FEWEST_FOLDS + 1} sources{otherwise}",
         )
     return folds
 

@@ -27,8 +27,8 @@ class Method:
     """A method of the recipe language.
 
     Attributes:
-        on: Keys that switch it on, with values of its paper or of the package's recipes; empty where nothing can.
-        off: Keys that switch it off; empty where another method does.
+        on: Keys that switch it on, with values of its paper or of the package's recipes.
+        off: Keys that switch it off.
         in_steps: Whether it is a part of a training in steps, which an exact solution of a linear head is not.
     """
 
@@ -41,11 +41,19 @@ _ALIKE: _Sections = {"loss": {"alpha": (1.0, 1.0), "class_weights": "none"}, "sa
 """Clips of both classes count alike."""
 
 METHODS: dict[str, Method] = {
-    "class weights": Method({"loss": {"alpha": "balanced"}}, _ALIKE, in_steps=False),
-    "effective number of clips": Method(
-        {**_ALIKE, "loss": {"alpha": (1.0, 1.0), "class_weights": 0.99}}, {}, in_steps=False
+    "class weights": Method(
+        {**_ALIKE, "loss": {"alpha": "balanced", "class_weights": "none"}},
+        {"loss": {"alpha": (1.0, 1.0)}},
+        in_steps=False,
     ),
-    "class-balanced sampling": Method({**_ALIKE, "sampling": {"balance": "classes"}}, {}),
+    "effective number of clips": Method(
+        {**_ALIKE, "loss": {"alpha": (1.0, 1.0), "class_weights": 0.99}},
+        {"loss": {"class_weights": "none"}},
+        in_steps=False,
+    ),
+    "class-balanced sampling": Method(
+        {**_ALIKE, "sampling": {"balance": "classes"}}, {"sampling": {"balance": "instances"}}
+    ),
     "label smoothing": Method({"loss": {"label_smoothing": 0.05}}, {"loss": {"label_smoothing": 0.0}}, in_steps=False),
     "confident learning": Method(
         {"label_noise": {"action": "drop"}}, {"label_noise": {"action": "none"}}, in_steps=False
@@ -118,9 +126,6 @@ def method_arms(recipe: Recipe, names: Collection[str] = ()) -> tuple[list[Metho
             sign, changed = ("-", without) if without != base else ("+", base.varied(**method.on))
         except ValidationError as error:
             left_out[name] = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-            continue
-        if changed == base:
-            left_out[name] = "the recipe has it, and another row goes without"
         else:
             arms.append(MethodArm(f"{sign} {name}", changed, method.in_steps))
     return arms, left_out

@@ -13,6 +13,7 @@ import numpy as np
 from training.experiments.cross_validation import (
     CrossValidation,
     Difference,
+    Interval,
     accuracy_difference,
     auc_difference,
     cross_validate,
@@ -21,13 +22,15 @@ from training.experiments.folds import extract_folds, fold_count, sources_of
 from training.experiments.method_arms import ADAMW, MethodArm
 from training.experiments.result_file import ResultFile
 from training.methods.fine_tuning import trunk_of
+from training.methods.self_supervised.trunk import trunk_sha256
+from vdeploy.core.errors import UserError
 from vdeploy.core.progress import say
 from vdeploy.dataset import Dataset
 
 __all__ = ["MethodRow", "MethodStudy", "holm", "study_methods"]
 
 LEVEL = 0.05
-"""Probability that any difference of a study is called beyond noise where there is none."""
+"""Probability, at most, that any difference of a study is called beyond noise where no method changes anything."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,7 @@ class MethodRow:
     judged: CrossValidation
     gain: Difference | None = None
     gain_in_steps: Difference | None = None
-    auc_gain: Difference | None = None
+    auc_gain: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,16 +143,23 @@ def study_methods(
         finished: Finished folds, to which each further one is added.
         seeds: How often the cross-validation is repeated.
         strict: Refuse clips that cannot be read instead of leaving them out.
-        left_out: Methods without an arm, with the reasons, for the record.
+        left_out: Methods without an arm, with the reasons, for the record. Arms that cannot be trained are added.
 
     Raises:
-        UserError: There are too few sources, or the data, the weights or the recipes do not allow it.
+        UserError: There are too few sources, or the data, the weights or the recipe do not allow it.
     """
     folds = fold_count(dataset)
     rows: list[MethodRow] = []
+    left_out = dict(left_out or {})
     for arm in arms:
         say(f"ablate: {arm.name}")
-        judged = _judge(arm, dataset, store_root, finished, folds=folds, seeds=seeds, strict=strict)
+        try:
+            judged = _judge(arm, dataset, store_root, finished, folds=folds, seeds=seeds, strict=strict)
+        except UserError as error:
+            if not rows:
+                raise
+            left_out[arm.name] = str(error)
+            continue
         if not rows:
             rows.append(MethodRow(arm, judged))
             continue
@@ -159,7 +169,7 @@ def study_methods(
         rows.append(
             MethodRow(arm, judged, accuracy_difference(judged, base), gain_in_steps, auc_difference(judged, base))
         )
-    return MethodStudy(tuple(rows), folds, left_out or {})
+    return MethodStudy(tuple(rows), folds, left_out)
 
 
 def _judge(
@@ -177,6 +187,7 @@ def _judge(
     readable, features = extract_folds(dataset, arm.recipe, weights, store_root, trunk, strict=strict)
     labels = np.array([clip.label for clip in readable.clips], np.int64)
     content = [(clip.sha256, clip.label, clip.group) for clip in readable.clips]
+    pretrained = [trunk_sha256(arm.recipe)] if arm.recipe.pretrain.trunk else []
     return cross_validate(
         arm.recipe,
         features,
@@ -187,7 +198,7 @@ def _judge(
         name=arm.name,
         trunk=trunk,
         finished=finished,
-        identity=[arm.recipe.varied(training={"seed": 0}).identity, weights.sha256, content],
+        identity=[arm.recipe.varied(training={"seed": 0}).identity, weights.sha256, content, *pretrained],
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from training.experiments.cross_validation import CrossValidation, cross_validate
 from training.experiments.folds import extract_folds, fold_count, sources_of
 from training.experiments.result_file import ResultFile
+from training.methods.self_supervised.trunk import trunk_sha256
 from training.model_choice.advice import Advice, Measured, advise
 from training.model_choice.candidates import ALL, Budget, Candidate, affordable_clips, draw_clips
 from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources
@@ -113,7 +114,7 @@ def choose(
         whole = scan_source(source, candidates[0].recipe)
         dataset = _drawn(whole, out / _CLIPS, finished, budget, candidates)
         sources = sources_of(dataset)
-        folds = fold_count(dataset)
+        folds = fold_count(dataset, ", or a larger --budget" if len(dataset.clips) < len(whole.clips) else "")
         judged = [_judge(candidate, dataset, finished, store_root, folds, seeds) for candidate in candidates]
         findings = [*check_sources(dataset), *check_duplicates(dataset)]
         findings += check_metadata(dataset, folds=folds, seeds=seeds)[1]
@@ -142,6 +143,12 @@ def _content(dataset: Dataset) -> list[tuple[str, int, str]]:
     return [(clip.sha256, clip.label, clip.group) for clip in dataset.clips]
 
 
+def _weights(candidate: Candidate) -> list[Any]:
+    """What a candidate's results depend on beside the clips."""
+    pretrained = [trunk_sha256(candidate.recipe)] if candidate.recipe.pretrain.trunk else []
+    return [candidate.recipe.identity, candidate.weights.sha256, *pretrained]
+
+
 def _drawn(whole: Dataset, csv: Path, finished: ResultFile, budget: Budget, candidates: Sequence[Candidate]) -> Dataset:
     """The clips that the budget pays for, the same ones after an interruption."""
     identity = ("clips", _content(whole), dataclasses.asdict(budget), [candidate.name for candidate in candidates])
@@ -164,8 +171,7 @@ def _judge(
     dataset, features = extract_folds(dataset, candidate.recipe, candidate.weights, store_root)
     labels = np.array([clip.label for clip in dataset.clips], np.int64)
     sources = sources_of(dataset)
-    recipe = candidate.recipe.identity
-    identity = ("accuracy", recipe, candidate.weights.sha256, _content(dataset), folds, seeds)
+    identity = ("accuracy", *_weights(candidate), _content(dataset), folds, seeds)
     known = finished.get(identity)
     if known is not None:
         return CrossValidation(labels, sources, np.array(known))
@@ -178,7 +184,7 @@ def _speed(
     candidate: Candidate, out: Path, finished: ResultFile, store_root: Path, deadline: float | None
 ) -> Speed | None:
     csv = out / _CLIPS
-    identity = ("speed", candidate.recipe.identity, candidate.weights.sha256, csv.read_text("utf-8"))
+    identity = ("speed", *_weights(candidate), csv.read_text("utf-8"))
     known = finished.get(identity)
     if known is not None:
         return Speed(**known)

@@ -14,7 +14,7 @@ from vdeploy.cli.recipe_options import RecipeOptions
 
 if TYPE_CHECKING:
     from training.experiments.comparison import Comparison
-    from training.experiments.cross_validation import Difference
+    from training.experiments.cross_validation import Interval
     from training.experiments.method_study import MethodStudy
 
 
@@ -107,7 +107,7 @@ def ablate(
 
 
 def _print_methods(study: MethodStudy, title: str) -> None:
-    def points(gain: Difference | None) -> str | None:
+    def points(gain: Interval | None) -> str | None:
         if gain is None:
             return None
         text = f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"

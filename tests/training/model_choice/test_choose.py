@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from testing.waiting import eventually
+from training.experiments.cross_validation import CrossValidation
+from training.methods.self_supervised.trunk import MANIFEST
 from training.model_choice import choose as module
 from vdeploy.cli.app import app
 from vdeploy.core.errors import DatasetError, LockedError, StudyError
@@ -111,8 +114,30 @@ def test_a_killed_choice_resumes(command: list[str], tmp_path: Path):
 
 
 def test_too_few_sources(command: list[str]):
-    with pytest.raises(DatasetError, match=r"2 sources in .* are too few to judge a model"):
+    few = r"2 sources in .* are too few .*; give clips of at least 4 sources, or a larger --budget"
+    with pytest.raises(DatasetError, match=few):
         call([*command, "--budget", "3"])
+
+
+def test_another_trunk_in_the_same_folder_is_other_work(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "trunk").mkdir()
+    calls: list[str] = []
+
+    def trained(*_: object, name: str, **__: object) -> CrossValidation:
+        """Stands in for trainings, which other tests run."""
+        calls.append(name)
+        labels = np.arange(20) % 2
+        return CrossValidation(labels, np.arange(20).astype(str), labels[None] / 2 + 0.25)
+
+    monkeypatch.setattr(module, "cross_validate", trained)
+    monkeypatch.setattr(module, "check_metadata", lambda *_, **__: ({}, []))
+    one_model = [*command[:4], *command[6:], "--set", "head.name=gru", "--set", f"pretrain.trunk={tmp_path / 'trunk'}"]
+    for content, expected in (("one", 1), ("two", 2)):
+        (tmp_path / "trunk" / MANIFEST).write_text(json.dumps({"model": {}, "sha256": content}))
+        call([*one_model, "--no-speed"])
+        assert calls == ["wide"] * expected
 
 
 def test_a_damaged_file_of_finished_work(command: list[str], tmp_path: Path):
