@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from training.recipe import Recipe
 from vdeploy.cli.app import app
 from vdeploy.core.errors import RecipeError, StudyError
 
@@ -137,6 +138,24 @@ def test_tune_writes_a_recipe_that_train_takes(call, tmp_path: Path) -> None:
     text = call("tune", *options)
     assert "best of 2 trials, 0 of them pruned" in text
     assert "in cross-validation by source: the best of 2, so expect less on other clips" in text
+
+
+def test_tune_tries_both_recipes_of_one_name(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "edge.toml").write_text('[backbone]\nname = "vgg19"\n')
+    tried: dict[str, Recipe] = {}
+
+    def refuse(_dataset: object, models: dict[str, Recipe], *_: object, **__: object) -> None:
+        tried.update(models)
+        raise StudyError("no search", "this is a test")
+
+    monkeypatch.setattr("training.experiments.tuning.search", refuse)
+    with pytest.raises(StudyError, match="no search"):
+        call("tune", "--recipe", "edge", "--model", "mine/edge.toml", "--model", "edge")
+    assert {name: recipe.backbone.name for name, recipe in tried.items()} == {
+        "edge": "efficientnet-lite0",
+        "edge-2": "vgg19",
+    }
 
 
 def test_a_wrong_key_is_told_as_everywhere(call) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from training.recipe import Recipe
+from training.recipe_methods import stepwise_key
+from vdeploy.models.base import HeadSettings
 
 __all__ = ["suggest_recipe"]
 
 _Sections = dict[str, dict[str, Any]]
+_Draw = Callable[[Any, str], Any]
 
 _HEADS: dict[str, dict[str, Any]] = {
     "linear": {"name": "pooling", "dense": 0},
-    "dense": {"name": "pooling"},
+    "dense": {"name": "pooling", "dense": 64},
     "lstm": {"name": "lstm"},
     "gru": {"name": "gru"},
     "transformer": {"name": "transformer"},
@@ -26,108 +29,150 @@ _BALANCE: dict[str, _Sections] = {
     "sampling": {"loss": {"alpha": (1.0, 1.0), "class_weights": "none"}, "sampling": {"balance": "classes"}},
 }
 
+_STEPS_OFF: _Sections = {
+    **{name: Recipe.model_fields[name].default.model_dump() for name in ("augment", "averaging", "curriculum")},
+    "loss": {"gamma": 0.0},
+    "optimizer": {"solver": "logistic"},
+}
+"""What an exact solution goes without."""
+
+_SIZES = {"units": ("units", "width"), "dense": ("dense",), "dropout": ("dropout",)}
+"""Keys of the head that a parameter sets; a head has at most one of them."""
+
+
+def _choice(*values: Any) -> _Draw:
+    return lambda trial, name: trial.suggest_categorical(name, list(values))
+
+
+def _range(low: float, high: float, *, log: bool = False) -> _Draw:
+    return lambda trial, name: trial.suggest_float(name, low, high, log=log)
+
+
+_SPACE: dict[str, tuple[tuple[str, ...], _Draw]] = {
+    "head": (("head.name",), _choice(*_HEADS)),
+    "units": (("head.units", "head.width"), _choice(32, 64, 128, 256)),
+    "dense": (("head.dense",), _choice(32, 64, 128)),
+    "dropout": (("head.dropout",), _range(0.0, 0.7)),
+    "solver": (("optimizer.solver",), _choice("logistic", "adamw")),
+    "balance": (("loss.alpha", "loss.class_weights", "sampling.balance"), _choice(*_BALANCE)),
+    "label_noise": (("label_noise.action",), _choice("none", "drop")),
+    "label_smoothing": (("loss.label_smoothing",), _range(0.0, 0.2)),
+    "gamma": (("loss.gamma",), _range(0.0, 4.0)),
+    "mixup": (("augment.mixup",), _range(0.0, 0.4)),
+    "frame_jitter": (("augment.frame_jitter",), _range(0.0, 0.3)),
+    "frame_drop": (("augment.frame_drop",), _range(0.0, 0.3)),
+    "decay": (("averaging.decay",), _choice(0.0, 0.9, 0.99)),
+    "curriculum": (("curriculum.pacing",), _choice("none", "exponential")),
+    "learning_rate": (("optimizer.learning_rate",), _range(1e-4, 1e-2, log=True)),
+    "weight_decay": (("optimizer.weight_decay",), _range(1e-6, 1e-1, log=True)),
+    "warmup_share": (("optimizer.warmup_epochs",), _range(0.0, 0.2)),
+    "batch": (("training.batch",), _choice(16, 32, 64, 128)),
+}
+"""Parameters, each with the keys of a recipe that it sets; it is not drawn where one of them is fixed."""
+
+_EXACT = {"head", "solver", "balance", "label_noise", "label_smoothing"}
+"""Parameters that an exact solution takes."""
+
+_OF_FIXED_FEATURES = {"label_noise", "curriculum"}
+"""Parameters of methods that `training.methods.fine_tuning` does not go with."""
+
 
 def suggest_recipe(
     trial: Any, models: Mapping[str, Recipe], fixed: Collection[str] = ()
 ) -> tuple[str, Recipe, dict[str, Any]]:
     """The recipe of a trial.
 
-    Every parameter is drawn in every trial, so that the importance of each can be told; those that the recipe does not
-    take, such as the learning rate of an exact solution, change nothing.
+    Every parameter that is searched is drawn in every trial, so that the importance of each can be told; those that the
+    recipe does not take, such as the learning rate of an exact solution, change nothing. A head that starts from a
+    pre-trained trunk keeps its name and its sizes.
 
     Args:
         trial: Of Optuna, or what has its ``suggest`` methods.
         models: Recipes by name, of which a trial takes the clips, the backbone and whatever is not searched.
-        fixed: Keys that are not searched, as in ``"loss.gamma"``; with one of the head, its name is not either.
+        fixed: Keys that are not searched, as in ``"loss.gamma"``; with one of the head, its name is not either, and
+            with one of the balance of classes, none of them is.
 
     Returns:
         The name of the model, the recipe, and the values that it takes, by parameter.
+
+    Raises:
+        pydantic.ValidationError, RecipeError: What is drawn does not go with what is not.
     """
     names = list(models)
     name = trial.suggest_categorical("model", names) if len(names) > 1 else names[0]
     base = models[name]
-    values = _draw(trial)
-    steps = _in_steps(values, base.training.epochs)
-    sections = _merged(_BALANCE[values["balance"]], {"loss": {"label_smoothing": values["label_smoothing"]}})
-    if not base.fine_tune.blocks:
-        sections["label_noise"] = {"action": values["label_noise"]}
+    only_exact = "optimizer.solver" in fixed and base.optimizer.solver == "logistic"
+    values = _draw(trial, models.values(), fixed, only_exact=only_exact)
+    head, sizes = _head(values, base)
+    varied = base.varied(head=head)
+    left_out = {*_SIZES} - sizes
+    if base.pretrain.trunk:
+        left_out |= {"head"}
+    if base.fine_tune.blocks:
+        left_out |= _OF_FIXED_FEATURES
+    taken = {key: value for key, value in values.items() if key not in left_out}
+    recipe = None
+    wants_exact = values.get("solver", base.optimizer.solver) == "logistic"
+    if only_exact or (wants_exact and varied.make_head().linear and not base.fine_tune.blocks):
+        exact = {key: value for key, value in taken.items() if key in _EXACT}
+        if exact.get("balance") == "sampling":  # a method of steps; the exact solution has its weights
+            exact["balance"] = "weights"
+        solved = varied.varied(**_merged(_without(_STEPS_OFF, fixed), _sections(exact, base.training.epochs)))
+        if only_exact or not stepwise_key(solved):
+            recipe, taken = solved, exact
+    if recipe is None:
+        in_steps = _without({"optimizer": {"solver": "adamw"}}, fixed)
+        recipe = varied.varied(**_merged(_sections(taken, base.training.epochs), in_steps))
+    if "solver" in taken:
+        taken["solver"] = recipe.solver
+    return name, recipe, {**({"model": name} if len(names) > 1 else {}), **taken}
+
+
+def _draw(trial: Any, models: Iterable[Recipe], fixed: Collection[str], *, only_exact: bool) -> dict[str, Any]:
+    """The values of all parameters that are searched."""
+    skipped = {name for name, (keys, _) in _SPACE.items() if {*keys} & {*fixed}}
+    if any(key.startswith("head.") for key in fixed):
+        skipped |= {"head"} | ({*_SIZES} - {size for model in models for size in _size_keys(model.head)})
+        given = {}
     else:
-        del steps["curriculum"]
-    varied = base.varied(head=_head(values, base, fixed))
-    exact = values["solver"] == "logistic" and varied.make_head().linear and not base.fine_tune.blocks
-    if exact and not {"optimizer.solver", "loss.gamma"} & {*fixed}:
-        # Class-balanced sampling is a method of steps; the exact solution has its weights.
-        exact_balance = _BALANCE["weights"] if values["balance"] == "sampling" else {}
-        off = {"augment", "averaging", "curriculum"}
-        chosen = _merged(sections, exact_balance, _switched_off(off), {"loss": {"gamma": 0.0}})
-        chosen["optimizer"] = {"solver": "logistic"}
-        taken = {"balance", "label_smoothing", "label_noise", "solver", "head"}
-    else:
-        chosen = _merged(sections, steps)
-        chosen["optimizer"]["solver"] = "adamw"
-        taken = set(values)
-    kept: _Sections = {
+        given = {"head": "linear"} if only_exact else {}
+    if only_exact:
+        skipped |= {*_SPACE} - _EXACT
+    return {**given, **{n: draw(trial, n) for n, (_, draw) in _SPACE.items() if n not in {*skipped, *given}}}
+
+
+def _head(values: Mapping[str, Any], base: Recipe) -> tuple[dict[str, Any], set[str]]:
+    """The settings of the head, the recipe's where its name is not searched, and the parameters of `_SIZES` in them."""
+    is_kept = "head" not in values or bool(base.pretrain.trunk)
+    choice = base.head.model_dump() if is_kept else _HEADS[values["head"]]
+    head = {**(base.head.model_dump() if choice["name"] == base.head.name else {}), **choice}
+    keys = _size_keys(base.varied(head=head).head)
+    sizes = {size for size in keys if size in values and (size == "dropout" or not base.pretrain.trunk)}
+    return {**head, **{keys[size]: values[size] for size in sizes}}, sizes
+
+
+def _size_keys(head: HeadSettings) -> dict[str, str]:
+    """The parameters of `_SIZES` that a head takes, with its keys; a linear head has no dense layer to size."""
+    values = head.model_dump()
+    keys = {size: key for size, options in _SIZES.items() for key in options if key in values}
+    return {size: key for size, key in keys.items() if size != "dense" or values[key]}
+
+
+def _sections(values: Mapping[str, Any], epochs: int) -> _Sections:
+    """The sections of a recipe, all but the head and the solver."""
+    parts = [_BALANCE[values["balance"]]] if "balance" in values else []
+    for name, value in values.items():
+        if name not in {"head", "solver", "balance", *_SIZES}:
+            section, _, key = _SPACE[name][0][0].partition(".")
+            parts.append({section: {key: epochs * value if name == "warmup_share" else value}})
+    return _merged(*parts)
+
+
+def _without(sections: _Sections, fixed: Collection[str]) -> _Sections:
+    return {
         section: {key: value for key, value in keys.items() if f"{section}.{key}" not in fixed}
-        for section, keys in chosen.items()
+        for section, keys in sections.items()
     }
-    parameters = {"model": name} if len(names) > 1 else {}
-    return name, varied.varied(**kept), {**parameters, **{key: values[key] for key in values if key in taken}}
-
-
-def _draw(trial: Any) -> dict[str, Any]:
-    return {
-        "head": trial.suggest_categorical("head", list(_HEADS)),
-        "units": trial.suggest_categorical("units", [32, 64, 128, 256]),
-        "dense": trial.suggest_categorical("dense", [32, 64, 128]),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.7),
-        "solver": trial.suggest_categorical("solver", ["logistic", "adamw"]),
-        "balance": trial.suggest_categorical("balance", list(_BALANCE)),
-        "label_noise": trial.suggest_categorical("label_noise", ["none", "drop"]),
-        "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.2),
-        "gamma": trial.suggest_float("gamma", 0.0, 4.0),
-        "mixup": trial.suggest_float("mixup", 0.0, 0.4),
-        "frame_jitter": trial.suggest_float("frame_jitter", 0.0, 0.3),
-        "frame_drop": trial.suggest_float("frame_drop", 0.0, 0.3),
-        "decay": trial.suggest_categorical("decay", [0.0, 0.9, 0.99]),
-        "curriculum": trial.suggest_categorical("curriculum", ["none", "exponential"]),
-        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
-        "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-        "warmup_share": trial.suggest_float("warmup_share", 0.0, 0.2),
-        "batch": trial.suggest_categorical("batch", [16, 32, 64, 128]),
-    }
-
-
-def _in_steps(values: Mapping[str, Any], epochs: int) -> _Sections:
-    """The sections of a training in steps."""
-    return {
-        "loss": {"gamma": values["gamma"]},
-        "augment": {key: values[key] for key in ("mixup", "frame_jitter", "frame_drop")},
-        "averaging": {"decay": values["decay"]},
-        "curriculum": {"pacing": values["curriculum"]},
-        "optimizer": {
-            "learning_rate": values["learning_rate"],
-            "weight_decay": values["weight_decay"],
-            "warmup_epochs": epochs * values["warmup_share"],
-        },
-        "training": {"batch": values["batch"]},
-    }
-
-
-def _head(values: Mapping[str, Any], base: Recipe, fixed: Collection[str]) -> dict[str, Any]:
-    """The settings of the head: of the recipe's where a key of it is fixed."""
-    is_fixed = any(key.startswith("head.") for key in fixed)
-    choice = base.head.model_dump() if is_fixed else _HEADS[values["head"]]
-    fields = type(base.varied(head={"name": choice["name"]}).head).model_fields
-    sizes = {"units": values["units"], "width": values["units"], "dense": values["dense"], "dropout": values["dropout"]}
-    if choice.get("dense") == 0:
-        del sizes["dense"]
-    searched = {key: size for key, size in sizes.items() if key in fields and f"head.{key}" not in fixed}
-    kept = base.head.model_dump() if choice["name"] == base.head.name else {}
-    return {**kept, **choice, **searched}
-
-
-def _switched_off(sections: Collection[str]) -> _Sections:
-    return {name: Recipe.model_fields[name].default.model_dump() for name in sections}
 
 
 def _merged(*parts: _Sections) -> _Sections:

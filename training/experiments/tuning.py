@@ -8,49 +8,33 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from training.engine.trainer import FeatureSplit
 from training.experiments.folds import extract_folds, fold_count, sources_of
-from training.experiments.judged_folds import THRESHOLD, judge_folds
+from training.experiments.judged_folds import judge_folds
 from training.experiments.search_space import suggest_recipe
 from training.experiments.study_file import open_study
+from training.experiments.trial_objective import Figures, objective
 from training.methods.fine_tuning import trunk_of
+from training.methods.self_supervised.trunk import trunk_sha256
 from training.recipe import Recipe, recipe_toml
 from vdeploy.core.errors import RecipeError, StudyError, UserError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.progress import say
 from vdeploy.dataset import Dataset
-from vdeploy.evaluation.metrics import evaluate
 from vdeploy.models.trunk import Trunk
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-__all__ = ["Figures", "SearchResult", "objective", "search"]
+__all__ = ["SearchResult", "search"]
 
 STARTUP_TRIALS = 5
-"""Trials that are finished before one is pruned."""
+"""Trials that were trained to the end before one is pruned."""
 
 FEWEST_FOR_IMPORTANCE = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Figures:
-    """Figures of a trial on clips of sources that were not learned from, mean over the seeds.
-
-    Attributes:
-        roc_auc: Area under the ROC curve.
-        log_loss: Mean negative log likelihood in nats.
-        accuracy: At a threshold of 0.5.
-    """
-
-    roc_auc: float
-    log_loss: float
-    accuracy: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +77,7 @@ def search(
     """Runs trials until a study holds a number of finished ones; an interrupted search resumes.
 
     A trial is judged by cross-validation on the clips of all splits but the test split, all clips of a source on the
-    same side, and reports after each fold. It is pruned where its best value so far is below the median of finished
+    same side, and reports after each fold. It is pruned where its best value so far is below the median of completed
     trials at that fold (Golovin et al. 2017, "Google Vizier", sec. 3.2.2). The sampler is seeded by the recipe's seed
     and the number of finished trials, so a resumed search gives the same result as an uninterrupted one.
 
@@ -125,7 +109,10 @@ def search(
     clips = _Clips(dataset, models, store_root, strict)
     folds = fold_count(dataset)
     identity = {
-        "recipe": [[name, recipe.identity] for name, recipe in models.items()],
+        "recipe": [
+            [name, recipe.identity, *([trunk_sha256(recipe)] if recipe.pretrain.trunk else [])]
+            for name, recipe in models.items()
+        ],
         "data": clips.digest,
         "objective": ["cross-validation", folds, seeds, sorted(fixed)],
     }
@@ -170,10 +157,15 @@ def _judge(
     trial: Any, clips: _Clips, models: Mapping[str, Recipe], fixed: Collection[str], *, folds: int, seeds: int
 ) -> str:
     """Run one trial, tell the study, and say what came out."""
-    name, recipe, _ = suggest_recipe(trial, models, fixed)
+    study = trial.study
+    try:
+        name, recipe, _ = suggest_recipe(trial, models, fixed)
+    except ValidationError as error:
+        return _given_up(trial, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
+    except RecipeError as error:
+        return _given_up(trial, str(error))
     split, trunk = clips.of(name, recipe)
     scores = np.full((seeds, len(split.labels)), np.nan)
-    study = trial.study
     try:
         for number, fold in enumerate(judge_folds(recipe, split, seeds=seeds, folds=folds, trunk=trunk)):
             scores[fold.seed, fold.clips] = fold.probabilities
@@ -185,45 +177,20 @@ def _judge(
                 study.tell(trial, state=_pruned())
                 return f"pruned after {number + 1} of {folds * seeds} folds at AUC {figures.roc_auc:.4f}"
     except UserError as error:
-        trial.set_user_attr("reason", str(error))
-        study.tell(trial, state=_pruned())
-        return f"pruned: {error}"
+        return _given_up(trial, str(error))
     trial.set_user_attr("figures", dataclasses.asdict(figures))
     study.tell(trial, value)
     return f"AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}"
 
 
+def _given_up(trial: Any, reason: str) -> str:
+    trial.set_user_attr("reason", reason)
+    trial.study.tell(trial, state=_pruned())
+    return f"pruned: {reason}"
+
+
 def _pruned() -> Any:
     return require("optuna", extra="tune", purpose="vdeploy tune").trial.TrialState.PRUNED
-
-
-def objective(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> tuple[float, Figures]:
-    """The AUC of the clips that are judged so far, with ties broken in favour of the lower log loss.
-
-    The AUC of P violent and N other clips is a multiple of 1 / (2 P N), because a tie counts half, so a smaller term
-    orders only trainings with equal AUC.
-
-    Args:
-        labels: ``int64[N]``.
-        scores: Probabilities of violence, ``float64[S, N]``, one row a seed; NaN where a clip is not judged.
-
-    Returns:
-        The mean over the seeds, NaN where no seed has judged clips of both classes; and the figures behind it.
-    """
-    values, found = [], []
-    for row in scores:
-        judged = ~np.isnan(row)
-        if len(np.unique(labels[judged])) < 2:
-            continue
-        figures = evaluate(labels[judged], row[judged], threshold=THRESHOLD, bootstrap=0)
-        positives = int(labels[judged].sum())
-        step = 1 / (2 * positives * (int(judged.sum()) - positives))
-        auc = figures.roc_auc or 0.0
-        values.append(auc - step / 2 * figures.log_loss / (1 + figures.log_loss))
-        found.append((auc, figures.log_loss, figures.accuracy))
-    if not values:
-        return math.nan, Figures(math.nan, math.nan, math.nan)
-    return float(np.mean(values)), Figures(*(float(value) for value in np.mean(found, axis=0)))
 
 
 def _finished(study: Any) -> list[Any]:

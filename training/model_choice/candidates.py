@@ -84,12 +84,15 @@ ALL = Budget()
 """No limit."""
 
 
-def find_candidates(names: Iterable[str], overrides: Sequence[str]) -> tuple[list[Candidate], dict[str, str]]:
+def find_candidates(
+    names: Iterable[str], overrides: Sequence[str], *, taken: Collection[str] = ()
+) -> tuple[list[Candidate], dict[str, str]]:
     """The recipes whose weights can be had, and why the others cannot be tried.
 
     Args:
         names: Names or TOML files of recipes.
         overrides: Keys to override in each; see `training.recipe.load_recipe`.
+        taken: Names that no candidate gets.
 
     Raises:
         RecipeError: A recipe is unknown or wrong.
@@ -99,7 +102,7 @@ def find_candidates(names: Iterable[str], overrides: Sequence[str]) -> tuple[lis
     left_out: dict[str, str] = {}
     for source in dict.fromkeys(names):
         recipe = load_recipe(source, overrides)
-        name = _unused(Path(source).stem, {*left_out, *(candidate.name for candidate in found)})
+        name = _unused(Path(source).stem, {*taken, *left_out, *(candidate.name for candidate in found)})
         try:
             found.append(Candidate(name, recipe, recipe.make_backbone().find_weights()))
         except WeightsError as error:

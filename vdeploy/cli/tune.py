@@ -45,6 +45,7 @@ def tune(
     from training.experiments.tuning import search  # noqa: PLC0415  keeps --help fast
     from training.model_choice.candidates import find_candidates  # noqa: PLC0415  keeps --help fast
     from training.pipeline import scan_source  # noqa: PLC0415  keeps --help fast
+    from training.recipe_versions import read_assignment  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.lazy_imports import require  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
@@ -54,20 +55,20 @@ def tune(
     study = study or Path("studies") / f"{options.source.absolute().stem}.db"
     out = out or study.with_suffix(".toml")
     overrides = options.overrides or []
-    candidates, left_out = find_candidates(models or (), overrides) if models else ([], {})
+    candidates, left_out = find_candidates(models, overrides, taken=[options.recipe]) if models else ([], {})
     for name, reason in left_out.items():
         say(f"not tried: {name}: {reason}")
-    recipes = {options.recipe: chosen, **{candidate.name: candidate.recipe for candidate in candidates}}
+    others = {candidate.name: candidate.recipe for candidate in candidates if candidate.recipe != chosen}
     with output_locks(study, out, remedy="choose another --study and --out"):
         result = search(
             scan_source(options.source, chosen),
-            recipes,
+            {options.recipe: chosen, **others},
             options.store_root,
             study,
             out,
             trials=trials,
             seeds=seeds,
-            fixed=[text.partition("=")[0].strip() for text in overrides],
+            fixed=[read_assignment(text.partition("=")[0].strip()) for text in overrides],
             strict=options.strict,
         )
     if json:
@@ -76,9 +77,9 @@ def tune(
     rows = [(name, _text(value), _share(result.importance.get(name))) for name, value in result.parameters.items()]
     title = f"best of {result.trials} trials, {result.pruned} of them pruned"
     print_table(("parameter", "value", "importance"), rows, title=title)
-    others = [f"{name} {_share(share)}" for name, share in result.importance.items() if name not in result.parameters]
-    if others:
-        print_line(f"importance of what the best recipe does not take: {', '.join(others)}")
+    rest = [f"{name} {_share(share)}" for name, share in result.importance.items() if name not in result.parameters]
+    if rest:
+        print_line(f"importance of what the best recipe does not take: {', '.join(rest)}")
     figures = result.figures
     print_line(
         f"AUC {figures.roc_auc:.4f}, log loss {figures.log_loss:.4f}, accuracy {figures.accuracy:.4f} in "

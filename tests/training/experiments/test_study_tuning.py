@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import sys
 from pathlib import Path
@@ -14,9 +15,12 @@ from training.engine.trainer import FeatureSplit
 from training.experiments import judged_folds
 from training.experiments.folds import Fold
 from training.experiments.search_space import suggest_recipe
-from training.experiments.tuning import SearchResult, objective, search
+from training.experiments.trial_objective import objective
+from training.experiments.tuning import SearchResult, search
+from training.methods.self_supervised.trunk import MANIFEST
 from training.pipeline import scan_source
 from training.recipe import Recipe, load_recipe
+from training.recipe_methods import stepwise_key
 from vdeploy.core.errors import DatasetError, MissingExtraError, RecipeError, StudyError
 from vdeploy.dataset import Dataset
 
@@ -127,7 +131,88 @@ def test_what_is_fixed_is_not_searched_and_models_are():
         assert recipe.head.name == "lstm"
         assert (recipe.head.units, recipe.loss.gamma, recipe.training.batch) == (128, 2, 32)
     tuned = load_recipe("edge", ["fine_tune.blocks=1"])
-    assert suggest_recipe(study.ask(), {"edge": tuned})[1].fine_tune.blocks == 1
+    _, recipe, parameters = suggest_recipe(study.ask(), {"edge": tuned})
+    assert recipe.fine_tune.blocks == 1
+    assert not {"curriculum", "label_noise"} & {*parameters}
+
+
+def drawn(recipe: str, *overrides: str) -> list[tuple[Recipe, dict[str, object], set[str]]]:
+    """Recipes of forty trials, what they take of the parameters, and what was drawn."""
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(3))
+    models, fixed = {recipe: load_recipe(recipe, overrides)}, [text.partition("=")[0] for text in overrides]
+    trials = [study.ask() for _ in range(40)]
+    return [(*suggest_recipe(trial, models, fixed)[1:], {*trial.params}) for trial in trials]
+
+
+def test_parameters_are_those_of_the_recipe():
+    for recipe, parameters, names in drawn("edge", "head.name=lstm", "training.batch=32"):
+        assert (recipe.head.name, recipe.training.batch) == ("lstm", 32)
+        assert not {"head", "batch"} & ({*parameters} | names)
+        assert parameters["units"] == recipe.head.units
+    for recipe, parameters, names in drawn("edge"):
+        assert {"head", "batch", "units"} <= names
+        assert parameters["solver"] == recipe.solver
+        assert ("units" in parameters) == (recipe.head.name in {"lstm", "gru", "transformer"})
+        assert ("dense" in parameters) == (getattr(recipe.head, "dense", 0) > 0)
+        if recipe.solver == "logistic":
+            assert parameters["balance"] != "sampling"
+            assert recipe.loss.alpha == ("balanced" if parameters["balance"] == "weights" else (1, 1))
+
+
+def test_one_key_of_the_balance_fixes_the_balance():
+    for recipe, parameters, _ in drawn("edge", "loss.class_weights=0.99"):
+        assert (recipe.loss.class_weights, recipe.sampling.balance) == (0.99, "instances")
+        assert "balance" not in parameters
+    assert all(recipe.sampling.balance == "classes" for recipe, _, _ in drawn("edge", "sampling.balance=classes"))
+
+
+def test_a_fixed_solver_and_fixed_methods_go_together():
+    for recipe, parameters, names in drawn("edge", "optimizer.solver=logistic"):
+        assert not stepwise_key(recipe)
+        assert recipe.make_head().linear
+        assert names == {*parameters} - {"head"} == {"balance", "label_noise", "label_smoothing"}
+    mixed = [recipe for recipe, _, _ in drawn("edge", "augment.mixup=0.2")]
+    assert {(recipe.solver, recipe.augment.mixup) for recipe in mixed} == {("adamw", 0.2)}
+    assert any(recipe.make_head().linear for recipe in mixed)
+    # A method that is fixed to off keeps nobody from the exact solution.
+    assert {recipe.solver for recipe, _, _ in drawn("edge", "loss.gamma=0")} == {"logistic", "adamw"}
+
+
+def test_a_pretrained_head_keeps_its_sizes():
+    base = load_recipe("edge", ["head.name=gru", "pretrain.trunk=trunks/gru"])
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    for _ in range(10):
+        _, recipe, parameters = suggest_recipe(study.ask(), {"edge": base})
+        assert recipe.head == base.head.model_copy(update={"dropout": parameters["dropout"]})
+        assert not {"head", "units", "dense"} & {*parameters}
+
+
+def test_a_trial_that_makes_no_recipe_is_pruned_and_the_search_goes_on(
+    dataset: Dataset, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As with a model from elsewhere, whose values are not those that are drawn."""
+    calls: list[object] = []
+
+    def first_fails(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 1:
+            Recipe().varied(training={"epochs": 0})
+        return suggest_recipe(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("training.experiments.tuning.suggest_recipe", first_fails)
+    result = run(dataset, tmp_path, 2)
+    assert (result.trials, result.pruned) == (2, 1)
+
+
+def test_another_trunk_in_the_same_folder_is_another_recipe(dataset: Dataset, trainings: Trainings, tmp_path: Path):
+    pretrained = ("head.name=gru", f"pretrain.trunk={tmp_path}")
+    (tmp_path / MANIFEST).write_text(json.dumps({"model": {}, "sha256": "one"}))
+    run(dataset, tmp_path, 1, *pretrained)
+    (tmp_path / MANIFEST).write_text(json.dumps({"model": {}, "sha256": "two"}))
+    with pytest.raises(StudyError, match="another recipe"):
+        run(dataset, tmp_path, 2, *pretrained)
 
 
 def test_equal_auc_is_decided_by_log_loss_and_by_nothing_else():
@@ -136,7 +221,11 @@ def test_equal_auc_is_decided_by_log_loss_and_by_nothing_else():
     worse = np.array([0.1, 0.1, 0.91, 0.9, 0.9])
     values = [objective(labels, scores[None])[0] for scores in (worse, unsure, sure)]
     assert values == sorted(values)
-    assert objective(labels, np.stack([sure, worse]))[0] == pytest.approx((values[0] + values[2]) / 2)
+    # Of three seeds, one has a better AUC by the least step there is, and the others are much less sure.
+    least = np.array([0.1, 0.1, 0.9, 0.9, 0.91])
+    timid, wrong = np.array([0.5, 0.5, 0.5, 0.500001, 0.500001]), np.array([0.0, 0.0, 0.0, 1e-9, 1e-9])
+    assert objective(labels, np.stack([sure, sure, worse]))[0] < objective(labels, np.stack([wrong, wrong, least]))[0]
+    assert objective(labels, np.stack([timid] * 3))[0] < objective(labels, np.stack([sure] * 3))[0]
     partly = np.array([[0.1, np.nan, np.nan, 0.9, np.nan], np.full(5, np.nan)])
     assert objective(labels, partly)[1].roc_auc == 1
     assert math.isnan(objective(labels, np.full((1, 5), np.nan))[0])

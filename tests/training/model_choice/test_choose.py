@@ -119,6 +119,7 @@ def test_too_few_sources(command: list[str]):
         call([*command, "--budget", "3"])
 
 
+@pytest.mark.slow
 def test_another_trunk_in_the_same_folder_is_other_work(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -133,11 +134,11 @@ def test_another_trunk_in_the_same_folder_is_other_work(
 
     monkeypatch.setattr(module, "cross_validate", trained)
     monkeypatch.setattr(module, "check_metadata", lambda *_, **__: ({}, []))
-    one_model = [*command[:4], *command[6:], "--set", "head.name=gru", "--set", f"pretrain.trunk={tmp_path / 'trunk'}"]
+    one_model = [*command[:2], *command[4:], "--set", "head.name=gru", "--set", f"pretrain.trunk={tmp_path / 'trunk'}"]
     for content, expected in (("one", 1), ("two", 2)):
         (tmp_path / "trunk" / MANIFEST).write_text(json.dumps({"model": {}, "sha256": content}))
         call([*one_model, "--no-speed"])
-        assert calls == ["wide"] * expected
+        assert calls == ["narrow"] * expected
 
 
 def test_a_damaged_file_of_finished_work(command: list[str], tmp_path: Path):
