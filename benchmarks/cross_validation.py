@@ -12,9 +12,6 @@ as well. Figures are means over the seeds, with 95 % intervals from a bootstrap 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +28,6 @@ from vdeploy.core.errors import DatasetError, UserError
 def main() -> None:
     """Reads options, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
     add_recipe_options(parser)
     add_output_options(parser)
     options = parser.parse_args()
@@ -39,7 +35,7 @@ def main() -> None:
         results = {name: _measure(name, recipe, options) for name, recipe in named_recipes(options).items()}
     except UserError as error:
         parser.error(str(error))
-    rows = {name: _row(result) for name, result in results.items()}
+    rows = {name: result.to_dict() for name, result in results.items()}
     judged = next(iter(results.values()))
     clips, sources = len(judged.labels), len(np.unique(judged.groups))
     title = f"{options.data}: {clips} clips of {sources} sources, {options.folds} folds, {options.seeds} seeds"
@@ -51,25 +47,10 @@ def _measure(name: str, recipe: Recipe, options: argparse.Namespace) -> CrossVal
     dataset = scan_source(options.data, recipe)
     weights = recipe.make_backbone().find_weights()
     trunk = trunk_of(recipe, weights)
-    dataset, features = extract_folds(dataset, recipe, weights, options.store, trunk)
-    clips = dataset.clips
-    if not all(clip.group for clip in clips):
+    dataset, clips = extract_folds(dataset, recipe, weights, options.store, trunk)
+    if not all(clip.group for clip in dataset.clips):
         raise DatasetError(f"{options.data} names no source for some clips", "give a CSV with a group column")
-    labels = np.array([clip.label for clip in clips], np.int64)
-    groups = np.array([clip.group for clip in clips])
-    return cross_validate(
-        recipe, features, labels, groups, seeds=options.seeds, folds=options.folds, name=name, trunk=trunk
-    )
-
-
-def _row(result: CrossValidation) -> dict[str, Any]:
-    decided = result.decided_accuracy()
-    return {
-        "accuracy": dataclasses.asdict(result.accuracy()),
-        "decided_accuracy": None if decided is None else dataclasses.asdict(decided),
-        "roc_auc": dataclasses.asdict(result.roc_auc()),
-        "accuracy_by_seed": list(result.seed_accuracy),
-    }
+    return cross_validate(recipe, clips, seeds=options.seeds, folds=options.folds, name=name, trunk=trunk)
 
 
 def _lines(results: dict[str, CrossValidation]) -> list[str]:

@@ -28,8 +28,8 @@ from benchmarks.output import add_output_options, report_result
 from benchmarks.recipe_options import add_recipe_options, named_recipes
 from training.engine.epoch_plan import FeatureSplit
 from training.experiments.cross_validation import CrossValidation
-from training.experiments.folds import Fold, extract_folds, grouped_folds, sources_of
-from training.experiments.judged_folds import judge_fold
+from training.experiments.folds import Fold, content_of, extract_folds, grouped_folds
+from training.experiments.judged_folds import groups_of, judge_fold
 from training.experiments.result_file import ResultFile
 from training.pipeline import scan_source
 from training.recipe import Recipe
@@ -85,7 +85,6 @@ class Clips:
 def main() -> None:
     """Reads options, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
     add_recipe_options(parser)
     parser.add_argument(
         "--finished", type=Path, default=cache_dir() / "datasets.json", help="file of finished trainings"
@@ -145,13 +144,13 @@ def _load(recipe: Recipe, sources: Mapping[str, Path], store: Path) -> Clips:
     weights = recipe.make_backbone().find_weights()
     features, labels, groups, sets, content = [], [], [], [], {}
     for name, source in sources.items():
-        dataset, found = extract_folds(scan_source(source, recipe), recipe, weights, store)
-        features.append(found[:])
-        labels += [clip.label for clip in dataset.clips]
-        groups += [f"{name} {group}" for group in sources_of(dataset)]
+        dataset, clips = extract_folds(scan_source(source, recipe), recipe, weights, store)
+        features.append(clips.features[:])
+        labels.append(clips.labels)
+        groups += [f"{name} {group}" for group in groups_of(clips)]
         sets += [name] * len(dataset.clips)
-        content[name] = [weights.sha256, *((clip.sha256, clip.label, clip.group) for clip in dataset.clips)]
-    split = FeatureSplit(np.concatenate(features), np.array(labels, np.int64), np.array(groups))
+        content[name] = [weights.sha256, *content_of(dataset)]
+    split = FeatureSplit(np.concatenate(features), np.concatenate(labels), np.array(groups))
     return Clips(split, np.array(sets), content)
 
 
@@ -189,9 +188,7 @@ def _row(name: str, clips: Clips, tasks: Sequence[Task], found: Mapping[Task, li
         "inside": first.inside,
         "clips": len(judged),
         "sources": len(np.unique(clips.groups[judged])),
-        "accuracy": dataclasses.asdict(result.accuracy()),
-        "roc_auc": dataclasses.asdict(result.roc_auc()),
-        "accuracy_by_seed": list(result.seed_accuracy),
+        **result.to_dict(),
     }
 
 

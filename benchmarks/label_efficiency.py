@@ -26,7 +26,7 @@ from benchmarks.output import add_output_options, report_result
 from benchmarks.recipe_options import add_recipe_options
 from training.engine.epoch_plan import FeatureSplit
 from training.experiments.cross_validation import CrossValidation, accuracy_difference
-from training.experiments.folds import Fold, extract_folds, grouped_folds, sources_of
+from training.experiments.folds import Fold, extract_folds, grouped_folds
 from training.experiments.judged_folds import judge_fold
 from training.methods.self_supervised.pretrainer import Pretrainer
 from training.methods.self_supervised.trunk import write_trunk
@@ -48,7 +48,6 @@ LEAST = 2
 def main() -> None:
     """Reads options, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
     add_recipe_options(parser)
     add_output_options(parser)
     options = parser.parse_args()
@@ -68,9 +67,7 @@ def main() -> None:
 
 def _clips(data: Path, recipe: Recipe, store: Path) -> tuple[FeatureSplit, Weights]:
     weights = recipe.make_backbone().find_weights()
-    dataset, features = extract_folds(scan_source(data, recipe), recipe, weights, store)
-    labels = np.array([clip.label for clip in dataset.clips], np.int64)
-    return FeatureSplit(features, labels, sources_of(dataset)), weights
+    return extract_folds(scan_source(data, recipe), recipe, weights, store)[1], weights
 
 
 def _measure(
@@ -120,14 +117,7 @@ def _first(clips: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:
 
 def _row(share: float, plain: CrossValidation, pretrained: CrossValidation) -> dict[str, Any]:
     arms = {"plain": plain, "pretrained": pretrained}
-    figures = {
-        name: {
-            "accuracy": dataclasses.asdict(arm.accuracy()),
-            "roc_auc": dataclasses.asdict(arm.roc_auc()),
-            "accuracy_by_seed": list(arm.seed_accuracy),
-        }
-        for name, arm in arms.items()
-    }
+    figures = {name: arm.to_dict() for name, arm in arms.items()}
     return {"share": share, **figures, "gain": dataclasses.asdict(accuracy_difference(pretrained, plain))}
 
 

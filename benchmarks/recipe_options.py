@@ -14,7 +14,8 @@ _RECIPES = ("default", "edge", "i3d", "accurate")
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Adds which recipes to train, how often, and where features are kept."""
+    """Adds the clips, which recipes to train, how often, and where features are kept."""
+    parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", action="append", metavar="NAME", help=f"may be repeated; {', '.join(_RECIPES)}")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipes")
     parser.add_argument("--seeds", type=int, default=3)

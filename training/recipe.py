@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
-from training.recipe_errors import recipe_error, suggestion
+from training.recipe_errors import recipe_error
 from training.recipe_methods import fine_tuning_problem, methods_off, stepwise_key, trunk_problem
 from training.recipe_sections import (
     AugmentSection,
@@ -32,6 +32,7 @@ from training.recipe_versions import read_assignment, read_sections
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.settings import Settings
+from vdeploy.core.text import suggestion
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
 from vdeploy.models.registry import ENSEMBLE, backbone_of, backbone_settings, head_of, head_settings
 from vdeploy.video.augmented_views import AugmentedViews

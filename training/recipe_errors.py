@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from pydantic import BaseModel, ValidationError
 
 from vdeploy.core.errors import RecipeError
+from vdeploy.core.text import suggestion
 
-__all__ = ["recipe_error", "suggestion"]
+__all__ = ["first_message", "recipe_error"]
 
 _EVERY_KEY = "see training/recipes/default.toml"
 
@@ -38,7 +36,6 @@ def recipe_error(error: ValidationError, source: str, recipe_type: type[BaseMode
     )
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """A question whether the most similar of the known words was meant; empty if none is similar."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+def first_message(error: ValidationError) -> str:
+    """The first thing that a validation has found, in words, without the name of a key."""
+    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")

@@ -184,7 +184,9 @@ def _score_bundle(
                 problems.append(Problem(clip.path, outcome.reason))
             else:
                 used.append(clip)
-                views = [outcome.frames, np.ascontiguousarray(outcome.frames[:, :, ::-1])][: 1 + mirror]
+                views = [outcome.frames]
+                if mirror:
+                    views.append(np.ascontiguousarray(outcome.frames[:, :, ::-1]))
                 found = []
                 for number, frames in enumerate(views):
                     started = time.perf_counter()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
+from tests.cli.conftest import Done
 from training.engine.checkpoints import Checkpoint
 from vdeploy.artifacts.bundle.golden import GoldenClips
-from vdeploy.cli import app as cli
 from vdeploy.cli.options import print_line, print_table
 from vdeploy.core.errors import BundleError
 from vdeploy.core.progress import say
@@ -26,28 +24,6 @@ LONG_NAME = "a" * 300
 LONG_PATH = "/".join(["b" * 200] * 30)
 NESTED = "[" * 100_000 + "]" * 100_000
 MANY_DIGITS = "1" + "0" * 5000
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def vdeploy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Runs a command in this process and in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vdeploy.core.progress._console", None)
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return Done(int(caught.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def last_line(done: Done) -> str:

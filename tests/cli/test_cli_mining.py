@@ -15,31 +15,15 @@ import pytest
 from testing.tiny_bundle import make_tiny_bundle
 from testing.videos import solid_frame, write_numbered, write_video
 from testing.waiting import eventually
+from tests.cli.conftest import Done
 from tests.conftest import TINY
-from vdeploy.cli import app as cli
 
-Verb = Callable[..., tuple[int, str, str]]
+Verb = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle")).root
-
-
-@pytest.fixture
-def vdeploy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Verb:
-    """Runs a command in this process and in an empty folder; its exit code and what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
-        monkeypatch.setattr("vdeploy.core.progress._console", None)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return (int(caught.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

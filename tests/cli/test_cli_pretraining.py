@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from testing.videos import solid_frame, write_video
+from tests.cli.conftest import Done
 from tests.conftest import TINY
 from training.recipe import recipe_of_run
-from vdeploy.cli import app as cli
 
-Verb = Callable[..., tuple[int, str, str]]
+Verb = Callable[..., Done]
 SETS = [
     word
     for override in (*TINY, "head.units=4", "head.dense=4", "pretrain.epochs=2", "pretrain.expander=8")
@@ -23,24 +22,13 @@ SETS = [
 ]
 
 
-@pytest.fixture
-def vdeploy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Verb:
-    """Runs a command in this process, in a folder with footage; its exit code and what it printed."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def footage(tmp_path: Path) -> None:
+    """A video of two colours, and a file that is no video."""
     (tmp_path / "footage").mkdir()
     frames = [solid_frame(colour) for colour in ((250, 10, 10), (10, 250, 10)) for _ in range(50)]
     write_video(tmp_path / "footage" / "door.mp4", frames)
     (tmp_path / "footage" / "text.mp4").write_text("no video\n" * 40)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
-        monkeypatch.setattr("vdeploy.core.progress._console", None)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return (int(caught.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_from_footage_to_a_run(vdeploy: Verb, clips_dir: Path, tmp_path: Path) -> None:

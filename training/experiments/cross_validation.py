@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.engine.trainer import FeatureSplit
-from training.experiments.judged_folds import THRESHOLD, judge_folds
+from training.experiments.judged_folds import THRESHOLD, groups_of, judge_folds
 from training.experiments.result_file import ResultFile
 from training.experiments.sign_flip_test import sign_flip_p_value
 from training.recipe import Recipe
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.progress import track
-from vdeploy.features.rows import FeatureRows
 from vdeploy.models.trunk import Trunk
 
 if TYPE_CHECKING:
@@ -122,6 +121,16 @@ class CrossValidation:
         areas = (ranks - positives * (positives + 1) / 2) / (positives * (len(clips) - positives))
         return float(areas.mean())
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready figures with their intervals; the decided accuracy only where verdicts are known."""
+        figures = {
+            "accuracy": self.accuracy(),
+            "decided_accuracy": self.decided_accuracy(),
+            "roc_auc": self.roc_auc(),
+        }
+        known = {name: dataclasses.asdict(figure) for name, figure in figures.items() if figure is not None}
+        return {**known, "accuracy_by_seed": list(self.seed_accuracy)}
+
     def interval(self, figure: Callable[[npt.NDArray[np.int64]], float]) -> Interval:
         """A figure with its percentile bootstrap over sources, as clips of one source are alike (Field and Welsh 2007).
 
@@ -142,9 +151,7 @@ class CrossValidation:
 
 def cross_validate(
     recipe: Recipe,
-    features: FeatureRows,
-    labels: npt.NDArray[np.int64],
-    groups: npt.NDArray[np.str_],
+    clips: FeatureSplit,
     *,
     seeds: int = 3,
     folds: int = 5,
@@ -157,10 +164,7 @@ def cross_validate(
 
     Args:
         recipe: Every choice but the seed.
-        features: ``float16[N, t, F]``, or ``float16[N, V, t, F]``: V views of each clip to learn from, of which the
-            usual one is judged.
-        labels: ``int64[N]``.
-        groups: The source of each clip.
+        clips: All clips, with their sources; of several views to learn from, the usual one is judged.
         seeds: How often everything is repeated; a seed decides on the folds, the first weights and the order of clips.
         folds: Parts that the clips are split into.
         name: What the progress bar calls it.
@@ -171,16 +175,15 @@ def cross_validate(
     Raises:
         UserError: There are too few sources, or the data do not allow a training.
     """
-    probabilities = np.empty((seeds, len(labels)))
-    verdicts = np.empty((seeds, len(labels)), bool)
+    probabilities = np.empty((seeds, len(clips.labels)))
+    verdicts = np.empty((seeds, len(clips.labels)), bool)
     with track(f"cross-validate {name}".rstrip(), seeds * folds, "trainings") as step:
-        clips = FeatureSplit(features, labels, groups)
         for fold in judge_folds(
             recipe, clips, seeds=seeds, folds=folds, trunk=trunk, finished=finished, identity=identity
         ):
             probabilities[fold.seed, fold.clips], verdicts[fold.seed, fold.clips] = fold.probabilities, fold.verdicts
             step.advance()
-    return CrossValidation(labels, groups, probabilities, verdicts)
+    return CrossValidation(clips.labels, groups_of(clips), probabilities, verdicts)
 
 
 def accuracy_difference(one: CrossValidation, other: CrossValidation) -> Difference:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.engine.trainer import FeatureSplit
 from training.pipeline import extract_source
 from training.recipe import Recipe
 from vdeploy.core.errors import DatasetError
 from vdeploy.core.lazy_imports import require
 from vdeploy.dataset import Dataset
-from vdeploy.features.rows import FeatureRows
 from vdeploy.models.trunk import Trunk
 from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Fold", "extract_folds", "fold_count", "grouped_folds", "sources_of"]
+__all__ = ["Fold", "content_of", "extract_folds", "fold_count", "grouped_folds", "sources_of"]
 
 FOLDS = 5
 FEWEST_FOLDS = 3
@@ -78,6 +78,11 @@ def sources_of(dataset: Dataset) -> npt.NDArray[np.str_]:
     return np.array([f"group {clip.group}" if clip.group else clip.sha256 for clip in dataset.clips])
 
 
+def content_of(dataset: Dataset) -> list[tuple[str, int, str]]:
+    """What results depend on of each clip: the hash of its content, its label and its group."""
+    return [(clip.sha256, clip.label, clip.group) for clip in dataset.clips]
+
+
 def fold_count(dataset: Dataset, otherwise: str = "") -> int:
     """How many folds the sources of a data set allow, at most 5.
 
@@ -106,7 +111,7 @@ def extract_folds(
     trunk: Trunk | None = None,
     *,
     strict: bool = False,
-) -> tuple[Dataset, FeatureRows]:
+) -> tuple[Dataset, FeatureSplit]:
     """Extract what `cross_validate` takes: all views of all clips, as each clip is learned from in other folds.
 
     Args:
@@ -118,7 +123,7 @@ def extract_folds(
         strict: Refuse clips that cannot be read instead of leaving them out.
 
     Returns:
-        The clips that could be read, and their features.
+        The clips that could be read; and their features, labels and sources.
 
     Raises:
         UserError: No clip can be read, or the store cannot be used.
@@ -126,4 +131,6 @@ def extract_folds(
     clips = tuple(dataclasses.replace(clip, split="train") for clip in dataset.clips)
     unsplit = dataclasses.replace(dataset, clips=clips)
     extraction = extract_source(unsplit, recipe, weights, store_root, strict=strict, trunk=trunk)
-    return extraction.dataset, extraction.to_train_on()[:] if trunk is None else extraction.to_train_on()
+    readable, features = extraction.dataset, extraction.to_train_on()
+    labels = np.array([clip.label for clip in readable.clips], np.int64)
+    return readable, FeatureSplit(features[:] if trunk is None else features, labels, sources_of(readable))

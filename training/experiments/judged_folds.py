@@ -26,7 +26,7 @@ from vdeploy.models.trunk import Trunk
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["THRESHOLD", "JudgedFold", "judge_fold", "judge_folds"]
+__all__ = ["THRESHOLD", "JudgedFold", "groups_of", "judge_fold", "judge_folds"]
 
 THRESHOLD = 0.5
 """Clips are judged at this probability, without calibration: nothing is chosen on clips that are reported on."""
@@ -73,7 +73,7 @@ def judge_folds(
     Raises:
         UserError: There are too few sources, or the data do not allow a training.
     """
-    groups = clips.groups if clips.groups is not None else np.arange(len(clips.labels)).astype(np.str_)
+    groups = groups_of(clips)
     for seed in range(seeds):
         seeded = recipe.varied(training={"seed": seed})
         for number, fold in enumerate(grouped_folds(clips.labels, groups, folds, seed)):
@@ -85,6 +85,11 @@ def judge_folds(
                 if finished:
                     finished.put(name, known)
             yield JudgedFold(seed, fold.judged, np.array(known[0]), np.array(known[1], bool))
+
+
+def groups_of(clips: FeatureSplit) -> npt.NDArray[np.str_]:
+    """The source of each clip; where no source is known, each clip is its own."""
+    return clips.groups if clips.groups is not None else np.arange(len(clips.labels)).astype(np.str_)
 
 
 def judge_fold(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
 
 from training.recipe import Recipe
+from training.recipe_errors import first_message
 from vdeploy.core.errors import StudyError
+from vdeploy.core.text import suggestion
 
 __all__ = ["ADAMW", "METHODS", "Method", "MethodArm", "method_arms"]
 
@@ -111,9 +112,7 @@ def method_arms(recipe: Recipe, names: Collection[str] = ()) -> tuple[list[Metho
     """
     for name in names:
         if name not in METHODS:
-            close = difflib.get_close_matches(name, METHODS, n=1)
-            suggestion = f", did you mean {close[0]!r}?" if close else ""
-            raise StudyError(f"there is no method {name!r}{suggestion}", f"known: {', '.join(METHODS)}")
+            raise StudyError(f"there is no method {name!r}{suggestion(name, METHODS)}", f"known: {', '.join(METHODS)}")
     stepped = recipe.varied(optimizer={"solver": "adamw"})
     chosen = {name: method for name, method in METHODS.items() if not names or name in names}
     arms, left_out = [MethodArm(RECIPE, recipe)], {}
@@ -125,7 +124,7 @@ def method_arms(recipe: Recipe, names: Collection[str] = ()) -> tuple[list[Metho
             without = base.varied(**method.off)
             sign, changed = ("-", without) if without != base else ("+", base.varied(**method.on))
         except ValidationError as error:
-            left_out[name] = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            left_out[name] = first_message(error)
         else:
             arms.append(MethodArm(f"{sign} {name}", changed, method.in_steps))
     return arms, left_out

@@ -18,11 +18,11 @@ from training.experiments.cross_validation import (
     auc_difference,
     cross_validate,
 )
-from training.experiments.folds import extract_folds, fold_count, sources_of
+from training.experiments.folds import content_of, extract_folds, fold_count
 from training.experiments.method_arms import ADAMW, MethodArm
 from training.experiments.result_file import ResultFile
 from training.methods.fine_tuning import trunk_of
-from training.methods.self_supervised.trunk import trunk_sha256
+from training.methods.self_supervised.trunk import trunk_identity
 from vdeploy.core.errors import UserError
 from vdeploy.core.progress import say
 from vdeploy.dataset import Dataset
@@ -69,14 +69,17 @@ class MethodStudy:
     @functools.cached_property
     def beyond_noise(self) -> frozenset[Difference]:
         """The differences of accuracy that are beyond noise, by Holm's procedure over all of them."""
-        gains = [gain for row in self.rows for gain in (row.gain, row.gain_in_steps) if gain is not None]
-        found = holm([gain.p_value for gain in gains], LEVEL)
-        return frozenset(gain for gain, is_found in zip(gains, found, strict=True) if is_found)
+        found = holm([gain.p_value for gain in self._gains], LEVEL)
+        return frozenset(gain for gain, is_found in zip(self._gains, found, strict=True) if is_found)
 
     @property
     def comparisons(self) -> int:
         """How many differences of accuracy are tested."""
-        return sum((row.gain is not None) + (row.gain_in_steps is not None) for row in self.rows)
+        return len(self._gains)
+
+    @property
+    def _gains(self) -> list[Difference]:
+        return [gain for row in self.rows for gain in (row.gain, row.gain_in_steps) if gain is not None]
 
     @property
     def conditions(self) -> str:
@@ -111,13 +114,9 @@ class MethodStudy:
             name: None if gain is None else {**dataclasses.asdict(gain), "beyond_noise": gain in self.beyond_noise}
             for name, gain in gains.items()
         }
-        decided = row.judged.decided_accuracy()
         return {
             "name": row.arm.name,
-            "accuracy": dataclasses.asdict(row.judged.accuracy()),
-            "accuracy_by_seed": list(row.judged.seed_accuracy),
-            "decided_accuracy": None if decided is None else dataclasses.asdict(decided),
-            "roc_auc": dataclasses.asdict(row.judged.roc_auc()),
+            **row.judged.to_dict(),
             **tested,
             "auc_gain": None if row.auc_gain is None else dataclasses.asdict(row.auc_gain),
             "recipe": row.arm.recipe.model_dump(mode="json"),
@@ -184,21 +183,17 @@ def _judge(
 ) -> CrossValidation:
     weights = arm.recipe.make_backbone().find_weights()
     trunk = trunk_of(arm.recipe, weights)
-    readable, features = extract_folds(dataset, arm.recipe, weights, store_root, trunk, strict=strict)
-    labels = np.array([clip.label for clip in readable.clips], np.int64)
-    content = [(clip.sha256, clip.label, clip.group) for clip in readable.clips]
-    pretrained = [trunk_sha256(arm.recipe)] if arm.recipe.pretrain.trunk else []
+    readable, clips = extract_folds(dataset, arm.recipe, weights, store_root, trunk, strict=strict)
+    identity = arm.recipe.varied(training={"seed": 0}).identity
     return cross_validate(
         arm.recipe,
-        features,
-        labels,
-        sources_of(readable),
+        clips,
         seeds=seeds,
         folds=folds,
         name=arm.name,
         trunk=trunk,
         finished=finished,
-        identity=[arm.recipe.varied(training={"seed": 0}).identity, weights.sha256, content, *pretrained],
+        identity=[identity, weights.sha256, content_of(readable), *trunk_identity(arm.recipe)],
     )
 
 

@@ -14,14 +14,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from training.engine.trainer import FeatureSplit
-from training.experiments.folds import extract_folds, fold_count, sources_of
+from training.experiments.folds import content_of, extract_folds, fold_count
 from training.experiments.judged_folds import judge_folds
 from training.experiments.search_space import suggest_recipe
 from training.experiments.study_file import open_study
 from training.experiments.trial_objective import Figures, objective
 from training.methods.fine_tuning import trunk_of
-from training.methods.self_supervised.trunk import trunk_sha256
+from training.methods.self_supervised.trunk import trunk_identity
 from training.recipe import Recipe, recipe_toml
+from training.recipe_errors import first_message
 from vdeploy.core.errors import RecipeError, StudyError, UserError
 from vdeploy.core.files import write_text
 from vdeploy.core.lazy_imports import require
@@ -109,10 +110,7 @@ def search(
     clips = _Clips(dataset, models, store_root, strict)
     folds = fold_count(dataset)
     identity = {
-        "recipe": [
-            [name, recipe.identity, *([trunk_sha256(recipe)] if recipe.pretrain.trunk else [])]
-            for name, recipe in models.items()
-        ],
+        "recipe": [[name, recipe.identity, *trunk_identity(recipe)] for name, recipe in models.items()],
         "data": clips.digest,
         "objective": ["cross-validation", folds, seeds, sorted(fixed)],
     }
@@ -138,18 +136,16 @@ class _Clips:
         self._dataset, self._store_root, self._strict = dataset, store_root, strict
         self._weights = {name: recipe.make_backbone().find_weights() for name, recipe in models.items()}
         self._loaded: dict[str, tuple[FeatureSplit, Trunk | None]] = {}
-        content = [(clip.sha256, clip.label, clip.group) for clip in dataset.clips]
-        text = json.dumps([content, [weights.sha256 for weights in self._weights.values()]])
+        text = json.dumps([content_of(dataset), [weights.sha256 for weights in self._weights.values()]])
         self.digest = hashlib.sha256(text.encode()).hexdigest()
 
     def of(self, name: str, recipe: Recipe) -> tuple[FeatureSplit, Trunk | None]:
         if name not in self._loaded:
             trunk = trunk_of(recipe, self._weights[name])
-            readable, features = extract_folds(
+            _, clips = extract_folds(
                 self._dataset, recipe, self._weights[name], self._store_root, trunk, strict=self._strict
             )
-            labels = np.array([clip.label for clip in readable.clips], np.int64)
-            self._loaded[name] = FeatureSplit(features, labels, sources_of(readable)), trunk
+            self._loaded[name] = clips, trunk
         return self._loaded[name]
 
 
@@ -161,7 +157,7 @@ def _judge(
     try:
         name, recipe, _ = suggest_recipe(trial, models, fixed)
     except ValidationError as error:
-        return _given_up(trial, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
+        return _given_up(trial, first_message(error))
     except RecipeError as error:
         return _given_up(trial, str(error))
     split, trunk = clips.of(name, recipe)

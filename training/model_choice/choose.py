@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from training.experiments.cross_validation import CrossValidation, cross_validate
-from training.experiments.folds import extract_folds, fold_count, sources_of
+from training.experiments.folds import content_of, extract_folds, fold_count, sources_of
+from training.experiments.judged_folds import groups_of
 from training.experiments.result_file import ResultFile
-from training.methods.self_supervised.trunk import trunk_sha256
+from training.methods.self_supervised.trunk import trunk_identity
 from training.model_choice.advice import Advice, Measured, advise
 from training.model_choice.candidates import ALL, Budget, Candidate, affordable_clips, draw_clips
 from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources
@@ -139,19 +140,14 @@ def choose(
     )
 
 
-def _content(dataset: Dataset) -> list[tuple[str, int, str]]:
-    return [(clip.sha256, clip.label, clip.group) for clip in dataset.clips]
-
-
 def _weights(candidate: Candidate) -> list[Any]:
     """What a candidate's results depend on beside the clips."""
-    pretrained = [trunk_sha256(candidate.recipe)] if candidate.recipe.pretrain.trunk else []
-    return [candidate.recipe.identity, candidate.weights.sha256, *pretrained]
+    return [candidate.recipe.identity, candidate.weights.sha256, *trunk_identity(candidate.recipe)]
 
 
 def _drawn(whole: Dataset, csv: Path, finished: ResultFile, budget: Budget, candidates: Sequence[Candidate]) -> Dataset:
     """The clips that the budget pays for, the same ones after an interruption."""
-    identity = ("clips", _content(whole), dataclasses.asdict(budget), [candidate.name for candidate in candidates])
+    identity = ("clips", content_of(whole), dataclasses.asdict(budget), [candidate.name for candidate in candidates])
     count = finished.get(identity)
     if count is None:
         count = affordable_clips(budget, candidates) or len(whole.clips)
@@ -168,14 +164,12 @@ def _drawn(whole: Dataset, csv: Path, finished: ResultFile, budget: Budget, cand
 def _judge(
     candidate: Candidate, dataset: Dataset, finished: ResultFile, store_root: Path, folds: int, seeds: int
 ) -> CrossValidation:
-    dataset, features = extract_folds(dataset, candidate.recipe, candidate.weights, store_root)
-    labels = np.array([clip.label for clip in dataset.clips], np.int64)
-    sources = sources_of(dataset)
-    identity = ("accuracy", *_weights(candidate), _content(dataset), folds, seeds)
+    dataset, clips = extract_folds(dataset, candidate.recipe, candidate.weights, store_root)
+    identity = ("accuracy", *_weights(candidate), content_of(dataset), folds, seeds)
     known = finished.get(identity)
     if known is not None:
-        return CrossValidation(labels, sources, np.array(known))
-    result = cross_validate(candidate.recipe, features, labels, sources, seeds=seeds, folds=folds, name=candidate.name)
+        return CrossValidation(clips.labels, groups_of(clips), np.array(known))
+    result = cross_validate(candidate.recipe, clips, seeds=seeds, folds=folds, name=candidate.name)
     finished.put(identity, result.probabilities.tolist())
     return result
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vdeploy.cli.options import JsonOption, StoreOption, StrictOption, store_root
+from vdeploy.cli.recipe_options import OverridesOption
 from vdeploy.cli.train import print_run
 
 
@@ -19,10 +20,7 @@ def distill(
     ] = None,
     student: Annotated[str, typer.Option(help="Recipe of the student: a name, or a TOML file.")] = "edge",
     unlabelled: Annotated[Path | None, typer.Option(help="Folder of clips that nobody has labelled.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key of the recipe: section.key=value. May be repeated."),
-    ] = None,
+    overrides: OverridesOption = None,
     store: StoreOption = None,
     strict: StrictOption = False,
     json: JsonOption = False,

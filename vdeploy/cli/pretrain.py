@@ -11,6 +11,7 @@ import typer
 
 from vdeploy.cli.event_options import StrideOption
 from vdeploy.cli.options import JsonOption, StoreOption, print_json, print_line, store_root
+from vdeploy.cli.recipe_options import OverridesOption, RecipeOption
 
 
 def pretrain(
@@ -18,11 +19,8 @@ def pretrain(
         list[str], typer.Argument(metavar="FOOTAGE...", help="Videos of any length: files, folders or patterns.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the pre-trained trunk.")],
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a recipe, or a TOML file.")] = "default",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key of the recipe: section.key=value. May be repeated."),
-    ] = None,
+    recipe: RecipeOption = "default",
+    overrides: OverridesOption = None,
     window: Annotated[
         float, typer.Option(min=0.04, max=86_400, help="Seconds of a window: the length of the clips to train on.")
     ] = 2.0,

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
     from vdeploy.dataset import Dataset
 
-__all__ = ["RecipeOptions"]
+__all__ = ["OverridesOption", "RecipeOption", "RecipeOptions"]
+
+RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Name of a recipe, or a TOML file.")]
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the recipe: section.key=value. May be repeated."),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +31,7 @@ class RecipeOptions:
     """Labelled clips, a recipe with its overrides, and the feature store."""
 
     source: DataArgument
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a recipe, or a TOML file.")] = "default"
+    recipe: RecipeOption = "default"
     layer: Annotated[
         str | None,
         typer.Option(
@@ -40,10 +46,7 @@ class RecipeOptions:
         str | None, typer.Option(help="imagenet, random, or a path. [default: the recipe's]", show_default=False)
     ] = None
     positive: PositiveOption = None
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key of the recipe: section.key=value. May be repeated."),
-    ] = None
+    overrides: OverridesOption = None
     store: StoreOption = None
     strict: StrictOption = False
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import difflib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["escape_controls", "name_problem", "setting_text", "settings_text"]
+__all__ = ["escape_controls", "name_problem", "setting_text", "settings_text", "suggestion"]
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, line separators and marks that reverse the direction of writing."""
@@ -38,6 +39,17 @@ def name_problem(path: str) -> str | None:
             return "has a name that is not UTF-8, rename it"
         return f"has a name beyond the locale's encoding, {encoding}: set LC_ALL=C.UTF-8, or rename it"
     return None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """A question whether the most similar of the known words was meant; empty if none is similar.
+
+    Example:
+        >>> suggestion("edgy", ["default", "edge"])
+        ", did you mean 'edge'?"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.settings import Settings
+from vdeploy.core.text import suggestion
 from vdeploy.models.base import Backbone, Head
 from vdeploy.models.region import in_region
 
@@ -124,9 +124,7 @@ def head_of(settings: Any) -> Head[Any]:
 
 def _load(kind: str, name: str, table: Mapping[str, str]) -> Any:
     if name not in table:
-        close = difflib.get_close_matches(name, table, n=1)
-        suggestion = f", did you mean {close[0]!r}?" if close else ""
-        raise RecipeError(f"there is no {kind} {name!r}{suggestion}", f"known: {', '.join(sorted(table))}")
+        raise RecipeError(f"there is no {kind} {name!r}{suggestion(name, table)}", f"known: {', '.join(sorted(table))}")
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -139,7 +137,6 @@ def _validate(section: str, settings_type: type[Settings], values: Mapping[str, 
         key = ".".join([section, *(str(part) for part in first["loc"][:1])])
         fields = list(settings_type.model_fields)
         if first["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
-            suggestion = f", did you mean {close[0]!r}?" if close else ""
-            raise RecipeError(f"unknown key {key}{suggestion}", f"known here: {', '.join(fields)}") from error
+            meant = suggestion(str(first["loc"][-1]), fields)
+            raise RecipeError(f"unknown key {key}{meant}", f"known here: {', '.join(fields)}") from error
         raise RecipeError(f"{key}: {first['msg']}, got {first['input']!r}", "see the page of the model") from error

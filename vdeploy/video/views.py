@@ -77,17 +77,12 @@ class Views:
     def row_names(self, sha256: str) -> tuple[str, ...]:
         """Under what the feature store keeps each view: the clip's content hash alone for the usual one."""
         offsets = [sha256 if offset == _MIDDLE else f"{sha256}@{offset}" for offset in self.offsets]
-        names = [name + end for name in offsets for end in (("", " mirrored") if self.mirrored else ("",))]
-        digest = self.augmented.digest
-        return self._arranged(
-            names, [f"{sha256} augmented {digest} {number}" for number in range(self.augmented.count)]
-        )
+        return self._arranged(offsets, " mirrored", f"{sha256} augmented {self.augmented.digest} {{}}", 0)
 
     def titles(self) -> tuple[str, ...]:
         """What each view is, in words."""
         offsets = ["plain" if offset == _MIDDLE else f"sampled at {offset}" for offset in self.offsets]
-        names = [name + end for name in offsets for end in (("", ", mirrored") if self.mirrored else ("",))]
-        return self._arranged(names, [f"augmented {number + 1}" for number in range(self.augmented.count)])
+        return self._arranged(offsets, ", mirrored", "augmented {}", 1)
 
     def deal(self, frames: npt.NDArray[np.uint8], chosen: Sequence[int], sha256: str) -> npt.NDArray[np.uint8]:
         """Makes views of the decoded frames of a clip.
@@ -113,7 +108,10 @@ class Views:
 
         return np.stack([view(number) for number in chosen])
 
-    def _arranged(self, sampled: Sequence[str], augmented: Sequence[str]) -> tuple[str, ...]:
+    def _arranged(self, samplings: Sequence[str], mirrored: str, augmented_as: str, first: int) -> tuple[str, ...]:
+        """Names in the order of the views: of the samplings, with an ending for mirror images, and counted ones."""
+        sampled = [name + end for name in samplings for end in (("", mirrored) if self.mirrored else ("",))]
+        augmented = [augmented_as.format(first + number) for number in range(self.augmented.count)]
         return (*augmented[: self._first], *sampled, *augmented[self._first :])
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from training.engine.trainer import FeatureSplit
 from training.experiments.cross_validation import CrossValidation, cross_validate
 from training.experiments.folds import extract_folds, grouped_folds
 from training.pipeline import scan_source
@@ -56,7 +57,9 @@ def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, re
     labels, groups = clips
     rng = np.random.default_rng(0)
     signal = rng.normal(size=(len(labels), 4, 8)) + 3 * labels[:, None, None] * np.array([1, -1] * 4)
-    found = cross_validate(recipe, signal.astype(np.float16), labels, groups, seeds=1, folds=3, name="tiny")
+    found = cross_validate(
+        recipe, FeatureSplit(signal.astype(np.float16), labels, groups), seeds=1, folds=3, name="tiny"
+    )
     *sooner, last = capsys.readouterr().err.splitlines()
     assert last.startswith("cross-validate tiny: 3/3 trainings")
     assert all(line.startswith("cross-validate tiny: ") for line in sooner)
@@ -67,7 +70,7 @@ def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, re
     # Every clip of a source has the same features: they tell the clips of a known source apart, not those of a new one.
     marks = dict(zip(np.unique(groups), rng.normal(size=(12, 8)), strict=True))
     alike = np.stack([np.tile(marks[group], (4, 1)) for group in groups]).astype(np.float16)
-    leaked = cross_validate(recipe, alike, np.arange(len(groups)) % 2, groups, seeds=1, folds=3)
+    leaked = cross_validate(recipe, FeatureSplit(alike, np.arange(len(groups)) % 2, groups), seeds=1, folds=3)
     assert leaked.accuracy().value == pytest.approx(0.5)
 
 
@@ -76,21 +79,22 @@ def test_only_the_usual_view_is_judged(clips, recipe):
     labels, groups = clips
     usual = np.random.default_rng(0).normal(size=(48, 4, 8)) + 3 * labels[:, None, None] * np.array([1, -1] * 4)
     views = np.stack([usual, usual], axis=1).astype(np.float16)
-    alike = cross_validate(recipe, views, labels, groups, seeds=1, folds=3)
-    one = cross_validate(recipe, views[:, 0], labels, groups, seeds=1, folds=3)
+    alike = cross_validate(recipe, FeatureSplit(views, labels, groups), seeds=1, folds=3)
+    one = cross_validate(recipe, FeatureSplit(views[:, 0], labels, groups), seeds=1, folds=3)
     np.testing.assert_allclose(alike.probabilities, one.probabilities, atol=0.01)
     views[:, 1] = np.random.default_rng(1).normal(size=usual.shape)
-    assert cross_validate(recipe, views, labels, groups, seeds=1, folds=3).accuracy().value > 0.8
+    assert cross_validate(recipe, FeatureSplit(views, labels, groups), seeds=1, folds=3).accuracy().value > 0.8
 
 
 def test_all_views_of_all_clips_are_extracted(clips_dir: Path, tiny_overrides: tuple[str, ...], tmp_path: Path):
     mirrored = load_recipe("default", [*tiny_overrides, "clip.mirrored=true"])
     weights = mirrored.make_backbone().find_weights()
-    dataset, features = extract_folds(scan_source(clips_dir, mirrored), mirrored, weights, tmp_path)
+    dataset, split = extract_folds(scan_source(clips_dir, mirrored), mirrored, weights, tmp_path)
+    features = split.features
     assert features.shape[:2] == (len(dataset.clips), 2)
     assert len(dataset.of("train")) == len(dataset.clips)
     plain = mirrored.varied(clip={"mirrored": False})
-    np.testing.assert_array_equal(extract_folds(dataset, plain, weights, tmp_path)[1], features[:, 0])
+    np.testing.assert_array_equal(extract_folds(dataset, plain, weights, tmp_path)[1].features, features[:, 0])
 
 
 def test_figures_are_means_over_seeds_with_intervals_over_sources():
@@ -115,7 +119,7 @@ def test_verdicts_follow_the_threshold_of_the_recipe(clips, recipe):
     labels, groups = clips
     signal = np.random.default_rng(0).normal(size=(len(labels), 4, 8)) + labels[:, None, None] * np.array([1, -1] * 4)
     strict = recipe.varied(decision={"threshold": 0.99})
-    found = cross_validate(strict, signal.astype(np.float16), labels, groups, seeds=1, folds=3)
+    found = cross_validate(strict, FeatureSplit(signal.astype(np.float16), labels, groups), seeds=1, folds=3)
     assert found.verdicts is not None
     assert found.verdicts.sum() < (found.probabilities >= 0.5).sum()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
-__all__ = ["MANIFEST", "start_from_trunk", "trunk_sha256", "write_trunk"]
+__all__ = ["MANIFEST", "start_from_trunk", "trunk_identity", "trunk_sha256", "write_trunk"]
 
 MANIFEST = "pretraining.json"
 WEIGHTS = "trunk.npz"
@@ -98,6 +98,17 @@ def trunk_sha256(recipe: Recipe) -> str:
         RunError: The folder holds no trunk, or is damaged.
     """
     return str(_manifest(Path(recipe.pretrain.trunk))["sha256"]) if recipe.pretrain.trunk else ""
+
+
+def trunk_identity(recipe: Recipe) -> list[str]:
+    """What results depend on beside a recipe, which names the folder of a trunk alone: the hash of its weights.
+
+    Empty where there is no trunk, so that results of earlier versions hold.
+
+    Raises:
+        RunError: The folder holds no trunk, or is damaged.
+    """
+    return [trunk_sha256(recipe)] if recipe.pretrain.trunk else []
 
 
 def _model(recipe: Recipe, weights: Weights) -> dict[str, Any]:

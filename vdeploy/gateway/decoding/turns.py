@@ -35,7 +35,6 @@ class Turns(Generic[_T]):
         self._size = len(self._idle)
         self._times = ServiceTimes()
         self._share = share
-        self._held: collections.Counter[str] = collections.Counter()
         self._waiting: dict[str, collections.deque[object]] = {}
         self._served: dict[str, int] = {}
         self._numbers = itertools.count()
@@ -81,27 +80,21 @@ class Turns(Generic[_T]):
         Raises:
             TimeoutError: None is free in time.
         """
-        thing = self._take(owner, patience_s, check)
-        since, hold = time.monotonic(), object()
-        with self._condition:
-            self._holds[hold] = owner, since
+        ticket = object()
+        thing = self._take(owner, patience_s, check, ticket)
         try:
             yield thing
         finally:
             with self._condition:
                 self._idle.append((thing, owner))
                 self._forget()
-                del self._holds[hold]
-                self._used[owner] = self._used.get(owner, 0.0) + time.monotonic() - since
-                self._times.record(1, time.monotonic() - since)
-                self._held[owner] -= 1
-                if not self._held[owner]:
-                    del self._held[owner]
+                seconds = time.monotonic() - self._holds.pop(ticket)[1]
+                self._used[owner] = self._used.get(owner, 0.0) + seconds
+                self._times.record(1, seconds)
                 self._condition.notify_all()
 
-    def _take(self, owner: str, patience_s: float | None, check: Callable[[], None]) -> _T:
+    def _take(self, owner: str, patience_s: float | None, check: Callable[[], None], ticket: object) -> _T:
         deadline = None if patience_s is None else time.monotonic() + patience_s
-        ticket = object()
         with self._condition:
             queue = self._waiting.setdefault(owner, collections.deque())
             queue.append(ticket)
@@ -112,7 +105,7 @@ class Turns(Generic[_T]):
                     if left <= 0:
                         raise TimeoutError
                     self._condition.wait(min(left, _CHECK_SECONDS))
-                self._held[owner] += 1
+                self._holds[ticket] = owner, time.monotonic()
                 self._served[owner] = next(self._numbers)
                 return self._idle.pop(self._choose(owner))[0]
             finally:
@@ -136,6 +129,6 @@ class Turns(Generic[_T]):
         self._used_at = now
 
     def _next_owner(self) -> str | None:
-        share = self._share()
-        candidates = [owner for owner in self._waiting if self._held[owner] < share]
-        return min(candidates, key=lambda owner: (self._held[owner], self._served.get(owner, -1)), default=None)
+        share, held = self._share(), collections.Counter(owner for owner, _ in self._holds.values())
+        candidates = [owner for owner in self._waiting if held[owner] < share]
+        return min(candidates, key=lambda owner: (held[owner], self._served.get(owner, -1)), default=None)
