@@ -19,7 +19,19 @@ class GoalName(str, enum.Enum):
     COST = "cost"
 
 
+class LoadName(str, enum.Enum):
+    """What is sent."""
+
+    CLIPS = "clips"
+    FRAMES = "frames"
+    STREAMS = "streams"
+
+
+_OF_A_SEARCH = ("goal", "trials", "precision", "out")
+
+
 def tune_serving(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
     slo_p99_ms: Annotated[
         float, typer.Option(min=1, max=3_600_000, help="Milliseconds that 99 % of the requests may take.")
@@ -37,6 +49,13 @@ def tune_serving(
         PrecisionName | None,
         typer.Option(help="The only precision to try. [default: all of the bundle]", show_default=False),
     ] = None,
+    load: Annotated[
+        LoadName,
+        typer.Option(
+            help="What is sent: clips; frames of cameras, as watch does; or frames of streams that the server keeps, "
+            "as watch --server-windows does."
+        ),
+    ] = LoadName.CLIPS,
     arrivals: Annotated[
         Path | None,
         typer.Option(
@@ -45,6 +64,13 @@ def tune_serving(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the Poisson process.")] = 0,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a running server that serves BUNDLE: the rate that it holds as it is. Nothing is "
+            "searched, as every configuration needs a start of the server."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of trials, page and result. [default: studies/BUNDLE-serving]", show_default=False),
@@ -59,8 +85,8 @@ def tune_serving(
     from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.report.tuning_page import write_tuning_page  # noqa: PLC0415  keeps --help fast
     from vdeploy.benchmark.tuning.arrivals import poisson_arrivals, read_arrivals  # noqa: PLC0415  keeps --help fast
-    from vdeploy.benchmark.tuning.table import COLUMNS, comparison, table_rows  # noqa: PLC0415  keeps --help fast
-    from vdeploy.benchmark.tuning.tune import TuningRequest, tune_serving  # noqa: PLC0415  keeps --help fast
+    from vdeploy.benchmark.tuning.table import COLUMNS, RATE_COLUMNS, comparison, rate_rows, table_rows  # noqa: PLC0415  keeps --help fast
+    from vdeploy.benchmark.tuning.tune import TuningRequest, measure_server, tune_serving  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.files import write_json  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
@@ -73,7 +99,21 @@ def tune_serving(
         trials,
         requests,
         precision.value if precision else None,
+        load.value,
     )
+    title = f"p99 within {slo_p99_ms:g} ms, {load.value}, {request.arrivals.name}"
+    if url is not None:
+        sources = {name: context.get_parameter_source(name) for name in _OF_A_SEARCH}
+        named = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        if named:
+            raise typer.BadParameter(f"--url measures a server as it is: leave --{named[0]} out")
+        outcome = measure_server(opened, request, url)
+        if json:
+            print_json({"url": url, "slo_p99_ms": slo_p99_ms, "load": load.value, **outcome.to_dict()})
+            return
+        print_table(RATE_COLUMNS, rate_rows(outcome), title=title)
+        print_line(f"{url} holds {outcome.held}")
+        return
     out = out or Path("studies") / f"{bundle.absolute().name}-serving"
     refuse_unwritable(out, folder=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server as Ctrl-C does
@@ -84,7 +124,7 @@ def tune_serving(
     if json:
         print_json(found.to_dict())
         return
-    print_table(COLUMNS, table_rows(found), title=f"p99 within {slo_p99_ms:g} ms, {request.arrivals.name}")
+    print_table(COLUMNS, table_rows(found), title=title)
     print_line(comparison(found.record))
     print_line(f"page: {out / 'serving.html'}")
     print_line(f"kept for serve and deploy: {found.record.path}")

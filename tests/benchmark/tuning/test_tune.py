@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
@@ -15,13 +18,15 @@ from tests.triton.planning.conftest import fake_install
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.report.tuning_page import write_tuning_page
 from vdeploy.benchmark.tuning import tune
-from vdeploy.benchmark.tuning.arrivals import poisson_arrivals
+from vdeploy.benchmark.tuning.arrivals import Arrivals, poisson_arrivals
+from vdeploy.benchmark.tuning.open_loop import Load
 from vdeploy.benchmark.tuning.search import Outcome, Trial
 from vdeploy.benchmark.tuning.table import comparison, table_rows
+from vdeploy.benchmark.tuning.trial_server import TrialServer
 from vdeploy.benchmark.tuning.tune import Tuned, TuningRequest, tune_serving
 from vdeploy.cli import app as cli
-from vdeploy.core.errors import BenchmarkError
-from vdeploy.triton.planning.tuned_serving import Configuration, HeldRate, TunedServing, load_tuned
+from vdeploy.core.errors import BenchmarkError, StudyError
+from vdeploy.triton.planning.tuned_serving import Configuration, HeldRate, LoadKind, TunedServing, load_tuned
 from vdeploy.triton.server.install import TritonInstall
 
 REQUEST = TuningRequest(200.0, poisson_arrivals(), trials=3, requests=100)
@@ -69,6 +74,36 @@ def test_an_objective_that_nothing_holds(
     ):
         tune_serving(bundle, REQUEST, tmp_path / "out")
     assert load_tuned(bundle) is None
+
+
+@pytest.mark.parametrize(("kind", "share"), [("clips", 1), ("frames", 4)])
+def test_rates_are_told_in_clips(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: LoadKind, share: int
+) -> None:
+    """A server that answers at once up to 40 requests a second; a clip has 4 frames."""
+
+    class Answering(TrialServer):
+        def load(self, rate: float, _: Arrivals, requests: int, slo_ms: float, __: int) -> Load:
+            self.requests += requests
+            self.cpu_s += 0.02 * requests
+            return Load(rate, requests, np.full(requests, 1.0 if rate < 40 else 2 * slo_ms))
+
+    @contextlib.contextmanager
+    def server(*_: object) -> Iterator[TrialServer]:
+        yield Answering(lambda *_: None, kind, 0.05)
+
+    monkeypatch.setattr(tune, "find_install", lambda: fake_install(tmp_path / "backends", "python"))
+    monkeypatch.setattr(tune, "open_trial_server", server)
+    request = dataclasses.replace(REQUEST, trials=1, load=kind)
+    found = tune_serving(bundle, request, tmp_path / "out")
+    record = found.record
+    assert record.load == kind
+    assert record.held.clips_per_s == pytest.approx(40 / share, rel=0.05)
+    assert record.held.cpu_s_per_clip == pytest.approx(0.02 * share)
+    assert max(rate for rate, _, late in found.trials[0].outcome.points) < 70 / share
+    other = dataclasses.replace(request, load="streams")
+    with pytest.raises(StudyError, match="is a search with another load"):
+        tune_serving(bundle, other, tmp_path / "out")
 
 
 @pytest.mark.parametrize("leads", [True, False])
@@ -154,6 +189,9 @@ def test_a_page(tmp_path: Path) -> None:
         (("bundle", "--slo-p99-ms", "100", "--requests", "10"), 2, "--requests"),
         (("bundle", "--slo-p99-ms", "100", "--arrivals", "none.txt"), 1, "none.txt holds no arrivals"),
         (("bundle", "--slo-p99-ms", "100", "--out", "file"), 1, "file cannot be written"),
+        (("bundle", "--slo-p99-ms", "100", "--load", "videos"), 2, "--load"),
+        (("bundle", "--slo-p99-ms", "100", "--url", "127.0.0.1:9"), 1, "no Triton answers at 127.0.0.1:9"),
+        (("bundle", "--slo-p99-ms", "100", "--url", "127.0.0.1:9", "--trials", "3"), 2, "leave --trials out"),
         (("bundle", "--slo-p99-ms", "100", "--precision", "fp16"), 1, "holds no extractor in onnx-fp16"),
     ],
 )

@@ -177,7 +177,7 @@ class Search:
         if known is None:
             self._guarded(lambda: study.set_user_attr(_IDENTITY, identity))
         elif known != identity:
-            other = ", ".join(name for name in identity if known.get(name) != identity[name])
+            other = ", ".join(name for name in {**known, **identity} if known.get(name) != identity.get(name))
             raise StudyError(f"{file} is a search with another {other}", "choose another folder: --out DIR")
         return study
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from vdeploy.benchmark.tuning.search import Outcome
 from vdeploy.benchmark.tuning.tune import Tuned
 from vdeploy.triton.planning.tuned_serving import TunedServing
 from vdeploy.triton.repository.options import ServingOptions
 
-__all__ = ["COLUMNS", "comparison", "table_rows"]
+__all__ = ["COLUMNS", "RATE_COLUMNS", "comparison", "rate_rows", "table_rows"]
 
 COLUMNS = (
     *("extractor", "classifier", "backend", "instances", "threads", "batch", "wait ms"),
     *("clips/s", "p99 ms", "CPU ms a clip", ""),
 )
+
+RATE_COLUMNS = ("clips/s", "p99 ms", "")
 
 
 def table_rows(found: Tuned) -> list[tuple[object, ...]]:
@@ -32,6 +35,14 @@ def table_rows(found: Tuned) -> list[tuple[object, ...]]:
             )
         )
     return rows
+
+
+def rate_rows(found: Outcome) -> list[tuple[object, ...]]:
+    """A row for each rate that was tried."""
+    return [
+        (f"{rate:.3g}", None if p99 is None else f"{p99:.0f}", "given up early" if stopped else "")
+        for rate, p99, stopped in found.points
+    ]
 
 
 def comparison(record: TunedServing) -> str:

@@ -15,7 +15,8 @@ from vdeploy.benchmark.tuning.arrivals import PARTS, Arrivals
 from vdeploy.benchmark.tuning.highest_rate import HighestRate, find_highest_rate, mean_rate
 from vdeploy.benchmark.tuning.search import Measure, Outcome, Search, Trial
 from vdeploy.benchmark.tuning.search_space import SearchSpace, make_space
-from vdeploy.benchmark.tuning.trial_server import open_trial_server
+from vdeploy.benchmark.tuning.senders import refuse_load, requests_per_clip
+from vdeploy.benchmark.tuning.trial_server import TrialServer, open_running_server, open_trial_server
 from vdeploy.core.errors import BenchmarkError, UserError
 from vdeploy.core.processor import cpu_name
 from vdeploy.core.progress import say
@@ -27,11 +28,11 @@ from vdeploy.triton.planning.checks import Surroundings
 from vdeploy.triton.planning.memory import usable_memory
 from vdeploy.triton.planning.plans import StageRequest, plan_serving
 from vdeploy.triton.planning.server_facts import find_target
-from vdeploy.triton.planning.tuned_serving import Configuration, Goal, HeldRate, TunedServing
+from vdeploy.triton.planning.tuned_serving import Configuration, Goal, HeldRate, LoadKind, TunedServing
 from vdeploy.triton.repository.backends import common_batch
 from vdeploy.triton.server.install import find_install
 
-__all__ = ["Tuned", "TuningRequest", "tune_serving"]
+__all__ = ["Tuned", "TuningRequest", "measure_server", "tune_serving"]
 
 STUDY = "trials.db"
 START_SHARE = 0.6
@@ -49,6 +50,7 @@ class TuningRequest:
         trials: Configurations to measure.
         requests: Requests of each rate that is tried, at least.
         precision: The only precision to try; `None` for all.
+        load: What the requests hold.
     """
 
     slo_ms: float
@@ -57,6 +59,7 @@ class TuningRequest:
     trials: int = 12
     requests: int = 200
     precision: str | None = None
+    load: LoadKind = "clips"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +94,12 @@ def tune_serving(bundle: Bundle, request: TuningRequest, out: Path) -> Tuned:
     Raises:
         MissingExtraError: Optuna is not installed.
         StudyError: The folder holds another search, or cannot be written.
-        BenchmarkError: No configuration holds the objective, or none by other arrivals.
+        BenchmarkError: No configuration holds the objective, or none by other arrivals; or the bundle takes no
+            such load.
         BundleError: The bundle holds nothing that the server runs on a CPU.
         ServerError: There is no Triton server.
     """
+    refuse_load(request.load, bundle)
     if (load := os.getloadavg()[0]) > available_cores() / 2:
         say(f"tuning: the load average is {load:.1f}; what else runs on this machine lowers the rates")
     install = find_install()
@@ -108,6 +113,7 @@ def tune_serving(bundle: Bundle, request: TuningRequest, out: Path) -> Tuned:
         "objective": request.slo_ms,
         "arrivals": request.arrivals.name,
         "number of requests": request.requests,
+        **({} if request.load == "clips" else {"load": request.load}),
     }
     search = Search(out / STUDY, space, request.goal, identity)
 
@@ -146,39 +152,64 @@ def _defaults(bundle: Bundle, where: Surroundings, precision: str | None) -> Con
     )
 
 
+def measure_server(bundle: Bundle, request: TuningRequest, url: str) -> Outcome:
+    """Measures the rate that a running server holds, as it is, with three sets of arrivals.
+
+    Args:
+        bundle: What it serves.
+        request: Objective and load; nothing is searched.
+        url: `HOST:PORT` of its gRPC interface, or of a front of several.
+
+    Raises:
+        ClientError: It does not answer, takes other clips, or keeps no streams.
+        BenchmarkError: It holds the objective at no rate, or the bundle takes no such load.
+    """
+    refuse_load(request.load, bundle)
+    with open_running_server(bundle, url, request.load) as server:
+        found = _rates(server, request, 1.0, range(1, PARTS))
+    outcome = _outcome(found, 0.0, requests_per_clip(request.load, bundle))
+    if not outcome.held.clips_per_s:
+        raise BenchmarkError(f"{url} holds a p99 of {request.slo_ms:g} ms at no rate ({outcome.problem})")
+    return outcome
+
+
 def _measure(
     bundle: Bundle, configuration: Configuration, request: TuningRequest, where: Surroundings, *, confirm: bool
 ) -> Outcome:
+    per_clip = requests_per_clip(request.load, bundle)
     try:
-        with open_trial_server(bundle, configuration, where) as server:
-            if 1000 * server.clip_s > request.slo_ms:
-                return Outcome.failed(f"a clip alone takes {1000 * server.clip_s:.0f} ms")
+        with open_trial_server(bundle, configuration, where, request.load) as server:
+            if 1000 * server.request_s > request.slo_ms:
+                return Outcome.failed(f"a request alone takes {1000 * server.request_s:.0f} ms")
             copies = min(configuration.instances, (where.cores or 1) / configuration.instance_threads)
-            start = START_SHARE * copies / server.clip_s
-
-            def find(part: int) -> HighestRate:
-                arrivals, slo = request.arrivals, request.slo_ms
-                return find_highest_rate(
-                    lambda rate: server.load(rate, arrivals, request.requests, slo, part), start, slo
-                )
-
-            found = [find(part) for part in (range(1, PARTS) if confirm else range(1))]
-            cpu = server.cpu_s / server.clips
+            found = _rates(server, request, copies, range(1, PARTS) if confirm else range(1))
+            cpu = per_clip * server.cpu_s / server.requests
     except UserError as error:
         return Outcome.failed(str(error))
-    return _outcome(found, cpu)
+    return _outcome(found, cpu, per_clip)
 
 
-def _outcome(found: Sequence[HighestRate], cpu: float) -> Outcome:
-    """The outcome of one search, or the mean of several."""
-    first = found[0]
-    rate, low, high = mean_rate([each.per_s for each in found]) if len(found) > 1 else (first.per_s, None, None)
+def _rates(server: TrialServer, request: TuningRequest, copies: float, parts: Sequence[int]) -> list[HighestRate]:
+    """The highest rate by each of the parts of the arrivals, in requests a second."""
+    start, slo, arrivals = START_SHARE * copies / server.request_s, request.slo_ms, request.arrivals
+
+    def find(part: int) -> HighestRate:
+        return find_highest_rate(lambda rate: server.load(rate, arrivals, request.requests, slo, part), start, slo)
+
+    return [find(part) for part in parts]
+
+
+def _outcome(found: Sequence[HighestRate], cpu: float, per_clip: int) -> Outcome:
+    """The outcome of one search, or the mean of several, in clips."""
+    first, rates = found[0], [each.per_s / per_clip for each in found]
+    rate, low, high = mean_rate(rates) if len(found) > 1 else (rates[0], None, None)
     p99 = max(each.p99_ms for each in found)
     held = HeldRate(
         clips_per_s=rate, low=low, high=high, p99_ms=p99 if math.isfinite(p99) else None, cpu_s_per_clip=cpu or None
     )
     points = tuple(
-        (load.rate, load.p99_ms if math.isfinite(load.p99_ms) else None, load.stopped) for load in first.loads
+        (load.rate / per_clip, load.p99_ms if math.isfinite(load.p99_ms) else None, load.stopped)
+        for load in first.loads
     )
     errors = [load.error for load in first.loads if load.error]
     problem = "" if rate else (errors[0] if errors else "the objective is missed at every rate")
@@ -201,6 +232,7 @@ def _record(
         measured=now(),
         slo_p99_ms=request.slo_ms,
         goal=request.goal,
+        load=request.load,
         arrivals=request.arrivals.name,
         requests=request.requests,
         trials=len(search.trials),

@@ -18,9 +18,12 @@ from vdeploy.triton.planning.plans import StageRequest
 from vdeploy.triton.repository.backends import Backend
 from vdeploy.triton.repository.options import ServingOptions
 
-__all__ = ["Configuration", "Goal", "HeldRate", "TunedServing", "load_tuned", "with_tuned"]
+__all__ = ["Configuration", "Goal", "HeldRate", "LoadKind", "TunedServing", "load_tuned", "with_tuned"]
 
 Goal = Literal["throughput", "cost"]
+
+LoadKind = Literal["clips", "frames", "streams"]
+"""What is sent: clips, frames of cameras, or frames of streams whose windows the server keeps."""
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -79,7 +82,7 @@ class HeldRate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    clips_per_s: _Rate
+    clips_per_s: _Rate = Field(description="frames count as that part of a clip which they are")
     low: _Rate | None = Field(None, description="lower end of its 95 % interval, where there are several measurements")
     high: _Rate | None = None
     p99_ms: _Positive | None = Field(None, description="of the latencies at that rate")
@@ -101,7 +104,8 @@ class TunedServing(MachineRecord):
     measured: str = Field(pattern=r"^\d{4}-\d\d-\d\dT", description="when, ISO 8601 with time zone")
     slo_p99_ms: _Positive = Field(description="latency objective")
     goal: Goal
-    arrivals: str = Field(description="the load")
+    load: LoadKind = Field("clips", description="what was sent")
+    arrivals: str = Field(description="when it was sent")
     requests: int = Field(description="of each rate that was tried, at least")
     trials: int
     configuration: Configuration
