@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
+from training.recipe_assignments import assign
 from training.recipe_errors import recipe_error
-from training.recipe_methods import fine_tuning_problem, methods_off, stepwise_key, trunk_problem
+from training.recipe_methods import fine_tuning_problem, identity_of, stepwise_key, trunk_problem
 from training.recipe_sections import (
     AugmentSection,
     AveragingSection,
@@ -28,7 +29,7 @@ from training.recipe_sections import (
     SamplingSection,
     TrainingSection,
 )
-from training.recipe_versions import read_assignment, read_sections
+from training.recipe_versions import read_sections
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.settings import Settings
@@ -99,21 +100,8 @@ class Recipe(Settings):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """JSON-ready values that name a training in a folder or in a study.
-
-        Methods that are switched off, a seed of the splits that is not set, and pictures that are squeezed are left
-        out, so that work of an earlier version goes on.
-        """
-        values = self.model_dump(mode="json", exclude=methods_off(self))
-        if self.data.seed == "auto":
-            del values["data"]["seed"]
-        if self.clip.fit == "squeeze":
-            del values["clip"]["fit"]
-        if self.pretrain.trunk:
-            values["pretrain"] = {"trunk": self.pretrain.trunk}
-        if not self.clip.mirrored:
-            del values["clip"]["mirrored"]
-        return values
+        """JSON-ready values that name a training in a folder or in a study; see `identity_of`."""
+        return identity_of(self)
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -211,7 +199,7 @@ def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
         ) from error
     values = read_sections(values, source)
     for assignment in overrides:
-        _assign(values, assignment)
+        assign(values, assignment)
     recipe = _validate(values, source)
     if recipe.head.name == ENSEMBLE:
         raise RecipeError(
@@ -240,25 +228,6 @@ def recipe_toml(recipe: Recipe) -> str:
     tomli_w = require("tomli_w", extra="train", purpose="writing a recipe")
     text: str = tomli_w.dumps(recipe.model_dump(mode="json"))
     return text
-
-
-def _assign(values: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    section, dot, name = read_assignment(key.strip()).partition(".")
-    if not equals or not dot or not name:
-        raise RecipeError(
-            f"--set {assignment!r} is not of the form section.key=value", "for example --set training.epochs=20"
-        )
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        value = text.strip()
-    target = values.setdefault(section, {})
-    if not isinstance(target, dict):
-        return
-    if name == "name" and section in {"backbone", "head"} and target.get("name") != value:
-        target.clear()
-    target[name] = value
 
 
 def _validate(values: Mapping[str, Any], source: str) -> Recipe:

@@ -1,10 +1,10 @@
-"""Which methods a recipe uses, of those that are switched off by default."""
+"""Which methods a recipe uses, of those that are switched off by default, and what they rule out."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fine_tuning_problem", "methods_off", "stepwise_key", "trunk_problem"]
+__all__ = ["fine_tuning_problem", "identity_of", "stepwise_key", "trunk_problem"]
 
 _METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune", "augmented_views")
 """Sections of methods that are switched off by default, added after version 0.2."""
@@ -13,14 +13,28 @@ _STEPWISE = ("augment", "sampling", "averaging", "curriculum", "distill")
 """Sections that the exact solution of a linear head knows nothing of."""
 
 
-def methods_off(recipe: Any) -> set[str]:
-    """Names of the sections of methods that a recipe does not use.
+def identity_of(recipe: Any) -> dict[str, Any]:
+    """JSON-ready values that name a training in a folder or in a study.
+
+    Methods that are switched off, a seed of the splits that is not set, and pictures that are squeezed are left out,
+    so that work of an earlier version goes on.
 
     Args:
         recipe: A `training.recipe.Recipe`.
     """
     off = {name for name in _METHODS if getattr(recipe, name) == type(recipe).model_fields[name].default}
-    return off if recipe.pretrain.trunk else {*off, "pretrain"}
+    values: dict[str, Any] = recipe.model_dump(
+        mode="json", exclude=off if recipe.pretrain.trunk else {*off, "pretrain"}
+    )
+    if recipe.data.seed == "auto":
+        del values["data"]["seed"]
+    if recipe.clip.fit == "squeeze":
+        del values["clip"]["fit"]
+    if recipe.pretrain.trunk:
+        values["pretrain"] = {"trunk": recipe.pretrain.trunk}
+    if not recipe.clip.mirrored:
+        del values["clip"]["mirrored"]
+    return values
 
 
 def stepwise_key(recipe: Any) -> str:

@@ -230,12 +230,7 @@ class DecisionSection(Settings):
             raise ValueError("cost_false_alarm and cost_miss must not both be 0")
         return self
 
-    @property
-    def rule(self) -> str:
-        """How the threshold is chosen on the validation split, in words."""
-        return self.rule_on("the validation split")
-
-    def rule_on(self, clips: str) -> str:
+    def rule(self, clips: str = "the validation split") -> str:
         """How the threshold is chosen on some clips, in words."""
         match self.threshold:
             case "f1":

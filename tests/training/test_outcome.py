@@ -28,7 +28,7 @@ from vdeploy.evaluation.thresholds import choose_threshold
     ],
 )
 def test_the_rule_is_told_in_words(overrides: list[str], words: str) -> None:
-    assert load_recipe("default", overrides).decision.rule == words
+    assert load_recipe("default", overrides).decision.rule() == words
 
 
 def judged(recipe: Recipe) -> tuple[Outcome, np.ndarray]:

@@ -107,7 +107,7 @@ def judge(
         evaluations=_evaluations(dataset, probabilities, threshold),
         probabilities=probabilities,
         uncalibrated=uncalibrated,
-        rule=recipe.decision.rule_on("the validation split" if held_out is None else _HELD_OUT),
+        rule=recipe.decision.rule() if held_out is None else recipe.decision.rule(_HELD_OUT),
         is_tuned_on_valid=held_out is None,
     )
 
@@ -130,7 +130,7 @@ def judge_calibrated(model: keras.Model, extraction: Extraction, decision: Decis
         evaluations=_evaluations(dataset, probabilities, threshold),
         probabilities=probabilities,
         uncalibrated=uncalibrated,
-        rule=decision.rule,
+        rule=decision.rule(),
         is_tuned_on_valid=True,
     )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from vdeploy.video.clips import ClipSpec
 
-__all__ = ["Backbone", "BackboneSettings", "Granularity", "Head", "HeadSettings"]
+__all__ = ["Backbone", "BackboneSettings", "Granularity", "Head", "HeadSettings", "Model"]
 
 Granularity = Literal["frame", "clip"]
 """What a backbone looks at as one: a frame by itself, or all frames of a clip together."""
@@ -50,36 +50,58 @@ class HeadSettings(Settings):
     name: str
 
 
+S = TypeVar("S", bound=Settings)
 B = TypeVar("B", bound=BackboneSettings)
 H = TypeVar("H", bound=HeadSettings)
 
 
-class Backbone(abc.ABC, Generic[B]):
-    """Turns frames into features: ``frames uint8[B, T, H, W, 3]`` (RGB) to ``features float32[B, t, F]``.
-
-    Colour order, scaling and layout are inside the graph. A backbone is one entry of `vdeploy.models.registry`.
+class Model(abc.ABC, Generic[S]):
+    """What a backbone and a head have in common: each is one entry of `vdeploy.models.registry`, and becomes one stage.
 
     Args:
         settings: Its section of a recipe or of a manifest.
 
     Attributes:
         name: Name in the registry, of lower-case letters, digits and hyphens; Triton's model is named after it.
-        settings_type: The class of its settings.
-        granularity: ``"frame"``: features of a frame do not depend on the other frames, t = T, and sliding windows and
-            streams reuse them. ``"clip"``: the frames of a clip are looked at together.
         title: Its name in prose.
+        settings_type: The class of its settings.
         lowerings: Faster or exact special cases of an export, as ``"module:function"`` by kind: ``"onnx"`` and
             ``"tensorflow"``; see `vdeploy.export.lowering`. Kinds that are absent use the generic lowering.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    settings_type: ClassVar[type[Settings]]
+    lowerings: ClassVar[Mapping[str, str]] = {}
+    _stage: ClassVar[str]
+
+    def __init__(self, settings: S) -> None:
+        self.settings: S = settings
+
+    @property
+    def stage_settings(self) -> dict[str, Any]:
+        """What a manifest holds of it beside its name, JSON-ready; `vdeploy.models.registry` reads it."""
+        return self.settings.model_dump(mode="json", exclude={"name"})
+
+    @property
+    def model_name(self) -> str:
+        """Name of its Triton model."""
+        return stage_model(self._stage, self.name)
+
+
+class Backbone(Model[B]):
+    """Turns frames into features: ``frames uint8[B, T, H, W, 3]`` (RGB) to ``features float32[B, t, F]``.
+
+    Colour order, scaling and layout are inside the graph.
+
+    Attributes:
+        granularity: ``"frame"``: features of a frame do not depend on the other frames, t = T, and sliding windows and
+            streams reuse them. ``"clip"``: the frames of a clip are looked at together.
+    """
+
     settings_type: ClassVar[type[BackboneSettings]]
     granularity: ClassVar[Granularity] = "frame"
-    lowerings: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, settings: B) -> None:
-        self.settings: B = settings
+    _stage = "extractor"
 
     @abc.abstractmethod
     def feature_shape(self, frames: int) -> tuple[int, int]:
@@ -169,40 +191,16 @@ class Backbone(abc.ABC, Generic[B]):
         values = self.settings.model_dump(mode="json", exclude={"name", "weights"})
         return " ".join([self.name, *(f"{key}={value}" for key, value in sorted(values.items()))])
 
-    @property
-    def stage_settings(self) -> dict[str, Any]:
-        """What a manifest holds of it beside its name, JSON-ready: `vdeploy.models.registry.backbone_of` reads it."""
-        return self.settings.model_dump(mode="json", exclude={"name"})
 
-    @property
-    def model_name(self) -> str:
-        """Name of its Triton model."""
-        return stage_model("extractor", self.name)
-
-
-class Head(abc.ABC, Generic[H]):
+class Head(Model[H]):
     """Turns features into class probabilities: ``features float32[B, t, F]`` to ``probabilities float32[B, 2]``.
 
-    A head is one entry of `vdeploy.models.registry`. Its Keras model begins with the normalisation of
-    `vdeploy.models.normalization` and ends with a dense layer ``logits`` and a softmax; between the two is `body`.
-
-    Args:
-        settings: Its section of a recipe or of a manifest.
-
-    Attributes:
-        name: Name in the registry, of lower-case letters, digits and hyphens; Triton's model is named after it.
-        title: Its name in prose.
-        settings_type: The class of its settings.
-        lowerings: As in `Backbone`.
+    Its Keras model begins with the normalisation of `vdeploy.models.normalization` and ends with a dense layer
+    ``logits`` and a softmax; between the two is `body`.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
     settings_type: ClassVar[type[HeadSettings]]
-    lowerings: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, settings: H) -> None:
-        self.settings: H = settings
+    _stage = "classifier"
 
     @abc.abstractmethod
     def body(self, features: Any) -> Any:
@@ -238,16 +236,6 @@ class Head(abc.ABC, Generic[H]):
     def linear(self) -> bool:
         """Whether the layer ``logits`` holds all the weights, so that the head can be fitted exactly."""
         return False
-
-    @property
-    def stage_settings(self) -> dict[str, Any]:
-        """What a manifest holds of it beside its name, JSON-ready: `vdeploy.models.registry.head_of` reads it."""
-        return self.settings.model_dump(mode="json", exclude={"name"})
-
-    @property
-    def model_name(self) -> str:
-        """Name of its Triton model, and of its Keras model."""
-        return stage_model("classifier", self.name)
 
     def _model(self, shape: tuple[int, int], *, normalized: bool) -> keras.Model:
         keras: Any = load_keras()
