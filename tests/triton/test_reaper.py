@@ -10,8 +10,10 @@ import tempfile
 from pathlib import Path
 
 from testing.forbidden_calls import without_call
-from vdeploy.triton.server import reaper
-from vdeploy.triton.server.reaper import HIDDEN_ARGUMENT
+from vdeploy.core.child_python import python_command
+from vdeploy.triton.server.hidden_arguments import HIDDEN_ARGUMENT
+
+ROOT = Path(__file__).parents[2]
 
 SHOW = (
     "import os, subprocess, sys; from pathlib import Path; subprocess.run([sys.executable, '-c', '']); "
@@ -27,8 +29,8 @@ HIDDEN = (
 def run(*, may_trace: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     names = [f"{HIDDEN_ARGUMENT}{index}" for index in range(2)]
     secrets = dict(zip(names, ("--key=precious", "--more=also"), strict=True))
-    command = [sys.executable, "-I", reaper.__file__, str(os.getpid()), "vdeploy-none-", "", sys.executable, "-c", SHOW]
-    command += ["seen", *names]
+    program = [sys.executable, "-c", SHOW, "seen", *names]
+    command = python_command("vdeploy.triton.server.reaper", os.getpid(), "vdeploy-none-", "", *program)
     return subprocess.run(
         command if may_trace else without_call("ptrace", errno.EPERM, command),
         env=os.environ | secrets | environment,
@@ -70,6 +72,9 @@ def test_a_system_that_forbids_it_is_told_and_nothing_starts() -> None:
 
 
 def test_the_reaper_needs_the_standard_library_alone() -> None:
-    text = Path(reaper.__file__).read_text(encoding="utf-8")
-    assert "import vdeploy" not in text
-    assert "from vdeploy" not in text
+    program = "import sys, vdeploy.triton.server.reaper; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-S", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours = {name for name in done.stdout.split() if name.startswith("vdeploy.")}
+    assert ours - {"vdeploy.triton", "vdeploy.triton.server"} == {
+        f"vdeploy.triton.server.{name}" for name in ("confinement", "hidden_arguments", "reaper")
+    }

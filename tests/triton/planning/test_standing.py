@@ -18,6 +18,7 @@ from vdeploy.core.files import sha256_of
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.triton.commands.serve import ServeRequest, prepare_serving
 from vdeploy.triton.deployment.journal import Journal, Record
+from vdeploy.triton.deployment.pinning import pin_ensembles, pin_stage
 from vdeploy.triton.names import ENSEMBLE_MODEL, EXTRACTOR_MODEL, STAGES
 from vdeploy.triton.planning.existing_repository import keeps_deployed, refuse_threads, standing_repository
 from vdeploy.triton.planning.plans import StageRequest
@@ -43,8 +44,8 @@ def deployed(bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path) -> Path:
         record = Record(version=version, run="tiny", bundle_sha256=bundle.manifest.digest, written="now")
         deployments.add(record, golden_clips_of(bundle, "onnx-fp32", "onnx-fp32"), deployments.current_configs())
     for stage in STAGES:
-        deployments.pin_stage(stage, 1, {1})
-    deployments.pin_ensembles(1)
+        pin_stage(deployments, stage, 1, {1})
+    pin_ensembles(deployments, 1)
     return root
 
 

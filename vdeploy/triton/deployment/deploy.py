@@ -11,13 +11,14 @@ from typing import Any
 
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
-from vdeploy.core.errors import RolloutError, UserError
+from vdeploy.core.errors import RolloutError
 from vdeploy.core.progress import say
 from vdeploy.core.timestamps import now
 from vdeploy.triton.client.model_control import ModelControl
-from vdeploy.triton.deployment.journal import Journal, Pending, Record
-from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS, Rollout
-from vdeploy.triton.deployment.verification import Verification, ask_ensemble
+from vdeploy.triton.deployment.journal import Journal, Record
+from vdeploy.triton.deployment.rollout import Rollout
+from vdeploy.triton.deployment.undo import Undo, undone_on_failure
+from vdeploy.triton.deployment.verification import FIRST_LOOK_SECONDS, Verification, ask_ensemble
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, FRAMES
 from vdeploy.triton.repository.file_hashes import read_hashes
 from vdeploy.triton.repository.model_set import ModelSet, stages_called_by
@@ -90,7 +91,7 @@ def deploy(plan: ServingPlan, control: ModelControl, root: Path, golden: GoldenC
             record = _record_of(configs, journal.next_version())
             pending = journal.begin(record.version, previous)
             rollout = Rollout(control, journal)
-            with _Undo(rollout, pending):
+            with undone_on_failure(control, journal, pending):
                 if previous is not None:
                     rollout.secure(previous)
                 journal.add(record, golden, configs, read_hashes(repository.root, repository.version))
@@ -121,7 +122,7 @@ def rollback(control: ModelControl, root: Path, *, name: str = "") -> Deployed:
         control.check_access()
         pending = journal.pending()
         if pending is not None:
-            proof = Rollout(control, journal).go_back_after_kill(pending)
+            proof = Undo(control, journal).go_back_after_kill(pending)
             return Deployed(pending.previous, None, pending.target, proof, time.monotonic() - started)
         active = journal.active()
         record = None if active is None else journal.record(active)
@@ -131,40 +132,10 @@ def rollback(control: ModelControl, root: Path, *, name: str = "") -> Deployed:
         if record.previous not in journal.versions():
             raise RolloutError(f"version {record.previous} is no longer in {journal.name}", "deploy its bundle again")
         pending = journal.begin(record.previous, active)
-        rollout = Rollout(control, journal)
-        with _Undo(rollout, pending):
-            proof = rollout.activate(pending)
+        with undone_on_failure(control, journal, pending):
+            proof = Rollout(control, journal).activate(pending)
         journal.end()
     return Deployed(proof.version, active, None, proof, time.monotonic() - started)
-
-
-class _Undo:
-    """Goes back when the block fails, and says in the error what serves then."""
-
-    def __init__(self, rollout: Rollout, pending: Pending) -> None:
-        self._rollout = rollout
-        self._pending = pending
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if error is None:
-            return
-        target, previous = self._pending.target, self._pending.previous
-        why = error.message if isinstance(error, UserError) else str(error) or type(error).__name__
-        failed = f"version {target} was not taken into service: {why}"
-        try:
-            self._rollout.go_back(self._pending)
-        except (UserError, OSError) as second:
-            reason = second.message if isinstance(second, UserError) else str(second)
-            raise RolloutError(
-                f"{failed}; going back to version {previous} failed too: {reason}",
-                "restart the server, then run: vdeploy rollback",
-            ) from error
-        if isinstance(error, UserError | OSError):
-            serves = "nothing serves, as before" if previous is None else f"version {previous} serves as before"
-            raise RolloutError(f"{failed}; {serves}") from error
 
 
 def _undo_interrupted(control: ModelControl, journal: Journal) -> int | None:
@@ -172,7 +143,7 @@ def _undo_interrupted(control: ModelControl, journal: Journal) -> int | None:
     if pending is None:
         return None
     say(f"rollout: the deployment of version {pending.target} was interrupted; it is undone first")
-    Rollout(control, journal).go_back_after_kill(pending)
+    Undo(control, journal).go_back_after_kill(pending)
     return pending.target
 
 

@@ -27,12 +27,7 @@ from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, STREAM_MOD
 from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
 from vdeploy.triton.repository.model_set import ModelSet, model_set_for, model_set_of, stages_called_by
 from vdeploy.triton.repository.repository import versions_of
-from vdeploy.triton.repository.version_policy import (
-    pin_ensemble,
-    pin_versions,
-    pinned_version,
-    rename,
-)
+from vdeploy.triton.repository.version_policy import pinned_version
 from vdeploy.triton.repository.write_errors import one_line_errors
 
 __all__ = ["Journal", "Pending", "Record"]
@@ -224,39 +219,6 @@ class Journal:
         if record is not None:
             changes = {"activated": now(), "previous": record.previous if record.activated else previous}
             write_json(self._folder / str(version) / _RECORD, record.model_copy(update=changes).model_dump())
-
-    def pin_stage(self, model: str, version: int, versions: set[int]) -> None:
-        """Has a stage, configured as a version wants it, load some versions the next time that Triton looks."""
-        recorded = (self.configs(other) for other in versions if self.record(other) is not None)
-        others = [configs[model] for configs in recorded if model in configs]
-        write_text(self.root / model / CONFIG, pin_versions(self.configs(version)[model], versions, others))
-
-    def stand_in(self, model: str, version: int, working: tuple[str, int]) -> None:
-        """Puts files that are known to load in the place of a version of a stage.
-
-        Args:
-            model: The stage.
-            version: Its version.
-            working: A stage that works, perhaps of another name, and its version.
-        """
-        folder = self.root / model / str(version)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.root / working[0] / str(working[1]), folder)
-
-    def pin_stand_in(self, model: str, version: int, working: tuple[str, int]) -> None:
-        """Has a stage load what `stand_in` has put there, which takes the same arguments."""
-        config = rename(self.configs(working[1])[working[0]], model)
-        write_text(self.root / model / CONFIG, pin_versions(config, {version}))
-
-    def unlist(self, model: str) -> None:
-        """Has Triton load no version of a model the next time that it looks; its files stay."""
-        (self.root / model / CONFIG).unlink(missing_ok=True)
-
-    def pin_ensembles(self, version: int) -> None:
-        """Has the ensembles call a version the next time that Triton looks."""
-        configs = self.configs(version)
-        for model in self.model_set_of(version).ensembles:
-            write_text(self.root / model / CONFIG, pin_ensemble(configs[model], version))
 
     def remove(self, version: int) -> None:
         """Removes a version with its record, the record last."""

@@ -15,8 +15,7 @@ from vdeploy.core.runtime_messages import without_source
 from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.deployment.journal import Journal, Pending, Record
-from vdeploy.triton.deployment.rollout import FIRST_LOOK_SECONDS
-from vdeploy.triton.deployment.verification import verify_ensembles
+from vdeploy.triton.deployment.verification import FIRST_LOOK_SECONDS, verify_ensembles
 from vdeploy.triton.names import ENSEMBLE_MODEL, FRAMES, PROBABILITIES, STREAM_MODELS
 from vdeploy.triton.repository.model_set import PLAIN
 

@@ -26,8 +26,10 @@ from vdeploy.triton.names import (
 )
 from vdeploy.triton.repository.model_set import PLAIN, ModelSet
 
-__all__ = ["Verification", "ask_ensemble", "verify_ensembles", "verify_stages"]
+__all__ = ["FIRST_LOOK_SECONDS", "Verification", "ask_ensemble", "verify_ensembles", "verify_stages"]
 
+FIRST_LOOK_SECONDS = 5.0
+"""How long a version that should be serving may take to answer before it is given up or loaded again."""
 POLL_SECONDS = 0.1
 
 Array = npt.NDArray[np.float32]

@@ -113,6 +113,30 @@ class Launch:
                 f"the Triton server cannot be started ({error})", f"make room, or make {self.log_file} writable"
             ) from error
 
+    def running(self) -> subprocess.Popen[bytes]:
+        """The process.
+
+        Raises:
+            ServerError: There is none, or it has ended.
+        """
+        if self.process is None:
+            raise ServerError("the Triton server is not running", "start it first")
+        if self.process.poll() is not None:
+            raise self.ended(self.process)
+        return self.process
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether a signal has ended the process."""
+        return self.process is not None and (self.process.poll() or 0) < 0
+
+    def begin_again(self, install: TritonInstall) -> None:
+        """Replaces a process that has crashed, whose log is kept as `LOG.crashed`; see `begin`."""
+        self.end()
+        with contextlib.suppress(OSError):
+            self.log_file.replace(self.log_file.with_name(f"{self.log_file.name}.crashed"))
+        self.begin(install)
+
     def note_health(self) -> None:
         """Notes that all is well: what the log said a while ago is no reason of an end to come."""
         noted, size = self._seen_well

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 
 from vdeploy.core.errors import ServerError
 
-__all__ = ["check_ports", "free_ports", "grpc_address", "http_address", "resolve_host"]
+__all__ = ["check_ports", "free_ports", "grpc_address", "http_address", "local_address", "resolve_host"]
 
 _CANDIDATES = range(20_000, 32_768)
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
 
 
 def resolve_host(host: str) -> str:
@@ -44,6 +45,11 @@ def grpc_address(host: str) -> str:
 def http_address(host: str) -> str:
     """A numeric address as Triton's `--http-address` and `--metrics-address` take it."""
     return f"ipv6:{host}" if ":" in host else host
+
+
+def local_address(host: str) -> str:
+    """Where this machine reaches a server that listens on a numeric address."""
+    return _WILDCARDS.get(host, host)
 
 
 def check_ports(host: str, ports: Mapping[str, int]) -> None:

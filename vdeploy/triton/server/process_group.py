@@ -8,13 +8,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vdeploy.triton.server import reaper
-from vdeploy.triton.server.reaper import HIDDEN_ARGUMENT, SHARED_MEMORY
+from vdeploy.core.child_python import python_command
+from vdeploy.triton.server.hidden_arguments import HIDDEN_ARGUMENT
+from vdeploy.triton.server.reaper import SHARED_MEMORY
 
 __all__ = ["end_group", "is_stale_region", "new_region_prefix", "remove_stale_regions", "spawn"]
 
@@ -50,7 +50,7 @@ def spawn(
     program = [*command, *secrets]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", reaper.__file__, str(os.getpid()), region_prefix, str(scratch or ""), *program],
+            python_command("vdeploy.triton.server.reaper", os.getpid(), region_prefix, scratch or "", *program),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

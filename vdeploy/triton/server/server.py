@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import threading
 import time
@@ -15,14 +14,14 @@ from vdeploy.triton.names import DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.server.backoff import Backoff
 from vdeploy.triton.server.control_service import ControlService, LocalRoute
-from vdeploy.triton.server.exits import late, was_killed
+from vdeploy.triton.server.exits import was_killed
 from vdeploy.triton.server.health import Health, UnresponsiveError
 from vdeploy.triton.server.install import TritonInstall, find_install
 from vdeploy.triton.server.launch import Launch
-from vdeploy.triton.server.ports import check_ports, grpc_address, resolve_host
+from vdeploy.triton.server.ports import check_ports, grpc_address, local_address, resolve_host
 from vdeploy.triton.server.process_group import remove_stale_regions
-from vdeploy.triton.server.readiness import wait_until_it_listens
-from vdeploy.triton.server.version_checks import check_answers, check_files
+from vdeploy.triton.server.readiness import wait_until_ready
+from vdeploy.triton.server.version_checks import check_files
 
 __all__ = ["TritonServer"]
 
@@ -33,8 +32,6 @@ PATIENCE_SECONDS = 30.0
 
 _UNHEALTHY = "is not healthy"
 """What Triton says of a Python model that is too slow, or has ended."""
-
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
 
 
 class TritonServer:
@@ -87,13 +84,11 @@ class TritonServer:
         shared_memory: bool = False,
         traces: str = "",
     ) -> None:
-        self._repository = repository
         self._install = install
         self._startup_timeout = startup_timeout
         address = resolve_host(host)
-        self._near = _WILDCARDS.get(address, address)
         self.http_port = http_port
-        self.url = f"{grpc_address(self._near)}:{grpc_port}"
+        self.url = f"{grpc_address(local_address(address))}:{grpc_port}"
         self.log_file = log_file or cache_dir() / "triton" / "logs" / f"{grpc_port}.log"
         route = LocalRoute(self.url, lambda: self._launch.key)
         self._control = ControlService(route)
@@ -114,7 +109,7 @@ class TritonServer:
         Raises:
             ServerError: It is not running.
         """
-        return self._running().pid
+        return self._launch.running().pid
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -134,8 +129,8 @@ class TritonServer:
             ServerError: There is no server, a port is taken, or it did not become ready; nothing is left running then.
             MissingExtraError: The Python backend's packages are not installed.
         """
-        self._repository.check()
-        check_files(self._repository)
+        self._launch.repository.check()
+        check_files(self._launch.repository)
         self._install = self._install or find_install()
         check_ports(self._launch.host, self._launch.ports)
         remove_stale_regions()
@@ -143,13 +138,13 @@ class TritonServer:
             self._stopping.clear()
             self._launch.begin(self._install)
             try:
-                self._wait_until_ready()
+                wait_until_ready(self._launch, self._health, self._startup_timeout)
             except ServerError as error:
-                if not (self._has_crashed() or _UNHEALTHY in error.message):
+                if not (self._launch.has_crashed or _UNHEALTHY in error.message):
                     raise
                 say(f"{error.message}; it is started again")
                 self._start_again()
-                self._wait_until_ready()
+                wait_until_ready(self._launch, self._health, self._startup_timeout)
             self._control.start()
         except BaseException:
             self.stop()
@@ -197,7 +192,7 @@ class TritonServer:
         Raises:
             ServerError: The server has ended or does not answer, or a stage stays dead.
         """
-        process = self._running()
+        process = self._launch.running()
         try:
             healed = self._health.heal()
         except ServerError as error:
@@ -208,7 +203,7 @@ class TritonServer:
         return healed
 
     def _watch_once(self, interval_seconds: float) -> None:
-        process = self._running()
+        process = self._launch.running()
         try:
             process.wait(interval_seconds)
         except subprocess.TimeoutExpired:
@@ -236,7 +231,7 @@ class TritonServer:
             try:
                 if not self._start_again():
                     return
-                self._wait_until_ready()
+                wait_until_ready(self._launch, self._health, self._startup_timeout)
             except ServerError as error:
                 if self._stopping.is_set():
                     return
@@ -251,31 +246,5 @@ class TritonServer:
         with self._changing:
             if self._stopping.is_set() or self._install is None:
                 return False
-            self._launch.end()
-            with contextlib.suppress(OSError):
-                self.log_file.replace(self.log_file.with_name(f"{self.log_file.name}.crashed"))
-            self._launch.begin(self._install)
+            self._launch.begin_again(self._install)
             return True
-
-    def _has_crashed(self) -> bool:
-        process = self._launch.process
-        return process is not None and (process.poll() or 0) < 0
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        process = self._launch.process
-        if process is None:
-            raise ServerError("the Triton server is not running", "start it first")
-        if process.poll() is not None:
-            raise self._launch.ended(process)
-        return process
-
-    def _wait_until_ready(self) -> None:
-        ports = [port for port in self._launch.ports.values() if port]
-        deadline = time.monotonic() + wait_until_it_listens(
-            self._running(), self._near, ports, self._startup_timeout, self.log_file
-        )
-        try:
-            self._health.check_ensemble(max(1.0, deadline - time.monotonic()))
-        except TimeoutError as error:
-            raise late(self._startup_timeout, self.log_file) from error
-        check_answers(self._repository, self.url, max(1.0, deadline - time.monotonic()))
