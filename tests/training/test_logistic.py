@@ -13,7 +13,7 @@ from training.engine.choose_trainer import make_trainer
 from training.engine.cross_fitting import PENALTIES
 from training.engine.epoch_plan import FeatureSplit
 from training.engine.logistic import LogisticTrainer
-from training.engine.logistic_regression import fit_logistic
+from training.engine.logistic_regression import StandardizedBasis
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import DatasetError, RecipeError, RunError
 from vdeploy.features.prediction import predict
@@ -52,7 +52,7 @@ def test_the_solution_is_that_of_scikit_learn() -> None:
     x[:, 7] = 4.0
     deviation = np.where(x.std(axis=0) > 0, x.std(axis=0), 1)
     for penalty in (0.1, 10.0):
-        fit = fit_logistic(x, targets.astype(float), penalty)
+        fit = StandardizedBasis(x, targets.astype(float), np.ones(len(x))).fit(penalty)
         reference = linear_model.LogisticRegression(C=1 / (penalty * len(x)), tol=1e-8, max_iter=10_000)
         reference.fit((x - x.mean(axis=0)) / deviation, targets)
         np.testing.assert_allclose(fit.weights * deviation, reference.coef_[0], atol=1e-4)
@@ -158,7 +158,7 @@ def test_linear_algebra_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("scipy.optimize.minimize", watched)
     with threadpoolctl.threadpool_limits(2, "blas"):
-        fit_logistic(np.eye(4), np.array([0.0, 1.0, 0.0, 1.0]), 0.1)
+        StandardizedBasis(np.eye(4), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4)).fit(0.1)
         after = {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
     assert threads == {1}
     assert 1 not in after

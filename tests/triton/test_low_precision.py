@@ -14,7 +14,7 @@ from tests.triton.conftest import Ports
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.core.files import sha256_of, write_json
 from vdeploy.export.onnx.float16 import to_float16
-from vdeploy.export.onnx.inspection import found_precision
+from vdeploy.export.onnx.inspection import inspect_onnx
 from vdeploy.export.quantization.flavours import CPU
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.triton.client.client import TritonScorer
@@ -40,7 +40,7 @@ def lowered(bundle: Bundle, precision: str) -> Bundle:
     file = bundle.root / "classifier" / f"onnx-{precision}" / "model.onnx"
     file.parent.mkdir()
     file.write_bytes(model.SerializeToString())
-    assert found_precision(file) == precision
+    assert inspect_onnx(file).precision == precision
     changed = {
         "format": f"onnx-{precision}",
         "precision": precision,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["LinearFit", "StandardizedBasis", "fit_logistic"]
+__all__ = ["LinearFit", "StandardizedBasis"]
 
 _EPSILON = 1e-6
 
@@ -95,21 +95,3 @@ def _one_thread() -> contextlib.AbstractContextManager[Any]:
 def _thread_pools() -> Any:
     """Those of the numerical libraries that this process has loaded."""
     return require("threadpoolctl", extra="train", purpose="training").ThreadpoolController()
-
-
-def fit_logistic(x: Floats, targets: Floats, penalty: float, sample_weights: Floats | None = None) -> LinearFit:
-    """Fit a logistic regression on standardised statistics.
-
-    Args:
-        x: ``float64[N, D]``.
-        targets: Probabilities of violence to learn, ``float64[N]``; labels, unless they are smoothed.
-        penalty: lambda of ``mean loss + lambda / 2 |w|^2``; the intercept is not penalised.
-        sample_weights: ``float64[N]``; all alike if left out.
-
-    Returns:
-        The classifier, for statistics as they are.
-
-    Raises:
-        MissingExtraError: SciPy is not installed.
-    """
-    return StandardizedBasis(x, targets, np.ones(len(x)) if sample_weights is None else sample_weights).fit(penalty)

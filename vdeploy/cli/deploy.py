@@ -16,16 +16,12 @@ from vdeploy.cli.options import (
     ExtractorFormatOption,
     JsonOption,
     PrecisionName,
-    TargetOrtOption,
-    TargetSmOption,
-    TargetTrtOption,
     VerifyKeyOption,
-    parse_target,
     print_json,
     print_next,
     print_table,
 )
-from vdeploy.cli.serving_options import ServingFlags, ThreadsOption, TunedOption, reset_options
+from vdeploy.cli.serving_options import ServingFlags, TargetFlags, ThreadsOption, TunedOption, reset_options
 
 if TYPE_CHECKING:
     from vdeploy.triton.deployment.deploy import Deployed
@@ -73,9 +69,7 @@ def deploy(
         typer.Option(help="What runs the stages. [default: what runs them now]", show_default=False),
     ] = None,
     verify_key: VerifyKeyOption = None,
-    target_sm: TargetSmOption = None,
-    target_trt: TargetTrtOption = None,
-    target_ort: TargetOrtOption = None,
+    target: TargetFlags,
     flags: ServingFlags,
     threads: ThreadsOption = None,
     tuned: TunedOption = True,
@@ -117,7 +111,7 @@ def deploy(
             classifier=classifier_format,
             changes=reset_options(reset or []) | flags.named(threads),
         ),
-        target=parse_target(target_sm, target_trt, target_ort),
+        target=target.parse(),
         verify_key=verify_key,
         tuned=tuned,
     )

@@ -18,7 +18,6 @@ from vdeploy.core.text import escape_controls
 
 if TYPE_CHECKING:
     from vdeploy.inference.scorer import StagedScorer
-    from vdeploy.triton.planning.server_facts import Target
 
 __all__ = [
     "ClassifierFormatOption",
@@ -35,11 +34,7 @@ __all__ = [
     "ScorerUrlOption",
     "StoreOption",
     "StrictOption",
-    "TargetOrtOption",
-    "TargetSmOption",
-    "TargetTrtOption",
     "VerifyKeyOption",
-    "parse_target",
     "print_json",
     "print_line",
     "print_next",
@@ -91,17 +86,6 @@ ExtractorFormatOption = Annotated[
     typer.Option(help="Format of the extractor, where the stages differ: onnx-int8, …", show_default=False),
 ]
 ClassifierFormatOption = Annotated[str | None, typer.Option(help="Format of the classifier.", show_default=False)]
-TargetSmOption = Annotated[
-    str | None, typer.Option(help="Compute capability or name of the GPU that serves, where it cannot be read here.")
-]
-TargetTrtOption = Annotated[
-    str | None, typer.Option(help="TensorRT of the server, such as 10.13.2, where it cannot be read here.")
-]
-TargetOrtOption = Annotated[
-    str | None, typer.Option(help="ONNX Runtime of the server, such as 1.20.1, where it cannot be read here.")
-]
-
-
 VerifyKeyOption = Annotated[
     Path | None,
     typer.Option(help="PEM file of an Ed25519 public key; a bundle that it has not signed is refused."),
@@ -150,18 +134,6 @@ def store_root(store: Path | None) -> Path:
     from vdeploy.core.files import cache_dir  # noqa: PLC0415  keeps --help fast
 
     return store or cache_dir() / "features"
-
-
-def parse_target(capabilities: str | None, tensorrt: str | None, onnxruntime: str | None) -> Target:
-    """What the command line says of the server that a bundle is for."""
-    from vdeploy.export.tensorrt.targets import parse_targets  # noqa: PLC0415  keeps --help fast
-    from vdeploy.triton.planning.server_facts import Target, parse_version  # noqa: PLC0415  keeps --help fast
-
-    return Target(
-        capabilities=() if capabilities is None else parse_targets(capabilities),
-        tensorrt=None if tensorrt is None else parse_version(tensorrt),
-        onnxruntime=None if onnxruntime is None else parse_version(onnxruntime),
-    )
 
 
 def print_json(value: Any) -> None:

@@ -17,15 +17,11 @@ from vdeploy.cli.options import (
     JsonOption,
     OtlpOption,
     PrecisionName,
-    TargetOrtOption,
-    TargetSmOption,
-    TargetTrtOption,
     VerifyKeyOption,
-    parse_target,
     print_json,
     print_next,
 )
-from vdeploy.cli.serving_options import ServingFlags, ThreadsOption, TunedOption
+from vdeploy.cli.serving_options import ServingFlags, TargetFlags, ThreadsOption, TunedOption
 
 if TYPE_CHECKING:
     from vdeploy.triton.server.server import TritonServer
@@ -89,9 +85,7 @@ def serve(
     flags: ServingFlags,
     tuned: TunedOption = True,
     verify_key: VerifyKeyOption = None,
-    target_sm: TargetSmOption = None,
-    target_trt: TargetTrtOption = None,
-    target_ort: TargetOrtOption = None,
+    target: TargetFlags,
     triton: Annotated[
         Path | None,
         typer.Option(help="tritonserver to start. [default: from PATH, else NVIDIA's wheel]", show_default=False),
@@ -154,7 +148,7 @@ def serve(
         launch=launch,
         tuned=tuned,
         keep_deployed=keep_deployed,
-        target=parse_target(target_sm, target_trt, target_ort),
+        target=target.parse(),
         verify_key=verify_key,
         triton=triton,
         host=host,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-__all__ = ["ServingFlags", "ThreadsOption", "TunedOption", "named_options", "reset_options"]
+if TYPE_CHECKING:
+    from vdeploy.triton.planning.server_facts import Target
+
+__all__ = ["ServingFlags", "TargetFlags", "ThreadsOption", "TunedOption", "named_options", "reset_options"]
 
 _Instances = Annotated[int | None, typer.Option(help="Copies of each stage, on each GPU if there are any.")]
 _Gpus = Annotated[
@@ -68,6 +71,41 @@ TunedOption = Annotated[
         help="Take what vdeploy tune-serving has found for BUNDLE on this machine, where no option says otherwise.",
     ),
 ]
+
+
+_TargetSm = Annotated[
+    str | None, typer.Option(help="Compute capability or name of the GPU that serves, where it cannot be read here.")
+]
+_TargetTrt = Annotated[
+    str | None, typer.Option(help="TensorRT of the server, such as 10.13.2, where it cannot be read here.")
+]
+_TargetOrt = Annotated[
+    str | None, typer.Option(help="ONNX Runtime of the server, such as 1.20.1, where it cannot be read here.")
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetFlags:
+    """The server that a bundle is for, where it cannot be asked."""
+
+    target_sm: _TargetSm = None
+    target_trt: _TargetTrt = None
+    target_ort: _TargetOrt = None
+
+    def parse(self) -> Target:
+        """What the command line says of the server.
+
+        Raises:
+            UserError: A value is no GPU, or no version.
+        """
+        from vdeploy.export.tensorrt.targets import parse_targets  # noqa: PLC0415  keeps --help fast
+        from vdeploy.triton.planning.server_facts import Target, parse_version  # noqa: PLC0415  keeps --help fast
+
+        return Target(
+            capabilities=() if self.target_sm is None else parse_targets(self.target_sm),
+            tensorrt=None if self.target_trt is None else parse_version(self.target_trt),
+            onnxruntime=None if self.target_ort is None else parse_version(self.target_ort),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import tempfile
 import threading
 import time
@@ -34,22 +35,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Service"]
 
+_POLL_S = 0.5
+"""Seconds between two looks at the connection of a client that waits."""
+
 _R = TypeVar("_R")
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Service:
     """The parts of one gateway, and the thread pool of its requests.
-
-    Args:
-        router: Chooses the model of each request.
-        limits: What is accepted.
-        access: Admits callers.
-        metrics: Counts what happens.
-        decoders: Decode the videos of requests.
-        stream_decoders: Decode the videos of streams.
-        folder: Holds uploads while they are in use.
-        cameras: Addresses of cameras that clients may have watched, by name.
-        tracing: Records requests.
 
     Attributes:
         router: Chooses the model of each request.
@@ -65,29 +59,21 @@ class Service:
         is_draining: Whether the gateway is shutting down.
     """
 
-    def __init__(
-        self,
-        router: Router,
-        limits: Limits,
-        access: Access,
-        metrics: Metrics,
-        decoders: DecoderPool,
-        stream_decoders: DecoderPool,
-        folder: Path,
-        cameras: Mapping[str, str],
-        tracing: Tracing,
-    ) -> None:
-        self.router = router
-        self.limits = limits
-        self.access = access
-        self.metrics = metrics
-        self.decoders = decoders
-        self.stream_decoders = stream_decoders
-        self.folder = folder
-        self.cameras = dict(cameras)
-        self.tracing = tracing
+    router: Router
+    limits: Limits
+    access: Access
+    metrics: Metrics
+    decoders: DecoderPool
+    stream_decoders: DecoderPool
+    folder: Path
+    cameras: Mapping[str, str]
+    tracing: Tracing
+    streams: Streams = dataclasses.field(init=False)
+    is_draining: bool = dataclasses.field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        limits, router, access, metrics = self.limits, self.router, self.access, self.metrics
         self.streams = Streams(limits, router, metrics)
-        self.is_draining = False
         self._probe = SharedProbe(self._probe_all)
         self._probe_video = probe_video()
         self._threads = concurrent.futures.ThreadPoolExecutor(limits.requests, thread_name_prefix="request")
@@ -104,7 +90,6 @@ class Service:
         function: Callable[[Callable[[], None]], _R],
         *,
         deadline: Deadline = NO_DEADLINE,
-        poll_s: float = 0.5,
     ) -> _R:
         """Run what blocks in one of the threads of requests, as long as the client waits for it.
 
@@ -112,7 +97,6 @@ class Service:
             request: Its body has been read.
             function: Called with a check that raises once the client has disconnected or the deadline has passed.
             deadline: When the result is of no use any more.
-            poll_s: Seconds between two looks at the connection.
         """
         gone = threading.Event()
 
@@ -123,7 +107,7 @@ class Service:
 
         work = asyncio.get_running_loop().run_in_executor(self._threads, function, check)
         try:
-            while not (await asyncio.wait({work}, timeout=poll_s))[0]:
+            while not (await asyncio.wait({work}, timeout=_POLL_S))[0]:
                 if await request.is_disconnected():
                     gone.set()
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from vdeploy.core.lazy_imports import load_keras
@@ -116,21 +116,16 @@ class Backbone(Model[B]):
         """Published files by the name that the settings give them."""
         return {}
 
-    def find_weights(
-        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
-    ) -> Weights:
+    def find_weights(self, source: str | None = None) -> Weights:
         """Find the weights, and fetch published ones that are not in the cache.
 
         Args:
             source: Where to look; the settings' place if left out.
-            offline: Look into the cache only.
-            on_progress: Called with the bytes fetched so far and in all, instead of a progress bar.
 
         Raises:
             WeightsError: They cannot be had, or are not what they claim to be.
         """
-        source = source or self.settings.weights
-        return find_weights(source, self.published_weights, offline=offline, on_progress=on_progress)
+        return find_weights(source or self.settings.weights, self.published_weights)
 
     @abc.abstractmethod
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:

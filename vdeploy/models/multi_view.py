@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vdeploy.core.lazy_imports import load_keras
@@ -67,11 +66,9 @@ class MultiViewBackbone(Backbone[Any]):
         steps, dim = self.inner.feature_shape(frames)
         return steps, self.views * dim
 
-    def find_weights(
-        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
-    ) -> Weights:
+    def find_weights(self, source: str | None = None) -> Weights:
         """Find the weights of the other backbone; see `Backbone.find_weights`."""
-        return self.inner.find_weights(source or self.settings.weights, offline=offline, on_progress=on_progress)
+        return self.inner.find_weights(source or self.settings.weights)
 
     def check(self, spec: ClipSpec) -> None:
         """Refuse clips that the other backbone cannot take."""

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from vdeploy.core.errors import ExportError
 from vdeploy.export.onnx.float16 import FLOAT16_MAX, MARGIN, find_wide_tensors, to_float16
-from vdeploy.export.onnx.inspection import found_precision, inspect_onnx
+from vdeploy.export.onnx.inspection import inspect_onnx
 
 LARGE = 70_000.0
 
@@ -44,7 +44,7 @@ def test_it_computes_the_same_from_the_same_inputs(stage, unchanged):
 def test_the_file_says_so_and_is_half_as_large(stage, saved):
     whole = saved(stage.model).stat().st_size
     file = saved(to_float16(stage.model))
-    assert found_precision(file) == "fp16"
+    assert inspect_onnx(file).precision == "fp16"
     assert file.stat().st_size / whole == pytest.approx(0.5, abs=0.01)
 
 
@@ -92,8 +92,8 @@ def test_what_overflows_stays_in_float32_and_is_named(extractor_stage, saved):
     expected = extractor_stage.run(hot)
     kept = to_float16(hot, wide=wide)
     np.testing.assert_allclose(extractor_stage.run(kept), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
-    assert layer in inspect_onnx(saved(kept)).layers_in("fp32")
-    assert found_precision(saved(kept)).startswith("mixed: fp16 ")
+    assert layer in [found.name for found in inspect_onnx(saved(kept)).layers if found.precision == "fp32"]
+    assert inspect_onnx(saved(kept)).precision.startswith("mixed: fp16 ")
 
 
 def test_what_comes_near_the_end_stays_in_float32_too(extractor_stage):

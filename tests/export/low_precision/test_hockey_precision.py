@@ -12,7 +12,7 @@ from vdeploy.core.files import cache_dir
 from vdeploy.export.calibration import calibration_clips, held_out_clips
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
-from vdeploy.export.onnx.inspection import found_precision
+from vdeploy.export.onnx.inspection import inspect_onnx
 from vdeploy.export.quantization import CPU, HeldOut, quantize
 from vdeploy.features.prediction import predict
 
@@ -49,7 +49,7 @@ def test_int8_keeps_the_verdicts(run, held_out, extractor, saved):
     assert found.agreement.top1 >= 0.99
     assert found.agreement.reference_accuracy - found.agreement.accuracy <= 0.005
     assert found.agreement.cosine > 0.999
-    assert (found.kept, found_precision(saved(found.model))) == ((), "int8")
+    assert (found.kept, inspect_onnx(saved(found.model)).precision) == ((), "int8")
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vdeploy.artifacts.bundle import digest_of
 from vdeploy.core.errors import BundleError, MissingExtraError
 from vdeploy.core.files import sha256_of
-from vdeploy.export.onnx.inspection import found_precision as found_in_onnx
+from vdeploy.export.onnx.inspection import inspect_onnx
 from vdeploy.export.openvino.convert import onnx_to_openvino
 from vdeploy.export.openvino.inspection import found_precision, inspect_openvino, layers_of
 from vdeploy.export.quantization import CPU
@@ -81,7 +81,7 @@ def test_the_same_file_gives_the_same_bytes(classifier_stage, written, lower):
 
 def test_precisions_are_those_that_the_onnx_file_has(stage, saved, written):
     for model in (stage.model, quantized(stage.model)):
-        assert found_precision(written(model) / GRAPH) == found_in_onnx(saved(model))
+        assert found_precision(written(model) / GRAPH) == inspect_onnx(saved(model)).precision
 
 
 def test_the_operations_are_those_of_vgg19(extractor_stage, written):

@@ -12,7 +12,7 @@ import training.engine.trainer
 from training.engine.checkpoints import CheckpointFolder
 from training.engine.choose_trainer import make_trainer
 from training.engine.epoch_plan import EpochPlan, FeatureSplit, plan_epoch
-from training.engine.logistic_regression import fit_logistic
+from training.engine.logistic_regression import StandardizedBasis
 from training.engine.trainer import Trainer
 from training.experiments.ablation import ladder
 from training.methods.curriculum import TEACHER, easiest, pace
@@ -103,7 +103,7 @@ def test_no_clip_and_no_source_scores_itself(tmp_path: Path) -> None:
     labels = np.random.default_rng(4).integers(0, 2, 24)[sources]
     clips = FeatureSplit(np.repeat(marks[:, None], 3, axis=1).astype(np.float16), labels, sources.astype(np.str_))
     scores = teacher_probabilities(clips, tmp_path / TEACHER, seed=0, otherwise="", strategy=None)
-    by_heart = fit_logistic(marks, labels.astype(float), 0.01).probabilities(marks)
+    by_heart = StandardizedBasis(marks, labels.astype(float), np.ones(len(marks))).fit(0.01).probabilities(marks)
     assert np.mean((by_heart >= 0.5) == labels) == 1
     assert np.mean((scores >= 0.5) == labels) < 0.7
 

@@ -1,4 +1,4 @@
-"""What an ONNX file really holds: the precision that its layers compute in, its operators and its versions.
+"""What an ONNX file really holds: the precision that its layers compute in, and its versions.
 
 Nothing here asks what was wanted. A layer is INT8 only if its weights are stored in 8 bits and its input is quantized
 to 8 bits; it is FP16 only if the tensor that it gives is of that type.
@@ -6,10 +6,8 @@ to 8 bits; it is FP16 only if the tensor that it gives is of that type.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +17,12 @@ from vdeploy.core.errors import BundleError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.node_flops import flops_of_node
-from vdeploy.export.verification.precision import LayerPrecision, precision_of, shares_of
+from vdeploy.export.verification.precision import LayerPrecision, precision_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OnnxInspection", "found_precision", "inspect_model", "inspect_onnx", "read_onnx"]
+__all__ = ["OnnxInspection", "inspect_model", "inspect_onnx", "read_onnx"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,40 +31,18 @@ class OnnxInspection:
 
     Attributes:
         layers: The layers with weights, in order.
-        weight_bytes: Bytes of stored weights by element type, for example ``{"float": 80000000}``.
-        operators: How often each operator occurs.
         opset: Version of the default operator set.
         ir_version: Version of the file format.
     """
 
     layers: tuple[LayerPrecision, ...]
-    weight_bytes: dict[str, int]
-    operators: dict[str, int]
     opset: int
     ir_version: int
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """The share of the layers' operations in each precision, the largest first; they add up to 1."""
-        return shares_of(self.layers)
 
     @property
     def precision(self) -> str:
         """The precision of the whole; see `vdeploy.export.verification.precision.precision_of`."""
         return precision_of(self.layers)
-
-    def layers_in(self, precision: str) -> tuple[str, ...]:
-        """Names of the layers that compute in a precision."""
-        return tuple(layer.name for layer in self.layers if layer.precision == precision)
-
-
-def found_precision(path: Path) -> str:
-    """The precision that the layers of an ONNX file compute in; see `OnnxInspection.precision`.
-
-    Raises:
-        BundleError: The file is no ONNX model, or holds no layer with weights.
-    """
-    return inspect_onnx(path).precision
 
 
 def inspect_onnx(path: Path) -> OnnxInspection:
@@ -104,20 +80,13 @@ def inspect_model(model: onnx.ModelProto, path: Path) -> OnnxInspection:
     Raises:
         BundleError: Its tensors contradict each other, or it holds no layer with weights.
     """
-    onnx = require("onnx", extra="export", purpose="inspecting ONNX files")
     with _one_line_errors(path):
         values = infer_values(model)
     layers = tuple(_layers(model, values))
     if not layers:
         raise BundleError(f"{path} holds no layer with weights", "export the run again")
-    stored: collections.Counter[str] = collections.Counter()
-    for tensor in model.graph.initializer:
-        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        stored[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += math.prod(tensor.dims) * kind.itemsize
     return OnnxInspection(
         layers=layers,
-        weight_bytes=dict(stored.most_common()),
-        operators=dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
         opset=next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")),
         ir_version=model.ir_version,
     )

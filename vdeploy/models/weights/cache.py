@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import http.client
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
@@ -18,10 +18,7 @@ from vdeploy.core.progress import say, track
 from vdeploy.models.weights.published import WeightsFile
 from vdeploy.models.weights.sources import PlaceError, Stream, places
 
-__all__ = ["OnProgress", "fetch", "keras_cache"]
-
-OnProgress = Callable[[int, "int | None"], None]
-"""Called with the bytes fetched so far, and in all if that is known."""
+__all__ = ["fetch", "keras_cache"]
 
 _CHUNK = 1 << 20
 
@@ -31,7 +28,7 @@ def keras_cache() -> Path:
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
-def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress | None = None) -> Path:
+def fetch(file: WeightsFile) -> Path:
     """Finds a file of weights in Keras' cache, or fetches it into the cache from the first place that has it.
 
     A file in the cache with another hash is moved aside to ``*.corrupt``. Of several processes that want the same file
@@ -39,8 +36,6 @@ def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress |
 
     Args:
         file: Which file.
-        offline: Look into the cache only.
-        on_progress: As for `find_weights`.
 
     Returns:
         The file in the cache, its hash checked.
@@ -52,7 +47,7 @@ def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress |
     try:
         if _is_intact(target, file):
             return target
-        failures = [] if offline and not target.exists() else _fetch(file, target, offline, on_progress)
+        failures = _fetch(file, target)
     except OSError as error:
         raise WeightsError(
             f"the weights {target} cannot be read or written ({error.strerror or error})",
@@ -60,14 +55,14 @@ def fetch(file: WeightsFile, *, offline: bool = False, on_progress: OnProgress |
         ) from error
     if failures is None:
         return target
-    tried = "; ".join([f"not in {target.parent}", *(["offline, so not downloaded"] if offline else failures)])
+    tried = "; ".join([f"not in {target.parent}", *failures])
     raise WeightsError(
         f"the weights {file.name} cannot be had: {tried}",
         f"pass --weights PATH, or put {file.name} into {target.parent}",
     )
 
 
-def _fetch(file: WeightsFile, target: Path, offline: bool, on_progress: OnProgress | None) -> list[str] | None:
+def _fetch(file: WeightsFile, target: Path) -> list[str] | None:
     """Returns ``None`` once the file is in its place, else the reasons why it is not."""
     with _locked(target):
         if _is_intact(target, file):
@@ -77,8 +72,8 @@ def _fetch(file: WeightsFile, target: Path, offline: bool, on_progress: OnProgre
             target.replace(aside)
             say(f"{target} is not the published file (its {file.digest[0].upper()} differs): moved to {aside.name}")
         failures = []
-        for place, opened in [] if offline else places(file):
-            reason = _fetch_from(opened, file, target, on_progress)
+        for place, opened in places(file):
+            reason = _fetch_from(opened, file, target)
             if reason is None:
                 return None
             failures.append(f"{place}: {reason}")
@@ -86,46 +81,30 @@ def _fetch(file: WeightsFile, target: Path, offline: bool, on_progress: OnProgre
 
 
 def _fetch_from(
-    opened: AbstractContextManager[tuple[Stream, int | None]],
-    file: WeightsFile,
-    target: Path,
-    on_progress: OnProgress | None,
+    opened: AbstractContextManager[tuple[Stream, int | None]], file: WeightsFile, target: Path
 ) -> str | None:
     try:
         with opened as (stream, size), atomic_write(target) as out:
-            _copy(stream, out, file, size, on_progress)
+            _copy(stream, out, file, size)
     except PlaceError as error:
         return str(error)
     return None
 
 
-def _copy(stream: Stream, out: IO[bytes], file: WeightsFile, size: int | None, on_progress: OnProgress | None) -> None:
+def _copy(stream: Stream, out: IO[bytes], file: WeightsFile, size: int | None) -> None:
     algorithm, expected = file.digest
     digest = hashlib.new(algorithm, usedforsecurity=False)
     done = 0
-    with contextlib.nullcontext(on_progress) if on_progress else _progress_bar(file.name, size) as report:
+    with track(f"Fetching {file.name}", size and size / 1e6, "MB") as bar:
         while chunk := _read(stream):
             out.write(chunk)
             digest.update(chunk)
             done += len(chunk)
-            report(done, size)
+            bar.advance(len(chunk) / 1e6)
     if size is not None and done < size:
         raise PlaceError(f"broke off after {done} of {size} bytes")
     if digest.hexdigest() != expected:
         raise PlaceError(f"another file ({algorithm.upper()} {digest.hexdigest()}, not {expected})")
-
-
-@contextlib.contextmanager
-def _progress_bar(name: str, size: int | None) -> Iterator[OnProgress]:
-    with track(f"Fetching {name}", size and size / 1e6, "MB") as bar:
-        shown = 0
-
-        def show(done: int, _size: int | None) -> None:
-            nonlocal shown
-            bar.advance((done - shown) / 1e6)
-            shown = done
-
-        yield show
 
 
 def _read(stream: Stream) -> bytes:

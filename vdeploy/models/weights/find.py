@@ -23,7 +23,7 @@ class Weights:
     Attributes:
         source: The name of published weights, ``"random"``, or the path as it was given.
         path: The file, ``None`` for random weights.
-        sha256: SHA-256 of the file; of ``random:SEED`` for random weights.
+        sha256: SHA-256 of the file; of ``random:0`` for random weights.
     """
 
     source: str
@@ -37,13 +37,7 @@ class Weights:
 
 
 def find_weights(
-    source: str,
-    published: Mapping[str, WeightsFile],
-    check: Callable[[Path], None] | None = None,
-    *,
-    offline: bool = False,
-    seed: int = 0,
-    on_progress: Callable[..., None] | None = None,
+    source: str, published: Mapping[str, WeightsFile], check: Callable[[Path], None] | None = None
 ) -> Weights:
     """Find weights, and fetch published ones that are not in the cache.
 
@@ -52,17 +46,14 @@ def find_weights(
         published: Published files by name.
         check: Raises `WeightsError` for a file, given by path, that cannot hold such weights; that it is a file is
             always checked.
-        offline: Look into the cache only.
-        seed: Seed of random weights; it only goes into their hash here.
-        on_progress: Called with the bytes fetched so far and in all, if that is known, instead of a progress bar.
 
     Raises:
         WeightsError: They cannot be had, or are not what they claim to be.
     """
     if source == "random":
-        return Weights(source, None, hashlib.sha256(f"random:{seed}".encode()).hexdigest())
+        return Weights(source, None, hashlib.sha256(b"random:0").hexdigest())
     if source in published:
-        path = fetch(published[source], offline=offline, on_progress=on_progress)
+        path = fetch(published[source])
     else:
         path = Path(source).expanduser()
         if not path.is_file():

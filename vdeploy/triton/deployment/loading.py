@@ -26,12 +26,12 @@ class Loader:
         self._control = control
         self._journal = journal
 
-    def kept(self, stage: str, version: int, before: int | None = None) -> set[int]:
+    def _kept(self, stage: str, version: int, before: int | None = None) -> set[int]:
         """The versions of a stage that stay loaded while one serves; another model's are not among them."""
         kept = versions_to_keep(self._journal, version, before)
         return {one for one in kept if stage in self._journal.model_set_of(one).stages}
 
-    def load(self, stage: str, version: int, versions: set[int]) -> None:
+    def _load(self, stage: str, version: int, versions: set[int]) -> None:
         """Has a stage, configured as a version wants it, load some versions, now and when Triton starts again.
 
         Raises:
@@ -46,13 +46,13 @@ class Loader:
                 f"it does not read {self._journal.name}"
             )
 
-    def unload(self, model: str) -> None:
+    def _unload(self, model: str) -> None:
         """Has Triton drop all versions of a model, now and when it starts again."""
         unlist(self._journal, model)
         with contextlib.suppress(RolloutError):
             self._control.unload(model)
 
-    def prove(self, version: int, timeout_seconds: float | None = None) -> Verification:
+    def _prove(self, version: int, timeout_seconds: float | None = None) -> Verification:
         """Has a version answer its golden clips the way that clients ask.
 
         Args:

@@ -17,8 +17,7 @@ import contextlib
 
 from vdeploy.core.errors import RolloutError
 from vdeploy.core.progress import say
-from vdeploy.triton.client.model_control import ModelControl
-from vdeploy.triton.deployment.journal import Journal, Pending
+from vdeploy.triton.deployment.journal import Pending
 from vdeploy.triton.deployment.loading import Loader
 from vdeploy.triton.deployment.pinning import pin_ensembles, pin_stage
 from vdeploy.triton.deployment.running import versions_to_keep
@@ -30,18 +29,8 @@ from vdeploy.triton.repository.model_set import ModelSet
 __all__ = ["Rollout"]
 
 
-class Rollout:
-    """Takes versions into service on one server.
-
-    Args:
-        control: The server.
-        journal: The repository that it reads; locked.
-    """
-
-    def __init__(self, control: ModelControl, journal: Journal) -> None:
-        self._control = control
-        self._journal = journal
-        self._loader = Loader(control, journal)
+class Rollout(Loader):
+    """Takes versions into service on one server."""
 
     def secure(self, version: int) -> None:
         """Ties a repository that was only written to the version that serves.
@@ -77,17 +66,17 @@ class Rollout:
         beside = {target, previous} if previous is not None and self._serves(previous) else {target}
         self._end_dropped_streams()
         for stage in models.stages:
-            self._loader.load(stage, target, beside if stage in before.stages else {target})
+            self._load(stage, target, beside if stage in before.stages else {target})
         say(f"rollout: version {target} is loaded")
         verify_stages(self._control, target, self._journal.golden(target), self._control.timeout_seconds, models)
         say(f"rollout: version {target} is proven")
         self._switch(target)
-        self._loader.prove(target)
+        self._prove(target)
         self._journal.activated(target, previous=previous)
         say(f"rollout: version {target} answers")
         if previous is not None:
             self._retire(previous, target)
-        return self._loader.prove(target)
+        return self._prove(target)
 
     def _retire(self, previous: int, target: int) -> None:
         """Unloads what has been replaced, once it has answered its last request."""
@@ -96,10 +85,10 @@ class Rollout:
         for ensemble in models.ensembles:
             wait_until_drained(self._control, previous, ensemble)
         for stage in models.stages:
-            self._loader.load(stage, target, self._loader.kept(stage, target, previous))
+            self._load(stage, target, self._kept(stage, target, previous))
         for stage in before.stages:
             if stage not in models.stages:
-                self._loader.unload(stage)
+                self._unload(stage)
             if previous not in kept or stage not in models.stages:
                 wait_until_drained(self._control, previous, stage)
         stays = previous in kept and set(before.stages) <= set(models.stages)
@@ -118,7 +107,7 @@ class Rollout:
 
     def _serves(self, version: int) -> bool:
         try:
-            self._loader.prove(version, FIRST_LOOK_SECONDS)
+            self._prove(version, FIRST_LOOK_SECONDS)
         except RolloutError as error:
             say(f"rollout: version {version} does not serve any more: {error.message}")
             return False

@@ -52,18 +52,8 @@ def undone_on_failure(control: ModelControl, journal: Journal, pending: Pending)
         raise RolloutError(f"{failed}; {serves}") from error
 
 
-class Undo:
-    """Takes the steps of a rollout back on one server.
-
-    Args:
-        control: The server.
-        journal: The repository that it reads; locked.
-    """
-
-    def __init__(self, control: ModelControl, journal: Journal) -> None:
-        self._control = control
-        self._journal = journal
-        self._loader = Loader(control, journal)
+class Undo(Loader):
+    """Takes the steps of a rollout back on one server."""
 
     def go_back_after_kill(self, pending: Pending) -> Verification | None:
         """Undoes a rollout whose process was killed; see `go_back`.
@@ -95,7 +85,7 @@ class Undo:
         models = self._journal.model_set_of(target)
         if previous is None:
             for model in reversed(models.models):
-                self._loader.unload(model)
+                self._unload(model)
             self._journal.remove(target)
             self._journal.end()
             return None
@@ -131,7 +121,7 @@ class Undo:
     def _revive(self, version: int) -> Verification:
         """Proves a version; one whose process has died is loaded again, which Triton does not do."""
         try:
-            return self._loader.prove(version, FIRST_LOOK_SECONDS)
+            return self._prove(version, FIRST_LOOK_SECONDS)
         except RolloutError:
             models = self._journal.model_set_of(version).models
             for model in reversed(models):
@@ -139,7 +129,7 @@ class Undo:
                     self._control.unload(model)
             for model in models:
                 self._control.load(model)
-            return self._loader.prove(version)
+            return self._prove(version)
 
     def _drop(self, stage: str, previous: int, target: int) -> None:
         """Drops a version of a stage, and has Triton forget that it failed, for it stays unready over that.
@@ -150,8 +140,8 @@ class Undo:
         state = self._control.states(stage).get(target, "UNLOADED")
         if state == "UNAVAILABLE":
             stand_in(self._journal, stage, target, (stage, previous))
-            self._loader.load(stage, previous, {previous, target})
-        pin_stage(self._journal, stage, previous, self._loader.kept(stage, previous))
+            self._load(stage, previous, {previous, target})
+        pin_stage(self._journal, stage, previous, self._kept(stage, previous))
         if state in {"UNAVAILABLE", "READY"}:
             self._control.load(stage)
             wait_until_drained(self._control, target, stage)
@@ -171,5 +161,5 @@ class Undo:
             pin_stand_in(self._journal, stage, target, working)
             with contextlib.suppress(RolloutError):
                 self._control.load(stage)
-        self._loader.unload(stage)
+        self._unload(stage)
         wait_until_drained(self._control, target, stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -98,13 +98,9 @@ class VGG19(Backbone[VGG19Settings]):
         """Return (T, F)."""
         return frames, DIMENSIONS[self.settings.layer]
 
-    def find_weights(
-        self, source: str | None = None, *, offline: bool = False, on_progress: Callable[..., None] | None = None
-    ) -> Weights:
+    def find_weights(self, source: str | None = None) -> Weights:
         """Find the weights; see `Backbone.find_weights`."""
-        return find_weights(
-            source or self.settings.weights, self.settings.layer, offline=offline, on_progress=on_progress
-        )
+        return find_weights(source or self.settings.weights, self.settings.layer)
 
     @property
     def blocks(self) -> tuple[str, ...]:

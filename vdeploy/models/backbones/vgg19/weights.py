@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,29 +44,17 @@ FILES: Mapping[Layer, WeightsFile] = MappingProxyType(
 """The ImageNet weights that each layer needs: without and with the fully connected layers."""
 
 
-def find_weights(
-    source: str,
-    layer: Layer,
-    *,
-    offline: bool = False,
-    seed: int = 0,
-    on_progress: Callable[..., None] | None = None,
-) -> Weights:
+def find_weights(source: str, layer: Layer) -> Weights:
     """Find VGG19's weights, and fetch the ImageNet ones that are not in Keras' cache.
 
     Args:
         source: ``"imagenet"``, ``"random"``, or the path of an HDF5 file.
         layer: Where the features are taken: ``"fc2"`` needs the whole network, the others the convolutions.
-        offline: Look into the cache only.
-        seed: Seed of random weights; it only goes into their hash here.
-        on_progress: Called with the bytes fetched so far and in all, if that is known, instead of a progress bar.
 
     Raises:
         WeightsError: They cannot be had, or are not what they claim to be.
     """
-    check = functools.partial(_check_file, layer=layer)
-    published = {"imagenet": FILES[layer]}
-    return find.find_weights(source, published, check=check, offline=offline, seed=seed, on_progress=on_progress)
+    return find.find_weights(source, {"imagenet": FILES[layer]}, functools.partial(_check_file, layer=layer))
 
 
 def _check_file(path: Path, *, layer: Layer) -> None:
