@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import shutil
 import signal
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,7 @@ import pytest
 
 from testing.videos import solid_frame, write_numbered, write_video
 from vdeploy.core.errors import ServerError
+from vdeploy.core.lazy_imports import load_keras
 from vdeploy.synthetic import synthesize
 
 if TYPE_CHECKING:
@@ -34,12 +38,27 @@ def tiny_overrides() -> tuple[str, ...]:
     return TINY
 
 
+def shared(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of tests to need it makes, and the others wait for; read only."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if not (root / f"{name}.made").exists():
+                shutil.rmtree(root / name, ignore_errors=True)
+                make(root / name)
+                (root / f"{name}.made").touch()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a child process may hold the file open
+    return root / name
+
+
 @pytest.fixture(scope="session")
 def clips_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty synthetic clips, ten of each class; read only."""
-    folder = tmp_path_factory.mktemp("data") / "clips"
-    synthesize(folder, clips=20, size=(96, 72), fps=10.0)
-    return folder
+    return shared(tmp_path_factory, "clips", lambda folder: synthesize(folder, clips=20, size=(96, 72), fps=10.0))
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +90,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "hockey" not in getattr(item, "fixturenames", ()))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Leaves out of garbage collections what stays: half a million objects, and an export alone collects eight times.
+
+    Every process of a whole suite comes to need TensorFlow.
+    """
+    gc.disable()
+    try:
+        result = yield
+        if len(session.items) > 300:
+            load_keras()
+    finally:
+        gc.enable()
+    gc.freeze()
+    return result
+
+
 @pytest.fixture(scope="session")
 def hockey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Links to Hockey Fight clips (Bermejo Nievas et al., 2011), 160 to train on and 100 to validate.
@@ -93,9 +129,12 @@ def tiny_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run on `clips_dir` with random VGG19 weights and clips of 4 frames of 32 pixels; read only."""
     from training.pipeline import train
     from training.recipe import load_recipe
+    from vdeploy.artifacts.run import Run
 
-    folder = tmp_path_factory.mktemp("tiny")
-    return train(clips_dir, folder / "run", load_recipe("default", TINY), store_root=folder / "features")
+    def make(folder: Path) -> None:
+        train(clips_dir, folder / "run", load_recipe("default", TINY), store_root=folder / "features")
+
+    return Run.load(shared(tmp_path_factory, "tiny", make) / "run")
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +144,8 @@ def tiny_bundle_dir(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> 
     from vdeploy.export.options import ExportOptions
     from vdeploy.formats import parse_formats
 
-    options = ExportOptions(store_root=tmp_path_factory.mktemp("store"))
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    return export_run(tiny_run, parse_formats("onnx-fp32"), out, options=options).bundle.root
+    def make(folder: Path) -> None:
+        options = ExportOptions(store_root=folder / "store")
+        export_run(tiny_run, parse_formats("onnx-fp32"), folder / "bundles" / "tiny", options=options)
+
+    return shared(tmp_path_factory, "exported", make) / "bundles" / "tiny"

@@ -113,7 +113,8 @@ def test_ci_files_are_valid_yaml_and_name_targets_that_exist():
         text = read(name)
         assert yaml.safe_load(text)
         assert set(re.findall(r"\bmake ([a-z-]+)$", text, re.MULTILINE)) <= targets, name
-    assert set(re.findall(r"^make ([a-z-]+)", read(".ci/run"), re.MULTILINE)) <= targets
+    called = " ".join(re.findall(r"^make (.+)$", read(".ci/run"), re.MULTILINE)).split()
+    assert {word for word in called if not word.startswith("-")} <= targets
 
 
 def test_a_release_publishes_without_a_stored_token():

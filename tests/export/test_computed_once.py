@@ -28,48 +28,48 @@ def decoded(monkeypatch) -> list:
     return paths
 
 
-def test_a_clip_is_decoded_once(tiny_run, decoded, tmp_path):
-    clips = DecodedClips(tiny_run.spec, tmp_path / "frames")
-    first = list(held_out_clips(tiny_run, decoded=clips).frames())
+def test_a_clip_is_decoded_once(toy_run, decoded, tmp_path):
+    clips = DecodedClips(toy_run.spec, tmp_path / "frames")
+    first = list(held_out_clips(toy_run, decoded=clips).frames())
     count = len(decoded)
-    again = list(held_out_clips(tiny_run, decoded=clips).frames())
+    again = list(held_out_clips(toy_run, decoded=clips).frames())
     assert 0 < count == len(decoded) == len(first)
     np.testing.assert_array_equal(again, first)
 
 
-def test_some_frames_and_all_frames_are_kept_apart(tiny_run, tmp_path):
-    clips = held_out_clips(tiny_run, decoded=DecodedClips(tiny_run.spec, tmp_path / "frames"))
+def test_some_frames_and_all_frames_are_kept_apart(toy_run, tmp_path):
+    clips = held_out_clips(toy_run, decoded=DecodedClips(toy_run.spec, tmp_path / "frames"))
     some, whole = list(clips.frames(2)), list(clips.frames())
     np.testing.assert_array_equal(list(clips.frames(2)), some)
     np.testing.assert_array_equal(some, [frames[:, [1, 3]] for frames in whole])
 
 
-def test_reading_may_stop_and_go_on(tiny_run, tmp_path):
-    clips = held_out_clips(tiny_run, decoded=DecodedClips(tiny_run.spec, tmp_path / "frames"))
+def test_reading_may_stop_and_go_on(toy_run, tmp_path):
+    clips = held_out_clips(toy_run, decoded=DecodedClips(toy_run.spec, tmp_path / "frames"))
     frames = clips.frames()
     first = next(frames)
     frames.close()
     np.testing.assert_array_equal(next(iter(clips.frames())), first)
 
 
-def test_a_clip_that_cannot_be_decoded_is_named(tiny_run, tmp_path):
+def test_a_clip_that_cannot_be_decoded_is_named(toy_run, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with pytest.raises(ExportError, match=r"broken\.mp4"):
-        list(DecodedClips(tiny_run.spec, tmp_path / "frames").read([broken]))
+        list(DecodedClips(toy_run.spec, tmp_path / "frames").read([broken]))
 
 
-def test_an_export_decodes_no_clip_twice(tiny_run, decoded, tmp_path):
+def test_an_export_decodes_no_clip_twice(toy_run, decoded, tmp_path):
     formats = [FORMATS[name] for name in ("onnx-int8", "onnx-fp32")]
-    export_run(tiny_run, formats, tmp_path / "bundle", options=ExportOptions(store_root=tmp_path / "store"))
+    export_run(toy_run, formats, tmp_path / "bundle", options=ExportOptions(store_root=tmp_path / "store"))
     assert 0 < len(decoded) == len(set(decoded))
 
 
-def test_a_graph_that_no_format_needs_is_counted_and_not_written(tiny_run, tmp_path, monkeypatch):
+def test_a_graph_that_no_format_needs_is_counted_and_not_written(toy_run, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(Intermediates, "onnx", lambda _, *what: asked.append(what))
     exported = export_run(
-        tiny_run, [FORMATS["savedmodel"]], tmp_path / "bundle", options=ExportOptions(store_root=tmp_path / "store")
+        toy_run, [FORMATS["savedmodel"]], tmp_path / "bundle", options=ExportOptions(store_root=tmp_path / "store")
     )
     extractor, classifier = exported.bundle.manifest.stages
     assert not asked

@@ -119,7 +119,7 @@ def test_a_bundle_holds_nothing_else(tiny_bundle_dir):
     assert names(tiny_bundle_dir.parent) == [tiny_bundle_dir.name]
 
 
-def test_an_older_bundle_is_replaced_in_one_step(tiny_run, older):
+def test_an_older_bundle_is_replaced_in_one_step(toy_run, older):
     before, seen, stop = (older / MANIFEST).read_bytes(), set(), threading.Event()
 
     def watch():
@@ -132,7 +132,7 @@ def test_an_older_bundle_is_replaced_in_one_step(tiny_run, older):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        exported = export_run(tiny_run, FORMAT, older)
+        exported = export_run(toy_run, FORMAT, older)
     finally:
         stop.set()
         watcher.join()
@@ -140,28 +140,28 @@ def test_an_older_bundle_is_replaced_in_one_step(tiny_run, older):
     assert seen <= {before, after}
     assert before in seen
     assert exported.kept == ()
-    assert exported.bundle.manifest.run == tiny_run.info.name
+    assert exported.bundle.manifest.run == toy_run.info.name
     assert names(older.parent) == [older.name]
 
 
-def test_an_empty_folder_is_taken(tiny_run, tmp_path):
+def test_an_empty_folder_is_taken(toy_run, tmp_path):
     (tmp_path / "out").mkdir()
-    assert export_run(tiny_run, FORMAT, tmp_path / "out").bundle.artifact("extractor", "onnx-fp32")
+    assert export_run(toy_run, FORMAT, tmp_path / "out").bundle.artifact("extractor", "onnx-fp32")
 
 
-def test_a_file_that_fails_parity_leaves_the_older_bundle(tiny_run, older):
+def test_a_file_that_fails_parity_leaves_the_older_bundle(toy_run, older):
     before = snapshot(older)
     with pytest.raises(ParityError, match="onnx-fp32: features differs from Keras") as caught:
-        export_run(tiny_run, IMPOSSIBLE, older)
+        export_run(toy_run, IMPOSSIBLE, older)
     assert str(caught.value).endswith(f"see {older}.rejected")
     assert snapshot(older) == before
     assert names(older.parent) == [older.name, f"{older.name}.rejected"]
 
 
-def test_a_file_that_fails_parity_is_kept_aside_with_what_was_measured(tiny_run, tmp_path):
+def test_a_file_that_fails_parity_is_kept_aside_with_what_was_measured(toy_run, tmp_path):
     out = tmp_path / "bundles" / "tiny"
     with pytest.raises(ParityError):
-        export_run(tiny_run, IMPOSSIBLE, out)
+        export_run(toy_run, IMPOSSIBLE, out)
     aside = out.with_name("tiny.rejected")
     assert names(out.parent) == ["tiny.rejected"]
     assert (aside / "extractor" / "onnx-fp32" / "model.onnx").is_file()
@@ -171,63 +171,63 @@ def test_a_file_that_fails_parity_is_kept_aside_with_what_was_measured(tiny_run,
     assert rejection["evidence"]["parity"]["tolerance"] == 1e-12 < rejection["evidence"]["parity"]["max_rel"]
 
 
-def test_the_others_ship_when_one_format_fails(tiny_run, tmp_path, monkeypatch):
+def test_the_others_ship_when_one_format_fails(toy_run, tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "onnx-strict", STRICT)
     out = tmp_path / "tiny"
-    exported = export_run(tiny_run, [STRICT, *FORMAT], out)
+    exported = export_run(toy_run, [STRICT, *FORMAT], out)
     assert (exported.made, exported.kept) == (("onnx-fp32",), ())
     assert [rejection.format for rejection in exported.rejected] == ["onnx-strict"]
     assert {artifact.format for artifact in exported.bundle.manifest.artifacts} == {"onnx-fp32"}
     assert not list(out.rglob("onnx-strict"))
     assert (tmp_path / "tiny.rejected" / "extractor" / "onnx-strict" / "model.onnx").is_file()
-    export_run(tiny_run, FORMAT, out)
+    export_run(toy_run, FORMAT, out)
     assert names(tmp_path) == ["tiny"]
 
 
-def test_a_folder_that_no_export_wrote_is_not_taken_for_rejected_files(tiny_run, tmp_path):
+def test_a_folder_that_no_export_wrote_is_not_taken_for_rejected_files(toy_run, tmp_path):
     (tmp_path / "tiny.rejected").mkdir()
     (tmp_path / "tiny.rejected" / "photo.jpg").write_text("smile")
     with pytest.raises(BundleError, match=r"tiny\.rejected is in the way: no export has written it"):
-        export_run(tiny_run, FORMAT, tmp_path / "tiny")
+        export_run(toy_run, FORMAT, tmp_path / "tiny")
     assert (tmp_path / "tiny.rejected" / "photo.jpg").read_text() == "smile"
 
 
-def test_formats_are_added_one_at_a_time(tiny_run, tmp_path):
+def test_formats_are_added_one_at_a_time(toy_run, tmp_path):
     out = tmp_path / "tiny"
-    first = export_run(tiny_run, FORMAT, out).bundle.manifest
-    second = export_run(tiny_run, [OTHER], out)
+    first = export_run(toy_run, FORMAT, out).bundle.manifest
+    second = export_run(toy_run, [OTHER], out)
     assert (second.made, second.kept) == (("onnx-other",), ("onnx-fp32",))
     manifest = second.bundle.manifest
     assert manifest.formats == ("onnx-other", "onnx-fp32")
     assert [a for a in manifest.artifacts if a.format == "onnx-fp32"] == list(first.artifacts)
     assert manifest.end_to_end["onnx-fp32"] == first.end_to_end["onnx-fp32"]
     assert set(manifest.end_to_end) == {"onnx-other", "onnx-fp32"}
-    alone = export_run(tiny_run, [OTHER], out, options=ExportOptions(keep=False))
+    alone = export_run(toy_run, [OTHER], out, options=ExportOptions(keep=False))
     assert (alone.kept, alone.bundle.manifest.formats) == ((), ("onnx-other",))
 
 
-def test_nothing_is_kept_of_another_run(tiny_run, older):
-    exported = export_run(tiny_run, [OTHER], older)
+def test_nothing_is_kept_of_another_run(toy_run, older):
+    exported = export_run(toy_run, [OTHER], older)
     assert exported.kept == ()
     assert exported.bundle.manifest.formats == ("onnx-other",)
 
 
-def test_nothing_is_kept_of_a_damaged_bundle(tiny_run, tmp_path):
+def test_nothing_is_kept_of_a_damaged_bundle(toy_run, tmp_path):
     out = tmp_path / "tiny"
-    export_run(tiny_run, FORMAT, out)
+    export_run(toy_run, FORMAT, out)
     (out / "classifier" / "onnx-fp32" / "model.onnx").write_bytes(b"damaged")
-    exported = export_run(tiny_run, [OTHER], out)
+    exported = export_run(toy_run, [OTHER], out)
     assert (exported.kept, exported.bundle.manifest.formats) == ((), ("onnx-other",))
 
 
-def test_the_same_run_gives_the_same_files(tiny_run, tmp_path):
-    once, again = (export_run(tiny_run, FORMAT, tmp_path / name).bundle.manifest for name in ("a", "b"))
+def test_the_same_run_gives_the_same_files(toy_run, tmp_path):
+    once, again = (export_run(toy_run, FORMAT, tmp_path / name).bundle.manifest for name in ("a", "b"))
     assert [a.sha256 for a in once.artifacts] == [a.sha256 for a in again.artifacts]
 
 
-def test_held_out_clips_are_judged_against_keras(tiny_run, tmp_path):
+def test_held_out_clips_are_judged_against_keras(toy_run, tmp_path):
     out = tmp_path / "tiny"
-    manifest = export_run(tiny_run, FORMAT, out, options=ExportOptions(clips=2)).bundle.manifest
+    manifest = export_run(toy_run, FORMAT, out, options=ExportOptions(clips=2)).bundle.manifest
     whole = manifest.end_to_end["onnx-fp32"]
     assert (whole.split, whole.clips) == ("test", 2)
     assert (whole.agreement, whole.accuracy) == (1, whole.reference_accuracy)
@@ -239,9 +239,9 @@ def test_held_out_clips_are_judged_against_keras(tiny_run, tmp_path):
 
 
 @pytest.fixture
-def orphan(tiny_run, tmp_path):
+def orphan(toy_run, tmp_path):
     """The run, whose clips are no longer where they lay."""
-    return dataclasses.replace(tiny_run, info=dataclasses.replace(tiny_run.info, source=str(tmp_path / "gone")))
+    return dataclasses.replace(toy_run, info=dataclasses.replace(toy_run.info, source=str(tmp_path / "gone")))
 
 
 def test_without_the_clips_synthetic_frames_prove_it(orphan, tmp_path):
@@ -287,32 +287,32 @@ def test_a_full_disk_leaves_the_older_bundle(tiny_run, older):
     assert "an earlier bundle is intact" in line
 
 
-def test_a_full_disk_at_the_manifest_leaves_the_older_bundle(tiny_run, older, monkeypatch):
+def test_a_full_disk_at_the_manifest_leaves_the_older_bundle(toy_run, older, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(exporter, "write_json", full)
     with untouched(older), pytest.raises(ExportError, match=r"cannot write the bundle .* \(No space left on device\)"):
-        export_run(tiny_run, FORMAT, older)
+        export_run(toy_run, FORMAT, older)
 
 
-def test_a_read_only_target_is_named(tiny_run, older, monkeypatch):
+def test_a_read_only_target_is_named(toy_run, older, monkeypatch):
     def refused(**_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(files.tempfile, "mkdtemp", refused)
     with untouched(older), pytest.raises(ExportError, match=r"cannot write the bundle .* \(Permission denied\)"):
-        export_run(tiny_run, FORMAT, older)
+        export_run(toy_run, FORMAT, older)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tiny_run, tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(toy_run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match=r"cannot write the bundle .*/file/tiny \("):
-        export_run(tiny_run, FORMAT, tmp_path / "file" / "tiny")
+        export_run(toy_run, FORMAT, tmp_path / "file" / "tiny")
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_something_foreign_in_the_way_is_left_alone(tiny_run, tmp_path, kind):
+def test_something_foreign_in_the_way_is_left_alone(toy_run, tmp_path, kind):
     out = tmp_path / "thesis"
     if kind == "folder":
         out.mkdir()
@@ -321,7 +321,7 @@ def test_something_foreign_in_the_way_is_left_alone(tiny_run, tmp_path, kind):
         out.write_text("years of work")
     before = snapshot(tmp_path)
     with pytest.raises(BundleError, match=r"thesis is in the way: it is no bundle; .*--out"):
-        export_run(tiny_run, FORMAT, out)
+        export_run(toy_run, FORMAT, out)
     assert snapshot(tmp_path) == before
 
 
