@@ -23,7 +23,7 @@ from training.experiments.comparison import Arm, Comparison, compare
 from training.experiments.confidence_intervals import Mean, mean_over_seeds
 from training.experiments.data import load_study_data
 from training.experiments.imbalance import parse_imbalance
-from training.experiments.results_cache import open_ledger
+from training.experiments.results_cache import Ledger, study_lock
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.files import cache_dir
 
@@ -97,9 +97,9 @@ def main() -> None:
     options = parser.parse_args()
     recipe = load_recipe(options.recipe, options.set)
     imbalance = parse_imbalance(options.ratio, options.rare)
-    with open_ledger(options.ledger) as ledger:
+    with study_lock(options.ledger):
         data = load_study_data(options.data, recipe, options.store)
-        result = compare(losses(recipe), data, range(options.seeds), ledger, imbalance=imbalance)
+        result = compare(losses(recipe), data, range(options.seeds), Ledger(options.ledger), imbalance=imbalance)
     console = Console(width=160, highlight=False, file=io.StringIO(), record=True)
     console.print(table(result))
     report_result(options, {"recipe": options.recipe, **with_gains(result)}, console.export_text().rstrip())

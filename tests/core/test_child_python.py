@@ -114,7 +114,7 @@ def test_the_converter_of_tflite(hostile: Path, tmp_path: Path) -> None:
 
     function = tf.function(lambda x: x + 1.0, input_signature=[tf.TensorSpec((1, 2), tf.float32, name="x")])
     (tmp_path / "work").mkdir()
-    assert convert(tmp_path / "work", function, [])[4:8] == b"TFL3"
+    assert convert(tmp_path / "work", function, [], "float32")[4:8] == b"TFL3"
 
 
 def test_commands(hostile: Path, tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html.parser
 import re
 
 import pytest
 
+from testing.html_page import HtmlPage
 from testing.tiny_bundle import make_tiny_bundle
 from tests.export.test_held_out import verdicts
 from vdeploy.artifacts.bundle import Manifest
@@ -71,40 +71,10 @@ def test_a_name_cannot_break_the_card(manifest):
     assert card.startswith("# Violence detector a\\|b c\n")
 
 
-class Page(html.parser.HTMLParser):
-    """Collects what could be fetched or run, and checks that tags are closed."""
-
-    VOID = frozenset({"meta", "br", "path", "use"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        assert not {"src", "onload", "onclick"} & {name for name, _ in attributes}
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, _):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
 def test_the_report_has_a_row_for_each_artifact_and_a_chart_for_each_format(manifest):
-    page = Page(render_report(manifest))
-    assert page.open == []
-    assert page.tags.count("svg") == 1
-    assert "script" not in page.tags
+    page = HtmlPage(render_report(manifest))
+    assert len(page.tags("svg")) == 1
+    assert not page.tags("script")
     assert "1 of 4 clips have another verdict" in render_report(manifest)
     for word in ("extractor", "classifier", "onnx-fp32", "75.0%"):
         assert word in page.text
@@ -112,12 +82,12 @@ def test_the_report_has_a_row_for_each_artifact_and_a_chart_for_each_format(mani
 
 def test_a_report_without_held_out_clips_has_no_charts(manifest):
     bare = manifest.model_copy(update={"end_to_end": {}})
-    assert "svg" not in Page(render_report(bare)).tags
+    assert not HtmlPage(render_report(bare)).tags("svg")
 
 
 def test_a_name_cannot_break_the_report(manifest):
-    page = Page(render_report(manifest.model_copy(update={"run": "<script>alert(1)</script>"})))
-    assert "script" not in page.tags
+    page = HtmlPage(render_report(manifest.model_copy(update={"run": "<script>alert(1)</script>"})))
+    assert not page.tags("script")
     assert "<script>alert(1)</script>" in page.text
 
 

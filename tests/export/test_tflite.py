@@ -18,7 +18,6 @@ from vdeploy.core.errors import ParityError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.tflite import (
     Metadata,
-    Quantization,
     classifier_to_tflite,
     extractor_to_tflite,
     found_precision,
@@ -109,7 +108,7 @@ def extractor(request, tmp_path_factory):
     file = tmp_path_factory.mktemp("extractor") / "model.tflite"
     # Dark frames: what the file takes must be the byte itself all the same.
     frames = synthetic_frames(8, FRAMES, SIZE) // 2
-    extractor_to_tflite(keras, file, METADATA, Quantization(iter(frames)) if request.param == "int8" else None)
+    extractor_to_tflite(keras, file, METADATA, iter(frames) if request.param == "int8" else None)
     return Stage(file, request.param, keras.extract, frames[:3], (FRAMES_IN, FEATURES))
 
 
@@ -121,8 +120,8 @@ def classifier(request, tmp_path_factory):
     model.set_weights([3 * value for value in model.get_weights()])
     features = np.random.default_rng(0).gamma(0.5, size=(40, FRAMES, DIM)).astype(np.float32)
     file = tmp_path_factory.mktemp("classifier") / "model.tflite"
-    quantization = Quantization(iter(features), io="int8") if request.param == "int8" else None
-    classifier_to_tflite(model, file, METADATA, quantization)
+    calibration = iter(features) if request.param == "int8" else None
+    classifier_to_tflite(model, file, METADATA, calibration)
     return Stage(file, request.param, lambda rows: predict(model, rows), features[:16], (FEATURES, PROBABILITIES))
 
 
@@ -156,8 +155,7 @@ def test_the_extractor_takes_any_number_of_frames(extractor):
 def test_the_classifier_is_right(classifier):
     check_file(classifier)
     kinds = [(kind, shape) for kind, shape, *_ in ends(classifier.file).values()]
-    kind = {"fp32": "float32", "int8": "int8"}[classifier.precision]
-    assert kinds == [(kind, (1, FRAMES, DIM)), (kind, (1, 2))]
+    assert kinds == [("float32", (1, FRAMES, DIM)), ("float32", (1, 2))]
 
 
 def test_swapped_colour_channels_are_found(extractor, tmp_path):

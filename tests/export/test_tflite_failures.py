@@ -9,7 +9,6 @@ from testing.models import build_lstm
 from vdeploy.core.errors import ExportError
 from vdeploy.export.tflite import (
     Metadata,
-    Quantization,
     classifier_to_tflite,
     conversion,
     extractor_to_tflite,
@@ -35,22 +34,22 @@ def test_quantization_without_data_is_refused(classifier, extractor, tmp_path):
     (tmp_path / "model.tflite").write_text("the old file")
     for write, model in ((classifier_to_tflite, classifier), (extractor_to_tflite, extractor)):
         with pytest.raises(ExportError, match="INT8 quantization has no calibration data"):
-            write(model, tmp_path / "model.tflite", METADATA, Quantization(iter(())))
+            write(model, tmp_path / "model.tflite", METADATA, iter(()))
     assert [file.read_text() for file in tmp_path.iterdir()] == ["the old file"]
 
 
 def test_calibration_data_of_another_shape_are_refused(classifier, extractor, tmp_path):
-    wrong = Quantization([np.zeros((1, 3, DIM), np.float32)])
+    wrong = [np.zeros((1, 3, DIM), np.float32)]
     with pytest.raises(ExportError, match=r"calibration data has shape \[1, 3, 512\], not \[\.\.\., 4, 512\]"):
         classifier_to_tflite(classifier, tmp_path / "model.tflite", METADATA, wrong)
-    wrong = Quantization([np.zeros((4, 48, 48, 3), np.uint8)])
+    wrong = [np.zeros((4, 48, 48, 3), np.uint8)]
     with pytest.raises(ExportError, match=r"not \[\.\.\., 32, 32, 3\]"):
         extractor_to_tflite(extractor, tmp_path / "model.tflite", METADATA, wrong)
     assert not list(tmp_path.iterdir())
 
 
 def test_calibration_data_that_are_no_numbers_are_refused(classifier, tmp_path):
-    wrong = Quantization([np.full((1, FRAMES, DIM), np.nan, np.float32)])
+    wrong = [np.full((1, FRAMES, DIM), np.nan, np.float32)]
     with pytest.raises(ExportError, match="calibration data holds NaN or infinity"):
         classifier_to_tflite(classifier, tmp_path / "model.tflite", METADATA, wrong)
 
@@ -89,7 +88,7 @@ def test_a_graph_that_needs_other_operators_than_builtin_ones_is_refused(tmp_pat
         return {"probabilities": tf.math.erfinv(features)}
 
     with pytest.raises(ExportError, match=r"the TFLite converter failed \(.*Erfinv"):
-        conversion.convert(tmp_path, function, [])
+        conversion.convert(tmp_path, function, [], "float32")
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(classifier, tmp_path):

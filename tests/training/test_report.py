@@ -7,13 +7,13 @@ import dataclasses
 import re
 import sys
 from collections import Counter
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
+from testing.html_page import HtmlPage
 from training.report.contact_sheet import contact_sheet
 from training.report.run_report import ReportData, write_report
 from training.report.training_views import ViewedClip
@@ -25,42 +25,7 @@ from vdeploy.evaluation.metrics import evaluate
 if TYPE_CHECKING:
     from pathlib import Path
 
-_VOID = {"meta", "img", "br", "hr", "link", "input"}
 _NASTY = "</title><script>alert('$x^2$')</script>\" onload=\"x & <b>ü"
-
-
-class _Page(HTMLParser):
-    """Collects elements and text; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] != "style":
-            self.text += data
-
-    def attributes(self, name: str) -> list[str]:
-        return [attrs[name] or "" for _, attrs in self.elements if name in attrs]
-
-    def tags(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for found, attrs in self.elements if found == tag]
 
 
 def _frames(seed: int, *, count: int = 16, noise: bool = False) -> np.ndarray:
@@ -118,9 +83,9 @@ def _data(count: int = 60, **changes: Any) -> ReportData:
     return dataclasses.replace(data, **changes)
 
 
-def _write(folder: Path, data: ReportData) -> tuple[str, _Page]:
+def _write(folder: Path, data: ReportData) -> tuple[str, HtmlPage]:
     text = write_report(folder, data).read_text(encoding="utf-8")
-    return text, _Page(text)
+    return text, HtmlPage(text)
 
 
 def test_the_page_is_complete_and_stands_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from vdeploy.core.errors import StudyError
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.text import name_problem
 
-__all__ = ["Ledger", "folds_file", "open_ledger", "study_lock"]
+__all__ = ["Ledger", "folds_file", "study_lock"]
 
 _VERSION = 2
 
@@ -65,24 +65,6 @@ class Ledger:
         return Figures(**{name: value for name, value in entry.items() if name != "label"})
 
 
-@contextlib.contextmanager
-def open_ledger(path: Path) -> Iterator[Ledger]:
-    """Opens a cache and keeps every other study out of it while the block lasts.
-
-    Two studies that share clips and recipe would train in the same folders, and each would write the file without the
-    entries of the other.
-
-    Args:
-        path: The file, which need not exist.
-
-    Raises:
-        LockedError: Another study writes there.
-        StudyError: The file is no such cache, its name is no text, or its folder cannot be written.
-    """
-    with study_lock(path):
-        yield Ledger(path)
-
-
 def folds_file(path: Path) -> ResultFile:
     """The file of finished folds of cross-validations.
 
@@ -98,6 +80,9 @@ def folds_file(path: Path) -> ResultFile:
 @contextlib.contextmanager
 def study_lock(path: Path) -> Iterator[None]:
     """Keeps every other study out of a file while the block lasts.
+
+    Two studies that share clips and recipe would train in the same folders, and each would write the file without the
+    entries of the other.
 
     Args:
         path: The file, which need not exist.

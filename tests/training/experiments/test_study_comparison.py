@@ -21,7 +21,7 @@ from training.experiments import comparison
 from training.experiments.comparison import Arm, compare
 from training.experiments.data import StudyData, load_study_data
 from training.experiments.imbalance import parse_imbalance
-from training.experiments.results_cache import Ledger, open_ledger
+from training.experiments.results_cache import Ledger, study_lock
 from training.experiments.single_run import Figures, cross_calibrated, train_once
 from training.recipe import Recipe
 from vdeploy.core.errors import StudyError
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path, content: str) -> None
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"has a name that is not UTF-8"), open_ledger(tmp_path / "\udcff.json"):
+    with pytest.raises(StudyError, match=r"has a name that is not UTF-8"), study_lock(tmp_path / "\udcff.json"):
         pass
     assert not list(tmp_path.iterdir())
 

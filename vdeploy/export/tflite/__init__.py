@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from vdeploy.export.tflite.convert import Quantization, classifier_to_tflite, extractor_to_tflite
+from vdeploy.export.tflite.convert import classifier_to_tflite, extractor_to_tflite
 from vdeploy.export.tflite.metadata import Metadata, read_metadata
 from vdeploy.export.tflite.precision import found_precision
 
 __all__ = [
     "Metadata",
-    "Quantization",
     "classifier_to_tflite",
     "extractor_to_tflite",
     "found_precision",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -29,9 +28,8 @@ def convert(
     folder: Path,
     function: Any,
     variables: Iterable[Any],
-    *,
+    input_type: str,
     samples: Iterable[npt.NDArray[Any]] | None = None,
-    types: tuple[str, str] = ("float32", "float32"),
 ) -> bytes:
     """Converts a function of one input to TFLite with builtin operators only.
 
@@ -39,8 +37,8 @@ def convert(
         folder: An empty folder to work in, on a disk with room for the weights twice.
         function: A `tf.function` with an input signature.
         variables: The variables that the function reads.
+        input_type: Type of a quantized file's input: ``"uint8"`` or ``"float32"``; the output is float32.
         samples: Calibration inputs, for full-integer quantization; they are read one by one. float32 if left out.
-        types: Types of a quantized file's input and output: ``"uint8"``, ``"int8"`` or ``"float32"``.
 
     Returns:
         The file's bytes.
@@ -50,13 +48,12 @@ def convert(
     """
     if samples is not None:
         _write_samples(folder / "calibration.npy", samples)
-        (folder / "types.json").write_text(json.dumps(types), encoding="utf-8")
     tf = load_tensorflow()
     root = tf.Module()
     root.weights = list(variables)
     tf.saved_model.save(root, str(folder / "model"), signatures={"serving_default": function})
     done = subprocess.run(
-        python_command(_CHILD, folder),
+        python_command(_CHILD, folder, input_type),
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,31 +21,13 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
-__all__ = ["Quantization", "classifier_to_tflite", "extractor_to_tflite"]
+__all__ = ["classifier_to_tflite", "extractor_to_tflite"]
 
-
-@dataclasses.dataclass(frozen=True)
-class Quantization:
-    """Full-integer INT8 by post-training quantization: weights per channel, activations by the ranges of real inputs.
-
-    Attributes:
-        calibration: Inputs of the stage from real training clips, read once and one by one:
-            ``frames uint8[..., H, W, 3]`` or ``features float32[..., T, F]``, with any axes in front.
-        io: Type of features and probabilities in the file: ``"float"`` for float32, or ``"int8"`` with scale and zero
-            point. Frames are bytes in both cases.
-    """
-
-    calibration: Iterable[npt.NDArray[Any]]
-    io: Literal["float", "int8"] = "float"
-
-    @property
-    def dtype(self) -> str:
-        """Type of features and probabilities in the file."""
-        return "int8" if self.io == "int8" else "float32"
+Calibration = Iterable["npt.NDArray[Any]"]
 
 
 def extractor_to_tflite(
-    extractor: FeatureExtractor, path: Path, metadata: Metadata, quantization: Quantization | None = None
+    extractor: FeatureExtractor, path: Path, metadata: Metadata, calibration: Calibration | None = None
 ) -> None:
     """Writes a backbone for one frame: ``frames uint8[1, 1, H, W, 3]`` -> ``features [1, 1, F]``.
 
@@ -56,14 +38,15 @@ def extractor_to_tflite(
         extractor: The backbone with its weights.
         path: Where the file goes; what stands there is replaced in one step.
         metadata: What is written into the file.
-        quantization: How to quantize; float32 if left out.
+        calibration: For full-integer INT8: ``frames uint8[..., H, W, 3]`` of real training clips, with any axes in
+            front, read once and one by one; float32 if left out.
 
     Raises:
         MissingExtraError: LiteRT is not installed.
         ExportError: The converter fails or crashes, there is no calibration data, or the file cannot be written.
     """
     tf, graph = load_tensorflow(), extractor_graph(extractor)
-    quantized = quantization is not None
+    quantized = calibration is not None
 
     time, pixel_shape = graph.frames or 1, (graph.size, graph.size, 3)
     lead = (1,) if graph.frames is None else (1, graph.frames)
@@ -79,11 +62,11 @@ def extractor_to_tflite(
     shape = (1, time, *pixel_shape)
     spec = tf.TensorSpec(shape, tf.float32 if quantized else tf.uint8, name="frames")
     function = tf.function(compute, input_signature=[spec])
-    _write(path, metadata, _Network(function, graph.variables, shape, sample_axes=3, input_type="uint8"), quantization)
+    _write(path, metadata, _Network(function, graph.variables, shape, sample_axes=3, input_type="uint8"), calibration)
 
 
 def classifier_to_tflite(
-    model: keras.Model, path: Path, metadata: Metadata, quantization: Quantization | None = None
+    model: keras.Model, path: Path, metadata: Metadata, calibration: Calibration | None = None
 ) -> None:
     """Writes the classifier for one clip: ``features [1, T, F]`` -> ``probabilities [1, 2]``.
 
@@ -91,7 +74,8 @@ def classifier_to_tflite(
         model: The Keras classifier.
         path: Where the file goes; what stands there is replaced in one step.
         metadata: What is written into the file.
-        quantization: How to quantize; float32 if left out.
+        calibration: For full-integer INT8: ``features float32[..., T, F]``, as for `extractor_to_tflite`. Features and
+            probabilities stay float32 in the file.
 
     Raises:
         MissingExtraError: LiteRT is not installed.
@@ -105,10 +89,7 @@ def classifier_to_tflite(
 
     compute.__name__ = model.name
     function = tf.function(compute, input_signature=[tf.TensorSpec(shape, tf.float32, name="features")])
-    input_type = quantization.dtype if quantization else "float32"
-    _write(
-        path, metadata, _Network(function, graph.variables, shape, sample_axes=2, input_type=input_type), quantization
-    )
+    _write(path, metadata, _Network(function, graph.variables, shape, sample_axes=2, input_type="float32"), calibration)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +110,7 @@ class _Network:
     sample_axes: int
     input_type: str
 
-    def samples(self, calibration: Iterable[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
+    def samples(self, calibration: Calibration) -> Iterator[npt.NDArray[Any]]:
         """Cuts calibration data into inputs, and checks it."""
         inner = self.shape[-self.sample_axes :]
         for array in calibration:
@@ -145,13 +126,12 @@ class _Network:
             yield from array.reshape(-1, *self.shape)
 
 
-def _write(path: Path, metadata: Metadata, network: _Network, quantization: Quantization | None) -> None:
-    samples = network.samples(quantization.calibration) if quantization else None
-    types = (network.input_type, quantization.dtype if quantization else "float32")
+def _write(path: Path, metadata: Metadata, network: _Network, calibration: Calibration | None) -> None:
+    samples = None if calibration is None else network.samples(calibration)
     tf = load_tensorflow()
     try:
         with staging_folder(path) as folder:
-            content = convert(folder, network.function, network.variables, samples=samples, types=types)
+            content = convert(folder, network.function, network.variables, network.input_type, samples)
         with atomic_write(path) as file:
             file.write(add_metadata(content, metadata))
     except (OSError, tf.errors.OpError) as error:

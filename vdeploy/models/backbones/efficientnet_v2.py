@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from vdeploy.models.backbones.keras_application import KerasApplication
 from vdeploy.models.base import BackboneSettings
 from vdeploy.models.weights.published import WeightsFile
-
-if TYPE_CHECKING:
-    import keras
 
 __all__ = ["EfficientNetV2B0", "EfficientNetV2B0Settings"]
 
@@ -35,6 +31,7 @@ class EfficientNetV2B0(KerasApplication):
 
     name: ClassVar[str] = "efficientnet-v2-b0"
     title: ClassVar[str] = "EfficientNetV2-B0"
+    function: ClassVar[str] = "EfficientNetV2B0"
     settings_type: ClassVar[type[BackboneSettings]] = EfficientNetV2B0Settings
     features: ClassVar[int] = 1280
     scaling: ClassVar = (
@@ -46,8 +43,3 @@ class EfficientNetV2B0(KerasApplication):
         url=f"https://storage.googleapis.com/tensorflow/keras-applications/efficientnet_v2/{_NAME}",
         md5="893217f2bb855e2983157299931e43ff",
     )
-
-    def network(self, applications: ModuleType, **arguments: Any) -> keras.Model:
-        """Call `keras.applications.EfficientNetV2B0`."""
-        model: keras.Model = applications.EfficientNetV2B0(**arguments)
-        return model

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import abc
 import warnings
 from collections.abc import Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,12 +29,14 @@ class KerasApplication(Backbone[BackboneSettings]):
     """A network of `keras.applications` up to the average over all positions; scaling is inside the graph.
 
     Attributes:
+        function: Name of the function in `keras.applications`.
         features: Features of a frame, F.
         scaling: Scale and offset of pixels from 0 to 255, of each channel or of all. Keras' own layer for it has
             constants that tf2onnx takes for inputs.
         weights_file: The file that Keras publishes for the network without its classifier.
     """
 
+    function: ClassVar[str]
     features: ClassVar[int]
     scaling: ClassVar[tuple[Any, Any]]
     weights_file: ClassVar[WeightsFile]
@@ -50,15 +50,6 @@ class KerasApplication(Backbone[BackboneSettings]):
         """The weights that were trained on ImageNet."""
         return {"imagenet": self.weights_file}
 
-    @abc.abstractmethod
-    def network(self, applications: ModuleType, **arguments: Any) -> keras.Model:
-        """Call the function of `keras.applications`.
-
-        Args:
-            applications: That module.
-            arguments: Those that all of its functions take.
-        """
-
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""
         keras: Any = load_keras()
@@ -70,7 +61,7 @@ class KerasApplication(Backbone[BackboneSettings]):
             with warnings.catch_warnings():
                 # Keras only warns when it leaves layers as they were because a file lacks them.
                 warnings.simplefilter("error", UserWarning)
-                network = self.network(keras.applications, weights=path, **arguments)
+                network = getattr(keras.applications, self.function)(weights=path, **arguments)
         except (ValueError, OSError, KeyError, UserWarning) as error:
             raise WeightsError(
                 f"{path} holds no weights for {self.title} ({str(error).splitlines()[0]})",

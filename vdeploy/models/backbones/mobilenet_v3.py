@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from vdeploy.models.backbones.keras_application import KerasApplication
 from vdeploy.models.base import BackboneSettings
 from vdeploy.models.weights.published import WeightsFile
-
-if TYPE_CHECKING:
-    import keras
 
 __all__ = ["MobileNetV3", "MobileNetV3Settings"]
 
@@ -33,6 +29,7 @@ class MobileNetV3(KerasApplication):
 
     name: ClassVar[str] = "mobilenet-v3"
     title: ClassVar[str] = "MobileNetV3-Large"
+    function: ClassVar[str] = "MobileNetV3Large"
     settings_type: ClassVar[type[BackboneSettings]] = MobileNetV3Settings
     features: ClassVar[int] = 960
     scaling: ClassVar = (1 / 127.5, -1.0)
@@ -41,8 +38,3 @@ class MobileNetV3(KerasApplication):
         url=f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v3/{_NAME}",
         md5="07fb09a5933dd0c8eaafa16978110389",
     )
-
-    def network(self, applications: ModuleType, **arguments: Any) -> keras.Model:
-        """Call `keras.applications.MobileNetV3Large`."""
-        model: keras.Model = applications.MobileNetV3Large(**arguments)
-        return model
