@@ -135,6 +135,7 @@ def open_model(
     *,
     bundle: Path | None,
     url: str | None,
+    format_name: str | None = None,
     limits: Limits,
     on_batch: Callable[[int, float], None],
     tracing: Tracing | None = None,
@@ -144,6 +145,7 @@ def open_model(
     Args:
         bundle: Folder of a bundle to run in this process.
         url: ``HOST:PORT`` of a Triton server's gRPC service.
+        format_name: Format of the bundle to run.
         limits: Of batches and queues.
         on_batch: Called with the clips and the seconds of each batch.
         tracing: Records batches.
@@ -152,7 +154,7 @@ def open_model(
         UserError: It does not work.
     """
     with contextlib.ExitStack() as stack:
-        scorer = stack.enter_context(open_scorer(bundle=bundle, url=url))
+        scorer = stack.enter_context(open_scorer(bundle=bundle, url=url, format_name=format_name))
         if bundle is not None:
             from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
 
