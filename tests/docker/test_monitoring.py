@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from testing.debian import Unavailable, fetch_packages
 from testing.tiny_bundle import make_tiny_bundle
 from tests.triton.conftest import own_ports
 from vdeploy.core.errors import ServerError
-from vdeploy.gateway.drift import DriftCollector
+from vdeploy.evaluation.drift_metrics import DriftCollector
 from vdeploy.gateway.metrics import Metrics
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.live.metrics import WatchMetrics
 from vdeploy.triton.probe import probe
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.writer import write_repository
@@ -99,12 +102,13 @@ def test_every_label_that_is_asked_for_is_told_by_triton(file, exposition):
             assert set(wanted) <= set(values), f"{name}{{{label}}} is never {value}"
 
 
-def test_every_metric_that_is_asked_of_the_gateway_is_its_own() -> None:
+def test_every_metric_that_is_asked_of_the_gateway_and_of_watch_is_its_own(tmp_path: Path) -> None:
     metrics = Metrics()
-    metrics.register(DriftCollector(tuple))
-    told = set(re.findall(r"# HELP (\w+)", metrics.text().decode()))
+    metrics.register(DriftCollector("vdeploy_gateway", tuple))
+    watch = WatchMetrics([], LocalScorer(make_tiny_bundle(tmp_path / "bundle")))
+    told = set(re.findall(r"# HELP (\w+)", metrics.text().decode() + generate_latest(watch.registry).decode()))
     for file in (ALERTS, DASHBOARD):
-        asked = set(re.findall(r"\bvdeploy_gateway_\w+", file.read_text()))
+        asked = set(re.findall(r"\bvdeploy_(?:gateway|watch)_\w+", file.read_text()))
         assert asked
         assert asked <= told
 
@@ -232,6 +236,14 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(promtool, tmp_pat
                 'vdeploy_gateway_score_drift_limit{run="a",version="1"}': "0.4x20",
             },
             False,
+        ),
+        (
+            "ScoresDrift",
+            {
+                'vdeploy_watch_score_drift{run="a",version="1"}': "0.5x20",
+                'vdeploy_watch_score_drift_limit{run="a",version="1"}': "0.25x20",
+            },
+            True,
         ),
         (
             "GatewayRefuses",

@@ -17,8 +17,7 @@ from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from tests.triton.conftest import own_ports
 from vdeploy.artifacts.bundle import Bundle, HeldOut
 from vdeploy.core.files import write_json
-from vdeploy.evaluation.drift import NOTABLE, ScoreHistogram, chance_index, stability_index
-from vdeploy.gateway.drift import RecentScores
+from vdeploy.evaluation.drift import NOTABLE, RecentScores, ScoreHistogram, chance_index, stability_index
 from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall

@@ -17,7 +17,7 @@ from testing.waiting import eventually
 from tests.gateway.test_gateway_keys import vdeploy
 from tests.gateway.test_gateway_predict import npy
 from vdeploy.core.errors import UserError
-from vdeploy.gateway.drift import RecentScores
+from vdeploy.evaluation.drift import RecentScores
 from vdeploy.gateway.keys import KeyFile
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.router import Router, share_of

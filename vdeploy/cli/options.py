@@ -17,7 +17,7 @@ import typer
 from vdeploy.core.text import escape_controls
 
 if TYPE_CHECKING:
-    from vdeploy.inference.scorer import StagedScorer
+    from vdeploy.inference.scorer import BundleScorer
 
 __all__ = [
     "ClassifierFormatOption",
@@ -108,7 +108,7 @@ class ScorerOptions:
     url: ScorerUrlOption = None
     format_name: ScorerFormatOption = None
 
-    def open(self, *, server_windows: bool = False) -> AbstractContextManager[StagedScorer]:
+    def open(self, *, server_windows: bool = False) -> AbstractContextManager[BundleScorer]:
         """Opens the scorer.
 
         Args:

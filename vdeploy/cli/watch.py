@@ -17,7 +17,7 @@ from vdeploy.cli.option_groups import expand_groups
 from vdeploy.cli.options import ScorerOptions
 
 if TYPE_CHECKING:
-    from vdeploy.inference.scorer import StagedScorer
+    from vdeploy.inference.scorer import BundleScorer
     from vdeploy.live.report import Report
 
 _FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
@@ -45,12 +45,24 @@ def watch(
             min=0, help="Consecutive failures after which a stream is given up. [default: never]", show_default=False
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Port at which Prometheus may read windows, events, dropped frames and the drift of the scores. "
+            "[default: none]",
+            show_default=False,
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
     json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each report.")] = False,
 ) -> None:
     """Score cameras, streams or files live until they end or Ctrl-C; late frames are dropped.
 
     The exit code is 1 if none of them could be opened.
     """
+    from vdeploy.core.lazy_imports import require  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
     from vdeploy.live.source import parse_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.live.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
@@ -63,8 +75,20 @@ def watch(
         opened = [stack.enter_context(again())]
         rule = events.rule(opened[0].threshold)
 
-        def connect() -> contextlib.AbstractContextManager[StagedScorer]:
-            return contextlib.nullcontext(opened.pop()) if opened else again()
+        metrics = None
+        if metrics_port is not None:
+            require("prometheus_client", extra="gateway", purpose="watch --metrics-port")
+            from vdeploy.live.metrics import WatchMetrics, serve_metrics  # noqa: PLC0415  of an extra
+
+            metrics = WatchMetrics([source.name for source in chosen], opened[0])
+            stack.enter_context(serve_metrics(metrics, metrics_host, metrics_port))
+
+        @contextlib.contextmanager
+        def connect() -> Iterator[BundleScorer]:
+            with contextlib.nullcontext(opened.pop()) if opened else again() as scorer:
+                if metrics:
+                    metrics.use(scorer)
+                yield scorer
 
         hook = stack.enter_context(Webhook(webhook)) if webhook else None
         show = stack.enter_context(_output([source.name for source in chosen], rule.enter, json=json))
@@ -73,6 +97,8 @@ def watch(
             chosen, connect, window_s=events.window, stride_s=events.stride, rule=rule, retries=retries, stop=stop
         ):
             show(report)
+            if metrics:
+                metrics.take(report)
             kinds.add(report.kind)
             if hook and report.kind in _FOR_WEBHOOK:
                 hook.send(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NOTABLE", "ScoreHistogram", "chance_index", "stability_index"]
+__all__ = ["NOTABLE", "RecentScores", "ScoreHistogram", "chance_index", "stability_index"]
 
 NOTABLE = 0.25
 """From this index on, a distribution has changed: the rule of Siddiqi, "Credit Risk Scorecards" (2006)."""
@@ -20,6 +21,9 @@ _HALF = 0.5
 """Added to the count of each bin, so that an empty one has a logarithm."""
 _NORMAL_QUANTILE = 2.3263
 """Of the standard normal distribution at 99 %."""
+
+_RECENT = 1000
+_FEWEST = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,3 +112,32 @@ def chance_index(expected: Sequence[int], actual: Sequence[int]) -> float:
     part = 2 / (9 * freedom)
     quantile = freedom * (1 - part + _NORMAL_QUANTILE * math.sqrt(part)) ** 3
     return float(quantile * (1 / sum(expected) + 1 / sum(actual)))
+
+
+class RecentScores:
+    """The last 1000 scores of a model, beside those of the clips that it was verified on.
+
+    Args:
+        reference: Scores of those clips; ``None`` where they are not known.
+    """
+
+    def __init__(self, reference: ScoreHistogram | None) -> None:
+        self.reference = reference
+        self._scores: collections.deque[float] = collections.deque(maxlen=_RECENT)
+
+    def add(self, score: float) -> None:
+        """Take a score; from any thread."""
+        self._scores.append(score)
+
+    def compare(self) -> tuple[float, float] | None:
+        """The population stability index, and from which value on it tells of a change.
+
+        Returns:
+            The index and 0.25, or more where so few scores reach that by chance; ``None`` without a reference, and for
+            fewer than 100 scores.
+        """
+        scores = list(self._scores)
+        if self.reference is None or len(scores) < _FEWEST:
+            return None
+        expected, actual = self.reference.counts, self.reference.count(scores)
+        return stability_index(expected, actual), max(NOTABLE, chance_index(expected, actual))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vdeploy.core.errors import UserError
+from vdeploy.evaluation.drift import RecentScores
 from vdeploy.gateway.batching import Batcher, Scored
 from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline
-from vdeploy.gateway.drift import RecentScores
 from vdeploy.gateway.logs import log_event
 from vdeploy.gateway.problems import unavailable
 from vdeploy.gateway.traces import NO_TRACE, Trace, Tracing
@@ -155,13 +155,6 @@ def open_model(
     """
     with contextlib.ExitStack() as stack:
         scorer = stack.enter_context(open_scorer(bundle=bundle, url=url, format_name=format_name))
-        if bundle is not None:
-            from vdeploy.artifacts.bundle import Bundle  # noqa: PLC0415  a client of a server does without it
-
-            manifest = Bundle(bundle).manifest
-            digest, run, reference = manifest.digest, manifest.run, manifest.score_histogram
-        else:
-            digest, run = getattr(scorer, "bundle_digest", ""), getattr(scorer, "run", "")
-            reference = getattr(scorer, "score_histogram", None)
         batcher = Batcher(scorer, batch=limits.batch, capacity=limits.queue, on_batch=on_batch, tracing=tracing)
-        return ServedModel(scorer, digest[:12], run, batcher, stack.pop_all().close, reference)
+        close = stack.pop_all().close
+        return ServedModel(scorer, scorer.bundle_digest[:12], scorer.run, batcher, close, scorer.score_histogram)

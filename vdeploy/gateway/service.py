@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from vdeploy.evaluation.drift_metrics import DriftCollector
 from vdeploy.gateway.deadlines import NO_DEADLINE, Deadline
 from vdeploy.gateway.decoding.answers import DecodedClip
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import DecoderPool
-from vdeploy.gateway.drift import DriftCollector
 from vdeploy.gateway.problems import Problem, unavailable
 from vdeploy.gateway.readiness import SharedProbe, probe_video
 from vdeploy.gateway.spool import writing_to_spool
@@ -77,7 +77,7 @@ class Service:
         self._probe = SharedProbe(self._probe_all)
         self._probe_video = probe_video()
         self._threads = concurrent.futures.ThreadPoolExecutor(limits.requests, thread_name_prefix="request")
-        metrics.register(DriftCollector(lambda: router.models))
+        metrics.register(DriftCollector("vdeploy_gateway", lambda: router.models))
         metrics.gauge("requests_in_work", "Requests in progress.", lambda: access.inside)
         metrics.gauge("streams", "Streams that run.", lambda: self.streams.running)
         metrics.gauge("event_readers", "Requests that read events.", lambda: self.streams.readers)

@@ -48,6 +48,8 @@ class LocalScorer:
         self.granularity = bundle.manifest.extractor.granularity
         self.classes = bundle.manifest.classes
         self.threshold = bundle.manifest.threshold
+        self.run, self.bundle_digest = bundle.manifest.run, bundle.manifest.digest
+        self.score_histogram = bundle.manifest.score_histogram
         self.format_name = choose_format(bundle, format_name)
         length = bundle.artifact("extractor", self.format_name).inputs[0].shape[1]
         self._clip_length = length if isinstance(length, int) else 1

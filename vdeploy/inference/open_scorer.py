@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vdeploy.core.errors import UserError
 
 if TYPE_CHECKING:
-    from vdeploy.inference.scorer import StagedScorer
+    from vdeploy.inference.scorer import BundleScorer
 
 __all__ = ["open_scorer"]
 
@@ -22,7 +22,7 @@ def open_scorer(
     url: str | None = None,
     format_name: str | None = None,
     server_windows: bool = False,
-) -> Iterator[StagedScorer]:
+) -> Iterator[BundleScorer]:
     """Opens a scorer, and closes it when the block ends.
 
     Args:

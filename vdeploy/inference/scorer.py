@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,19 @@ import numpy.typing as npt
 from vdeploy.core.errors import DeployError
 from vdeploy.video.clips import ClipSpec
 
-__all__ = ["KeptStream", "Scorer", "StagedScorer", "StreamScore", "StreamScorer", "check_features", "padded"]
+if TYPE_CHECKING:
+    from vdeploy.evaluation.drift import ScoreHistogram
+
+__all__ = [
+    "BundleScorer",
+    "KeptStream",
+    "Scorer",
+    "StagedScorer",
+    "StreamScore",
+    "StreamScorer",
+    "check_features",
+    "padded",
+]
 
 
 class Scorer(Protocol):
@@ -84,6 +96,28 @@ class StagedScorer(Scorer, Protocol):
         Returns:
             `float32[B, 2]`; a row sums to 1.
         """
+
+
+class BundleScorer(StagedScorer, Protocol):
+    """A scorer that says which bundle it runs.
+
+    Attributes:
+        run: Name of the run that the bundle was exported from.
+        bundle_digest: SHA-256 of the bundle's manifest.
+        score_histogram: Scores of clips that the run did not learn from; `None` where they are not known.
+    """
+
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+
+    @property
+    def bundle_digest(self) -> str:
+        """SHA-256 of the bundle's manifest."""
+
+    @property
+    def score_histogram(self) -> ScoreHistogram | None:
+        """Scores of clips that the run did not learn from, if they are known."""
 
 
 @dataclasses.dataclass(frozen=True)
