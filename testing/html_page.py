@@ -18,13 +18,13 @@ class HtmlPage(HTMLParser):
 
     Attributes:
         elements: Name and attributes of each element, in order.
-        text: The text outside of elements ``style``.
+        pieces: The text between tags, outside of elements ``style``.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
+        self.pieces: list[str] = []
         self._open: list[str] = []
         self.feed(text)
         self.close()
@@ -47,7 +47,17 @@ class HtmlPage(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Notes text."""
         if self._open and self._open[-1] != "style":
-            self.text += data
+            self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        """The text as it stands."""
+        return "".join(self.pieces)
+
+    @property
+    def words(self) -> str:
+        """The words, those of each element apart, with a space between any two."""
+        return " ".join(" ".join(self.pieces).split())
 
     def attributes(self, name: str) -> list[str]:
         """Values of an attribute, in order."""

@@ -16,7 +16,7 @@ from vdeploy.core.errors import BenchmarkError, MissingExtraError
 
 def read(page):
     parsed = HtmlPage(page)
-    return parsed, " ".join(parsed.text.split())
+    return parsed, parsed.words
 
 
 def timed(name, latency, precision="fp32", batch=1, **values):
