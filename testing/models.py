@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["build_lstm", "vgg19_extractor"]
 
 
-def vgg19_extractor(layer: Layer, weights: Weights, *, size: int = 224, seed: int = 0) -> FeatureExtractor:
+def vgg19_extractor(
+    layer: Layer, weights: Weights, *, size: int = 224, seed: int = 0, channels: tuple[int, ...] = ()
+) -> FeatureExtractor:
     """VGG19 up to a layer."""
-    return FeatureExtractor(VGG19(VGG19Settings(layer=layer)), weights, ClipSpec(size=size), seed=seed)
+    settings = VGG19Settings(layer=layer, channels=channels)
+    return FeatureExtractor(VGG19(settings), weights, ClipSpec(size=size), seed=seed)
 
 
 def build_lstm(frames: int, dim: int, settings: LSTMSettings) -> keras.Model:

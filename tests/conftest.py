@@ -31,6 +31,9 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup starts ignores it
 TINY = ("clip.size=32", "clip.frames=4", "training.epochs=2", "training.batch=8", "backbone.weights=random")
 """Overrides of the default recipe with which a training takes seconds."""
 
+NARROW = [8, 8, 16, 16, *[32] * 4, *[64] * 7, 512]
+"""An eighth of the channels of VGG19's convolutions, but for the last, which are the features."""
+
 
 @pytest.fixture(scope="session")
 def tiny_overrides() -> tuple[str, ...]:
@@ -109,14 +112,14 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 @pytest.fixture(scope="session")
 def hockey(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Links to Hockey Fight clips (Bermejo Nievas et al., 2011), 160 to train on and 100 to validate.
+    """Links to Hockey Fight clips (Bermejo Nievas et al., 2011), 80 to train on and 60 to validate.
 
     Where there are none, a test that needs them is skipped.
     """
     source, folder = REAL_DATA / "hockey", tmp_path_factory.mktemp("real") / "hockey"
     if not source.is_dir():
         pytest.skip(f"the Hockey Fight clips are not at {source}")
-    for split, clips in (("train", 80), ("valid", 50)):
+    for split, clips in (("train", 40), ("valid", 30)):
         for kind in ("fight", "no_fight"):
             (folder / split / kind).mkdir(parents=True)
             for clip in sorted((source / split / kind).iterdir())[:clips]:
@@ -127,14 +130,24 @@ def hockey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run on `clips_dir` with random VGG19 weights and clips of 4 frames of 32 pixels; read only."""
+    return _trained("tiny", TINY, clips_dir, tmp_path_factory)
+
+
+def _trained(name: str, overrides: tuple[str, ...], clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     from training.pipeline import train
     from training.recipe import load_recipe
     from vdeploy.artifacts.run import Run
 
     def make(folder: Path) -> None:
-        train(clips_dir, folder / "run", load_recipe("default", TINY), store_root=folder / "features")
+        train(clips, folder / "run", load_recipe("default", overrides), store_root=folder / "features")
 
-    return Run.load(shared(tmp_path_factory, "tiny", make) / "run")
+    return Run.load(shared(tmp_path_factory, name, make) / "run")
+
+
+@pytest.fixture(scope="session")
+def narrow_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Like `tiny_run` with an eighth of VGG19's channels, and so exported much sooner; read only."""
+    return _trained("narrow", (*TINY, f"backbone.channels={NARROW}"), clips_dir, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -453,8 +453,8 @@ def test_evaluate_prints_the_measures(vdeploy, bundle_dir, clips_dir):
     assert rows["clips"] == "20"
 
 
-def test_export_prints_what_was_proven(vdeploy, tiny_run, tmp_path):
-    done = vdeploy("export", tiny_run.root, "--out", tmp_path / "bundle", "--store", tmp_path / "store", "--json")
+def test_export_prints_what_was_proven(vdeploy, narrow_run, tmp_path):
+    done = vdeploy("export", narrow_run.root, "--out", tmp_path / "bundle", "--store", tmp_path / "store", "--json")
     assert done.code == 0
     values = json.loads(done.out)
     assert values.pop("bundle") == str(tmp_path / "bundle")

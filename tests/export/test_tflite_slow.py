@@ -72,7 +72,7 @@ def test_the_int8_extractor_keeps_real_features_and_verdicts(hockey, hockey_run,
     dataset, spec = scan(hockey), run.spec
     clips = {
         split: np.stack([read_clip(dataset.absolute(clip), spec).frames for clip in dataset.of(split)[::step]])
-        for split, step in (("train", 8), ("valid", 10))
+        for split, step in (("train", 4), ("valid", 6))
     }
     extractor = run.extractor()
     calibration = (clip[::8] for clip in clips["train"])

@@ -37,16 +37,17 @@ def store(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def export(tiny_run, store, tmp_path):
+def export(narrow_run, store, tmp_path):
     def run(formats: str, **options: object) -> Exported:
         chosen = ExportOptions(store_root=store, **options)
-        return export_run(tiny_run, parse_formats(formats), tmp_path / "tiny", options=chosen)
+        return export_run(narrow_run, parse_formats(formats), tmp_path / "narrow", options=chosen)
 
     return run
 
 
-def test_half_precision_is_found_in_the_file_and_halves_it(export):
-    bundle = export("onnx-fp16").bundle
+def test_half_precision_is_found_in_the_file_and_halves_it(tiny_run, store, tmp_path):
+    options = ExportOptions(store_root=store)
+    bundle = export_run(tiny_run, parse_formats("onnx-fp16"), tmp_path / "tiny", options=options).bundle
     extractor, classifier = (bundle.artifact(stage, "onnx-fp16") for stage in ("extractor", "classifier"))
     assert (extractor.precision, classifier.precision) == ("fp16", "fp16")
     assert extractor.bytes / 1e6 == pytest.approx(EXTRACTOR_MB["fp16"], rel=0.02)

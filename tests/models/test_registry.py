@@ -101,7 +101,8 @@ def test_unknown_names_suggest_the_nearest() -> None:
 @pytest.mark.parametrize("layer", ["avg", "avg45"])
 def test_vgg19_in_onnx_is_what_the_generic_lowering_gives(layer, monkeypatch) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    extractor = vgg19_extractor(layer, RANDOM, size=32)
+    channels = (8, 8, 16, 16, *[32] * 4, *[64] * 3, 512, *[64] * 3, 512)
+    extractor = vgg19_extractor(layer, RANDOM, size=32, channels=channels)
     frames = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32, 3), np.uint8)
     special = extractor_to_onnx(extractor)
     monkeypatch.setattr(VGG19, "lowerings", {})

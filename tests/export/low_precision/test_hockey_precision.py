@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,11 @@ def extractor(run):
 @pytest.mark.timeout(3600)
 def test_int8_keeps_the_verdicts(run, held_out, extractor, saved):
     clips = calibration_clips(run)
-    assert len(clips) == 160
+    assert len(clips) == 80
     found = quantize(
         extractor, CPU, lambda: ({"frames": frames} for frames in clips.frames(1)), held_out.judge_extractor
     )
-    assert found.agreement.clips == 100
+    assert found.agreement.clips == 60
     assert found.agreement.top1 >= 0.99
     assert found.agreement.reference_accuracy - found.agreement.accuracy <= 0.005
     assert found.agreement.cosine > 0.999
@@ -55,8 +56,8 @@ def test_int8_keeps_the_verdicts(run, held_out, extractor, saved):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_no_activation_of_real_frames_is_near_the_end_of_float16(run, extractor):
-    clips = calibration_clips(run)
-    assert find_wide_tensors(extractor, ({"frames": frames} for frames in clips.frames(1))) == {}
+    frames = itertools.islice(calibration_clips(run).frames(1), None, None, 4)
+    assert find_wide_tensors(extractor, ({"frames": clip} for clip in frames)) == {}
 
 
 @pytest.mark.slow
