@@ -242,6 +242,7 @@ async def run(folder: Path, seconds: float, deadline_s: float, *, with_triton: b
         with served(bundle, folder / "behind", ServingOptions()) as url:
             os.sched_setaffinity(0, clients_core)
             await of_gateway("bounded gateway before Triton", "--url", url, bounded=True, rates=rates)
+    os.sched_setaffinity(0, cores)
     return {
         "deadline_ms": deadline_s * 1000,
         "seconds": seconds,

@@ -180,6 +180,7 @@ STUDIES = (
             "mutations": "python -m benchmarks.mutations --count 1000",
         },
     ),
+    single("overload", "More load than can be served", "python -m benchmarks.overload", section("overload")),
     _study("attacks", "Gateway beside attackers", {"soak": "python -m benchmarks.attacks --soak 10"}),
     _study(
         "comparing",
