@@ -72,7 +72,7 @@ dist: $(READY)
 	$(BIN)/python -m twine check --strict dist/*
 
 triton-repo: $(READY)
-	$(BIN)/python -m vdeploy.triton.example triton_repo
+	$(BIN)/python -m testing.example_repository triton_repo
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vdeploy.triton.example import example_files, main
+from testing.example_repository import example_files, main
 
 COMMITTED = Path(__file__).parents[2] / "triton_repo"
 

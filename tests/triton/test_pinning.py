@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from testing.example_repository import example_files
 from vdeploy.core.errors import RepositoryError
 from vdeploy.triton.client.retries import is_transient
-from vdeploy.triton.example import example_files
 from vdeploy.triton.repository.version_policy import (
     backend_of,
     interface_of,
