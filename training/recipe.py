@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -34,16 +33,12 @@ from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.settings import Settings
 from vdeploy.core.text import suggestion
+from vdeploy.core.toml import tomllib
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
 from vdeploy.models.registry import ENSEMBLE, backbone_of, backbone_settings, head_of, head_settings
 from vdeploy.video.augmented_views import AugmentedViews
 from vdeploy.video.clips import ClipSpec
 from vdeploy.video.views import Views
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["DEFAULT", "Recipe", "load_recipe", "recipe_names", "recipe_of_run", "recipe_toml"]
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from training.recipe_versions import read_assignment
 from vdeploy.core.errors import RecipeError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from vdeploy.core.toml import tomllib
 
 __all__ = ["assign"]
 

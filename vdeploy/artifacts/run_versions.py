@@ -5,18 +5,13 @@ Version 1 left the architecture to the recipe beside it: VGG19 in ``[features]``
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vdeploy.core.toml import tomllib
 from vdeploy.models.registry import backbone_of, head_settings
 from vdeploy.video.clips import ClipSpec
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["upgraded"]
 
