@@ -22,6 +22,7 @@ from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.options import ExportOptions
 from vdeploy.formats import FORMATS
 from vdeploy.inference.in_process import LocalScorer
+from vdeploy.models.backbones.combined import Combined
 from vdeploy.models.backbones.vgg19.model import VGG19
 from vdeploy.models.heads.lstm.model import LSTMSettings
 from vdeploy.models.registry import BACKBONES, ENSEMBLE, HEADS, backbone_of, backbone_type, head_of
@@ -79,7 +80,9 @@ def test_a_toy_goes_through_every_verb(toy_run: Run, clips_dir: Path, tmp_path: 
 def test_every_backbone_is_what_it_is_registered_as(name: str) -> None:
     kind = backbone_type(name)
     assert name == kind.name
-    assert backbone_of({"name": name}).settings.name == name
+    branch = {"name": "vgg19", "frames": 4}
+    made_of = {"branches": [branch, branch]} if name == Combined.name else {}
+    assert backbone_of({"name": name, **made_of}).settings.name == name
 
 
 @pytest.mark.parametrize("name", sorted(HEADS))

@@ -144,9 +144,8 @@ def changed(source: Path, target: Path, file: str, old: str, new: str) -> Path:
 @pytest.mark.parametrize(
     ("file", "old", "new", "reason"),
     [
-        ("run.json", '"layer": "avg"', '"layer": "avg45"', r"backbone\.layer differs: avg and avg45"),
-        ("run.json", '"architecture": "vgg19"', '"architecture": "i3d"', r"the backbone differs: vgg19 and i3d"),
-        ("run.json", '"frames": 4', '"frames": 8', r"clip\.frames differs: 4 and 8"),
+        ("run.json", '"size": 32', '"size": 48', r"clip\.size differs: 32 and 48"),
+        ("run.json", '"frames": 4', '"frames": 3', r"of 4 frames, 3 cannot be taken evenly spaced"),
         ("run.json", '"non_violent"', '"calm"', r"the classes differs: non_violent, violent and calm, violent"),
         ("recipe.toml", 'threshold = "f1"', "threshold = 0.4", r"decision\.threshold differs: f1 and 0\.4"),
         ("clips.csv", ",valid,", ",train,", r"other clips or splits: .*\.mp4 is valid with label \d and train"),
@@ -211,6 +210,7 @@ def test_an_ensemble_is_not_trained_itself(seeds: Run, clips_dir: Path, tmp_path
         ({"members": [{"name": "gru"}]}, r"head\.members: Tuple should have at least 2 items"),
         ({"members": [{"name": "gru"}, {"name": "gur"}]}, r"no head 'gur', did you mean 'gru'\?"),
         ({"members": [{"name": "gru"}, {"name": "ensemble", "members": [{"name": "gru"}] * 2}]}, "an ensemble itself"),
+        ({"members": [{"name": "gru"}] * 2, "inputs": [(0, 4, 8)]}, "1 inputs for 2 members"),
     ],
 )
 def test_wrong_settings(head: dict[str, Any], reason: str) -> None:

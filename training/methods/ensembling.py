@@ -1,8 +1,8 @@
-"""Ensembles: several trained heads on one backbone, in one run folder.
+"""Ensembles: several trained models in one run folder.
 
 An ensemble averages the calibrated probabilities of its members (Lakshminarayanan et al. 2017, "Simple and Scalable
-Predictive Uncertainty Estimation using Deep Ensembles"). What follows a training takes it as any other run, and its
-backbone is computed once.
+Predictive Uncertainty Estimation using Deep Ensembles"). What follows a training takes it as any other run, and a
+backbone that members share is computed once. Backbones that differ become one, side by side on the same frames.
 
 The mean of calibrated probabilities lies closer to 0.5 than its members, so no threshold of theirs fits it: the
 threshold is chosen anew, by the members' rule on their validation clips. That is sound only if no member has learned
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from training.engine.devices import is_alone, open_strategy
 from training.methods.distillation.lesson import prepare_lesson
+from training.methods.ensemble_members import JointBackbone, check_members, joint_backbone
 from training.pipeline import (
     extract_source,
     report_problems,
@@ -29,7 +30,7 @@ from training.recipe import Recipe, recipe_of_run
 from training.report.evaluate_run import Outcome, judge_calibrated
 from training.report.run_folder import FinishedTraining, write_run_folder
 from training.work_folder import open_partial, partial_folder, publish_run, refuse_foreign_folder
-from vdeploy.artifacts.run import CLIPS, MANIFEST, Run
+from vdeploy.artifacts.run import MANIFEST, Run
 from vdeploy.artifacts.run_manifest import RunMember
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.core.files import staging_folder
@@ -37,13 +38,11 @@ from vdeploy.core.lazy_imports import load_keras
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say
 from vdeploy.core.templates import percent
-from vdeploy.dataset import Dataset
 from vdeploy.export.calibration import check_clips, recorded_clips
-from vdeploy.features.extraction import Extraction, extract_dataset, feature_key, missing_tasks
+from vdeploy.features.extraction import Extraction, extract_with, feature_key, missing_tasks
 from vdeploy.features.store import FeatureStore
 from vdeploy.models.heads.ensemble import member_models
 from vdeploy.models.registry import ENSEMBLE
-from vdeploy.models.weights.find import Weights
 from vdeploy.video.views import USUAL_VIEW
 
 if TYPE_CHECKING:
@@ -72,15 +71,16 @@ def make_ensemble(roots: Sequence[Path], out: Path, *, store_root: Path, data: P
         UserError: A clip has changed, or the disk is full.
     """
     runs = [Run.load(root) for root in roots]
-    _check_members(runs)
+    check_members(runs)
     if any(out.absolute() == run.root.absolute() for run in runs):
         raise RunError(f"{out} is one of the members", "choose another: --out ENSEMBLE")
-    recipe, weights, source = recipe_of_run(runs[0].root), runs[0].weights(), data or Path(runs[0].info.source)
+    source = data or Path(runs[0].info.source)
     with folder_lock(out, "choose another --out"):
         refuse_foreign_folder(out)
-        extraction = _recorded_features(runs[0], recipe, weights, source, store_root)
         with staging_folder(out) as folder:
-            _write(folder, out.name, source, runs, recipe, extraction, weights)
+            joint = joint_backbone(runs, folder)
+            extraction = _recorded_features(runs[0], joint, source, store_root)
+            _write(folder, out.name, source, runs, joint, extraction)
             publish_run(folder, out)
     return Run.load(out)
 
@@ -127,7 +127,7 @@ def train_seeds(source: Path, out: Path, recipe: Recipe, seeds: int, *, store_ro
                 seeded = recipe.varied(training={"seed": seed}, data={"seed": recipe.split_seed})
                 train_on(extraction, weights, source, member, seeded, strategy, lesson)
             runs.append(Run.load(member))
-        _write(folder, out.name, source, runs, recipe, extraction, weights)
+        _write(folder, out.name, source, runs, JointBackbone(recipe, weights), extraction)
         publish_run(folder, out)
     return Run.load(out)
 
@@ -135,7 +135,7 @@ def train_seeds(source: Path, out: Path, recipe: Recipe, seeds: int, *, store_ro
 def _check_seeds(recipe: Recipe) -> None:
     if recipe.fine_tune.blocks:
         raise RecipeError(
-            "the members of an ensemble share one backbone, and fine-tuning gives each seed another",
+            "--seeds computes one backbone for all members, and fine-tuning gives each seed another",
             "leave --seeds out, or set fine_tune.blocks = 0",
         )
     if recipe.solver == "logistic":
@@ -150,69 +150,13 @@ def _check_seeds(recipe: Recipe) -> None:
         )
 
 
-def _check_members(runs: Sequence[Run]) -> None:
-    if len(runs) < 2:
-        raise RunError("an ensemble needs at least two runs", "give more runs, or see: vdeploy train --seeds")
-    for run in runs:
-        if run.info.members:
-            raise RunError(f"{run.root} is an ensemble itself", "give the runs that it was made of")
-    first, hashes = runs[0], dict[str, Run]()
-    for run in runs:
-        if (same := hashes.setdefault(run.info.classifier_sha256, run)) is not run:
-            raise RunError(f"{same.root} and {run.root} hold the same classifier", "give each run once")
-        _check_alike(first, run)
-        _check_splits(first, run)
-
-
-def _check_alike(first: Run, other: Run) -> None:
-    expected, found = _shared(first), _shared(other)
-    for key in dict.fromkeys((*expected, *found)):
-        one, two = expected.get(key), found.get(key)
-        if one != two:
-            raise RunError(
-                f"{first.root} and {other.root} cannot be one ensemble, {key} differs: {one} and {two}",
-                "members share the backbone, its clips, the names of the classes and the rule of the threshold",
-            )
-
-
-def _shared(run: Run) -> dict[str, Any]:
-    """What all members of an ensemble have in common."""
-    stage, recipe = run.info.stage("extractor"), recipe_of_run(run.root)
-    settings = {key: value for key, value in stage.settings.items() if key != "weights"}
-    return {
-        "the backbone": stage.architecture,
-        **{f"backbone.{key}": value for key, value in settings.items()},
-        "the hash of the backbone's weights": stage.sha256[:12],
-        **{f"clip.{key}": value for key, value in run.info.clip.items()},
-        "the classes": ", ".join(run.info.classes),
-        **{f"decision.{key}": value for key, value in recipe.decision.model_dump().items()},
-    }
-
-
-def _check_splits(first: Run, other: Run) -> None:
-    expected, found = (
-        {clip.sha256: (clip.split, clip.label, clip.path) for clip in Dataset.read_csv(run.root / CLIPS).clips}
-        for run in (first, other)
-    )
-    for sha256 in dict.fromkeys((*expected, *found)):
-        one, two = expected.get(sha256), found.get(sha256)
-        if one is None or two is None or one[:2] != two[:2]:
-            places = " and ".join(
-                "absent" if place is None else f"{place[0]} with label {place[1]}" for place in (one, two)
-            )
-            raise RunError(
-                f"{first.root} and {other.root} have other clips or splits: {(one or two or ('',))[-1]} is {places}",
-                "train them on the same data with the same data.seed: no member may learn what judges another",
-            )
-
-
-def _recorded_features(run: Run, recipe: Recipe, weights: Weights, source: Path, store_root: Path) -> Extraction:
+def _recorded_features(run: Run, joint: JointBackbone, source: Path, store_root: Path) -> Extraction:
     """Features of the clips that a run remembers; those that the store lacks are extracted from the same files."""
-    dataset = recorded_clips(run, source)
-    store = FeatureStore(store_root, feature_key(run.spec, run.backbone, weights))
+    dataset, spec, backbone = recorded_clips(run, source), joint.recipe.clip_spec, joint.recipe.make_backbone()
+    store = FeatureStore(store_root, feature_key(spec, backbone, joint.weights))
     check_clips(run, dataset, [task.clip for task in missing_tasks(dataset, store, USUAL_VIEW)])
-    limit = recipe.training.memory_limit_gb * 1e9
-    return extract_dataset(dataset, run.spec, store, lambda: run.extractor(weights), strict=True, memory_limit=limit)
+    limit = joint.recipe.training.memory_limit_gb * 1e9
+    return extract_with(dataset, spec, backbone, joint.weights, store_root, strict=True, memory_limit=limit)
 
 
 def _write(
@@ -220,21 +164,20 @@ def _write(
     name: str,
     source: Path,
     runs: Sequence[Run],
-    recipe: Recipe,
+    joint: JointBackbone,
     extraction: Extraction,
-    weights: Weights,
 ) -> None:
     """Write the ensemble of runs into a folder."""
     members = [run.head.settings.model_dump(mode="json") for run in runs]
-    combined = recipe.varied(head={"name": ENSEMBLE, "members": members})
-    model = _combine(runs, combined)
+    recipe = joint.recipe.varied(head={"name": ENSEMBLE, "members": members, "inputs": joint.inputs})
+    model = _combine(runs, recipe)
     outcome = judge_calibrated(model, extraction, recipe.decision)
     finished = FinishedTraining(
         name=name,
         source=source,
-        recipe=combined,
+        recipe=recipe,
         extraction=extraction,
-        weights=weights,
+        weights=joint.weights,
         model=model,
         outcome=outcome,
         seconds={"extract": extraction.seconds, "train": sum(run.info.seconds.get("train", 0.0) for run in runs)},
@@ -242,25 +185,26 @@ def _write(
         members=tuple(
             RunMember(run.info.name, recipe_of_run(run.root).training.seed, run.info.classifier_sha256) for run in runs
         ),
-        notes=(_note(runs, outcome),),
+        notes=(_note(runs, outcome, joint),),
     )
     write_run_folder(folder, finished)
 
 
 def _combine(runs: Sequence[Run], recipe: Recipe) -> keras.Model:
     """The members' classifiers side by side; each brings its calibration along in its weights."""
-    model = recipe.make_head().build(runs[0].feature_shape)
+    model = recipe.make_head().build(recipe.make_backbone().feature_shape(recipe.clip.frames))
     for member, run in zip(member_models(model), runs, strict=True):
         member.set_weights(run.classifier().get_weights())
     return model
 
 
-def _note(runs: Sequence[Run], outcome: Outcome) -> str:
+def _note(runs: Sequence[Run], outcome: Outcome, joint: JointBackbone) -> str:
     split = outcome.best_split
     accuracies = [run.metrics[split]["accuracy"] for run in runs]
     names = ", ".join(run.info.name for run in runs)
+    but = "backbone, clip.frames, clip.region, fine_tune.blocks and head" if joint.inputs else "the head"
     return (
         f"An ensemble of {len(runs)} runs, {names}: the mean of their probabilities. One by one, each at its own "
         f"threshold, they have an accuracy of {percent(min(accuracies))} to {percent(max(accuracies))} on these clips. "
-        f"All sections of the recipe below but the head are those of {runs[0].info.name}."
+        f"All sections of the recipe below but {but} are those of {runs[0].info.name}."
     )

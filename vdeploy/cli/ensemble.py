@@ -18,7 +18,7 @@ def ensemble(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make one run of several that share a backbone: the mean of their calibrated probabilities."""
+    """Make one run of several, also of different backbones: the mean of their calibrated probabilities."""
     from training.methods.ensembling import make_ensemble  # noqa: PLC0415  keeps --help fast
 
     print_run(make_ensemble(runs, out, store_root=store_root(store), data=data), json=json)

@@ -65,9 +65,9 @@ class LocalScorer:
         Returns:
             ``float32[B, t, F]``.
         """
-        count, whole = frames.shape[1], padded(frames, self._clip_length)
-        features = [self._extractor.infer({"frames": clip[np.newaxis]})["features"] for clip in whole]
-        return np.concatenate(features)[:, :count]
+        whole = padded(frames, self._clip_length)
+        features = np.concatenate([self._extractor.infer({"frames": clip[np.newaxis]})["features"] for clip in whole])
+        return features if self.granularity == "clip" else features[:, : frames.shape[1]]
 
     def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probabilities from features.

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 BACKBONES: dict[str, str] = {
+    "combined": "vdeploy.models.backbones.combined:Combined",
     "efficientnet-lite0": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite0",
     "efficientnet-lite1": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite1",
     "efficientnet-lite2": "vdeploy.models.backbones.efficientnet_lite.model:EfficientNetLite2",

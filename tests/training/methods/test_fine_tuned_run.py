@@ -133,9 +133,14 @@ def test_a_changed_backbone_and_other_weights_are_refused(tuned: Trained, tmp_pa
 
 
 @pytest.mark.timeout(600)
-def test_an_ensemble_needs_one_backbone(frozen: Trained, tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path):
-    with pytest.raises(RunError, match="the hash of the backbone's weights differs"):
-        make_ensemble([frozen.run.root, tuned.run.root], tmp_path / "both", store_root=store)
+def test_an_ensemble_has_both_backbones(frozen: Trained, tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path):
+    run = make_ensemble([frozen.run.root, tuned.run.root], tmp_path / "both", store_root=store)
+    clip = np.random.default_rng(0).integers(0, 256, (1, 4, 32, 32, 3), np.uint8)
+    said = [member.run.classifier()(member.run.extractor().extract(clip)).numpy() for member in (frozen, tuned)]
+    np.testing.assert_allclose(
+        run.classifier()(run.extractor().extract(clip)).numpy(), np.mean(said, axis=0), atol=1e-5
+    )
+    assert [branch["weights"] for branch in run.backbone.settings.branches] == ["random", "random (fine-tuned)"]
     with pytest.raises(RecipeError, match="fine-tuning gives each seed another; leave --seeds out"):
         train_seeds(clips_dir, tmp_path / "five", tuned.recipe, 5, store_root=store)
     assert not (tmp_path / "five").exists()

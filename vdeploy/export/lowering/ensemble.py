@@ -10,7 +10,7 @@ from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.lowering.choose import head_graph
 from vdeploy.export.lowering.generic_onnx import head_by_tf2onnx
 from vdeploy.export.lowering.graphs import HeadGraph
-from vdeploy.models.heads.ensemble import member_models
+from vdeploy.models.heads.ensemble import member_inputs, member_models
 
 if TYPE_CHECKING:
     import keras
@@ -33,12 +33,16 @@ class EnsembleGraph(HeadGraph):
         keras: Any = load_keras()
         named = [keras.Model(member.input, member.output, name=_kind(member)) for member in member_models(model)]
         self._members = [head_graph(member) for member in named]
+        self._inputs: list[Any] = list(member_inputs(model))
         self.variables = [variable for member in self._members for variable in member.variables]
 
     def __call__(self, features: Any) -> Any:
         """Compute probabilities of clips; see `HeadGraph`."""
+        taken = [features if pick is None else pick(features, training=False) for pick in self._inputs]
         # Sums of two: a sum of several at once stays float in INT8 files.
-        total = functools.reduce(operator.add, (member(features) for member in self._members))
+        total = functools.reduce(
+            operator.add, (member(part) for member, part in zip(self._members, taken, strict=True))
+        )
         return total * (1 / len(self._members))
 
 
