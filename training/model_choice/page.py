@@ -1,17 +1,20 @@
-"""The page of a choice: a picture of accuracy against time, the table, and what to know about the data."""
+"""The page of a choice, with a picture of accuracy against time, and the model card of what was trained."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.model_choice.candidates import Candidate
 from training.model_choice.choose import Choice
 from vdeploy.core.errors import StudyError
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import DASHES, MUTED, SERIES, printable, render_svg
 from vdeploy.core.templates import template_environment
+from vdeploy.core.timestamps import now
 
-__all__ = ["pareto_chart", "write_page"]
+__all__ = ["pareto_chart", "write_card", "write_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NONE = "\N{EN DASH}"
@@ -33,12 +36,41 @@ def write_page(path: Path, choice: Choice) -> None:
         MissingExtraError: Jinja2 or Matplotlib is not installed.
         StudyError: The file cannot be written.
     """
-    environment = template_environment(_TEMPLATES, extra="report", purpose="the page of a choice")
-    environment.filters.update(percent=_percent, ms=_ms)
     chart = pareto_chart(choice) if any(model.ms is not None for model in choice.models) else ""
-    page: str = environment.get_template("choice.html.j2").render(choice=choice, chart=chart)
+    _write(path, "choice.html.j2", choice=choice, chart=chart)
+
+
+def write_card(path: Path, choice: Choice, candidates: Sequence[Candidate]) -> None:
+    """Writes the model card atomically, as Markdown: data, figures, use, limits and terms.
+
+    Args:
+        path: The file.
+        choice: What was measured.
+        candidates: The models.
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed.
+        StudyError: The file cannot be written.
+    """
+    weights = [(candidate.name, candidate.recipe.make_backbone().title, _terms(candidate)) for candidate in candidates]
+    _write(path, "MODEL_CARD.md.j2", choice=choice, weights=weights, written=now())
+
+
+def _terms(candidate: Candidate) -> str:
+    """What is known of the terms of a candidate's weights."""
+    if candidate.weights.path is None:
+        return "random, for trials only"
+    file = candidate.recipe.make_backbone().published_weights.get(candidate.weights.source)
+    return (file.terms if file else "") or "not known to vdeploy: ask whoever published them"
+
+
+def _write(path: Path, template: str, **values: Any) -> None:
+    environment = template_environment(
+        _TEMPLATES, extra="report", purpose="the page of a choice", autoescape=template.endswith(".html.j2")
+    )
+    environment.filters.update(percent=_percent, ms=_ms)
     try:
-        write_text(path, printable(page))
+        write_text(path, printable(environment.get_template(template).render(**values)))
     except OSError as error:
         raise StudyError(f"cannot write {path} ({error.strerror or error})", "choose another: --out DIR") from error
 

@@ -59,7 +59,7 @@ def choose(
 
     from training.model_choice.candidates import CANDIDATES, Budget, find_candidates  # noqa: PLC0415  keeps --help fast
     from training.model_choice.choose import choose  # noqa: PLC0415  keeps --help fast
-    from training.model_choice.page import write_page  # noqa: PLC0415  keeps --help fast
+    from training.model_choice.page import write_card, write_page  # noqa: PLC0415  keeps --help fast
 
     allowed = Budget() if budget is None else Budget.parse(budget)
     folder = out or Path("choices") / data.absolute().stem
@@ -77,13 +77,15 @@ def choose(
     )
     page = folder / "choice.html"
     write_page(page, result)
+    card = folder / "MODEL_CARD.md"
+    write_card(card, result, candidates)
     if json:
-        print_json({**result.to_dict(), "page": str(page)})
+        print_json({**result.to_dict(), "page": str(page), "card": str(card)})
     else:
-        _print(result, page)
+        _print(result, page, card)
 
 
-def _print(result: Choice, page: Path) -> None:
+def _print(result: Choice, page: Path, card: Path) -> None:
     part = f"{result.clips} of {result.all_clips}" if result.clips < result.all_clips else str(result.clips)
     title = f"{result.source}: {part} clips of {result.sources} sources, {result.folds} folds, {result.seeds} seeds"
     rows = []
@@ -109,6 +111,7 @@ def _print(result: Choice, page: Path) -> None:
     for sentence in result.advice.words:
         print_line(sentence)
     print_line(f"page: {page}")
+    print_line(f"model card: {card}")
     taken = next((model for model in result.models if model.name == result.advice.accuracy), None)
     if taken is not None and taken.speed is not None:
         print_next("serve", taken.speed.bundle, "--launch")

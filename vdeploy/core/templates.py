@@ -8,7 +8,7 @@ from typing import Any
 
 from vdeploy.core.lazy_imports import require
 
-__all__ = ["percent", "template_environment"]
+__all__ = ["cell", "percent", "template_environment"]
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -16,10 +16,15 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "\N{EN DASH}" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}%"
 
 
+def cell(text: object) -> str:
+    """Text that cannot end a cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
 def template_environment(folder: Path, *, extra: str, purpose: str, **options: Any) -> Any:
     """Returns a Jinja environment that escapes HTML unless `options` say otherwise and refuses undefined names.
 
-    Its filter ``percent`` is the function of this module.
+    Its filters ``cell`` and ``percent`` are the functions of this module.
 
     Args:
         folder: Folder of the templates.
@@ -38,5 +43,5 @@ def template_environment(folder: Path, *, extra: str, purpose: str, **options: A
         lstrip_blocks=True,
         **{"autoescape": True, **options},
     )
-    environment.filters["percent"] = percent
+    environment.filters.update(cell=cell, percent=percent)
     return environment

