@@ -94,7 +94,7 @@ def test_the_quickstart_works_as_it_is_written(reader):
 
 
 def test_the_readme_works_as_it_is_written(reader):
-    reader.run("sh", "vdeploy data synth clips --clips 24")
+    reader.run("sh", "vdeploy data synth clips --clips 16")
     shutil.copy(next((reader.folder / "clips" / "violent").iterdir()), reader.folder / "clip.mp4")
     for language, text in blocks(ROOT / "README.md"):
         reader.run(language, text)

@@ -681,8 +681,8 @@ def test_a_damaged_note_is_one_line(tmp_path: Path, name: str) -> None:
 @pytest.mark.triton
 @pytest.mark.timeout(600)
 def test_versions_change_and_stages_die_under_load() -> None:
-    """The committed figures' script: no answer is wrong and no request is lost."""
-    arguments = ["--changes", "20", "--kills", "5", "--requests", "10000", "--clients", "8", "--json"]
+    """The committed figures' script, half as long: no answer is wrong and no request is lost."""
+    arguments = ["--changes", "10", "--kills", "3", "--requests", "4000", "--clients", "8", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.rollout", *arguments],
         capture_output=True,
@@ -693,9 +693,9 @@ def test_versions_change_and_stages_die_under_load() -> None:
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert (figures["wrong_answers"], figures["requests_lost"]) == (0, 0)
-    assert (figures["versions_changed"], figures["stages_killed"]) == (20, 5)
-    assert figures["requests"] >= 10_000
-    assert min(figures["answered_by"].values()) > 1000
+    assert (figures["versions_changed"], figures["stages_killed"]) == (10, 3)
+    assert figures["requests"] >= 4000
+    assert min(figures["answered_by"].values()) > 400
 
 
 def command(verb: str, *parts: object) -> list[str]:
