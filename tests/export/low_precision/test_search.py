@@ -14,6 +14,7 @@ from vdeploy.core.errors import ExportError
 from vdeploy.export.quantization import CPU, TENSORRT, Agreement, quantize
 from vdeploy.export.quantization.agreement import measure_agreement
 from vdeploy.export.quantization.ranges import METHODS
+from vdeploy.formats import MAX_TURN
 
 GOOD = Agreement(100, 0.999, 0.99, 1.0, 0.001, 0.01, 0.95, 0.95)
 BAD = dataclasses.replace(GOOD, top1=0.9)
@@ -155,3 +156,9 @@ def test_agreement_sees_the_one_row_that_points_elsewhere():
 )
 def test_what_counts_as_good(top1, accuracy, good):
     assert dataclasses.replace(GOOD, top1=top1, accuracy=accuracy).is_good is good
+
+
+@pytest.mark.parametrize(("worst_cosine", "good"), [(0.991, True), (0.985, False)])
+def test_a_search_asks_for_more_than_the_proof_on_other_clips(worst_cosine, good):
+    assert 1 - worst_cosine < MAX_TURN
+    assert dataclasses.replace(GOOD, worst_cosine=worst_cosine).is_good is good

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Agreement", "measure_agreement"]
 
+_TURN = 0.5 * MAX_TURN
+"""What a search allows a row to turn: half of what the proof that follows allows on other clips."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
@@ -42,9 +45,12 @@ class Agreement:
 
     @property
     def is_good(self) -> bool:
-        """Whether it agrees on `MIN_AGREEMENT`, loses at most `MAX_ACCURACY_LOSS`, and turns no row by `MAX_TURN`."""
+        """Whether it agrees on `MIN_AGREEMENT`, loses at most `MAX_ACCURACY_LOSS`, and turns no row by much.
+
+        A row may turn by half of `MAX_TURN`: the proof that follows looks at other clips.
+        """
         keeps_verdicts = self.top1 >= MIN_AGREEMENT and self.reference_accuracy - self.accuracy <= MAX_ACCURACY_LOSS
-        return keeps_verdicts and 1 - self.worst_cosine <= MAX_TURN
+        return keeps_verdicts and 1 - self.worst_cosine <= _TURN
 
     @property
     def rank(self) -> tuple[float, float, float]:
