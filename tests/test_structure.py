@@ -48,6 +48,10 @@ LEVELS: dict[str, int] = {
 MAY_IMPORT_TRAINING = ("training", "vdeploy.cli", "vdeploy.benchmark.scaling")
 
 WITHOUT_ALL = {"vdeploy.__main__"}
+MOST_LINES = 250
+LONGER = {"training.recipe_sections": "a table: every key of a recipe with its default, range and meaning"}
+"""Modules that may be longer than the others, and why."""
+
 VAGUE_NAMES = {"common", "helpers", "misc", "util", "utils"}
 
 
@@ -148,6 +152,12 @@ def test_public_names_are_sorted_and_defined():
         assert len(set(names)) == len(names), f"{module.name}: a name stands twice"
         assert set(names) <= defined(module), f"{module.name} does not define all of its names"
         assert not [name for name in names if name.startswith("_")], f"{module.name} offers a private name"
+
+
+def test_no_module_is_long() -> None:
+    lengths = {module.name: len(module.path.read_text(encoding="utf-8").splitlines()) for module in MODULES.values()}
+    assert {name: count for name, count in lengths.items() if count > MOST_LINES and name not in LONGER} == {}
+    assert set(LONGER) <= set(lengths), "a longer module is gone"
 
 
 def test_no_two_test_modules_have_one_name() -> None:
