@@ -16,7 +16,7 @@ from vdeploy.export.quantization.agreement import measure_agreement
 from vdeploy.export.quantization.ranges import METHODS
 from vdeploy.formats import MAX_TURN
 
-GOOD = Agreement(100, 0.999, 0.99, 1.0, 0.001, 0.01, 0.95, 0.95)
+GOOD = Agreement(100, 0.999, 0.995, 1.0, 0.001, 0.01, 0.95, 0.95)
 BAD = dataclasses.replace(GOOD, top1=0.9)
 
 
