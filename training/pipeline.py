@@ -192,7 +192,7 @@ def _with_trained_blocks(
     """Write the backbone, and extract the features that it has now: those that an export is compared with."""
     tuned = write_backbone(folder, blocks.trunk.network, weights)
     limit = recipe.training.memory_limit_gb * 1e9
-    backbone, store = recipe.make_backbone(), blocks.store_root
+    backbone, store = recipe.fine_tuned_backbone(), blocks.store_root
     return extract_with(extraction.dataset, recipe.clip_spec, backbone, tuned, store, memory_limit=limit), tuned
 
 

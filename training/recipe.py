@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from training.recipe_assignments import assign
 from training.recipe_errors import recipe_error
-from training.recipe_methods import fine_tuning_problem, identity_of, stepwise_key, trunk_problem
+from training.recipe_methods import fine_tuning_problem, identity_of, shifted_blocks, stepwise_key, trunk_problem
 from training.recipe_sections import (
     AugmentSection,
     AveragingSection,
@@ -117,6 +117,13 @@ class Recipe(Settings):
         backbone = backbone_of(self.backbone, self.clip.region)
         backbone.check(self.clip_spec)
         return backbone
+
+    def fine_tuned_backbone(self) -> Backbone[Any]:
+        """The backbone whose last blocks are trained; it differs from that of `make_backbone` by a temporal shift."""
+        if self.fine_tune.temporal_shift == "none":
+            return self.make_backbone()
+        shift = {"direction": self.fine_tune.temporal_shift, "blocks": shifted_blocks(self)}
+        return backbone_of(self.backbone, self.clip.region, shift)
 
     def make_head(self) -> Head[Any]:
         """The head of the recipe."""

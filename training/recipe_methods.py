@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fine_tuning_problem", "identity_of", "stepwise_key", "trunk_problem"]
+from vdeploy.models.registry import backbone_of
+
+__all__ = ["fine_tuning_problem", "identity_of", "shifted_blocks", "stepwise_key", "trunk_problem"]
 
 _METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune", "augmented_views")
 """Sections of methods that are switched off by default, added after version 0.2."""
@@ -30,6 +32,8 @@ def identity_of(recipe: Any) -> dict[str, Any]:
         del values["data"]["seed"]
     if recipe.clip.fit == "squeeze":
         del values["clip"]["fit"]
+    if "fine_tune" not in off and recipe.fine_tune.temporal_shift == "none":
+        del values["fine_tune"]["temporal_shift"]
     if recipe.pretrain.trunk:
         values["pretrain"] = {"trunk": recipe.pretrain.trunk}
     if not recipe.clip.mirrored:
@@ -62,7 +66,8 @@ def fine_tuning_problem(recipe: Any) -> str:
     """
     count = recipe.fine_tune.blocks
     if not count:
-        return ""
+        needs = "fine_tune.temporal_shift is for blocks that are trained: set fine_tune.blocks, too"
+        return "" if recipe.fine_tune.temporal_shift == "none" else needs
     backbone = recipe.make_backbone()
     if not backbone.blocks:
         return f"fine_tune.blocks must be 0: {backbone.title} names no blocks that could be trained"
@@ -72,6 +77,31 @@ def fine_tuning_problem(recipe: Any) -> str:
         return 'optimizer.solver = "logistic" solves for a head alone: set fine_tune.blocks = 0, or another solver'
     if recipe.curriculum.pacing != "none" or recipe.label_noise.action != "none" or recipe.distill.teacher:
         return "fine_tune.blocks goes with none of curriculum, label_noise and distill, which take fixed features"
+    return "" if recipe.fine_tune.temporal_shift == "none" else _shift_problem(recipe)
+
+
+def shifted_blocks(recipe: Any) -> tuple[str, ...]:
+    """Blocks of a recipe's backbone that a temporal shift changes: those with a residual branch that are trained.
+
+    Args:
+        recipe: A `training.recipe.Recipe`.
+    """
+    backbone = backbone_of(recipe.backbone)
+    return tuple(block for block in backbone.blocks[-recipe.fine_tune.blocks :] if block in backbone.residual_blocks)
+
+
+def _shift_problem(recipe: Any) -> str:
+    backbone, refused = backbone_of(recipe.backbone), 'fine_tune.temporal_shift must be "none"'
+    if backbone.granularity == "clip":
+        return f"{refused}: {backbone.title} looks at the frames of a clip together already"
+    if not backbone.residual_blocks:
+        return f"{refused}: {backbone.title} has no blocks with a residual branch, which it shifts"
+    if recipe.clip.frames == 1:
+        return f"{refused}: clip.frames is 1, so no frame has a neighbour"
+    if not shifted_blocks(recipe):
+        last = backbone.residual_blocks[-1]
+        least = len(backbone.blocks) - backbone.blocks.index(last)
+        return f"fine_tune.temporal_shift needs fine_tune.blocks of {least} or more, down to {last} of {backbone.title}"
     return ""
 
 

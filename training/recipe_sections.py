@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from vdeploy.core.settings import Settings
 from vdeploy.models.region import Region
+from vdeploy.models.temporal_shift import Direction
 from vdeploy.video.pictures import Fit
 
 __all__ = [
@@ -126,6 +127,9 @@ class FineTuneSection(Settings):
     layer_decay: float = Field(1.0, gt=0, le=1, description="of the learning rate with each block before the last")
     unfreeze_epochs: float = Field(
         0, ge=0, le=1e6, description="epochs between the start of one block and of the block before it; 0: all at once"
+    )
+    temporal_shift: Literal["none"] | Direction = Field(
+        "none", description="the blocks get channels of neighbouring frames; past: of the frame before alone"
     )
 
 

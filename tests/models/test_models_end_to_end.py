@@ -12,7 +12,7 @@ from testing.videos import solid_frame, write_numbered, write_video
 from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.core.errors import RecipeError
+from vdeploy.core.errors import RecipeError, RepositoryError
 from vdeploy.detector import detect
 from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
@@ -22,6 +22,7 @@ from vdeploy.inference.open_scorer import open_scorer
 from vdeploy.live.source import parse_sources
 from vdeploy.live.watcher import watch
 from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.ports import free_ports
 from vdeploy.triton.server.server import TritonServer
@@ -33,6 +34,17 @@ MODELS = {
     "i3d": ("i3d", (*SMALL, "clip.frames=16")),
     "i3d in motion": ("accurate", (*SMALL, "clip.frames=16")),
     "efficientnet-lite0": ("edge", (*SMALL, "clip.frames=4", "head.name=gru", "head.units=8")),
+    "temporal shift": (
+        "edge",
+        (
+            *SMALL,
+            "clip.frames=4",
+            "head.name=gru",
+            "head.units=8",
+            "fine_tune.blocks=3",
+            "fine_tune.temporal_shift=both",
+        ),
+    ),
     "two-stream": ("two-stream", (*SMALL, "clip.frames=4")),
 }
 
@@ -94,6 +106,18 @@ def test_a_watched_file_has_the_scores_of_its_timeline(bundle, tmp_path):
     known = [window.probability for window in expected]
     assert len({round(probability, 4) for probability in known}) == len(known) > 1
     np.testing.assert_allclose([window.probability for window in found], known, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_streams_are_refused_where_frames_depend_on_each_other(bundle, tmp_path):
+    exported, keeping = bundle[0], ServingOptions(streams=StreamOptions(2))
+    if exported.manifest.extractor.granularity == "clip":
+        with pytest.raises(RepositoryError, match="looks at the frames of a clip together"):
+            write_repository(exported, tmp_path, options=keeping)
+        assert not list(tmp_path.iterdir())
+    else:
+        write_repository(exported, tmp_path, options=keeping)
 
 
 @pytest.mark.slow

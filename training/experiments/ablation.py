@@ -19,7 +19,7 @@ _BASELINE: _Sections = {
     "averaging": {"decay": 0.0},
     "curriculum": {"pacing": "none"},
     "distill": {"teacher": "", "unlabelled": ""},
-    "fine_tune": {"blocks": 0},
+    "fine_tune": {"blocks": 0, "temporal_shift": "none"},
     "pretrain": {"trunk": ""},
 }
 """Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
@@ -68,4 +68,5 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
     yield "curriculum", {"curriculum": {"pacing": recipe.curriculum.pacing}}
     yield "distillation", {"distill": {"teacher": recipe.distill.teacher, "unlabelled": recipe.distill.unlabelled}}
     yield "average of weights", {"averaging": {"decay": recipe.averaging.decay}}
-    yield "fine-tuned blocks", {"fine_tune": {"blocks": recipe.fine_tune.blocks}}
+    fine_tune = recipe.fine_tune
+    yield "fine-tuned blocks", {"fine_tune": {"blocks": fine_tune.blocks, "temporal_shift": fine_tune.temporal_shift}}

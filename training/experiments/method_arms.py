@@ -74,7 +74,8 @@ METHODS: dict[str, Method] = {
     ),
     "average of weights": Method({"averaging": {"decay": 0.99}}, {"averaging": {"decay": 0.0}}),
     "curriculum": Method({"curriculum": {"pacing": "exponential"}}, {"curriculum": {"pacing": "none"}}),
-    "fine-tuned blocks": Method({"fine_tune": {"blocks": 1}}, {"fine_tune": {"blocks": 0}}),
+    "fine-tuned blocks": Method({"fine_tune": {"blocks": 1}}, {"fine_tune": {"blocks": 0, "temporal_shift": "none"}}),
+    "temporal shift": Method({"fine_tune": {"temporal_shift": "both"}}, {"fine_tune": {"temporal_shift": "none"}}),
 }
 """Every method of the recipe language that needs nothing but labelled clips, by name."""
 
@@ -113,7 +114,8 @@ def method_arms(recipe: Recipe, names: Collection[str] = ()) -> tuple[list[Metho
     for name in names:
         if name not in METHODS:
             raise StudyError(f"there is no method {name!r}{suggestion(name, METHODS)}", f"known: {', '.join(METHODS)}")
-    stepped = recipe.varied(optimizer={"solver": "adamw"})
+    in_steps = {"optimizer": {"solver": "adamw"}}
+    stepped = recipe if recipe.fine_tune.blocks else recipe.varied(**in_steps)
     chosen = {name: method for name, method in METHODS.items() if not names or name in names}
     arms, left_out = [MethodArm(RECIPE, recipe)], {}
     if recipe.solver == "logistic" and any(method.in_steps for method in chosen.values()):
@@ -126,5 +128,7 @@ def method_arms(recipe: Recipe, names: Collection[str] = ()) -> tuple[list[Metho
         except ValidationError as error:
             left_out[name] = first_message(error)
         else:
+            if method.in_steps and changed.solver == "logistic":
+                changed = changed.varied(**in_steps)
             arms.append(MethodArm(f"{sign} {name}", changed, method.in_steps))
     return arms, left_out

@@ -49,7 +49,8 @@ def trunk_of(recipe: Recipe, weights: Weights) -> Trunk | None:
     """
     if not recipe.fine_tune.blocks:
         return None
-    return Trunk(recipe.make_backbone(), recipe.fine_tune.blocks, recipe.clip_spec, weights)
+    whole, key = recipe.fine_tuned_backbone(), recipe.make_backbone().cache_key
+    return Trunk(whole, recipe.fine_tune.blocks, recipe.clip_spec, weights, key=key)
 
 
 class BlocksAndHead:

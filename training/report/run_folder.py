@@ -137,7 +137,7 @@ def write_run_folder(folder: Path, finished: FinishedTraining) -> None:
 
 def _stages(finished: FinishedTraining, sha256: str) -> tuple[RunStage, ...]:
     recipe = finished.recipe
-    backbone, head, own = recipe.make_backbone(), recipe.make_head(), finished.weights.fine_tuned
+    backbone, head, own = recipe.fine_tuned_backbone(), recipe.make_head(), finished.weights.fine_tuned
     return (
         RunStage(
             id="extractor",

@@ -28,7 +28,7 @@ def lr_find(
     from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
 
-    chosen = options.load_recipe().varied(fine_tune={"blocks": 0})
+    chosen = options.load_recipe().varied(fine_tune={"blocks": 0, "temporal_shift": "none"})
     if out:
         check_suffix(out)
         refuse_unwritable(out)

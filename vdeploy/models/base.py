@@ -151,6 +151,11 @@ class Backbone(Model[B]):
         """
         return ()
 
+    @property
+    def residual_blocks(self) -> tuple[str, ...]:
+        """Those of `blocks` that add their input to what their other layers, one behind the other, make of it."""
+        return ()
+
     def load(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network with its weights, fine-tuned ones as well; see `build`.
 

@@ -88,8 +88,16 @@ class MultiViewBackbone(Backbone[Any]):
 
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network with the views before it; see `Backbone.build`."""
+        return self.around(self.inner.load(self.seen_spec(spec), weights), spec)
+
+    def around(self, network: keras.Model, spec: ClipSpec) -> keras.Model:
+        """Return the network for clips around one of the other backbone.
+
+        Args:
+            network: See `Backbone.build`.
+            spec: The clips that it will see.
+        """
         keras: Any = load_keras()
-        network = self.inner.load(self.seen_spec(spec), weights)
         pixels = keras.Input((spec.frames, spec.size, spec.size, 3), name="clips", dtype="float32")
         model = keras.Model(pixels, self._joined(network(self._seen(pixels)), spec), name=self.model_name)
         model.trainable = False
@@ -101,8 +109,16 @@ class MultiViewBackbone(Backbone[Any]):
 
     def split(self, spec: ClipSpec, weights: Weights, count: int) -> Split:
         """Build the network in two parts, the views in the first one; see `Backbone.split`."""
+        return self.around_parts(self.inner.split(self.seen_spec(spec), weights, count), spec)
+
+    def around_parts(self, parts: Split, spec: ClipSpec) -> Split:
+        """Return the parts for clips around those of the other backbone.
+
+        Args:
+            parts: What `Backbone.split` returned.
+            spec: The clips that it will see.
+        """
         keras: Any = load_keras()
-        parts = self.inner.split(self.seen_spec(spec), weights, count)
         clip = self.inner.granularity == "clip"
         steps, dim = parts.trunk.output_shape[1] if clip else spec.frames, parts.trunk.output_shape[-1]
         pixels = keras.Input((spec.frames, spec.size, spec.size, 3), name="clips", dtype="float32")

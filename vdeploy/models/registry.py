@@ -13,6 +13,7 @@ from vdeploy.core.settings import Settings
 from vdeploy.core.text import suggestion
 from vdeploy.models.base import Backbone, Head
 from vdeploy.models.region import in_region
+from vdeploy.models.temporal_shift import with_temporal_shift
 
 __all__ = [
     "BACKBONES",
@@ -100,12 +101,13 @@ def head_settings(values: Mapping[str, Any]) -> Any:
     return _validate("head", kind.settings_type, {"name": kind.name, **values})
 
 
-def backbone_of(settings: Any, region: str = "full") -> Backbone[Any]:
+def backbone_of(settings: Any, region: str = "full", temporal_shift: Mapping[str, Any] | None = None) -> Backbone[Any]:
     """Make a backbone.
 
     Args:
-        settings: Its settings, or a mapping of them, in which ``region`` may stand as well.
+        settings: Its settings, or a mapping of them, in which ``region`` and ``temporal_shift`` may stand as well.
         region: Where in the frame it looks; see `vdeploy.models.region`.
+        temporal_shift: What is shifted between frames, if anything; see `vdeploy.models.temporal_shift`.
 
     Raises:
         RecipeError: A name or a key is unknown, or a value is out of range.
@@ -113,8 +115,10 @@ def backbone_of(settings: Any, region: str = "full") -> Backbone[Any]:
     if isinstance(settings, Mapping):
         values = dict(settings)
         region = str(values.pop("region", region))
+        temporal_shift = values.pop("temporal_shift", temporal_shift)
         settings = backbone_settings(values)
-    return in_region(backbone_type(settings.name)(settings), region)
+    backbone = with_temporal_shift(backbone_type(settings.name)(settings), temporal_shift)
+    return in_region(backbone, region)
 
 
 def head_of(settings: Any) -> Head[Any]:

@@ -11,7 +11,7 @@ from vdeploy.core.lazy_imports import load_keras
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Split", "layers_by_block", "split_network"]
+__all__ = ["Split", "first_layer", "layers_by_block", "split_network"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ def split_network(network: keras.Model, block: str) -> Split:
         block: Its name, which the names of its layers begin with.
     """
     keras: Any = load_keras()
-    cut = next(layer for layer in network.layers if _is_of(layer.name, block)).input
+    cut = first_layer(network, block).input
     keep = 1 if len(cut.shape) == 5 else 0  # the axis of time
     shape = cut.shape[1:]
     flat = keras.ops.reshape(cut, (-1, *shape[:keep], math.prod(shape[keep:])))
@@ -49,6 +49,16 @@ def split_network(network: keras.Model, block: str) -> Split:
         keras.Model(network.input, flat),
         keras.Model(given, tail(keras.ops.reshape(given, (-1, *shape)))),
     )
+
+
+def first_layer(network: keras.Model, block: str) -> keras.Layer:
+    """The layer that a block begins with.
+
+    Args:
+        network: The network.
+        block: Its name, which the names of its layers begin with.
+    """
+    return next(layer for layer in network.layers if _is_of(layer.name, block))
 
 
 def layers_by_block(network: keras.Model, blocks: tuple[str, ...]) -> dict[str, list[keras.Layer]]:

@@ -29,6 +29,8 @@ class Trunk(Backbone[Any]):
         spec: The clips that it will see.
         weights: The backbone's weights.
         seed: Seed of random weights, as of `vdeploy.models.extractor.FeatureExtractor`.
+        key: What its activations depend on besides the clip and the weights, as `cache_key` of the whole has it, where
+            a part of that concerns the last blocks alone.
 
     Attributes:
         whole: The backbone.
@@ -36,11 +38,13 @@ class Trunk(Backbone[Any]):
         tail: The last blocks: ``float32[N, D]`` or ``float32[B, s, D]`` to features.
     """
 
-    def __init__(self, whole: Backbone[Any], count: int, spec: ClipSpec, weights: Weights, *, seed: int = 0) -> None:
+    def __init__(
+        self, whole: Backbone[Any], count: int, spec: ClipSpec, weights: Weights, *, seed: int = 0, key: str = ""
+    ) -> None:
         super().__init__(whole.settings)
         load_keras().utils.set_random_seed(seed)
         parts = whole.split(spec, weights, count)
-        self.whole, self.spec, self.count = whole, spec, count
+        self.whole, self.spec, self.count, self._key = whole, spec, count, key or whole.cache_key
         self.network, self.tail, self._trunk = parts.network, parts.tail, parts.trunk
         self._pretrained = self.tail.get_weights()
         # What a class declares for other backbones is a matter of each instance here.
@@ -86,4 +90,4 @@ class Trunk(Backbone[Any]):
     @property
     def cache_key(self) -> str:
         """The key of the backbone, and the first block that is left out."""
-        return f"{self.whole.cache_key} trunk before {self.blocks[0]}"
+        return f"{self._key} trunk before {self.blocks[0]}"

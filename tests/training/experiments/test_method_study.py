@@ -92,6 +92,15 @@ def test_a_method_that_does_not_go_with_the_recipe_has_a_reason():
     assert "fine_tune.blocks goes with none of curriculum" in left_out["curriculum"]
 
 
+def test_a_temporal_shift_is_compared_with_the_same_blocks_and_the_same_first_head():
+    recipe = load_recipe("edge", ["fine_tune.blocks=3"])
+    arms = arms_of(recipe)
+    assert arms["+ temporal shift"] == recipe.varied(fine_tune={"temporal_shift": "both"})
+    assert arms_of(arms["+ temporal shift"])["- temporal shift"] == recipe
+    assert arms["- fine-tuned blocks"].solver == "adamw"
+    assert "set fine_tune.blocks, too" in method_arms(load_recipe("edge"))[1]["temporal shift"]
+
+
 def test_methods_by_name():
     arms, _ = method_arms(load_recipe("edge"), ["class weights"])
     assert [arm.name for arm in arms] == ["the recipe", "- class weights"]

@@ -116,6 +116,37 @@ def test_bad_recipes_are_one_line(override: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "overrides", "message"),
+    [
+        ("efficientnet-lite0", ("fine_tune.blocks=0",), "is for blocks that are trained: set fine_tune.blocks, too"),
+        ("efficientnet-lite0", ("fine_tune.blocks=2",), "needs fine_tune.blocks of 3 or more, down to blocks.14"),
+        ("efficientnet-lite0", ("fine_tune.blocks=3", "clip.frames=1"), "clip.frames is 1"),
+        ("vgg19", (), 'must be "none": VGG19 has no blocks with a residual branch'),
+        ("i3d", ("clip.frames=8",), 'must be "none": I3D looks at the frames of a clip together already'),
+        ("two-stream", (), "looks at the frames of a clip together already"),
+    ],
+)
+def test_a_temporal_shift_that_would_do_nothing_is_one_line(
+    backbone: str, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        recipe("fine_tune.temporal_shift=both", *overrides, backbone=backbone)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_shifts_the_residual_blocks_that_it_trains() -> None:
+    plain = recipe("fine_tune.blocks=5", backbone="efficientnet-lite0")
+    shifted = plain.varied(fine_tune={"temporal_shift": "past"})
+    expected = {"direction": "past", "blocks": ["blocks.12", "blocks.13", "blocks.14"]}
+    assert shifted.fine_tuned_backbone().stage_settings["temporal_shift"] == expected
+    # What was trained without a shift goes on under the name that it had.
+    assert "temporal_shift" not in plain.identity["fine_tune"]
+    assert shifted.identity["fine_tune"]["temporal_shift"] == "past"
+    for frozen in (plain.make_backbone(), shifted.make_backbone(), plain.fine_tuned_backbone()):
+        assert "temporal_shift" not in frozen.stage_settings
+
+
 def test_a_backbone_without_blocks_is_refused() -> None:
     with pytest.raises(RecipeError, match="toy colours names no blocks that could be trained"):
         recipe(backbone="toy-colours")

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vdeploy.models.backbones.efficientnet_lite.checkpoint import load_checkpoint
-from vdeploy.models.backbones.efficientnet_lite.network import FEATURES, Variant, block_names, build_network
+from vdeploy.models.backbones.efficientnet_lite.network import (
+    FEATURES,
+    Variant,
+    block_names,
+    build_network,
+    residual_block_names,
+)
 from vdeploy.models.backbones.efficientnet_lite.weights import FILES
 from vdeploy.models.base import Backbone, BackboneSettings
 from vdeploy.models.weights.find import Weights
@@ -66,6 +72,11 @@ class _EfficientNetLite(Backbone[_Settings]):
     def blocks(self) -> tuple[str, ...]:
         """The inverted residual blocks, and the last convolution."""
         return (*block_names(self.variant), "conv_head")
+
+    @property
+    def residual_blocks(self) -> tuple[str, ...]:
+        """The inverted residual blocks that keep the size and the number of channels."""
+        return residual_block_names(self.variant)
 
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""

@@ -13,7 +13,7 @@ from vdeploy.core.lazy_imports import load_keras
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FEATURES", "Variant", "block_names", "build_network"]
+__all__ = ["FEATURES", "Variant", "block_names", "build_network", "residual_block_names"]
 
 FEATURES = 1280
 """Features of a frame, F: the channels of the last convolution, the same in all variants."""
@@ -85,6 +85,11 @@ def build_network(variant: Variant, size: int, *, classes: int = 0) -> keras.Mod
 def block_names(variant: Variant) -> tuple[str, ...]:
     """Names of the inverted residual blocks, from the first to the last; their layers' names begin with them."""
     return tuple(block.name for block in _blocks(variant))
+
+
+def residual_block_names(variant: Variant) -> tuple[str, ...]:
+    """Names of those blocks that add their input to their output."""
+    return tuple(block.name for block in _blocks(variant) if block.residual)
 
 
 def _blocks(variant: Variant) -> Iterator[_Block]:
