@@ -4,7 +4,7 @@ Each measurement is a process that calls the extractor three times on noise; its
 computation is the one by which `vdeploy serve` keeps an extractor within a limit. Fails where one is off by more than
 `--allowed`.
 
-    python -m benchmarks.extractor_memory BUNDLE ... [--batches 1,2] [--allowed 0.2]
+    python -m benchmarks.extractor_memory BUNDLE ... [--batches 1,2] [--allowed 0.15]
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--batches", default="1,2", help="clips in a call, separated by commas")
-    parser.add_argument("--allowed", type=float, default=0.2, help="how far a peak may be off, as a part of it")
+    parser.add_argument("--allowed", type=float, default=0.15, help="how far a peak may be off, as a part of it")
     add_output_options(parser)
     arguments = parser.parse_args()
     batches = [int(part) for part in arguments.batches.split(",")]

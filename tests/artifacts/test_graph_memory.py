@@ -35,12 +35,22 @@ NARROW_BYTES, WIDE_BYTES, WEIGHTS = ROWS * WIDTH * 4, ROWS * WIDE * 4, UP.nbytes
 
 def test_a_layers_input_and_output_are_alive_together() -> None:
     model = graph(("MatMul", "x up", "y"), up=UP)
-    assert memory_of(model, {"x": (ROWS, WIDTH)}) == GraphMemory(WEIGHTS, NARROW_BYTES + WIDE_BYTES)
+    assert memory_of(model, {"x": (ROWS, WIDTH)}) == GraphMemory(WEIGHTS, WEIGHTS, NARROW_BYTES + WIDE_BYTES)
 
 
 def test_an_activation_function_writes_over_its_input() -> None:
     model = graph(("MatMul", "x up", "a"), ("Relu", "a", "b"), ("MatMul", "b down", "y"), up=UP, down=DOWN)
-    assert memory_of(model, {"x": (ROWS, WIDTH)}) == GraphMemory(2 * WEIGHTS, WIDE_BYTES + NARROW_BYTES)
+    assert memory_of(model, {"x": (ROWS, WIDTH)}) == GraphMemory(2 * WEIGHTS, 2 * WEIGHTS, WIDE_BYTES + NARROW_BYTES)
+
+
+@pytest.mark.parametrize(("axes", "is_packed"), [(2, True), (3, False)])
+def test_weights_of_3d_convolutions_stay_as_they_are(axes: int, is_packed: bool) -> None:
+    kernel = np.zeros((5, 3, *[1] * axes), np.float32)
+    model = graph(("Conv", "x kernel", "y"), kernel=kernel)
+    for _ in range(axes):
+        model.graph.input[0].type.tensor_type.shape.dim.add()
+    found = memory_of(model, {"x": (1, 3, *[8] * axes)})
+    assert found == GraphMemory(kernel.nbytes, kernel.nbytes if is_packed else 0, 4 * 8 * 8**axes)
 
 
 def test_what_is_read_later_stays() -> None:
@@ -55,7 +65,7 @@ def test_it_grows_with_the_batch(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "model.onnx")
     one, many = (memory_of(tmp_path / "model.onnx", {"x": (rows, WIDTH)}) for rows in (1, 7))
     assert one is not None
-    assert many == GraphMemory(one.weight_bytes, 7 * one.peak_bytes)
+    assert many == GraphMemory(one.weight_bytes, one.packed_bytes, 7 * one.peak_bytes)
 
 
 def test_a_shape_that_only_running_tells() -> None:

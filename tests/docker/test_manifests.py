@@ -34,6 +34,12 @@ def kserve_pod() -> dict[str, Any]:
     return predictor
 
 
+def autoscaler(folder: str) -> dict[str, Any]:
+    document = yaml.safe_load((FOLDER / folder / "autoscaler.yaml").read_text())
+    validate(document)
+    return dict(document["spec"])
+
+
 def base_pod() -> dict[str, Any]:
     return dict(yaml.safe_load((FOLDER / "base" / "deployment.yaml").read_text())["spec"]["template"]["spec"])
 
@@ -106,6 +112,17 @@ def test_the_policies_and_the_scaling_are_about_the_deployment():
     assert documents["Service"]["spec"]["selector"] == labels
     ports = {port["name"] for port in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]}
     assert {port["targetPort"] for port in documents["Service"]["spec"]["ports"]} == ports
+
+
+def test_kserve_scales_by_the_queue_time_that_the_deployment_scales_by():
+    service = yaml.safe_load((FOLDER / "kserve" / "inference-service.yaml").read_text())
+    kserve, base = autoscaler("kserve"), autoscaler("base")
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external", "KServe's is by CPU"
+    assert kserve["scaleTargetRef"]["name"] == f"{service['metadata']['name']}-predictor"
+    assert kserve["minReplicas"] == service["spec"]["predictor"]["minReplicas"]
+    assert kserve["maxReplicas"] == service["spec"]["predictor"]["maxReplicas"]
+    assert kserve["metrics"] == base["metrics"]
+    assert kserve["metrics"][0]["pods"]["metric"]["name"] == "triton_queue_seconds"
 
 
 def test_the_gpu_overlay_asks_for_a_gpu_and_places_the_stages_on_it():

@@ -121,6 +121,12 @@ def test_each_panel_asks_and_has_its_own_place():
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
+def test_times_of_a_stage_are_told_by_model_and_version():
+    texts = [text for text in strings(json.loads(DASHBOARD.read_text())) if "_duration_us" in text]
+    assert len(texts) == 2
+    assert all(set(re.findall(r"by \((.*?)\)", text)) == {"model, version"} for text in texts)
+
+
 def check(promtool: Path, *arguments: object) -> None:
     done = subprocess.run([promtool, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,6 +26,7 @@ from vdeploy.triton.deployment.journal import Journal
 from vdeploy.triton.deployment.running import running_backends, running_options
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, EXTRACTOR_MODEL
 from vdeploy.triton.planning.checks import Surroundings
+from vdeploy.triton.planning.existing_repository import standing_repository
 from vdeploy.triton.planning.plans import StageRequest, plan_deployment, plan_serving
 from vdeploy.triton.planning.preflight import preflight
 from vdeploy.triton.repository.backends import Backend
@@ -124,6 +125,25 @@ def test_it_outlives_deployment_and_rollback(bundles: tuple[Bundle, Bundle], tmp
         assert [len(control.versions(stage)) for stage in journal.model_set.stages] == (
             [options.loaded_versions] * len(journal.model_set.stages)
         )
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_it_outlives_a_kill_and_a_restart(bundles: tuple[Bundle, Bundle], tmp_path: Path, name: str) -> None:
+    """The next server loads what stands in the repository, and the next deployment knows how it runs."""
+    value, others = VALUES[name]
+    options, root = ServingOptions(**{name: value}, **others), tmp_path / "r"
+    control = served(bundles[0], root, options)
+    deployed(bundles[1], control)
+    rolled_back(control)
+    wanted = how_it_runs(root)
+    again = FakeControl(root)
+    for model in standing_repository(root, "r").models:
+        again.load(model)
+    assert how_it_runs(root) == wanted
+    assert again.loaded == control.loaded
+    deployed(bundles[1], again)
+    assert running_options(Journal(root)) == options
+    assert how_it_runs(root) == wanted
 
 
 @pytest.mark.parametrize(

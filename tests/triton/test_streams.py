@@ -511,3 +511,22 @@ def pushed(stream: Stream, frame: np.ndarray) -> bool:
     except ClientError:
         return False
     return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("host", "name"), [("::1", "[::1]"), ("localhost", "localhost")])
+def test_a_server_is_reached_by_ipv6_and_by_name(
+    bundle: Bundle, install: TritonInstall, tmp_path: Path, ports: Ports, host: str, name: str
+) -> None:
+    repository = write_repository(bundle, tmp_path / "r", options=ServingOptions(streams=StreamOptions(2)))
+    video = write_video(tmp_path / "red.mp4", [solid_frame((250, 10, 10))] * 40)
+    url = f"{name}:{ports.grpc}"
+    with TritonServer(repository, install=install, host=host, log_file=tmp_path / "log", **ports.as_arguments()):
+        with StreamClient(url) as client, client.open() as stream:
+            score = stream.push(FRAMES[0, :LENGTH])
+            assert score.probability == pytest.approx(expected(FRAMES[0, :LENGTH]), abs=TOLERANCE)
+        for server_windows in (True, False):
+            connect = functools.partial(open_scorer, url=url, server_windows=server_windows)
+            reports = list(watch(parse_sources([str(video)]), connect, window_s=0.4))
+            assert {"connected", "window", "ended"} <= {report.kind for report in reports}
+            assert not [report for report in reports if report.kind == "scorer_lost"]

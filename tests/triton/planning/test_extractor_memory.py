@@ -21,7 +21,7 @@ from vdeploy.triton.repository.options import ServingOptions
 from vdeploy.triton.repository.repository import read_config
 from vdeploy.triton.repository.serving_plan import ServingPlan
 
-VGG19 = GraphMemory(80_000_000, 413_000_000)
+VGG19 = GraphMemory(80_000_000, 80_000_000, 413_000_000)
 """About what 16 frames of 224 pixels take."""
 
 
@@ -122,4 +122,4 @@ def test_memory_of_a_container_or_of_the_machine(tmp_path: Path) -> None:
 
 def test_a_process_without_the_arena_takes_less() -> None:
     assert process_bytes(VGG19, 8, arena=False) < process_bytes(VGG19, 8, arena=True)
-    assert process_bytes(dataclasses.replace(VGG19, weight_bytes=0), 1, arena=True) == 936_000_000
+    assert process_bytes(dataclasses.replace(VGG19, packed_bytes=0), 1, arena=True) == 1_016_000_000

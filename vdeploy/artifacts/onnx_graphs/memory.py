@@ -24,6 +24,9 @@ __all__ = ["GraphMemory", "memory_of"]
 
 _PURPOSE = "computing the memory of a model"
 
+_RANK_IN_3D = 5
+"""Axes of the weights of a 3-D convolution."""
+
 _IN_PLACE = frozenset(
     (
         *("Add", "BatchNormalization", "Cast", "Clip", "Div", "Elu", "Erf", "Flatten", "HardSigmoid", "HardSwish"),
@@ -40,10 +43,13 @@ class GraphMemory:
 
     Attributes:
         weight_bytes: Its weights.
+        packed_bytes: Those that a kernel keeps a second time in an order of its own. ONNX Runtime does not reorder the
+            weights of 3-D convolutions, as its transformation to blocked channels (NCHWc) is for two dimensions.
         peak_bytes: The most bytes of activations, its inputs and outputs among them, that are alive at a time.
     """
 
     weight_bytes: int
+    packed_bytes: int
     peak_bytes: int
 
 
@@ -78,7 +84,10 @@ def memory_of(model: onnx.ModelProto | Path, inputs: Mapping[str, tuple[int, ...
     stored = {value.name for value in graph.graph.input if value.name not in inputs}
     stored |= {tensor.name for tensor in graph.graph.initializer}
     peak = _peak(graph.graph, sizes, stored)
-    return None if peak is None else GraphMemory(sum(sizes.get(name, 0) for name in stored), peak)
+    if peak is None:
+        return None
+    packed = {name for name in stored if name in sizes and len(values[name].shape) < _RANK_IN_3D}
+    return GraphMemory(sum(sizes.get(name, 0) for name in stored), sum(sizes[name] for name in packed), peak)
 
 
 def _load(file: Path) -> onnx.ModelProto:

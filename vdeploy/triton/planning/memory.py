@@ -2,7 +2,8 @@
 
 Measured with ONNX Runtime 1.32 by `python -m benchmarks.extractor_memory`: its memory arena grows by doubling and keeps
 what it has, so that it comes to twice the activations; without the arena they are given back after each call, and the
-peak is a tenth above them. The Python backend runs a clip at a time, Triton's own ONNX Runtime whole batches.
+peak is a tenth above them. Weights count as the file has them, and as kernels pack them. The Python backend runs a clip
+at a time, Triton's own ONNX Runtime whole batches.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ SERVER_BYTES = 150 * 10**6
 """The server itself, and the classifier."""
 RUNTIME_BYTES = 60 * 10**6
 """A runtime that has loaded nothing."""
-WEIGHT_COPIES = 2
-"""Weights as the file has them, and as kernels want them."""
 
 ARENA_FACTOR, ARENA_BYTES = 2.0, 50 * 10**6
 PLAIN_FACTOR, PLAIN_BYTES = 1.1, 90 * 10**6
@@ -57,7 +56,8 @@ def process_bytes(memory: GraphMemory, clips: int, *, arena: bool) -> int:
         arena: Whether ONNX Runtime's memory arena is on.
     """
     factor, rest = (ARENA_FACTOR, ARENA_BYTES) if arena else (PLAIN_FACTOR, PLAIN_BYTES)
-    return RUNTIME_BYTES + WEIGHT_COPIES * memory.weight_bytes + round(factor * clips * memory.peak_bytes) + rest
+    weights = memory.weight_bytes + memory.packed_bytes
+    return RUNTIME_BYTES + weights + round(factor * clips * memory.peak_bytes) + rest
 
 
 def needed_bytes(plan: ServingPlan, memory: GraphMemory) -> int:
