@@ -15,9 +15,10 @@ import pytest
 
 PROGRAM = Path(__file__).with_name("fine_tuning_process.py")
 EPOCHS = "40"
+SHIFTED = ("backbone.name=efficientnet-lite0", "fine_tune.blocks=3", "fine_tune.temporal_shift=both")
 
 
-def start(out: Path, folder: Path, epochs: str = EPOCHS, *overrides: str) -> subprocess.Popen[str]:
+def start(out: Path, folder: Path, epochs: str, *overrides: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, str(PROGRAM), str(out), str(folder), epochs, *overrides]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -25,20 +26,21 @@ def start(out: Path, folder: Path, epochs: str = EPOCHS, *overrides: str) -> sub
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
-    _, errors = start(tmp_path / "whole.json", tmp_path / "whole").communicate()
+@pytest.mark.parametrize("overrides", [(), SHIFTED], ids=["frames", "temporal shift"])
+def test_kills_at_random_moments_change_no_bit(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    _, errors = start(tmp_path / "whole.json", tmp_path / "whole", EPOCHS, *overrides).communicate()
     assert (tmp_path / "whole.json").is_file(), errors
     folder, random = tmp_path / "killed", np.random.default_rng()
     for _ in range(3):
         before = set((folder / "checkpoints").glob("epoch-*.npz"))
-        process = start(tmp_path / "killed.json", folder)
+        process = start(tmp_path / "killed.json", folder, EPOCHS, *overrides)
         while process.poll() is None and set((folder / "checkpoints").glob("epoch-*.npz")) <= before:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.2))
         assert process.poll() is None, "the training is too short for so many kills"
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    _, errors = start(tmp_path / "killed.json", folder).communicate()
+    _, errors = start(tmp_path / "killed.json", folder, EPOCHS, *overrides).communicate()
     assert "going on after epoch" in errors
     assert json.loads((tmp_path / "killed.json").read_text()) == json.loads((tmp_path / "whole.json").read_text())
 
