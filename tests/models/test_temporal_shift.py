@@ -15,7 +15,7 @@ from vdeploy.export.onnx.flops import count_flops, count_parameters
 from vdeploy.features.extraction import feature_key
 from vdeploy.models.base import Backbone
 from vdeploy.models.extractor import FeatureExtractor
-from vdeploy.models.registry import BACKBONES, backbone_of
+from vdeploy.models.registry import backbone_of
 from vdeploy.models.splitting import first_layer
 from vdeploy.models.temporal_shift import shift_channels
 from vdeploy.models.trunk import Trunk
@@ -93,12 +93,10 @@ def test_a_shift_costs_neither_operations_nor_parameters() -> None:
     assert counts[0][1] == counts[1][1] > 0
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
 def test_residual_blocks_add_what_their_first_layer_gets(name: str) -> None:
     backbone = backbone_of({"name": name, "weights": "random"})
-    assert set(backbone.residual_blocks) <= set(backbone.blocks)
-    if not backbone.residual_blocks:
-        return
+    assert set(backbone.residual_blocks) < set(backbone.blocks)
     network = backbone.load(SPEC, RANDOM)
     added = [
         id(given) for layer in network.layers if isinstance(layer, load_keras().layers.Add) for given in layer.input
