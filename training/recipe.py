@@ -35,7 +35,7 @@ from vdeploy.core.settings import Settings
 from vdeploy.core.text import suggestion
 from vdeploy.core.toml import tomllib
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
-from vdeploy.models.registry import ENSEMBLE, backbone_of, backbone_settings, head_of, head_settings
+from vdeploy.models.registry import COMBINED, ENSEMBLE, backbone_of, backbone_settings, head_of, head_settings
 from vdeploy.video.augmented_views import AugmentedViews
 from vdeploy.video.clips import ClipSpec
 from vdeploy.video.views import Views
@@ -203,11 +203,12 @@ def load_recipe(source: str = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
     for assignment in overrides:
         assign(values, assignment)
     recipe = _validate(values, source)
-    if recipe.head.name == ENSEMBLE:
-        raise RecipeError(
-            f"recipe {source}: the head is an ensemble, which is not trained itself",
-            "name the head of its members, and train with --seeds",
-        )
+    for part, name, words in (("backbone", COMBINED, "a combined one"), ("head", ENSEMBLE, "an ensemble")):
+        if getattr(recipe, part).name == name:
+            raise RecipeError(
+                f"recipe {source}: the {part} is {words}, which is not trained itself",
+                f"name the {part} of its members; vdeploy ensemble and --seeds put runs together",
+            )
     return recipe
 
 

@@ -180,6 +180,20 @@ STUDIES = (
             "mutations": "python -m benchmarks.mutations --count 1000",
         },
     ),
+    _study(
+        "tune-serving",
+        "Serving that was tuned",
+        {
+            name: f"vdeploy tune-serving {{bundle}} --slo-p99-ms 300 --trials 8 --out studies/{name}"
+            for name in ("first", "second")
+        },
+    ),
+    single(
+        "extractor-memory",
+        "Memory of an extractor",
+        "python -m benchmarks.extractor_memory {bundle} --batches 1,2,4",
+        section("extractor_memory"),
+    ),
     single("overload", "More load than can be served", "python -m benchmarks.overload", section("overload")),
     _study("attacks", "Gateway beside attackers", {"soak": "python -m benchmarks.attacks --soak 10"}),
     _study(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vdeploy.core.errors import RecipeError
+from vdeploy.core.errors import RecipeError, WeightsError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.lowering.generic_onnx import extractor_by_tf2onnx
 from vdeploy.export.onnx.flops import count_flops, count_parameters
@@ -20,6 +21,7 @@ from vdeploy.models.splitting import first_layer
 from vdeploy.models.temporal_shift import shift_channels
 from vdeploy.models.trunk import Trunk
 from vdeploy.models.weights.find import Weights
+from vdeploy.models.weights.fine_tuned import load_fine_tuned, save_fine_tuned
 from vdeploy.video.clips import ClipSpec
 
 SPEC = ClipSpec(frames=8, size=32)
@@ -118,3 +120,17 @@ def test_a_damaged_manifest_is_one_line(name: str, shift: Any, message: str) -> 
     with pytest.raises(RecipeError, match=message) as caught:
         backbone_of({"name": name, "temporal_shift": shift})
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_were_trained_with_a_shift_fit_the_same_shift_alone(tmp_path: Path) -> None:
+    file = tmp_path / "backbone.npz"
+    kinds: dict[str, Backbone[Any]] = {"none": lite(), "past": lite("past"), "both": lite("both")}
+    networks = {name: FeatureExtractor(backbone, RANDOM, SPEC).network for name, backbone in kinds.items()}
+    for name, network in networks.items():
+        save_fine_tuned(network, file)
+        for other, loaded in networks.items():
+            if other == name:
+                load_fine_tuned(loaded, file)
+            else:
+                with pytest.raises(WeightsError, match="holds no fine-tuned weights of this backbone"):
+                    load_fine_tuned(loaded, file)

@@ -14,7 +14,7 @@ from training.methods.ensembling import make_ensemble
 from training.pipeline import train
 from training.recipe import load_recipe, recipe_of_run
 from vdeploy.artifacts.run import Run
-from vdeploy.core.errors import RunError
+from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.detector import detect
 from vdeploy.evaluate import evaluate_on
 from vdeploy.export.exporter import export_run
@@ -104,6 +104,27 @@ def test_what_cannot_be_put_side_by_side_is_refused(members: list[Path], clips_d
             make_ensemble([members[0], other.root], tmp_path / "e", store_root=store)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "e").exists()
+
+
+def test_a_member_with_a_temporal_shift_may_be_the_first(
+    members: list[Path], clips_dir: Path, store: Path, tmp_path: Path
+) -> None:
+    overrides = ("backbone.name=efficientnet-lite0", "fine_tune.blocks=3", "fine_tune.temporal_shift=both")
+    recipe = load_recipe("default", [*TINY, *overrides, "head.name=pooling", "training.epochs=1"])
+    roots = [train(clips_dir, tmp_path / "shifted", recipe, store_root=store).root, members[0]]
+    made = make_ensemble(roots, tmp_path / "e", store_root=store)
+    clips = some_clips(clips_dir, made)
+    found = made.classifier()(made.extractor().extract(clips)).numpy()
+    np.testing.assert_allclose(found, mean_of(roots, clips), rtol=0, atol=1e-5)
+
+
+def test_a_recipe_cannot_name_the_backbone(ensemble: Run, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the backbone is a combined one, which is not trained itself"):
+        load_recipe(str(ensemble.root / "recipe.toml"))
+    branches = "[{name = 'toy-blocks', frames = 4}, {name = 'toy-colours', frames = 8}]"
+    trunk = f"{{name = 'combined', branches = {branches}}}"
+    with pytest.raises(RecipeError, match=r"backbone\.trunk is a combined backbone, which vdeploy ensemble makes"):
+        load_recipe("two-stream", [f"backbone.trunk={trunk}"])
 
 
 @pytest.mark.slow

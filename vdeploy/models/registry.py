@@ -17,6 +17,7 @@ from vdeploy.models.temporal_shift import with_temporal_shift
 
 __all__ = [
     "BACKBONES",
+    "COMBINED",
     "DEFAULT_BACKBONE",
     "DEFAULT_HEAD",
     "ENSEMBLE",
@@ -53,6 +54,8 @@ HEADS: dict[str, str] = {
 
 DEFAULT_BACKBONE = "vgg19"
 DEFAULT_HEAD = "lstm"
+COMBINED = "combined"
+"""The backbone that is made of those of finished runs; no recipe names it."""
 ENSEMBLE = "ensemble"
 """The head that is made of trained ones."""
 

@@ -9,6 +9,7 @@ Blocks that were trained on single frames do not expect these channels: only tho
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ from vdeploy.models.base import Backbone
 from vdeploy.models.multi_view import MultiViewBackbone
 from vdeploy.models.splitting import Split, first_layer, split_network
 from vdeploy.models.weights.find import Weights
+from vdeploy.models.weights.fine_tuned import SHIFT_SUFFIX, load_fine_tuned
 
 if TYPE_CHECKING:
     import keras
@@ -113,18 +115,24 @@ class TemporalShiftBackbone(MultiViewBackbone):
 
     def _shifted(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """The network ``pixels float32[B * T, H, W, 3]`` to features; layers with weights have the names they had."""
-        network, keras = self.inner.load(spec, weights), load_keras()
+        tuned = weights.path if weights.fine_tuned else None
+        network = self.inner.load(spec, weights if tuned is None else dataclasses.replace(weights, path=None))
+        keras = load_keras()
         starts = {first_layer(network, block).name: block for block in self.shift.blocks}
         shift = functools.partial(shift_channels, frames=spec.frames, direction=self.shift.direction)
 
         def call(layer: Any, given: Any, **arguments: Any) -> Any:
             if layer.name in starts:
-                given = keras.layers.Lambda(shift, name=f"{starts[layer.name]}.shift")(given)
+                given = keras.layers.Lambda(shift, name=f"{starts[layer.name]}.{self.shift.direction}{SHIFT_SUFFIX}")(
+                    given
+                )
             return layer(given, **arguments)
 
         shifted = keras.models.clone_model(network, call_function=call)
         for layer in network.layers:
             shifted.get_layer(layer.name).set_weights(layer.get_weights())
+        if tuned is not None:
+            load_fine_tuned(shifted, tuned)
         return shifted
 
 

@@ -11,7 +11,7 @@ from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.base import BackboneSettings
 from vdeploy.models.multi_view import MultiViewBackbone
-from vdeploy.models.registry import backbone_of, backbone_settings
+from vdeploy.models.registry import COMBINED, backbone_of, backbone_settings
 
 if TYPE_CHECKING:
     from vdeploy.video.clips import ClipSpec
@@ -32,6 +32,10 @@ def _trunk(value: Any) -> Any:
         raise RecipeError(f"{_TRUNK} names no backbone, got {value!r}", 'for example trunk = "efficientnet-lite0"')
     if values["name"] == TwoStreamSettings.model_fields["name"].default:
         raise RecipeError(f"{_TRUNK} is a two-stream network itself", "name the backbone that both streams go through")
+    if values["name"] == COMBINED:
+        raise RecipeError(
+            f"{_TRUNK} is a combined backbone, which vdeploy ensemble makes of finished runs", "name one backbone"
+        )
     if "weights" in values:
         raise RecipeError(f"unknown key {_TRUNK}.weights", "set backbone.weights, which both streams share")
     return backbone_settings(values, _TRUNK)
