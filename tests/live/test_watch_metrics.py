@@ -103,16 +103,33 @@ def test_a_watch_tells_its_metrics_while_it_runs(tmp_path: Path) -> None:
     assert error.count("metrics: no drift of the scores, as the bundle lacks") == 1
 
 
-def test_a_port_that_is_taken_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (("--metrics-port", "{port}"), 1, "metrics cannot be served at 127.0.0.1:{port} (Address already in use)"),
+        (
+            ("--metrics-port", "{port}", "--metrics-host", "nowhere.invalid"),
+            1,
+            "another --metrics-port or --metrics-host",
+        ),
+        (("--metrics-host", "192.0.2.1"), 2, "give --metrics-port as well"),
+    ],
+)
+def test_an_address_that_cannot_be_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    code: int,
+    reason: str,
 ) -> None:
     bundle = make_tiny_bundle(tmp_path / "bundle")
     video = write_numbered(tmp_path / "v.mp4", 5)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        arguments = ["watch", str(video), "--bundle", str(bundle.root), "--metrics-port", port]
+        arguments = ["watch", str(video), "--bundle", str(bundle.root), *(one.format(port=port) for one in options)]
         monkeypatch.setattr(sys, "argv", ["vdeploy", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-    assert ended.value.code == 1
-    assert f"metrics cannot be served at 127.0.0.1:{port} (Address already in use)" in capsys.readouterr().err
+    assert ended.value.code == code
+    assert reason.format(port=port) in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -50,7 +50,8 @@ def plan(
     for path in bundles:
         bundle = Bundle(path)
         load = clips_per_second or camera_load(bundle.manifest, cameras or 0, window, stride, fps)
-        found.append((path, load, plan_capacity(bundle, load, slo_p99_ms, benchmarks, wanted)))
+        needs = plan_capacity(bundle, load, slo_p99_ms, benchmarks, wanted, of_cameras=cameras is not None)
+        found.append((path, load, needs))
     if json:
         print_json(
             [
@@ -61,7 +62,9 @@ def plan(
         return
     for path, load, needs in found:
         _print(path, load, needs, slo_p99_ms)
-    print_line("p99 by Allen and Cunneen's formula, and by simulation, of Poisson arrivals shared among the servers")
+    print_line(
+        "p99 by the formula of Pollaczek and Khinchine, and by simulation, of Poisson arrivals shared among the servers"
+    )
 
 
 def _print(path: Path, load: float, needs: list[Need], slo_ms: float) -> None:

@@ -55,7 +55,9 @@ def watch(
             show_default=False,
         ),
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Address of that port. [default: 127.0.0.1]", show_default=False)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each report.")] = False,
 ) -> None:
     """Score cameras, streams or files live until they end or Ctrl-C; late frames are dropped.
@@ -68,6 +70,8 @@ def watch(
     from vdeploy.live.watcher import watch as watch_sources  # noqa: PLC0415  keeps --help fast
     from vdeploy.live.webhook import Webhook  # noqa: PLC0415  keeps --help fast
 
+    if metrics_host is not None and metrics_port is None:
+        raise typer.BadParameter("--metrics-host is the address of a port: give --metrics-port as well")
     chosen, kinds = parse_sources(sources), set()
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
@@ -81,7 +85,7 @@ def watch(
             from vdeploy.live.metrics import WatchMetrics, serve_metrics  # noqa: PLC0415  of an extra
 
             metrics = WatchMetrics([source.name for source in chosen], opened[0])
-            stack.enter_context(serve_metrics(metrics, metrics_host, metrics_port))
+            stack.enter_context(serve_metrics(metrics, metrics_host or "127.0.0.1", metrics_port))
 
         @contextlib.contextmanager
         def connect() -> Iterator[BundleScorer]:

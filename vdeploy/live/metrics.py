@@ -104,7 +104,8 @@ def serve_metrics(metrics: WatchMetrics, host: str, port: int) -> Iterator[None]
         server, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:
         raise UserError(
-            f"metrics cannot be served at {host}:{port} ({error.strerror})", "choose another --metrics-port"
+            f"metrics cannot be served at {host}:{port} ({error.strerror})",
+            "choose another --metrics-port or --metrics-host",
         ) from error
     try:
         yield

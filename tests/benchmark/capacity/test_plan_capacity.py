@@ -102,6 +102,17 @@ def test_a_tuned_server_counts_for_its_objective_and_looser_ones(bundle: Bundle)
         plan_capacity(bundle, 142.0, 199.0, [], None)
 
 
+def test_a_rate_of_frames_is_no_rate_of_whole_clips(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    save_record(tuned(bundle).model_copy(update={"load": "frames"}))
+    with pytest.raises(BenchmarkError, match=r"the speed of .* is not known"):
+        plan_capacity(bundle, 142.0, 200.0, [], None)
+    assert "was measured with frames, and counts for cameras" in capsys.readouterr().err.replace("\n", " ")
+    (need,) = plan_capacity(bundle, 142.0, 200.0, [], None, of_cameras=True)
+    assert need.servers == 10
+    assert need.figure.source == "vdeploy tune-serving --load frames"
+    assert capsys.readouterr().err == ""
+
+
 @pytest.fixture
 def vdeploy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -127,6 +138,10 @@ def test_the_command(bundle: Bundle, tmp_path: Path, vdeploy: Callable[..., tupl
     (found,) = json.loads(vdeploy(*asked, "--json")[0])
     assert found["clips_per_s"] == 100
     assert found["needs"][0]["servers"] > 20
+    assert "p99 by the formula of Pollaczek and Khinchine, and by simulation" in text
+    save_record(tuned(bundle).model_copy(update={"load": "frames"}))
+    assert "vdeploy tune-serving --load frames, " in vdeploy(*asked)[0]
+    assert "tune-serving" not in vdeploy("bundle", "--clips-per-second", 100, "--measured", "b.json")[0]
     two = json.loads(vdeploy("bundle", "bundle", "--clips-per-second", 7, "--measured", "b.json", "--json")[0])
     assert [entry["clips_per_s"] for entry in two] == [7, 7]
 

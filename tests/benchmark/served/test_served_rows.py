@@ -146,9 +146,11 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.triton
-def test_a_server_of_other_clips_is_refused(server, tmp_path):
-    other = make_tiny_bundle(tmp_path / "bundle", frames=5)
-    with pytest.raises(ClientError, match="start it on this bundle"):
+@pytest.mark.parametrize("changed", [{"frames": 5}, {"seed": 1}])
+def test_a_server_of_another_bundle_is_refused(server, tmp_path, changed):
+    """Whether or not it takes the same clips."""
+    other = make_tiny_bundle(tmp_path / "bundle", **changed)
+    with pytest.raises(ClientError, match=r"serves another bundle than .*start it on this bundle"):
         benchmark_bundle(other.root, Plan(url=server.url, seconds=0))
 
 

@@ -51,9 +51,9 @@ def url(bundle: Bundle, install: TritonInstall, tmp_path_factory: pytest.TempPat
 def test_each_load_asks_the_models_that_a_client_asks(
     bundle: Bundle, url: str, kind: LoadKind, classified: tuple[float, float], kept: int
 ) -> None:
-    """The windows of frames that a client keeps are two frames apart."""
+    """The windows of frames that a client keeps are two frames apart. An address may name its scheme."""
     count = 4 * CAMERAS
-    with open_sender(url, bundle, kind) as send, triton.InferenceServerClient(url) as client:
+    with open_sender(f"grpc://{url}", bundle, kind) as send, triton.InferenceServerClient(url) as client:
         before = read_counts(client, MODELS)
         load = run_load(send, poisson_arrivals().times(200, count), 200, 60_000)
         after = read_counts(client, MODELS)

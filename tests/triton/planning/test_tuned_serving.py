@@ -28,7 +28,7 @@ from vdeploy.triton.repository.writer import write_repository
 FOUND = Configuration("python", "onnx-int8", "onnx-int8", 2, 1, 2, 200.0)
 LINE = (
     "tuned: onnx-int8, 2 x 1 threads, batches of 2 within 18 ms: 14.2 clips/s (13.1 to 15) with a p99 of 200 ms, "
-    "measured 2026-11-30"
+    "measured with clips on 2026-11-30"
 )
 
 

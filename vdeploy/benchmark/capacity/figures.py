@@ -72,7 +72,7 @@ def _of_tuned(record: TunedServing) -> Figure:
         name,
         _precision(name),
         _machine(record.cpu, record.cores),
-        "vdeploy tune-serving",
+        f"vdeploy tune-serving --load {record.load}",
         held=(held.clips_per_s, *ends),
         slo_s=record.slo_p99_ms / 1000,
     )

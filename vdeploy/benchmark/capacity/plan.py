@@ -13,6 +13,7 @@ from vdeploy.benchmark.capacity.figures import Figure, known_figures
 from vdeploy.benchmark.capacity.queueing import highest_load, p99_latency, simulated_p99
 from vdeploy.benchmark.record import Benchmark
 from vdeploy.core.errors import BenchmarkError
+from vdeploy.core.progress import say
 from vdeploy.inference.format_speeds import load_speeds
 from vdeploy.timeline.windows import ASSUMED_WINDOW_S, WindowPlan
 from vdeploy.triton.planning.tuned_serving import load_tuned
@@ -76,7 +77,13 @@ def camera_load(manifest: Manifest, cameras: int, window_s: float | None, stride
 
 
 def plan_capacity(
-    bundle: Bundle, clips_per_s: float, slo_ms: float, benchmarks: Sequence[Benchmark], formats: Collection[str] | None
+    bundle: Bundle,
+    clips_per_s: float,
+    slo_ms: float,
+    benchmarks: Sequence[Benchmark],
+    formats: Collection[str] | None,
+    *,
+    of_cameras: bool = False,
 ) -> list[Need]:
     """How many servers a load needs, for each format of a bundle whose speed is known, the fewest first.
 
@@ -86,11 +93,20 @@ def plan_capacity(
         slo_ms: Limit of the 99th percentile of the latencies.
         benchmarks: Records of `vdeploy benchmark`, beside what it and `vdeploy tune-serving` have kept here.
         formats: Formats that count; `None` for all.
+        of_cameras: Whether frames of cameras are sent. Whole clips are sent otherwise, and a rate and an objective
+            that were measured with frames do not count.
 
     Raises:
         BenchmarkError: No speed is known.
     """
-    figures = known_figures(bundle, load_tuned(bundle), load_speeds(bundle), benchmarks)
+    tuned = load_tuned(bundle)
+    if tuned and tuned.load != "clips" and not of_cameras:
+        say(
+            f"plan: what tune-serving has found for {bundle.root} was measured with {tuned.load}, "
+            "and counts for cameras"
+        )
+        tuned = None
+    figures = known_figures(bundle, tuned, load_speeds(bundle), benchmarks)
     chosen = [figure for figure in figures if formats is None or figure.format in formats]
     needs = [servers_for(bundle.manifest.run, figure, clips_per_s, slo_ms / 1000) for figure in chosen]
     found = [need for need in needs if need is not None]

@@ -47,20 +47,21 @@ class Target:
 
 
 def check_server(url: str, bundle: Bundle) -> None:
-    """Checks that a server takes the clips of a bundle.
+    """Checks that a server serves a bundle.
 
     Args:
         url: ``HOST:PORT`` of the server.
         bundle: The bundle.
 
     Raises:
-        ClientError: The server does not answer, or takes other clips.
+        ClientError: The server does not answer, or serves another bundle.
     """
     with TritonScorer(url) as served:
-        if served.spec != bundle.manifest.clip_spec:
+        if served.bundle_digest != bundle.manifest.digest:
             raise ClientError(
-                f"{url} serves clips of {served.spec}, {bundle.root} takes {bundle.manifest.clip_spec}",
-                "start it on this bundle",
+                f"{url} serves another bundle than {bundle.root}: {served.bundle_digest[:12]} of the run {served.run}, "
+                f"not {bundle.manifest.digest[:12]} of {bundle.manifest.run}",
+                "name the bundle that it serves, or start it on this bundle",
             )
 
 

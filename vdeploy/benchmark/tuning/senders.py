@@ -20,6 +20,7 @@ from vdeploy.benchmark.tuning.open_loop import DRAIN_SECONDS, Send
 from vdeploy.core.errors import BenchmarkError, ClientError, UserError
 from vdeploy.timeline.sliding import Sample, SlidingDetector
 from vdeploy.timeline.windows import WindowPlan
+from vdeploy.triton.client.channel import connect, host_and_port
 from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.client.stream_client import StreamClient
 from vdeploy.triton.planning.tuned_serving import LoadKind
@@ -58,7 +59,7 @@ def open_sender(url: str, bundle: Bundle, load: LoadKind) -> Iterator[Send]:
     """Opens connections to a server, and sends requests of a load while a `with` block lasts.
 
     Args:
-        url: `HOST:PORT` of Triton's gRPC interface.
+        url: `HOST:PORT` or `HOST` of Triton's gRPC interface.
         bundle: What it serves.
         load: `"clips"`: a request is a clip. `"frames"`: a request is a frame, as `vdeploy watch` sends them; where a
             window is complete, it is classified before the next frame of that camera. `"streams"`: a request is a frame
@@ -80,7 +81,7 @@ def _of_clips(url: str, bundle: Bundle) -> Iterator[Send]:
         tensor.set_data_from_numpy(clip)
         inputs.append(tensor)
     output = triton.InferRequestedOutput(model.output_name)
-    with triton.InferenceServerClient(url) as client:
+    with connect(host_and_port(url)) as client:
 
         def send(index: int, done: Callable[[Exception | None], None]) -> None:
             def answered(result: Any, error: Exception | None) -> None:

@@ -125,7 +125,7 @@ def open_running_server(bundle: Bundle, url: str, kind: LoadKind) -> Iterator[Tr
         kind: What is to be sent.
 
     Raises:
-        ClientError: It does not answer, takes other clips, or keeps no streams.
+        ClientError: It does not answer, serves another bundle, or keeps no streams.
     """
     check_server(url, bundle)
     with open_sender(url, bundle, kind) as send:

@@ -161,7 +161,7 @@ def measure_server(bundle: Bundle, request: TuningRequest, url: str) -> Outcome:
         url: `HOST:PORT` of its gRPC interface, or of a front of several.
 
     Raises:
-        ClientError: It does not answer, takes other clips, or keeps no streams.
+        ClientError: It does not answer, serves another bundle, or keeps no streams.
         BenchmarkError: It holds the objective at no rate, or the bundle takes no such load.
     """
     refuse_load(request.load, bundle)

@@ -145,7 +145,8 @@ def with_tuned(request: StageRequest, record: TunedServing, kept: Collection[str
     options = {name: value for name, value in chosen.items() if name not in request.changes and name not in kept}
     others = [f"--{name.replace('_', '-')}" for name in chosen if name not in options]
     say(
-        f"tuned: {found}: {record.held} with a p99 of {record.slo_p99_ms:g} ms, measured {record.measured[:10]}"
+        f"tuned: {found}: {record.held} with a p99 of {record.slo_p99_ms:g} ms, measured with {record.load} on "
+        f"{record.measured[:10]}"
         f"{'; otherwise ' + ', '.join(others) if others else ''}; --no-tuned leaves it out"
     )
     return dataclasses.replace(
