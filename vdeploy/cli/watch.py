@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vdeploy.live.report import Report
 
 _FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
+_VERSION_TIMEOUT_S = 2.0
+"""How long a reader of the metrics waits for a server that hangs."""
 
 
 @expand_groups
@@ -84,7 +86,12 @@ def watch(
             require("prometheus_client", extra="gateway", purpose="watch --metrics-port")
             from vdeploy.live.metrics import WatchMetrics, serve_metrics  # noqa: PLC0415  of an extra
 
-            metrics = WatchMetrics([source.name for source in chosen], opened[0])
+            newest = None
+            if where.url is not None:
+                from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
+
+                newest = functools.partial(TritonScorer, where.url, timeout_seconds=_VERSION_TIMEOUT_S)
+            metrics = WatchMetrics([source.name for source in chosen], opened[0], newest)
             stack.enter_context(serve_metrics(metrics, metrics_host or "127.0.0.1", metrics_port))
 
         @contextlib.contextmanager
