@@ -29,7 +29,9 @@ from vdeploy.triton.server.reaper import SHARED_MEMORY
 
 @pytest.mark.triton
 def test_a_running_server_has_rows_over_each_transport(server, bundle, tmp_path):
-    result = benchmark_bundle(bundle.root, Plan(("pipeline",), url=server.url, concurrency=(1, 3), seconds=0))
+    result = benchmark_bundle(
+        bundle.root, Plan(("pipeline",), url=f"grpc://{server.url}", concurrency=(1, 3), seconds=0)
+    )
     own, *served = result.rows
     assert own.transport is None
     assert [(one.concurrency, one.transport) for one in served] == [

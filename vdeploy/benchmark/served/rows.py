@@ -19,6 +19,7 @@ from vdeploy.benchmark.served.statistics import other_requests, server_times
 from vdeploy.benchmark.served.target import Target, check_server, start_server
 from vdeploy.core.errors import RepositoryError, ServerError
 from vdeploy.core.progress import say
+from vdeploy.triton.client.channel import host_and_port
 from vdeploy.triton.repository.backends import refusal
 from vdeploy.triton.server.install import find_install
 
@@ -60,7 +61,7 @@ class ServedRows:
             The rows; for a format that cannot be served on this machine, one with the reason.
         """
         if self._plan.url is not None:
-            yield from self._rows(Target(self._plan.url), side_by_side)
+            yield from self._rows(Target(host_and_port(self._plan.url)), side_by_side)
         if self._install is None:
             return
         for candidate in self._candidates:
