@@ -93,6 +93,7 @@ class Journal:
                 raise RepositoryError(
                     f"{self.name} is being deployed to{by}", "wait until that is done, then try again"
                 )
+            remove_stale(self._folder)
             yield
 
     def goes_on(self) -> bool:
