@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from unittest import mock
 
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.base import Backbone, BackboneSettings, Head, HeadSettings
+from vdeploy.models.registry import BACKBONES, HEADS
 from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
@@ -13,7 +17,15 @@ if TYPE_CHECKING:
 
     from vdeploy.video.clips import ClipSpec
 
-__all__ = ["ToyBackbone", "ToyBlocks", "ToyHead"]
+__all__ = ["ToyBackbone", "ToyBlocks", "ToyHead", "toys_registered"]
+
+
+@contextlib.contextmanager
+def toys_registered() -> Iterator[None]:
+    """Keeps the toys in the registry while a `with` block lasts."""
+    backbones = {"toy-colours": f"{__name__}:ToyBackbone", "toy-blocks": f"{__name__}:ToyBlocks"}
+    with mock.patch.dict(BACKBONES, backbones), mock.patch.dict(HEADS, {"toy-average": f"{__name__}:ToyHead"}):
+        yield
 
 
 class ToyBackboneSettings(BackboneSettings):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vdeploy.models.registry import BACKBONES
+from testing.toy_models import toys_registered
 
 if TYPE_CHECKING:
     from vdeploy.artifacts.run import Run
@@ -20,7 +20,6 @@ def toy_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     folder = tmp_path_factory.mktemp("toy")
     models = ("backbone.name=toy-colours", "backbone.weights=random", "head.name=pooling")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "toy-colours", "testing.toy_models:ToyBackbone")
+    with toys_registered():
         recipe = load_recipe("default", ["clip.size=32", "clip.frames=4", *models])
         yield train(clips_dir, folder / "run", recipe, store_root=folder / "features")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from testing.toy_models import toys_registered
 from vdeploy.core.errors import RecipeError, WeightsError
 from vdeploy.models.backbones.combined import Combined
 from vdeploy.models.extractor import FeatureExtractor
-from vdeploy.models.registry import BACKBONES, backbone_of, head_of
+from vdeploy.models.registry import backbone_of, head_of
 from vdeploy.models.weights.find import Weights
 from vdeploy.models.weights.fine_tuned import save_fine_tuned
 from vdeploy.video.clips import ClipSpec
@@ -26,9 +28,9 @@ BRANCHES = [
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKBONES, "toy-colours", "testing.toy_models:ToyBackbone")
-    monkeypatch.setitem(BACKBONES, "toy-blocks", "testing.toy_models:ToyBlocks")
+def registered() -> Iterator[None]:
+    with toys_registered():
+        yield
 
 
 def combined(branches: Any = BRANCHES) -> Any:

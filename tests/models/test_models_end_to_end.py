@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from testing.videos import solid_frame, write_numbered, write_video
+from tests.triton.conftest import own_ports
 from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.artifacts.bundle import Bundle
@@ -24,7 +25,6 @@ from vdeploy.live.watcher import watch
 from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.writer import write_repository
-from vdeploy.triton.server.ports import free_ports
 from vdeploy.triton.server.server import TritonServer
 from vdeploy.video.clips import Clip
 from vdeploy.video.workers.clips import decode_clips
@@ -132,9 +132,8 @@ def test_triton_computes_what_was_trained(bundle, install, name, tmp_path):
     frames = np.stack([clip.frames for _, clip in decode_clips(paths, exported.manifest.clip_spec)])
     root = tmp_path / "repository"
     repository = write_repository(exported, root, backend="auto", install=install, extractor=name, classifier=name)
-    ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(3), strict=True))
     with (
-        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports) as server,
+        TritonServer(repository, install=install, log_file=tmp_path / "log", **own_ports().as_arguments()) as server,
         TritonScorer(server.url) as scorer,
     ):
         np.testing.assert_allclose(scorer.score(frames), LocalScorer(exported, name).score(frames), atol=1e-4)

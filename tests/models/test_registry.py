@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from testing.models import build_lstm, vgg19_extractor
+from testing.toy_models import toys_registered
 from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.artifacts.run import Run
@@ -37,9 +38,7 @@ FORMATS_OF_TOY = ("onnx-fp32", "onnx-fp16", "savedmodel", "tflite-fp32", "openvi
 
 @pytest.fixture(scope="module")
 def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "toy-colours", "testing.toy_models:ToyBackbone")
-        patch.setitem(HEADS, "toy-average", "testing.toy_models:ToyHead")
+    with toys_registered():
         yield
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from testing.toy_models import toys_registered
 from testing.videos import write_numbered
 from tests.conftest import TINY
+from tests.training.one_model import check_every_format
 from training.methods.ensembling import make_ensemble
 from training.pipeline import train
 from training.recipe import load_recipe, recipe_of_run
@@ -17,16 +19,8 @@ from vdeploy.artifacts.run import Run
 from vdeploy.core.errors import RecipeError, RunError
 from vdeploy.detector import detect
 from vdeploy.evaluate import evaluate_on
-from vdeploy.export.exporter import export_run
-from vdeploy.export.options import ExportOptions
-from vdeploy.formats import parse_formats
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.models.registry import BACKBONES
-from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
-from vdeploy.triton.server.ports import free_ports
-from vdeploy.triton.server.server import TritonServer
 from vdeploy.video.clips import read_clip
 
 MEMBERS = {
@@ -38,9 +32,7 @@ MEMBERS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "toy-colours", "testing.toy_models:ToyBackbone")
-        patch.setitem(BACKBONES, "toy-blocks", "testing.toy_models:ToyBlocks")
+    with toys_registered():
         yield
 
 
@@ -135,21 +127,8 @@ def test_every_format_and_a_triton_serve_it_as_one_model(
 ) -> None:
     clips = some_clips(clips_dir, ensemble)
     expected = mean_of(members, clips)
-    formats = parse_formats("onnx-fp32,onnx-int8,savedmodel,tflite-fp32,tflite-int8,openvino-fp32,openvino-int8")
-    exported = export_run(ensemble, formats, tmp_path / "bundle", options=ExportOptions(store_root=store))
-    assert not exported.rejected
-    for kind in formats:
-        found = LocalScorer(exported.bundle, kind.name).score(clips)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=0.1 if kind.precision == "int8" else 1e-4)
-    video = write_numbered(tmp_path / "long.mp4", 100)
-    assert len(detect(video, LocalScorer(exported.bundle, "onnx-fp32"), window_s=2.0, stride_s=1.0).windows) == 3
-    repository = write_repository(exported.bundle, tmp_path / "repository")
+    bundle, repository = check_every_format(ensemble, clips, expected, tmp_path, store=store, install=install)
     extractor = f"combined_{ensemble.info.weights_sha256[:8]}_features"
     assert repository.models == (extractor, "ensemble_classifier", "violence_detector")
-    http, grpc, metrics = free_ports(3)
-    ports = {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
-    with (
-        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports) as server,
-        TritonScorer(server.url) as scorer,
-    ):
-        np.testing.assert_allclose(scorer.score(clips), expected, rtol=0, atol=1e-4)
+    video = write_numbered(tmp_path / "long.mp4", 100)
+    assert len(detect(video, LocalScorer(bundle, "onnx-fp32"), window_s=2.0, stride_s=1.0).windows) == 3

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY
+from tests.training.one_model import check_every_format
 from training.methods import ensembling
 from training.methods.ensembling import make_ensemble, train_seeds
 from training.pipeline import train
@@ -22,15 +23,7 @@ from vdeploy.core.errors import ExportError, RecipeError, RunError, UserError
 from vdeploy.dataset import Dataset
 from vdeploy.evaluate import evaluate_on
 from vdeploy.evaluation.thresholds import choose_threshold
-from vdeploy.export.exporter import export_run
-from vdeploy.export.options import ExportOptions
-from vdeploy.formats import parse_formats
-from vdeploy.inference.in_process import LocalScorer
-from vdeploy.triton.client.client import TritonScorer
-from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
-from vdeploy.triton.server.ports import free_ports
-from vdeploy.triton.server.server import TritonServer
 from vdeploy.video.clips import read_clip
 
 SMALL = (*TINY, "head.units=8", "head.dense=8", "decision.threshold=f1")
@@ -257,21 +250,8 @@ def test_every_format_and_a_triton_serve_the_mean_as_one_model(
     run = make_ensemble(members, tmp_path / "e", store_root=store)
     clips = np.stack([read_clip(path, run.spec).frames for path in sorted(clips_dir.rglob("*.mp4"))[:3]])
     expected = mean_of(members, run.extractor().extract(clips))
-    formats = parse_formats("onnx-fp32,onnx-int8,savedmodel,tflite-fp32,tflite-int8,openvino-fp32,openvino-int8")
-    exported = export_run(run, formats, tmp_path / "bundle", options=ExportOptions(store_root=store))
-    assert not exported.rejected
-    for kind in formats:
-        found = LocalScorer(exported.bundle, kind.name).score(clips)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=0.1 if kind.precision == "int8" else 1e-4)
-    repository = write_repository(exported.bundle, tmp_path / "repository")
+    _, repository = check_every_format(run, clips, expected, tmp_path, store=store, install=install)
     assert repository.models == ("vgg19_features", "ensemble_classifier", "violence_detector")
-    http, grpc, metrics = free_ports(3)
-    ports = {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
-    with (
-        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports) as server,
-        TritonScorer(server.url) as scorer,
-    ):
-        np.testing.assert_allclose(scorer.score(clips), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [2, 3])

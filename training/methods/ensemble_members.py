@@ -75,11 +75,11 @@ def joint_backbone(runs: Sequence[Run], folder: Path) -> JointBackbone:
         RunError: The weights cannot be written.
         WeightsError: The weights of a member cannot be had.
     """
-    recipe, first = recipe_of_run(runs[0].root), runs[0].weights()
+    recipe = recipe_of_run(runs[0].root)
     identities = [_identity(run) for run in runs]
     unique = [identities.index(identity) for identity in dict.fromkeys(identities)]
     if len(unique) == 1:
-        return JointBackbone(recipe, first)
+        return JointBackbone(recipe, runs[0].weights())
     branches = tuple(_branch(runs[number]) for number in unique)
     sources = ", ".join(dict.fromkeys(str(branch["weights"]) for branch in branches))
     backbone = Combined(CombinedSettings(weights=sources, branches=branches))

@@ -37,7 +37,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
 
 
 class Server:
-    """A model of a server: seconds of a batch by Amdahl's law and a fixed part, and the wait by Allen and Cunneen.
+    """A model of a server: seconds of a batch by Amdahl's law and a fixed part; for the wait, see `queueing`.
 
     Args:
         space: What may be served.

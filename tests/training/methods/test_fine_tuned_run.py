@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from testing.toy_models import toys_registered
 from training.experiments.ablation import ladder
 from training.experiments.data import load_study_data
 from training.experiments.single_run import train_once
@@ -25,7 +26,6 @@ from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
 from vdeploy.formats import parse_formats
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.models.registry import BACKBONES
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.video.clips import read_clip
 
@@ -43,8 +43,7 @@ class Trained:
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "toy-blocks", "testing.toy_models:ToyBlocks")
+    with toys_registered():
         yield
 
 

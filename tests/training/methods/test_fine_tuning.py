@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from testing.toy_models import toys_registered
 from training.engine.choose_trainer import make_trainer
 from training.engine.epoch_plan import FeatureSplit
 from training.methods.fine_tuning import trunk_of
@@ -14,7 +16,6 @@ from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import RecipeError
 from vdeploy.features.prediction import predict
 from vdeploy.models.extractor import FeatureExtractor
-from vdeploy.models.registry import BACKBONES
 from vdeploy.models.trunk import Trunk
 from vdeploy.models.weights.find import Weights
 
@@ -24,9 +25,9 @@ SMALL_HEAD = ("head.units=8", "head.dense=8", "training.precision=float32")
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKBONES, "toy-blocks", "testing.toy_models:ToyBlocks")
-    monkeypatch.setitem(BACKBONES, "toy-colours", "testing.toy_models:ToyBackbone")
+def registered() -> Iterator[None]:
+    with toys_registered():
+        yield
 
 
 def recipe(*overrides: str, name: str = "default", backbone: str = "toy-blocks") -> Recipe:

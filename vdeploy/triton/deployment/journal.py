@@ -112,9 +112,9 @@ class Journal:
         return pending
 
     def end(self) -> None:
-        """Notes that nothing is going on any more, and removes what killed processes have left."""
-        for folder in (self._folder, *(self.root / model for model in self.known_models)):
-            remove_stale(folder)
+        """Notes that nothing is going on any more, and removes what killed processes have left in the models."""
+        for model in self.known_models:
+            remove_stale(self.root / model)
         (self._folder / _PENDING).unlink(missing_ok=True)
 
     def versions(self) -> list[int]:
