@@ -82,8 +82,11 @@ def test_rates_are_told_in_clips(
 ) -> None:
     """A server that answers at once up to 40 requests a second; a clip has 4 frames."""
 
+    asked: list[tuple[int, float]] = []
+
     class Answering(TrialServer):
-        def load(self, rate: float, _: Arrivals, requests: int, slo_ms: float, __: int) -> Load:
+        def load(self, rate: float, _: Arrivals, requests: int, slo_ms: float, part: int) -> Load:
+            asked.append((part, rate))
             self.requests += requests
             self.cpu_s += 0.02 * requests
             return Load(rate, requests, np.full(requests, 1.0 if rate < 40 else 2 * slo_ms))
@@ -101,6 +104,9 @@ def test_rates_are_told_in_clips(
     assert record.held.clips_per_s == pytest.approx(40 / share, rel=0.05)
     assert record.held.cpu_s_per_clip == pytest.approx(0.02 * share)
     assert max(rate for rate, _, late in found.trials[0].outcome.points) < 70 / share
+    begins = {part: next(rate for other, rate in asked if other == part) for part in range(4)}
+    assert begins[2] == begins[3] == pytest.approx(40, rel=0.05), "further arrivals begin where the first ones ended"
+    assert begins[0] == begins[1] == pytest.approx(12, rel=0.05)
     other = dataclasses.replace(request, load="streams")
     with pytest.raises(StudyError, match="is a search with another load"):
         tune_serving(bundle, other, tmp_path / "out")

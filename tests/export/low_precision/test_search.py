@@ -86,6 +86,16 @@ def test_the_most_sensitive_layers_go_back_to_float_until_the_verdicts_agree():
     assert [len(names) for names in kept] == [0, 0, 0, 0, 1, 2]
 
 
+@pytest.mark.parametrize("needed", range(1, 8))
+def test_no_more_layers_than_needed_stay_in_float(needed):
+    def judge(model, is_quick):
+        return GOOD if len(in_float(model)) >= needed else BAD
+
+    result = quantize(chain(1, 300, 1, 50, 1, 1, 1, 1), TENSORRT, feeds, judge)
+    assert len(result.kept) == len(in_float(result.model)) == needed
+    assert result.agreement is GOOD
+
+
 def test_a_network_that_no_choice_of_layers_saves_is_refused():
     with pytest.raises(ExportError, match=r"chain does not agree .* \(cpu\), .*90\.0 % equal verdicts on 100 clips"):
         quantize(chain(1, 1, 1), CPU, feeds, lambda _model, _quick: BAD)

@@ -13,6 +13,7 @@ from vdeploy import __version__
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.tuning.arrivals import PARTS, Arrivals
 from vdeploy.benchmark.tuning.highest_rate import HighestRate, find_highest_rate, mean_rate
+from vdeploy.benchmark.tuning.open_loop import Load
 from vdeploy.benchmark.tuning.search import Measure, Outcome, Search, Trial
 from vdeploy.benchmark.tuning.search_space import SearchSpace, make_space
 from vdeploy.benchmark.tuning.senders import refuse_load, requests_per_clip
@@ -192,11 +193,15 @@ def _measure(
 def _rates(server: TrialServer, request: TuningRequest, copies: float, parts: Sequence[int]) -> list[HighestRate]:
     """The highest rate by each of the parts of the arrivals, in requests a second."""
     start, slo, arrivals = START_SHARE * copies / server.request_s, request.slo_ms, request.arrivals
+    found: list[HighestRate] = []
+    for part in parts:
 
-    def find(part: int) -> HighestRate:
-        return find_highest_rate(lambda rate: server.load(rate, arrivals, request.requests, slo, part), start, slo)
+        def measure(rate: float, part: int = part) -> Load:
+            return server.load(rate, arrivals, request.requests, slo, part)
 
-    return [find(part) for part in parts]
+        found.append(find_highest_rate(measure, start, slo))
+        start = found[-1].per_s or start  # the next arrivals of the kind are held up to a rate nearby
+    return found
 
 
 def _outcome(found: Sequence[HighestRate], cpu: float, per_clip: int) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -57,7 +58,7 @@ def quantize(model: onnx.ModelProto, flavour: Flavour, feeds: Feeds, judge: Judg
     """Quantizes a float model so that its verdicts stay.
 
     The calibration method is chosen by agreement on some held-out clips. Where the best one is not good enough on all
-    of them, the most sensitive layers go back to float, twice as many each time, until it is.
+    of them, as few of the most sensitive layers as possible go back to float.
 
     Args:
         model: The float model; it stays as it is.
@@ -84,31 +85,48 @@ def quantize(model: onnx.ModelProto, flavour: Flavour, feeds: Feeds, judge: Judg
     tried = {method: judge(write_qdq(model, flavour, ranges[method]), True) for method in METHODS}
     method = max(tried, key=lambda name: tried[name].rank)
     say(f"quantize: {model.graph.name}, {flavour.name}: {method} agrees best of {', '.join(tried)}")
-    candidate = write_qdq(model, flavour, ranges[method])
-    agreement = judge(candidate, False)
-    kept: tuple[str, ...] = ()
-    order = [] if agreement.is_good else _by_sensitivity(model, flavour, ranges[method], feeds)
-    while not agreement.is_good:
-        kept = tuple(order[: 2 * len(kept) or 1])
-        if len(kept) == len(layers):
-            raise ExportError(
-                f"{model.graph.name} does not agree with the reference in INT8 ({flavour.name}), whichever layers stay "
-                f"in float: {100 * agreement.top1:.1f} % equal verdicts on {agreement.clips} clips, and a cosine of "
-                f"{agreement.worst_cosine:.3f} in the worst row",
-                "export it in fp16",
-            )
-        say(f"quantize: {model.graph.name}, {flavour.name}: {', '.join(kept)} stay in float")
-        candidate = write_qdq(model, flavour, ranges[method], keep=kept)
-        agreement = judge(candidate, False)
+    agreements: dict[int, Agreement] = {}
+    order: list[str] = []
+
+    def quantized(in_float: int) -> onnx.ModelProto:
+        return write_qdq(model, flavour, ranges[method], keep=order[:in_float])
+
+    def agrees(in_float: int) -> bool:
+        agreements[in_float] = judge(quantized(in_float), False)
+        return agreements[in_float].is_good
+
+    count: int | None = 0
+    if not agrees(0):
+        order = _by_sensitivity(model, flavour, ranges[method], feeds)
+        count = _fewest(len(layers) - 1, agrees)
+    if count is None:
+        worst = agreements[max(agreements)]
+        raise ExportError(
+            f"{model.graph.name} does not agree with the reference in INT8 ({flavour.name}), whichever layers stay "
+            f"in float: {100 * worst.top1:.1f} % equal verdicts on {worst.clips} clips, and a cosine of "
+            f"{worst.worst_cosine:.3f} in the worst row",
+            "export it in fp16",
+        )
+    if count:
+        say(f"quantize: {model.graph.name}, {flavour.name}: {', '.join(order[:count])} stay in float")
     return Quantization(
-        model=candidate,
+        model=quantized(count),
         flavour=flavour.name,
         method=method,
         tried=tried,
-        agreement=agreement,
-        kept=kept,
+        agreement=agreements[count],
+        kept=tuple(order[:count]),
         float_only=tuple(node.name for node in model.graph.node if node.op_type == "LSTM"),
     )
+
+
+def _fewest(most: int, agrees: Callable[[int], bool]) -> int | None:
+    """The fewest layers in float, from 1 to `most`, with which a model agrees; more layers are taken to agree as well."""
+    count = min(1, most)
+    while count and not agrees(count):
+        count = 0 if count == most else min(2 * count, most)
+    fewer = range(count // 2 + 1, count)
+    return fewer.start + bisect.bisect_left(fewer, True, key=agrees) if count else None
 
 
 def _by_sensitivity(model: onnx.ModelProto, flavour: Flavour, ranges: Mapping[str, Range], feeds: Feeds) -> list[str]:
