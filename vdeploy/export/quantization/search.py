@@ -121,7 +121,7 @@ def quantize(model: onnx.ModelProto, flavour: Flavour, feeds: Feeds, judge: Judg
 
 
 def _fewest(most: int, agrees: Callable[[int], bool]) -> int | None:
-    """The fewest layers in float, from 1 to `most`, with which a model agrees; more layers are taken to agree as well."""
+    """The fewest layers in float, from 1 to `most`, with which a model agrees; more layers are taken to agree too."""
     count = min(1, most)
     while count and not agrees(count):
         count = 0 if count == most else min(2 * count, most)
