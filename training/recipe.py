@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from training.recipe_assignments import assign
 from training.recipe_errors import recipe_error
-from training.recipe_methods import fine_tuning_problem, identity_of, shifted_blocks, stepwise_key, trunk_problem
+from training.recipe_methods import identity_of, method_problem, shifted_blocks, stepwise_key
 from training.recipe_sections import (
     AugmentSection,
     AveragingSection,
@@ -89,7 +89,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Recipe:
-        if problem := fine_tuning_problem(self) or trunk_problem(self):
+        if problem := method_problem(self):
             raise ValueError(problem)
         return self
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from vdeploy.models.registry import backbone_of
 
-__all__ = ["fine_tuning_problem", "identity_of", "shifted_blocks", "stepwise_key", "trunk_problem"]
+__all__ = ["cutmix_problem", "identity_of", "method_problem", "shifted_blocks", "stepwise_key"]
 
 _METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune", "augmented_views")
 """Sections of methods that are switched off by default, added after version 0.2."""
@@ -18,8 +18,8 @@ _STEPWISE = ("augment", "sampling", "averaging", "curriculum", "distill")
 def identity_of(recipe: Any) -> dict[str, Any]:
     """JSON-ready values that name a training in a folder or in a study.
 
-    Methods that are switched off, a seed of the splits that is not set, and pictures that are squeezed are left out,
-    so that work of an earlier version goes on.
+    Methods that are switched off, CutMix among them, a seed of the splits that is not set, and pictures that are
+    squeezed are left out, so that work of an earlier version goes on.
 
     Args:
         recipe: A `training.recipe.Recipe`.
@@ -28,6 +28,8 @@ def identity_of(recipe: Any) -> dict[str, Any]:
     values: dict[str, Any] = recipe.model_dump(
         mode="json", exclude=off if recipe.pretrain.trunk else {*off, "pretrain"}
     )
+    if not recipe.augment.cutmix:
+        del values["augment"]["cutmix"]
     if recipe.data.seed == "auto":
         del values["data"]["seed"]
     if recipe.clip.fit == "squeeze":
@@ -58,12 +60,34 @@ def stepwise_key(recipe: Any) -> str:
     return ""
 
 
-def fine_tuning_problem(recipe: Any) -> str:
-    """Why the last blocks of a recipe's backbone cannot be trained; empty if they can, or need not be.
+def method_problem(recipe: Any) -> str:
+    """Why a recipe's methods do not go with its models, clips or each other; empty if they do.
 
     Args:
         recipe: A `training.recipe.Recipe`.
     """
+    return (
+        _fine_tuning_problem(recipe)
+        or _trunk_problem(recipe)
+        or (cutmix_problem(recipe) if recipe.augment.cutmix else "")
+    )
+
+
+def cutmix_problem(recipe: Any) -> str:
+    """Why steps in time of a recipe's features cannot be pasted into other clips; empty if they can.
+
+    Args:
+        recipe: A `training.recipe.Recipe`.
+    """
+    backbone, refused = backbone_of(recipe.backbone, recipe.clip.region), "augment.cutmix must be 0"
+    if backbone.granularity == "clip":
+        name = backbone.title if recipe.clip.region == "full" else f'clip.region = "{recipe.clip.region}"'
+        return f"{refused}: {name} looks at the frames of a clip together, so features cannot be cut like frames"
+    return f"{refused}: clip.frames is 1, so a clip has no parts" if recipe.clip.frames == 1 else ""
+
+
+def _fine_tuning_problem(recipe: Any) -> str:
+    """Why the last blocks of a recipe's backbone cannot be trained; empty if they can, or need not be."""
     count = recipe.fine_tune.blocks
     if not count:
         needs = "fine_tune.temporal_shift is for blocks that are trained: set fine_tune.blocks, too"
@@ -105,12 +129,8 @@ def _shift_problem(recipe: Any) -> str:
     return ""
 
 
-def trunk_problem(recipe: Any) -> str:
-    """Why a recipe's head cannot start from a pre-trained trunk; empty if it can, or need not.
-
-    Args:
-        recipe: A `training.recipe.Recipe`.
-    """
+def _trunk_problem(recipe: Any) -> str:
+    """Why a recipe's head cannot start from a pre-trained trunk; empty if it can, or need not."""
     if not (recipe.pretrain.trunk and recipe.make_head().linear):
         return ""
     return f'pretrain.trunk must be "": a {recipe.head.name} head without a dense layer has no trunk'

@@ -109,6 +109,7 @@ class AugmentSection(Settings):
     """Random changes of the features that are trained on; 0 switches each of them off."""
 
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha, too; a stretch of another clip is pasted")
     frame_jitter: float = Field(0.0, ge=0, le=1, description="probability that a frame is replaced by a neighbour")
     frame_drop: float = Field(0.0, ge=0, lt=1, description="probability that a frame repeats the one before")
 

@@ -18,7 +18,7 @@ def random() -> np.random.Generator:
 
 def test_off_means_the_frames_as_they_are() -> None:
     np.testing.assert_array_equal(draw_frames(random(), 5, 1, 4, OFF), np.tile(np.arange(4), (5, 1)))
-    assert draw_mixing(random(), 8, 4, OFF) is None
+    assert draw_mixing(random(), 8, 4, 4, OFF) is None
 
 
 def test_jitter_moves_a_frame_to_a_neighbour_with_probability_p() -> None:
@@ -52,10 +52,29 @@ def test_each_view_is_as_likely_and_a_clip_stays_in_one() -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_mixup_draws_a_share_from_beta_and_a_partner_in_the_batch(alpha: float) -> None:
-    mixing = draw_mixing(random(), 40_000, 8, AugmentSection(mixup=alpha))
+    mixing = draw_mixing(random(), 40_000, 8, 4, AugmentSection(mixup=alpha))
     assert mixing is not None
+    np.testing.assert_array_equal(mixing.share, random().beta(alpha, alpha, 40_000).astype(np.float32))
     assert mixing.share.mean() == pytest.approx(0.5, abs=0.01)
     assert mixing.share.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+    np.testing.assert_array_equal(mixing.partner // 8, np.arange(40_000) // 8)
+    np.testing.assert_array_equal(np.sort(mixing.partner), np.arange(40_000))
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_cutmix_pastes_one_stretch_anywhere_and_the_share_is_what_stays(alpha: float) -> None:
+    mixing = draw_mixing(random(), 40_000, 8, 10, AugmentSection(cutmix=alpha))
+    assert mixing is not None
+    assert mixing.pasted is not None
+    edges = np.abs(np.diff(np.pad(mixing.pasted, ((0, 0), (1, 1))).astype(int))).sum(axis=1)
+    assert set(np.unique(edges)) == {0, 2}
+    lengths = mixing.pasted.sum(axis=1)
+    assert set(np.unique(lengths)) == set(range(11))
+    np.testing.assert_allclose(mixing.share, 1 - lengths / 10, atol=1e-6)
+    assert mixing.share.mean() == pytest.approx(0.5, abs=0.01)
+    assert mixing.share.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+    starts = np.bincount(mixing.pasted[lengths == 5].argmax(axis=1), minlength=10) / (lengths == 5).sum()
+    np.testing.assert_allclose(starts, np.where(np.arange(10) < 6, 1 / 6, 0), atol=0.03)
     np.testing.assert_array_equal(mixing.partner // 8, np.arange(40_000) // 8)
     np.testing.assert_array_equal(np.sort(mixing.partner), np.arange(40_000))
 
@@ -88,6 +107,53 @@ def test_mixed_targets_and_weights_follow_the_shares() -> None:
     np.testing.assert_allclose(plan.targets[..., 1], positive, rtol=1e-6)
     np.testing.assert_allclose(plan.targets.sum(-1), 1, rtol=1e-6)
     np.testing.assert_allclose(plan.weights, 1 + 2 * positive, rtol=1e-6)
+
+
+def test_pasted_steps_are_those_of_the_partner_and_the_target_is_that_of_the_steps() -> None:
+    several, weights = split(10, views=3), np.array([1, 3], np.float32)
+    plan = plan_epoch(several, (0, 1), 5, weights, AugmentSection(cutmix=1, frame_jitter=0.5))
+    plain = plan_epoch(several, (0, 1), 5, weights, AugmentSection(frame_jitter=0.5)).table_rows()
+    assert plan.origin is not None
+    assert plan.share is None
+    for step, clip in np.ndindex(2, 5):
+        assert len({clip, *plan.origin[step, clip].tolist()}) <= 2
+        for time in range(4):
+            assert plan.table_rows()[step, time, clip] == plain[step, time, plan.origin[step, clip, time]]
+    stays = (plan.origin == np.arange(5)[:, None]).mean(axis=2)
+    assert ((0 < stays) & (stays < 1)).any()
+    positive = np.take_along_axis(several.labels[plan.rows][:, :, None], plan.origin, axis=1).mean(axis=2)
+    np.testing.assert_allclose(plan.targets[..., 1], positive, atol=1e-6)
+    np.testing.assert_allclose(plan.targets.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(plan.weights, 1 + 2 * positive, rtol=1e-6)
+    again = plan_epoch(several, (0, 1), 5, weights, AugmentSection(cutmix=1, frame_jitter=0.5))
+    np.testing.assert_array_equal(again.table_rows(), plan.table_rows())
+    other = plan_epoch(several, (0, 2), 5, weights, AugmentSection(cutmix=1, frame_jitter=0.5))
+    assert not np.array_equal(other.origin, plan.origin)
+
+
+def test_a_share_of_0_or_1_swaps_whole_clips() -> None:
+    plan = plan_epoch(split(64), (0, 1), 32, np.ones(2, np.float32), AugmentSection(cutmix=1e-9))
+    assert plan.origin is not None
+    assert (plan.origin == plan.origin[..., :1]).all()
+    swapped = plan.origin[..., 0] != np.arange(32)
+    assert 0.3 < swapped.mean() < 0.7
+    labels = np.take_along_axis(split(64).labels[plan.rows], plan.origin[..., 0], axis=1)
+    np.testing.assert_array_equal(plan.targets, np.eye(2)[labels])
+
+
+def test_with_mixup_as_well_each_batch_gets_one_of_both() -> None:
+    both = AugmentSection(mixup=1, cutmix=1)
+    plan = plan_epoch(split(1600), (0, 1), 8, np.ones(2, np.float32), both)
+    assert plan.origin is not None
+    assert plan.share is not None
+    assert plan.partner is not None
+    is_cut = (plan.origin != np.arange(8)[:, None]).any(axis=(1, 2))
+    np.testing.assert_array_equal(is_cut, (plan.share == 1).all(axis=1))
+    assert 0.4 < is_cut.mean() < 0.6
+    labels = split(1600).labels[plan.rows]
+    added = plan.share * labels + (1 - plan.share) * np.take_along_axis(labels, plan.partner, axis=1)
+    pasted = np.take_along_axis(labels[:, :, None], plan.origin, axis=1).mean(axis=2)
+    np.testing.assert_allclose(plan.targets[..., 1], np.where(is_cut[:, None], pasted, added), atol=1e-6)
 
 
 def test_table_rows_point_at_the_frames_of_the_chosen_view() -> None:

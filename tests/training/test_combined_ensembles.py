@@ -24,7 +24,7 @@ from vdeploy.triton.server.install import TritonInstall
 from vdeploy.video.clips import read_clip
 
 MEMBERS = {
-    "colours": ("backbone.name=toy-colours", "head.name=pooling", "clip.frames=8"),
+    "colours": ("backbone.name=toy-colours", "head.name=pooling", "clip.frames=8", "augment.cutmix=1.0"),
     "blocks": ("backbone.name=toy-blocks", "head.name=pooling"),
     "gru": ("backbone.name=toy-blocks", "head.name=gru", "head.units=8"),
 }

@@ -25,7 +25,7 @@ TOLERANCE = 1e-5
 """Relative difference of losses in float32: only the order of additions differs, with dropout and mixup as well, for
 all that is random is drawn for the global batch."""
 
-DROPOUT = ("training.precision=float32", "augment.mixup=0.4", "augment.frame_jitter=0.2")
+DROPOUT = ("training.precision=float32", "augment.mixup=0.4", "augment.cutmix=1.0", "augment.frame_jitter=0.2")
 
 
 def start(

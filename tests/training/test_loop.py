@@ -44,15 +44,24 @@ def losses(folder: Path, *overrides: str, views: int = 1) -> list[float]:
     return [record.loss for record in trainer.history]
 
 
-@pytest.mark.parametrize(("views", "pooling"), [(1, "last"), (3, "mean")])
-def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: int, pooling: str) -> None:
+@pytest.mark.parametrize(
+    ("views", "pooling", "mixing"),
+    [
+        (1, "last", ("augment.mixup=0.5",)),
+        (1, "mean", ("augment.cutmix=1.0",)),
+        (3, "mean", ("augment.mixup=0.5", "augment.cutmix=1.0")),
+    ],
+)
+def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(
+    tmp_path: Path, views: int, pooling: str, mixing: tuple[str, ...]
+) -> None:
     """Without learning, the loss can be computed from the plan and the plain model's layers."""
     chosen = recipe(
         "training.epochs=1",
         "optimizer.learning_rate=1e-12",
         "head.dropout=0",
         f"head.pooling={pooling}",
-        "augment.mixup=0.5",
+        *mixing,
         "augment.frame_jitter=0.3",
         "augment.frame_drop=0.2",
     )
@@ -66,8 +75,10 @@ def test_an_epochs_loss_is_the_mean_over_its_mixed_clips(tmp_path: Path, views: 
     expected = []
     for step, rows in enumerate(plan.table_rows()):
         features = table[rows.T]
-        share = plan.share[step][:, None, None]
-        p = rest(share * features + (1 - share) * features[plan.partner[step]]).numpy()
+        if plan.share is not None and plan.partner is not None:
+            share = plan.share[step][:, None, None]
+            features = share * features + (1 - share) * features[plan.partner[step]]
+        p = rest(features).numpy()
         smooth = plan.targets[step] * 0.95 + 0.025
         each = -(0.5 * smooth * (1 - p) ** 2 * np.log(p)).sum(1)
         expected.extend(each[: int(plan.counts[step])])
@@ -94,7 +105,7 @@ def test_streamed_features_give_the_same_losses_to_the_last_bit(tmp_path: Path, 
     for index in range(3):
         np.save(tmp_path / f"{index}.npy", train.features[index * 10 : index * 10 + 10])
     sharded = FeatureSplit(ShardedFeatures([tmp_path / f"{index}.npy" for index in range(3)]), train.labels)
-    options = (f"training.precision={precision}", "augment.mixup=0.3")
+    options = (f"training.precision={precision}", "augment.mixup=0.3", "augment.cutmix=1.0")
     resident = losses(tmp_path / "resident", *options)
     assert Trainer(recipe(*options), sharded, valid, tmp_path / "unused")._tables.resident
     streamed = Trainer(recipe(*options, "training.memory_limit_gb=3e-6"), sharded, valid, tmp_path / "streamed")

@@ -57,6 +57,27 @@ def test_a_wrong_key_or_value_is_one_clear_line(overrides: list[str], message: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backbone.name=i3d", "augment.cutmix must be 0: I3D looks at the frames of a clip together, so features"),
+        ("backbone.name=two-stream", "augment.cutmix must be 0: two-stream network looks at the frames of a clip"),
+        ("clip.region=motion", 'augment.cutmix must be 0: clip.region = "motion" looks at the frames of a clip'),
+        ("clip.frames=1", "augment.cutmix must be 0: clip.frames is 1"),
+    ],
+)
+def test_cutmix_is_refused_where_features_cannot_be_cut_like_frames(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe("default", [override, "augment.cutmix=1.0"])
+    assert "\n" not in str(caught.value)
+    load_recipe("default", [override])
+
+
+def test_a_method_of_a_later_version_does_not_rename_a_training_without_it() -> None:
+    assert set(Recipe().identity["augment"]) == {"mixup", "frame_jitter", "frame_drop"}
+    assert Recipe().varied(augment={"cutmix": 0.5}).identity["augment"]["cutmix"] == 0.5
+
+
 def test_an_unknown_recipe_is_guessed() -> None:
     with pytest.raises(RecipeError, match="did you mean 'default'"):
         load_recipe("defautl")

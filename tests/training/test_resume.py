@@ -17,7 +17,10 @@ import pytest
 from training.engine.checkpoints import CheckpointFolder
 
 PROGRAM = Path(__file__).with_name("training_processes.py")
-OPTIONS = ("training.epochs=250", "training.patience=250", "augment.mixup=0.3", "augment.frame_jitter=0.2")
+OPTIONS = (
+    *("training.epochs=250", "training.patience=250"),
+    *("augment.mixup=0.3", "augment.cutmix=1.0", "augment.frame_jitter=0.2"),
+)
 
 
 def start(out: Path, folder: Path, *options: str) -> subprocess.Popen[str]:

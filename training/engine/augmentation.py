@@ -2,6 +2,10 @@
 
 Everything random is drawn here, for a whole epoch at once, from the recipe's seed and the number of the epoch. What is
 left to the compiled step is to gather rows and, with mixup, to add them up.
+
+CutMix pastes steps in time. Where a backbone looks at frames one by one, features of a clip whose frames were cut are
+the features of the frames, cut alike, so it costs no further extraction and is exact, as it is for the activations of a
+trunk (`training.methods.fine_tuning`).
 """
 
 from __future__ import annotations
@@ -24,12 +28,16 @@ class Mixing:
     """What each clip is mixed with.
 
     Attributes:
-        share: lambda, the share of the clip itself, ``float32[N]``.
+        share: lambda, the share of the clip itself in what is learned of it, ``float32[N]``.
         partner: Position of the other clip, ``int64[N]``.
+        added: The share where features are added up, ``float32[N]``, 1 where they are cut; ``None`` without mixup.
+        pasted: Steps in time that are the other clip's, ``bool[N, T]``; ``None`` without CutMix.
     """
 
     share: npt.NDArray[np.float32]
     partner: npt.NDArray[np.int64]
+    added: npt.NDArray[np.float32] | None = None
+    pasted: npt.NDArray[np.bool_] | None = None
 
 
 def draw_frames(
@@ -65,23 +73,54 @@ def draw_frames(
     return np.asarray(chosen + frames * view, np.int32)
 
 
-def draw_mixing(random: np.random.Generator, clips: int, batch: int, section: AugmentSection) -> Mixing | None:
-    """Draws mixup's pairs (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", eq. 1 and 2).
+def draw_mixing(
+    random: np.random.Generator, clips: int, batch: int, frames: int, section: AugmentSection
+) -> Mixing | None:
+    """Draws the pairs of mixup and CutMix; with both, a batch gets either with probability 1/2.
 
-    x = lambda x_i + (1 - lambda) x_j and y = lambda y_i + (1 - lambda) y_j with lambda from Beta(alpha, alpha) for each
-    pair; j runs over a permutation of the batch, as in the authors' code. x are the normalised features.
+    Mixup (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", eq. 1 and 2): x = lambda x_i + (1 - lambda)
+    x_j and y = lambda y_i + (1 - lambda) y_j with lambda from Beta(alpha, alpha) for each pair; j runs over a
+    permutation of the batch, as in the authors' code. x are the normalised features.
+
+    CutMix (Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
+    eq. 1), in time as in the temporal variant of VideoMix (Yun et al. 2020): x = M x_i + (1 - M) x_j, where M is 0 for
+    the pasted steps; y as above, with lambda the share of the steps that stay. See `_draw_stretches`.
 
     Args:
         random: Source of randomness.
         clips: Clips of the epoch, a multiple of the batch.
         batch: Clips of a batch.
-        section: Holds alpha; 0 switches mixup off.
+        frames: Steps in time of a clip, T.
+        section: Holds alpha of both; 0 switches either off.
 
     Returns:
         The pairs, or ``None``.
     """
-    if not section.mixup:
+    if not (section.mixup or section.cutmix):
         return None
-    share = random.beta(section.mixup, section.mixup, clips).astype(np.float32)
+    added = random.beta(section.mixup, section.mixup, clips).astype(np.float32) if section.mixup else None
     partner = random.permuted(np.arange(clips).reshape(-1, batch), axis=1).ravel()
-    return Mixing(share, partner)
+    if added is not None and not section.cutmix:
+        return Mixing(added, partner, added)
+    pasted = _draw_stretches(random, clips, frames, section.cutmix)
+    kept = 1 - pasted.mean(axis=1, dtype=np.float32)
+    if added is None:
+        return Mixing(kept, partner, pasted=pasted)
+    is_cut = np.repeat(random.random(clips // batch) < 0.5, batch)
+    added = np.where(is_cut, np.float32(1), added)
+    return Mixing(np.where(is_cut, kept, added), partner, added, pasted & is_cut[:, None])
+
+
+def _draw_stretches(
+    random: np.random.Generator, clips: int, frames: int, alpha: float
+) -> npt.NDArray[np.bool_]:
+    """The steps that are pasted, one stretch a clip, ``bool[N, T]``.
+
+    A stretch has (1 - lambda) T steps, rounded, with lambda from Beta(alpha, alpha), and lies inside the clip, anywhere
+    with the same probability. In the paper (eq. 2) its middle does, and what lies outside is lost, which makes short
+    stretches more frequent than lambda says.
+    """
+    lengths = np.rint((1 - random.beta(alpha, alpha, clips)) * frames).astype(np.int64)
+    starts = random.integers(frames - lengths + 1)[:, None]
+    steps = np.arange(frames)
+    return (starts <= steps) & (steps < starts + lengths[:, None])

@@ -138,11 +138,13 @@ class EpochPlan:
         clip_frames: Frames of a clip in all views, V * T.
         rows: Row of the split, ``int64[S, B]``.
         frames: Frame numbers within a clip's V * T, ``int32[S, B, T]``.
-        partner: Position in the batch of the clip to mix with, ``int64[S, B]``, or ``None`` without mixup.
-        share: Share of the clip itself in the mix, ``float32[S, B]``, or ``None``.
+        partner: Position in the batch of the clip whose features are added, ``int64[S, B]``; ``None`` without mixup.
+        share: Share of the clip itself where features are added up, ``float32[S, B]``, or ``None``.
         targets: ``float32[S, B, 2]``, or ``float32[S, B, 4]`` with a teacher, as `FeatureSplit.targets`; mixed.
         weights: What a clip's loss is multiplied by, ``float32[S, B]``.
         counts: Clips that weigh something in each step, ``float32[S]``.
+        origin: Position in the batch of the clip that each step in time is taken from, ``int64[S, B, T]``; ``None``
+            without CutMix.
     """
 
     clip_frames: int
@@ -153,6 +155,7 @@ class EpochPlan:
     targets: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     counts: npt.NDArray[np.float32]
+    origin: npt.NDArray[np.int64] | None = None
 
     def part(self, steps: slice) -> EpochPlan:
         """Some of the steps."""
@@ -168,6 +171,8 @@ class EpochPlan:
     def table_rows(self) -> npt.NDArray[np.int32]:
         """Rows of a table ``[clips * V * T, F]``, ``int32[S, T, B]``: time first, as the recurrence wants it."""
         rows = self.rows[:, :, None] * self.clip_frames + self.frames
+        if self.origin is not None:
+            rows = np.take_along_axis(rows, self.origin, axis=1)
         return np.ascontiguousarray(rows.transpose(0, 2, 1), dtype=np.int32)
 
 
@@ -200,18 +205,26 @@ def plan_epoch(
     labels = split.labels[rows]
     targets, weights = split.targets[rows], class_weights[labels]
     frames = draw_frames(random, len(rows), split.views, split.features.shape[-2], augment)
-    mixing = draw_mixing(random, len(rows), batch, augment)
+    mixing = draw_mixing(random, len(rows), batch, frames.shape[1], augment)
+    partner = share = origin = None
     if mixing is not None:
-        share, partner = mixing.share, mixing.partner
-        targets = share[:, None] * targets + (1 - share[:, None]) * targets[partner]
-        weights = share * weights + (1 - share) * weights[partner]
+        itself, other = mixing.share, mixing.partner
+        targets = itself[:, None] * targets + (1 - itself[:, None]) * targets[other]
+        weights = itself * weights + (1 - itself) * weights[other]
+        positions = (other % batch).reshape(steps, batch)
+        if mixing.added is not None:
+            partner, share = positions, mixing.added.reshape(steps, batch)
+        if mixing.pasted is not None:
+            pasted = mixing.pasted.reshape(steps, batch, -1)
+            origin = np.where(pasted, positions[:, :, None], np.arange(batch)[:, None])
     return EpochPlan(
         clip_frames=split.views * split.features.shape[-2],
         rows=rows.reshape(steps, batch),
         frames=frames.reshape(steps, batch, -1),
-        partner=None if mixing is None else (mixing.partner % batch).reshape(steps, batch),
-        share=None if mixing is None else mixing.share.reshape(steps, batch),
+        partner=partner,
+        share=share,
         targets=targets.reshape(steps, batch, -1),
         weights=(weights * mask).reshape(steps, batch),
         counts=mask.reshape(steps, batch).sum(axis=1),
+        origin=origin,
     )

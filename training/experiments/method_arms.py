@@ -65,6 +65,7 @@ METHODS: dict[str, Method] = {
     "motion region": Method({"clip": {"region": "motion"}}, {"clip": {"region": "full"}}, in_steps=False),
     "focal loss": Method({"loss": {"gamma": 2.0}}, {"loss": {"gamma": 0.0}}),
     "mixup": Method({"augment": {"mixup": 0.2}}, {"augment": {"mixup": 0.0}}),
+    "cutmix": Method({"augment": {"cutmix": 1.0}}, {"augment": {"cutmix": 0.0}}),
     "frame jitter": Method({"augment": {"frame_jitter": 0.1}}, {"augment": {"frame_jitter": 0.0}}),
     "frame drop": Method({"augment": {"frame_drop": 0.1}}, {"augment": {"frame_drop": 0.0}}),
     "dropout": Method({"head": {"dropout": 0.3}}, {"head": {"dropout": 0.0}}),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from training.recipe import Recipe
-from training.recipe_methods import stepwise_key
+from training.recipe_methods import cutmix_problem, stepwise_key
 from vdeploy.models.base import HeadSettings
 
 __all__ = ["suggest_recipe"]
@@ -59,6 +59,7 @@ _SPACE: dict[str, tuple[tuple[str, ...], _Draw]] = {
     "label_smoothing": (("loss.label_smoothing",), _range(0.0, 0.2)),
     "gamma": (("loss.gamma",), _range(0.0, 4.0)),
     "mixup": (("augment.mixup",), _range(0.0, 0.4)),
+    "cutmix": (("augment.cutmix",), _choice(0.0, 0.2, 1.0)),
     "frame_jitter": (("augment.frame_jitter",), _range(0.0, 0.3)),
     "frame_drop": (("augment.frame_drop",), _range(0.0, 0.3)),
     "decay": (("averaging.decay",), _choice(0.0, 0.9, 0.99)),
@@ -110,6 +111,8 @@ def suggest_recipe(
         left_out |= {"head"}
     if base.fine_tune.blocks:
         left_out |= _OF_FIXED_FEATURES
+    if cutmix_problem(base):
+        left_out |= {"cutmix"}
     taken = {key: value for key, value in values.items() if key not in left_out}
     recipe = None
     wants_exact = values.get("solver", base.optimizer.solver) == "logistic"

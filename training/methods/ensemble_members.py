@@ -87,6 +87,7 @@ def joint_backbone(runs: Sequence[Run], folder: Path) -> JointBackbone:
         backbone=backbone.settings.model_dump(),
         clip={"frames": max(run.spec.frames for run in runs), "region": "full"},
         fine_tune={"blocks": 0, "temporal_shift": "none"},
+        augment={"cutmix": 0.0},
     )
     network = backbone.join(recipe.clip_spec, [runs[number].extractor().network for number in unique])
     weights = write_backbone(folder, network, Weights(sources, None, ""))

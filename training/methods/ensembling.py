@@ -202,7 +202,7 @@ def _note(runs: Sequence[Run], outcome: Outcome, joint: JointBackbone) -> str:
     split = outcome.best_split
     accuracies = [run.metrics[split]["accuracy"] for run in runs]
     names = ", ".join(run.info.name for run in runs)
-    but = "backbone, clip.frames, clip.region, fine_tune and head" if joint.inputs else "the head"
+    but = "augment.cutmix, backbone, clip.frames, clip.region, fine_tune and head" if joint.inputs else "the head"
     return (
         f"An ensemble of {len(runs)} runs, {names}: the mean of their probabilities. One by one, each at its own "
         f"threshold, they have an accuracy of {percent(min(accuracies))} to {percent(max(accuracies))} on these clips. "

@@ -52,6 +52,7 @@ def test_what_the_recipe_has_is_left_out_and_what_it_has_not_is_added():
     default = arms_of(load_recipe("default"))
     assert default["- focal loss"].loss.gamma == 0
     assert default["+ mixup"].augment.mixup == 0.2
+    assert default["+ cutmix"].augment.cutmix == 1
     both = load_recipe("default", ["loss.gamma=0", "augment.mixup=0.4"])
     assert arms_of(both)["+ focal loss"].loss.gamma == 2
     assert arms_of(both)["- mixup"].augment.mixup == 0
@@ -90,6 +91,7 @@ def test_a_method_that_does_not_go_with_the_recipe_has_a_reason():
     arms, left_out = method_arms(load_recipe("edge", ["fine_tune.blocks=1"]))
     assert "- fine-tuned blocks" in {arm.name for arm in arms}
     assert "fine_tune.blocks goes with none of curriculum" in left_out["curriculum"]
+    assert "I3D looks at the frames of a clip together" in method_arms(load_recipe("accurate"))[1]["cutmix"]
 
 
 def test_a_temporal_shift_is_compared_with_the_same_blocks_and_the_same_first_head():

@@ -160,6 +160,12 @@ def test_parameters_are_those_of_the_recipe():
             assert recipe.loss.alpha == ("balanced" if parameters["balance"] == "weights" else (1, 1))
 
 
+def test_cutmix_is_searched_where_the_backbone_looks_at_single_frames():
+    assert {recipe.augment.cutmix for recipe, _, _ in drawn("edge")} == {0, 0.2, 1}
+    assert {recipe.augment.cutmix for recipe, _, _ in drawn("accurate")} == {0}
+    assert all("cutmix" not in parameters for _, parameters, _ in drawn("accurate"))
+
+
 def test_one_key_of_the_balance_fixes_the_balance():
     for recipe, parameters, _ in drawn("edge", "loss.class_weights=0.99"):
         assert (recipe.loss.class_weights, recipe.sampling.balance) == (0.99, "instances")

@@ -130,9 +130,10 @@ def test_features_on_the_disk_are_joined_on_the_disk(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_distillation_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = trained(tmp_path / "whole", "augment.mixup=0.2")
-    interrupt_before(4, monkeypatch, lambda: trained(tmp_path / "part", "augment.mixup=0.2"))
-    resumed = trained(tmp_path / "part", "augment.mixup=0.2")
+    mixed = ("augment.mixup=0.2", "augment.cutmix=1.0")
+    whole = trained(tmp_path / "whole", *mixed)
+    interrupt_before(4, monkeypatch, lambda: trained(tmp_path / "part", *mixed))
+    resumed = trained(tmp_path / "part", *mixed)
     assert [record.loss for record in resumed.history] == [record.loss for record in whole.history]
     for one, other in zip(resumed._loop.weights(), whole._loop.weights(), strict=True):
         np.testing.assert_array_equal(one, other)

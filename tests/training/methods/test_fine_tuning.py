@@ -10,7 +10,7 @@ import pytest
 
 from testing.toy_models import toys_registered
 from training.engine.choose_trainer import make_trainer
-from training.engine.epoch_plan import FeatureSplit
+from training.engine.epoch_plan import FeatureSplit, plan_epoch
 from training.methods.fine_tuning import trunk_of
 from training.recipe import Recipe, load_recipe
 from vdeploy.core.errors import RecipeError
@@ -42,6 +42,23 @@ def splits(trunk: Trunk, clips: int = 12) -> tuple[FeatureSplit, FeatureSplit]:
     activations = FeatureExtractor(trunk, RANDOM, trunk.spec).extract(frames).astype(np.float16)
     train, valid = slice(0, clips - 4), slice(clips - 4, clips)
     return FeatureSplit(activations[train], labels[train]), FeatureSplit(activations[valid], labels[valid])
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_what_cutmix_pastes_are_the_features_of_clips_whose_frames_are_cut(blocks: int) -> None:
+    """Those of the whole backbone, and the activations of a trunk."""
+    chosen = recipe("clip.frames=6", f"fine_tune.blocks={blocks}", "augment.cutmix=1.0")
+    backbone = trunk_of(chosen, RANDOM) or chosen.make_backbone()
+    extractor = FeatureExtractor(backbone, RANDOM, chosen.clip_spec)
+    frames = np.random.default_rng(0).integers(0, 256, (8, 6, 32, 32, 3), dtype=np.uint8)
+    features = extractor.extract(frames)
+    plan = plan_epoch(FeatureSplit(features, np.arange(8) % 2), (0, 1), 4, np.ones(2, np.float32), chosen.augment)
+    assert plan.origin is not None
+    clips = np.take_along_axis(plan.rows[:, :, None], plan.origin, axis=1).reshape(8, 6)
+    seen = extractor.extract(frames[clips, np.arange(6)])
+    pasted = features.reshape(48, -1)[plan.table_rows()].transpose(0, 2, 1, 3).reshape(seen.shape)
+    np.testing.assert_allclose(pasted, seen, rtol=1e-5, atol=1e-6)
+    assert np.abs(seen - features[plan.rows.ravel()]).max() > 0.01
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
