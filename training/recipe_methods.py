@@ -79,9 +79,9 @@ def cutmix_problem(recipe: Any) -> str:
     Args:
         recipe: A `training.recipe.Recipe`.
     """
-    backbone, refused = backbone_of(recipe.backbone, recipe.clip.region), "augment.cutmix must be 0"
-    if backbone.granularity == "clip":
-        name = backbone.title if recipe.clip.region == "full" else f'clip.region = "{recipe.clip.region}"'
+    backbone, refused = backbone_of(recipe.backbone), "augment.cutmix must be 0"
+    if backbone_of(recipe.backbone, recipe.clip.region).granularity == "clip":
+        name = backbone.title if backbone.granularity == "clip" else f'clip.region = "{recipe.clip.region}"'
         return f"{refused}: {name} looks at the frames of a clip together, so features cannot be cut like frames"
     return f"{refused}: clip.frames is 1, so a clip has no parts" if recipe.clip.frames == 1 else ""
 

@@ -120,7 +120,7 @@ def test_pasted_steps_are_those_of_the_partner_and_the_target_is_that_of_the_ste
         for time in range(4):
             assert plan.table_rows()[step, time, clip] == plain[step, time, plan.origin[step, clip, time]]
     stays = (plan.origin == np.arange(5)[:, None]).mean(axis=2)
-    assert ((0 < stays) & (stays < 1)).any()
+    assert ((stays > 0) & (stays < 1)).any()
     positive = np.take_along_axis(several.labels[plan.rows][:, :, None], plan.origin, axis=1).mean(axis=2)
     np.testing.assert_allclose(plan.targets[..., 1], positive, atol=1e-6)
     np.testing.assert_allclose(plan.targets.sum(-1), 1, rtol=1e-6)

@@ -111,9 +111,7 @@ def draw_mixing(
     return Mixing(np.where(is_cut, kept, added), partner, added, pasted & is_cut[:, None])
 
 
-def _draw_stretches(
-    random: np.random.Generator, clips: int, frames: int, alpha: float
-) -> npt.NDArray[np.bool_]:
+def _draw_stretches(random: np.random.Generator, clips: int, frames: int, alpha: float) -> npt.NDArray[np.bool_]:
     """The steps that are pasted, one stretch a clip, ``bool[N, T]``.
 
     A stretch has (1 - lambda) T steps, rounded, with lambda from Beta(alpha, alpha), and lies inside the clip, anywhere
