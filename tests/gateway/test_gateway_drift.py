@@ -32,14 +32,14 @@ def clips(count: int, low: int = 0, high: int = 256) -> np.ndarray:
     return np.broadcast_to(colours, (count, 4, 32, 32, 3))
 
 
-def verified_bundle(folder: Path, count: int = 400) -> Bundle:
+def verified_bundle(folder: Path, count: int = 400, threshold: float = 0.5) -> Bundle:
     """A bundle that has been verified on clips of all colours."""
     bundle = make_tiny_bundle(folder)
     scores = tuple(float(score) for score in tiny_probabilities(clips(count))[:, 1])
     held_out = HeldOut(
         split="test",
         clips=count,
-        threshold=0.5,
+        threshold=threshold,
         agreement=1.0,
         drift_mean=0.0,
         drift_p99=0.0,
@@ -53,7 +53,7 @@ def verified_bundle(folder: Path, count: int = 400) -> Bundle:
         probabilities=scores,
         reference=scores,
     )
-    manifest = bundle.manifest.model_copy(update={"end_to_end": {"onnx-fp32": held_out}})
+    manifest = bundle.manifest.model_copy(update={"threshold": threshold, "end_to_end": {"onnx-fp32": held_out}})
     write_json(folder / "bundle.json", manifest.model_dump(mode="json"))
     return Bundle(folder)
 

@@ -54,10 +54,24 @@ def test_elsewhere_there_are_lines():
 
 def test_an_event_that_ended_and_a_server_that_is_back():
     over = Report("event_ended", "door", event=Event(61.0, 66.5, 62.0, 0.9, 0.8))
-    lines = shown(REPORTS[3], over, Report("scorer_back"), Report("ended", "door"), terminal=False).splitlines()
+    back = Report("scorer_back"), Report("scorer_back", message="threshold 0.50 -> 0.62", threshold=0.62)
+    lines = shown(REPORTS[3], over, *back, Report("ended", "door"), terminal=False).splitlines()
     assert lines[1].endswith("door: event ended, 1:01 to 1:06.5 (5.5 s), peak 0.90, mean 0.80")
     assert lines[2].endswith("scorer: back")
-    assert lines[3].endswith("door: ended")
+    assert lines[3].endswith("scorer: back, threshold 0.50 -> 0.62")
+    assert lines[4].endswith("door: ended")
+
+
+def test_a_table_has_the_colours_of_the_threshold_that_a_report_gives():
+    window = Report("window", "door", window=Window(0.0, 2.0, 0.55))
+    changed = Report("scorer_changed", message="threshold 0.50 -> 0.62", threshold=0.62)
+    opened, colours = TableDisplay(Console(file=io.StringIO()), ["door"], 0.5), []
+    for report in (window, changed):
+        opened.show(report)
+        colours.append(opened._row(opened._board.sources["door"])[2].style)
+    assert colours == ["red", "blue"]
+    assert opened._console.file.getvalue().strip().endswith("scorer: another version scores, threshold 0.50 -> 0.62")
+    assert not opened._board.message, "nothing is wrong"
 
 
 def test_sources_are_summed_up_now_and_then(monkeypatch):

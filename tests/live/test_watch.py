@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import threading
 import time
@@ -19,7 +20,7 @@ from vdeploy.core.errors import ClientError
 from vdeploy.detector import detect
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.open_scorer import open_scorer
-from vdeploy.live import camera
+from vdeploy.live import camera, watcher
 from vdeploy.live.report import Report
 from vdeploy.live.source import parse_sources
 from vdeploy.live.watcher import watch
@@ -117,8 +118,8 @@ def test_a_file_is_scored_to_its_end(bundle, connect, tmp_path):
 
 
 def test_events_begin_and_end(bundle, clip, connect):
-    rule = EventRule(0.0, 0.0)
-    reports = until(lambda seen: kinds(seen)["ended"], [str(clip)], connect, window_s=0.4, rule=rule)
+    options = {"window_s": 0.4, "rule": lambda _: EventRule(0.0, 0.0)}
+    reports = until(lambda seen: kinds(seen)["ended"], [str(clip)], connect, **options)
     began, ended = (
         next(report for report in reports if report.kind == kind) for kind in ("event_began", "event_ended")
     )
@@ -182,7 +183,7 @@ class FlakyScorer(SlowScorer):
         return self._scorer.extract(frames)
 
 
-def test_a_server_that_fails_is_asked_again(bundle, video, monkeypatch):
+def test_a_server_that_fails_is_asked_again_and_has_another_threshold_then(bundle, video, monkeypatch):
     refused = []
 
     @contextlib.contextmanager
@@ -191,7 +192,9 @@ def test_a_server_that_fails_is_asked_again(bundle, video, monkeypatch):
             refused.append(True)
             FlakyScorer.broken = len(refused) < 2
             raise ClientError("no Triton answers", "start it")
-        yield FlakyScorer(LocalScorer(bundle))
+        scorer = FlakyScorer(LocalScorer(bundle))
+        scorer.threshold = 1.0 if refused else 0.0
+        yield scorer
 
     monkeypatch.setattr(FlakyScorer, "broken", False)
     stop, seen = threading.Event(), []
@@ -207,6 +210,63 @@ def test_a_server_that_fails_is_asked_again(bundle, video, monkeypatch):
     assert seen[-1].kind in {"window", "event_ended", "ended"}
     lost = next(report for report in seen if report.kind == "scorer_lost")
     assert lost.message.startswith("no Triton answers; start it; tried again in")
+    back = next(report for report in seen if report.kind == "scorer_back")
+    assert (back.message, back.threshold) == ("threshold 0.00 -> 1.00", 1.0)
+    assert kinds(seen)["event_began"] == kinds(seen)["event_ended"] == 1
+    later = seen[seen.index(back) :]
+    scored = [report for report in later if report.kind == "window"]
+    (ended,) = (report.event for report in seen if report.kind == "event_ended")
+    assert ended.end_s < scored[0].window.end_s, "by the old rule the event would have gone on"
+
+
+@pytest.mark.parametrize(("granularity", "follows"), [("clip", True), ("frame", False)])
+def test_a_threshold_is_followed_where_the_newest_version_scores(bundle, video, monkeypatch, granularity, follows):
+    monkeypatch.setattr(watcher, "_ASK_AGAIN_S", 0.1)
+    scorer = LocalScorer(bundle)
+    scorer.granularity, scorer.threshold = granularity, 1.0
+    deployed, asked = copy.copy(scorer), []
+    deployed.threshold = 0.0
+
+    def newest() -> contextlib.AbstractContextManager[LocalScorer]:
+        asked.append(True)
+        if len(asked) == 1:
+            raise ClientError("no Triton answers", "start it")
+        return contextlib.nullcontext(deployed)
+
+    with mjpeg_server(video) as server:
+        reports = until(
+            lambda seen: kinds(seen)["event_began"] if follows else kinds(seen)["window"] >= 3,
+            [f"http://127.0.0.1:{server.port}/"],
+            lambda: contextlib.nullcontext(scorer),
+            window_s=0.4,
+            stride_s=0.2,
+            newest=newest,
+        )
+    changed = [(report.message, report.threshold) for report in reports if report.kind == "scorer_changed"]
+    assert changed == ([("threshold 1.00 -> 0.00", 0.0)] if follows else [])
+    assert bool(asked) == bool(kinds(reports)["event_began"]) == follows
+
+
+def test_a_server_that_does_not_tell_its_version_delays_no_window(bundle, video, monkeypatch):
+    monkeypatch.setattr(watcher, "_ASK_AGAIN_S", 0.1)
+    scorer = LocalScorer(bundle)
+    scorer.granularity = "clip"
+    asked, release, late = threading.Event(), threading.Event(), []
+
+    def newest() -> contextlib.AbstractContextManager[LocalScorer]:
+        asked.set()
+        release.wait(PATIENCE_S)
+        raise ClientError("no Triton answers", "start it")
+
+    def enough(seen: list[Report]) -> bool:
+        late.append(asked.is_set() and seen[-1].kind == "window")
+        if sum(late) == 3:
+            release.set()
+        return release.is_set()
+
+    connect = functools.partial(contextlib.nullcontext, scorer)
+    with mjpeg_server(video) as server:
+        until(enough, [f"http://127.0.0.1:{server.port}/"], connect, window_s=0.4, stride_s=0.2, newest=newest)
 
 
 def test_a_server_that_comes_back_with_another_model_is_refused(bundle, video, tmp_path):
@@ -233,7 +293,6 @@ def test_no_server_at_the_start_is_an_error(video):
 
 def test_a_file_shorter_than_a_window_ends_its_event_with_it(connect, tmp_path):
     red = write_video(tmp_path / "red.mp4", [solid_frame((250, 10, 10))] * 20)
-    rule = EventRule(0.0, 0.0)
-    reports = list(watch(parse_sources([str(red)]), connect, window_s=4.0, rule=rule))
+    reports = list(watch(parse_sources([str(red)]), connect, window_s=4.0, rule=lambda _: EventRule(0.0, 0.0)))
     (over,) = (report.event for report in reports if report.kind == "event_ended")
     assert over.end_s <= 3.0

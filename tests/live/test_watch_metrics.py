@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,11 +22,9 @@ from tests.gateway.test_gateway_drift import verified_bundle
 from tests.triton.conftest import own_ports
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.cli import app as cli
-from vdeploy.core.errors import ClientError
 from vdeploy.evaluation.drift import NOTABLE
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.live import metrics as live_metrics
 from vdeploy.live.metrics import WatchMetrics, serve_metrics
 from vdeploy.live.report import Report
 from vdeploy.timeline.events import Event, Window
@@ -91,49 +87,11 @@ def test_prometheus_reads_sources_and_drift(tmp_path: Path) -> None:
         read(port)
 
 
-def versions(metrics: WatchMetrics) -> set[str]:
-    """The versions whose drift is told."""
-    samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
-    return {sample.labels["version"] for sample in samples if "version" in sample.labels}
-
-
-@pytest.mark.parametrize(
-    ("granularity", "pause_s", "follows"), [("clip", 0.0, True), ("clip", 60.0, False), ("frame", 0.0, False)]
-)
-def test_the_version_of_a_server_is_read_again_where_the_newest_scores(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    granularity: Literal["clip", "frame"],
-    pause_s: float,
-    follows: bool,
-) -> None:
-    monkeypatch.setattr(live_metrics, "_READ_AGAIN_S", pause_s)
-    bundle, other = verified_bundle(tmp_path / "old"), verified_bundle(tmp_path / "new", 300)
-    scorer = LocalScorer(bundle)
-    scorer.granularity = granularity
-    loaded: list[LocalScorer] = []
-
-    def newest() -> contextlib.AbstractContextManager[LocalScorer]:
-        if not loaded:
-            raise ClientError("no Triton answers", "start it")
-        return contextlib.nullcontext(loaded[-1])
-
-    metrics = WatchMetrics(["door"], scorer, newest)
-    score(metrics, bundle, 100, 1.0)
-    assert versions(metrics) == {bundle.manifest.digest[:12]}, "while the server does not answer as well"
-    loaded.append(scorer)
-    assert versions(metrics) == {bundle.manifest.digest[:12]}
-    loaded.append(LocalScorer(other))
-    assert versions(metrics) == (set() if follows else {bundle.manifest.digest[:12]})
-    score(metrics, bundle, 100, 1.0)
-    assert versions(metrics) == {(other if follows else bundle).manifest.digest[:12]}
-
-
 @pytest.mark.slow
 @pytest.mark.triton
 def test_a_watch_follows_a_deployment(tmp_path: Path, install: TritonInstall) -> None:
-    """The server keeps the windows; hundred of them are scored after the deployment, and few before."""
-    bundles = verified_bundle(tmp_path / "old"), verified_bundle(tmp_path / "new", 300)
+    """The server keeps the windows; it is asked for its version once a minute, and its scores are counted anew then."""
+    bundles = verified_bundle(tmp_path / "old"), verified_bundle(tmp_path / "new", 300, threshold=0.25)
     (port,) = free_ports(1)
     repository = write_repository(bundles[0], tmp_path / "r", options=ServingOptions(streams=StreamOptions(4)))
     options = ("--server-windows", "--window", "0.4", "--stride", "0.1", "--json", "--metrics-port", str(port))
@@ -150,12 +108,15 @@ def test_a_watch_follows_a_deployment(tmp_path: Path, install: TritonInstall) ->
                 assert eventually(lambda: '"window"' in (tmp_path / "told").read_text(), 120)
                 golden = golden_clips_of(bundles[1], "onnx-fp32", "onnx-fp32")
                 deploy(plan_deployment(bundles[1], repository.root), control, repository.root, golden)
+                assert eventually(lambda: "scorer_changed" in (tmp_path / "told").read_text(), 120)
                 assert eventually(lambda: drift_of(read(port)), 120)
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
                     found = set(re.findall(r'score_drift{.*version="(\w+)"', answer.read().decode()))
             finally:
                 watching.send_signal(signal.SIGINT)
     assert found == {bundles[1].manifest.digest[:12]}
+    (changed,) = (line for line in (tmp_path / "told").read_text().splitlines() if "scorer_changed" in line)
+    assert json.loads(changed)["message"] == "threshold 0.50 -> 0.25"
 
 
 def test_a_watch_tells_its_metrics_while_it_runs(tmp_path: Path) -> None:

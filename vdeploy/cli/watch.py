@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from vdeploy.inference.scorer import BundleScorer
     from vdeploy.live.report import Report
 
-_FOR_WEBHOOK = frozenset({"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back"})
+_FOR_WEBHOOK = frozenset(
+    {"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back", "scorer_changed"}
+)
 _VERSION_TIMEOUT_S = 2.0
-"""How long a reader of the metrics waits for a server that hangs."""
+"""How long a server may take to say which version it has loaded."""
 
 
 @expand_groups
@@ -79,33 +81,43 @@ def watch(
     with contextlib.ExitStack() as stack:
         again = functools.partial(where.open, server_windows=server_windows)
         opened = [stack.enter_context(again())]
-        rule = events.rule(opened[0].threshold)
+        enter = events.rule(opened[0].threshold).enter
 
         metrics = None
         if metrics_port is not None:
             require("prometheus_client", extra="gateway", purpose="watch --metrics-port")
             from vdeploy.live.metrics import WatchMetrics, serve_metrics  # noqa: PLC0415  of an extra
 
-            newest = None
-            if where.url is not None:
-                from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
-
-                newest = functools.partial(TritonScorer, where.url, timeout_seconds=_VERSION_TIMEOUT_S)
-            metrics = WatchMetrics([source.name for source in chosen], opened[0], newest)
+            metrics = WatchMetrics([source.name for source in chosen], opened[0])
             stack.enter_context(serve_metrics(metrics, metrics_host or "127.0.0.1", metrics_port))
 
         @contextlib.contextmanager
-        def connect() -> Iterator[BundleScorer]:
-            with contextlib.nullcontext(opened.pop()) if opened else again() as scorer:
+        def counted(opening: contextlib.AbstractContextManager[BundleScorer]) -> Iterator[BundleScorer]:
+            with opening as scorer:
                 if metrics:
                     metrics.use(scorer)
                 yield scorer
 
+        def connect() -> contextlib.AbstractContextManager[BundleScorer]:
+            return counted(contextlib.nullcontext(opened.pop()) if opened else again())
+
+        def newest() -> contextlib.AbstractContextManager[BundleScorer]:
+            from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
+
+            return counted(TritonScorer(str(where.url), timeout_seconds=_VERSION_TIMEOUT_S))
+
         hook = stack.enter_context(Webhook(webhook)) if webhook else None
-        show = stack.enter_context(_output([source.name for source in chosen], rule.enter, json=json))
+        show = stack.enter_context(_output([source.name for source in chosen], enter, json=json))
         stack.enter_context(_stopped_by_signals(stop))
         for report in watch_sources(
-            chosen, connect, window_s=events.window, stride_s=events.stride, rule=rule, retries=retries, stop=stop
+            chosen,
+            connect,
+            window_s=events.window,
+            stride_s=events.stride,
+            rule=events.rule,
+            newest=newest if where.url is not None else None,
+            retries=retries,
+            stop=stop,
         ):
             show(report)
             if metrics:

@@ -56,6 +56,8 @@ class TableDisplay:
     def show(self, report: Report) -> None:
         """Shows that something has happened."""
         self._board.take(report)
+        if report.threshold is not None:
+            self._threshold = report.threshold
         if report.kind != "window":
             self._console.print(_line(report), markup=False, highlight=False)
         self._live.update(self._table())
@@ -127,7 +129,7 @@ def open_display(console: Console, names: list[str], threshold: float) -> Displa
     Args:
         console: Where to show.
         names: Names of the sources.
-        threshold: Probability from which a window is shown as violent.
+        threshold: Probability from which a window is shown as violent, until a report has another one.
     """
     return TableDisplay(console, names, threshold) if console.is_terminal else LineDisplay(console, names)
 
@@ -135,7 +137,8 @@ def open_display(console: Console, names: list[str], threshold: float) -> Displa
 def _line(report: Report) -> str:
     moment = report.at[11:19]
     if report.event is None:
-        return " ".join(f"{moment} {report.source or 'scorer'}: {_WORDS[report.kind]} {report.message}".split())
+        told = ", ".join(filter(None, (_WORDS[report.kind], report.message)))
+        return " ".join(f"{moment} {report.source or 'scorer'}: {told}".split())
     event = report.event
     if report.kind == "event_began":
         return (
@@ -150,9 +153,10 @@ def _line(report: Report) -> str:
 
 _WORDS = {
     "connected": "connected",
-    "lost": "lost,",
+    "lost": "lost",
     "ended": "ended",
-    "gap": "has a gap,",
-    "scorer_lost": "lost,",
+    "gap": "has a gap",
+    "scorer_lost": "lost",
     "scorer_back": "back",
+    "scorer_changed": "another version scores",
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -15,7 +14,6 @@ from vdeploy.core.errors import UserError
 from vdeploy.core.progress import say
 from vdeploy.evaluation.drift import RecentScores
 from vdeploy.evaluation.drift_metrics import DriftCollector
-from vdeploy.inference.scorer import StreamScorer
 from vdeploy.live.status import StatusBoard
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["WatchMetrics", "serve_metrics"]
 
 _PREFIX = "vdeploy_watch"
-_READ_AGAIN_S = 60.0
 
 
 @dataclasses.dataclass
@@ -43,21 +40,14 @@ class WatchMetrics:
     Args:
         names: The sources.
         scorer: What scores their windows.
-        newest: Opens the version that the server of the scorer has loaded last; `None` where it has no server.
 
     Attributes:
         registry: Holds the metrics.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        scorer: BundleScorer,
-        newest: Callable[[], contextlib.AbstractContextManager[BundleScorer]] | None = None,
-    ) -> None:
+    def __init__(self, names: Sequence[str], scorer: BundleScorer) -> None:
         self._board = StatusBoard(names)
         self._model = _model(scorer)
-        self._newest, self._follows, self._read_again_at = newest, _follows(scorer), 0.0
         if self._model.scores.reference is None:
             say("metrics: no drift of the scores, as the bundle lacks the scores of 20 held-out clips")
         self.registry = CollectorRegistry()
@@ -66,10 +56,6 @@ class WatchMetrics:
 
     def use(self, scorer: BundleScorer) -> None:
         """Takes another scorer; scores of another version are counted anew."""
-        self._follows = _follows(scorer)
-        self._count_for(scorer)
-
-    def _count_for(self, scorer: BundleScorer) -> None:
         model = _model(scorer)
         if model.version != self._model.version:
             self._model = model
@@ -82,7 +68,6 @@ class WatchMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of the sources; see `prometheus_client.registry.Collector`."""
-        self._read_version()
         sources = [*self._board.sources.values()]
         connected = GaugeMetricFamily(f"{_PREFIX}_connected", "Whether a source is connected.", labels=["source"])
         for source in sources:
@@ -97,18 +82,6 @@ class WatchMetrics:
             for source in sources:
                 counter.add_metric([source.name], getattr(source, name))
             yield counter
-
-    def _read_version(self) -> None:
-        """Reads which version scores, at most once a minute and where that changes without another scorer."""
-        if self._newest and self._follows and time.monotonic() >= self._read_again_at:
-            self._read_again_at = time.monotonic() + _READ_AGAIN_S
-            with contextlib.suppress(UserError), self._newest() as scorer:
-                self._count_for(scorer)
-
-
-def _follows(scorer: BundleScorer) -> bool:
-    """Whether the version that was loaded last scores; a scorer of features keeps the version that it began with."""
-    return isinstance(scorer, StreamScorer) or scorer.granularity == "clip"
 
 
 def _model(scorer: BundleScorer) -> _Model:

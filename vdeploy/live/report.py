@@ -13,10 +13,20 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "Report"]
 
 Kind = Literal[
-    "connected", "lost", "gap", "ended", "window", "event_began", "event_ended", "scorer_lost", "scorer_back"
+    "connected",
+    "lost",
+    "gap",
+    "ended",
+    "window",
+    "event_began",
+    "event_ended",
+    "scorer_lost",
+    "scorer_back",
+    "scorer_changed",
 ]
 """What happened: a source was opened, failed (and is tried again), has a gap in its time stamps or has ended; a window
-was scored; an event began or was over; the server that scores failed (and is tried again) or is back."""
+was scored; an event began or was over; the server that scores failed (and is tried again), is back, or has another
+threshold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +41,8 @@ class Report:
         event: The event so far, or the whole of it.
         latency_ms: From the arrival of the window's last frame to its score.
         dropped_frames: Sampled frames of the source that were dropped since it began.
-        message: Why, where something failed.
+        message: Why, where something failed; what is different, where the scorer is back or has changed.
+        threshold: Probability at which an event begins from now on, where the scorer is back or has changed.
     """
 
     kind: Kind
@@ -44,6 +55,7 @@ class Report:
     latency_ms: float | None = None
     dropped_frames: int = 0
     message: str = ""
+    threshold: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, without what does not apply."""

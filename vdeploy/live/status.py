@@ -84,4 +84,4 @@ class StatusBoard:
         if report.source:
             self.sources[report.source].take(report)
         else:
-            self.message = report.message
+            self.message = report.message if report.kind == "scorer_lost" else ""

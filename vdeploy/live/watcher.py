@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vdeploy.core.errors import ClientError
+from vdeploy.core.errors import ClientError, UserError
 from vdeploy.inference.scorer import StreamScorer
 from vdeploy.live.camera import Camera, backoff_s
 from vdeploy.live.inbox import Arrival, Inbox
+from vdeploy.live.judge import Judge
 from vdeploy.live.report import Report
 from vdeploy.live.server_windows import ServerWindows
-from vdeploy.timeline.events import EventRule, EventTracker
+from vdeploy.timeline.events import EventRule
 from vdeploy.timeline.sliding import ScoredWindow, SlidingDetector
 from vdeploy.timeline.windows import WindowPlan
 
@@ -28,6 +29,7 @@ __all__ = ["Connect", "watch"]
 Connect = Callable[[], contextlib.AbstractContextManager["StagedScorer"]]
 """Opens the scorer; called again after a server has failed."""
 
+_ASK_AGAIN_S = 60.0
 _POLL_S = 0.2
 _JOIN_S = 2.0
 
@@ -38,7 +40,8 @@ def watch(
     *,
     window_s: float | None = None,
     stride_s: float | None = None,
-    rule: EventRule | None = None,
+    rule: Callable[[float], EventRule] = EventRule.at,
+    newest: Connect | None = None,
     retries: int | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Report]:
@@ -46,14 +49,17 @@ def watch(
 
     Frames that cannot be looked at in time are dropped, evenly; nothing is scored late. When a server fails, it is
     asked again and again, and windows begin anew once it answers. A source that it has no room for is told as lost, and
-    as connected once it has.
+    as connected once it has. Where a deployment brings a model with another threshold, events follow it, those that are
+    going on as well.
 
     Args:
         sources: What to watch.
         connect: Opens the scorer. One that is a `vdeploy.inference.scorer.StreamScorer` keeps the windows itself.
         window_s: Length of a window in seconds; left out, that of the training clips, or 2 s where it is not known.
         stride_s: From window to window; half a window if left out.
-        rule: What makes windows events; left out, the one for the scorer's threshold.
+        rule: Returns what makes windows events where a scorer has this threshold.
+        newest: Opens the version that the scorer's server has loaded last, to read its threshold; left out, that of the
+            scorer stays until a server has failed. Asked once a minute, and only where that version scores.
         retries: Failures in a row after which a live source is given up; ``None`` for never.
         stop: Set to end; what is going on is finished first.
 
@@ -66,8 +72,8 @@ def watch(
         TimelineError: A length is not positive.
     """
     with contextlib.ExitStack() as connection:
-        watcher = _Watcher(sources, connect, connection, rule, stop or threading.Event())
-        yield from watcher.run(window_s, stride_s, retries)
+        watcher = _Watcher(sources, connect, connection, stop or threading.Event())
+        yield from watcher.run(window_s, stride_s, rule, newest, retries)
 
 
 class _Watcher:
@@ -76,20 +82,27 @@ class _Watcher:
         sources: Sequence[Source],
         connect: Connect,
         connection: contextlib.ExitStack,
-        rule: EventRule | None,
         stop: threading.Event,
     ) -> None:
         self._sources, self._connect, self._connection, self._stop = sources, connect, connection, stop
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._thresholds: queue.SimpleQueue[tuple[StagedScorer, float]] = queue.SimpleQueue()
         self._scorer = connection.enter_context(connect())
-        self._trackers = [EventTracker(rule or EventRule.at(self._scorer.threshold)) for _ in sources]
         self._refused: set[int] = set()
         self._ends_s: dict[int, float] = {}
 
-    def run(self, window_s: float | None, stride_s: float | None, retries: int | None) -> Iterator[Report]:
-        spec = self._scorer.spec
+    def run(
+        self,
+        window_s: float | None,
+        stride_s: float | None,
+        rule: Callable[[float], EventRule],
+        newest: Connect | None,
+        retries: int | None,
+    ) -> Iterator[Report]:
+        spec, names = self._scorer.spec, [source.name for source in self._sources]
         self._plan = WindowPlan.for_scorer(self._scorer, window_s, stride_s)
         self._inbox = Inbox(max(1, spec.frames // 4))
+        self._judge = Judge(names, self._inbox.dropped, rule, self._scorer.threshold)
         self._detector = self._new_detector()
         over = threading.Event()
         cameras = [
@@ -106,28 +119,49 @@ class _Watcher:
             )
             for stream, source in enumerate(self._sources)
         ]
+        asking = threading.Thread(target=self._ask, args=(newest, over), name="version", daemon=True)
         try:
-            for camera in cameras:
-                camera.start()
+            for thread in (*cameras, asking):
+                thread.start()
             going = dict(enumerate(cameras))
             while going and not self._stop.is_set():
                 ended = [stream for stream, camera in going.items() if not camera.is_alive()]
                 yield from self._heard()
+                yield from self._follow()
                 yield from self._look_at(self._inbox.take(0 if ended else _POLL_S))
                 for stream in ended:
                     del going[stream]
                     yield from self._end(stream)
-            yield from self._finish()
+            yield from self._judge.finish()
         finally:
             over.set()
-            for camera in cameras:
-                camera.join(_JOIN_S)
+            for thread in (*cameras, asking):
+                thread.join(_JOIN_S)
         yield from self._heard()
 
     def _heard(self) -> Iterator[Report]:
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._told.get_nowait()
+
+    def _ask(self, newest: Connect | None, over: threading.Event) -> None:
+        """Reads the newest version's threshold once a minute, in a thread: a server that hangs delays no window.
+
+        A scorer of features keeps the version that it began with, and fails once that is gone.
+        """
+        while newest and not over.wait(_ASK_AGAIN_S):
+            scorer = self._scorer
+            if isinstance(scorer, StreamScorer) or scorer.granularity == "clip":
+                with contextlib.suppress(UserError), newest() as found:
+                    self._thresholds.put((scorer, found.threshold))
+
+    def _follow(self) -> Iterator[Report]:
+        """Judges by the threshold that was read last, unless the scorer has been opened again since."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                scorer, threshold = self._thresholds.get_nowait()
+                if scorer is self._scorer and (message := self._judge.change(threshold)):
+                    yield Report("scorer_changed", message=message, threshold=self._judge.rule.enter)
 
     def _look_at(self, arrivals: list[Arrival]) -> Iterator[Report]:
         try:
@@ -141,7 +175,7 @@ class _Watcher:
         now = time.monotonic()
         for one in scored:
             latency_s = now - _arrival_of(one, arrivals, self._plan)
-            yield from self._judge(one, round(latency_s * 1000, 1))
+            yield from self._judge.add(one, round(latency_s * 1000, 1))
 
     def _room(self) -> Iterator[Report]:
         """Tells which sources the server has no room for, and which it has room for again."""
@@ -162,24 +196,7 @@ class _Watcher:
             yield Report("scorer_lost", message=str(error))
             return
         for one in left:
-            yield from self._judge(one, None)
-
-    def _judge(self, scored: ScoredWindow[int], latency_ms: float | None) -> Iterator[Report]:
-        stream, window, tracker = scored.stream, scored.window, self._trackers[scored.stream]
-        name, dropped = self._sources[stream].name, self._inbox.dropped(stream)
-        yield Report("window", name, window=window, latency_ms=latency_ms, dropped_frames=dropped)
-        before = tracker.current
-        over = tracker.add(window)
-        if over:
-            yield Report("event_ended", name, event=over, dropped_frames=dropped)
-            before = None
-        if before is None and tracker.current:
-            yield Report("event_began", name, event=tracker.current, latency_ms=latency_ms, dropped_frames=dropped)
-
-    def _finish(self) -> Iterator[Report]:
-        for stream, (source, tracker) in enumerate(zip(self._sources, self._trackers, strict=True)):
-            if over := tracker.finish():
-                yield Report("event_ended", source.name, event=over, dropped_frames=self._inbox.dropped(stream))
+            yield from self._judge.add(one, None)
 
     def _reconnect(self, error: ClientError) -> Iterator[Report]:
         """Asks for the scorer again until it answers; frames that come meanwhile are dropped."""
@@ -199,7 +216,8 @@ class _Watcher:
             if self._scorer.spec != spec:
                 raise ClientError("the server serves a model for other clips now", "start again")
             self._detector = self._new_detector()
-            yield Report("scorer_back")
+            message = self._judge.change(self._scorer.threshold)
+            yield Report("scorer_back", message=message, threshold=self._judge.rule.enter)
             return
 
     def _new_detector(self) -> SlidingDetector[int] | ServerWindows[int]:

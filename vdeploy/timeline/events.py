@@ -80,18 +80,21 @@ class EventTracker:
     stretch that no window covers ends it. It is over once no window can be merged with it any more.
 
     Args:
-        rule: What makes windows an event.
+        rule: What makes windows events.
+
+    Attributes:
+        rule: The same; another one may take its place at any time, and is that of the next window.
     """
 
     def __init__(self, rule: EventRule) -> None:
-        self._rule = rule
+        self.rule = rule
         self._run: _Run | None = None
 
     @property
     def current(self) -> Event | None:
         """The event so far that further windows may still become part of, if it is long enough to be one."""
         event = self._run.event() if self._run else None
-        return event if event and event.end_s - event.start_s >= self._rule.min_duration_s else None
+        return event if event and event.end_s - event.start_s >= self.rule.min_duration_s else None
 
     def add(self, window: Window) -> Event | None:
         """Takes the next window.
@@ -99,7 +102,7 @@ class EventTracker:
         Returns:
             The event that is over now, if one is.
         """
-        rule, run, over = self._rule, self._run, None
+        rule, run, over = self.rule, self._run, None
         if run and window.start_s - run.last.end_s > rule.merge_gap_s:
             over, run = self.finish(), None
         if run is None:
