@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import functools
+import json
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -12,15 +16,22 @@ import numpy as np
 import pytest
 
 from testing.running_gateway import running_gateway
+from testing.streams import mjpeg_server
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from testing.waiting import eventually
+from tests.gateway.test_gateway_drift import verified_bundle
 from tests.gateway.test_gateway_keys import vdeploy
 from tests.gateway.test_gateway_predict import npy
 from vdeploy.core.errors import UserError
 from vdeploy.evaluation.drift import RecentScores
 from vdeploy.gateway.keys import KeyFile
+from vdeploy.gateway.limits import Limits
+from vdeploy.gateway.metrics import Metrics
+from vdeploy.gateway.models import open_model
 from vdeploy.gateway.problems import Problem
 from vdeploy.gateway.router import Router, share_of
+from vdeploy.gateway.stream import Stream
+from vdeploy.gateway.watching import watch_camera
 
 CLIP = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), np.uint8)
 NPY = {"Content-Type": "application/octet-stream"}
@@ -31,7 +42,7 @@ class Model:
 
     def __init__(self, version: str) -> None:
         self.version, self.users, self.failed, self.closed = version, 0, False, 0
-        self.scores = RecentScores(None)
+        self.scores, self.replaced = RecentScores(None), threading.Event()
 
     def close(self) -> None:
         self.closed += 1
@@ -110,6 +121,37 @@ def test_a_router_whose_canary_cannot_be_opened_leaves_nothing_open():
     with pytest.raises(UserError):
         Router(lambda: model, fail)
     assert model.closed == 1
+
+
+def test_a_camera_goes_on_with_the_model_that_replaces_its_own_and_with_its_threshold(tmp_path: Path, video: Path):
+    """The camera breaks off time and again, which ends an event where there is one."""
+    bundles = [verified_bundle(tmp_path / str(threshold), threshold=threshold) for threshold in (1.0, 0.0)]
+    folders = iter(bundle.root for bundle in bundles)
+    limits = Limits()
+
+    async def kinds_until_an_event(address: str) -> list[str]:
+        opening = functools.partial(open_model, url=None, limits=limits, on_batch=lambda *_: None)
+        router = Router(lambda: opening(bundle=next(folders)))
+        stream, seen = Stream(""), list[str]()
+        work = functools.partial(watch_camera, address, 0.4, 0.2, limits.decoding)
+        with concurrent.futures.ThreadPoolExecutor(1) as threads, contextlib.closing(router):
+            run = stream.run(work, router=router, metrics=Metrics(), threads=threads, request_id="a")
+            running = asyncio.create_task(run)
+            async for notice in stream.read(0):
+                kind, data = (line.partition(": ")[2] for line in notice.decode().splitlines()[1:3])
+                seen.append(json.loads(data)["reason"] if kind == "lost" else kind)
+                if seen.count("window") == 1 and router.primary.version == bundles[0].manifest.digest[:12]:
+                    await router.refresh()
+                if kind == "event" or len(seen) > 60:
+                    stream.cancel()
+            await running
+        return seen
+
+    with mjpeg_server(video) as camera:
+        camera.close_after = 25
+        seen = asyncio.run(kinds_until_an_event(f"http://127.0.0.1:{camera.port}/"))
+    assert seen.count("the model has been replaced") == 1
+    assert seen.index("the model has been replaced") < seen.index("event")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +54,7 @@ class ServedModel:
         scores: Those that clients were given lately.
         users: Requests that use it.
         failed: Whether its last call failed.
+        replaced: Set when new requests get another one.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class ServedModel:
         self.scores = RecentScores(reference)
         self.users = 0
         self.failed = False
+        self.replaced = threading.Event()
         self._close = close
         self._succeeded = float("-inf")
 

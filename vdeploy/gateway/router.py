@@ -134,6 +134,7 @@ class Router:
         log_event("model_changed", version=fresh.version, before=model.version)
         if fresh.version != model.version:
             _say_what_is_unknown(fresh)
+        model.replaced.set()
         self._retired.add(model)
         return fresh
 

@@ -25,8 +25,8 @@ __all__ = ["State", "Stream", "Work", "encode_event"]
 
 State = Literal["running", "finished", "failed", "cancelled"]
 
-Work = Callable[["ServedModel", Reporter], None]
-"""What a stream does, in a thread."""
+Work = Callable[["ServedModel", Reporter], bool]
+"""What a stream does, in a thread; returns whether it goes on with the model that has replaced this one."""
 
 _KEPT_NOTICES = 20_000
 _HEARTBEAT_SECONDS = 15.0
@@ -79,7 +79,7 @@ class Stream:
 
         Args:
             work: Called with the model and the stream's reporter.
-            router: Chooses the model.
+            router: Chooses the model, and again where the work goes on with another one.
             metrics: Counts verdicts and failures.
             threads: Where the work runs.
             request_id: Of the request that began the stream.
@@ -87,9 +87,11 @@ class Stream:
         state: State = "failed"
         end: dict[str, Any] = {}
         try:
-            with router.lease(request_id) as model:
-                await asyncio.get_running_loop().run_in_executor(threads, work, model, self._reporter)
-                metrics.verdicts.labels(model.version).inc()
+            goes_on = True
+            while goes_on:
+                with router.lease(request_id) as model:
+                    goes_on = await asyncio.get_running_loop().run_in_executor(threads, work, model, self._reporter)
+            metrics.verdicts.labels(model.version).inc()
             state = "finished"
         except Cancelled as cancelled:
             state = "cancelled"

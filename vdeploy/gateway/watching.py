@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vdeploy.gateway.decoding.job import Job
 from vdeploy.gateway.decoding.pool import BACKGROUND_NICE, DecoderPool
 from vdeploy.gateway.problems import Problem
-from vdeploy.gateway.timelines import make_timeline
+from vdeploy.gateway.timelines import make_timeline, plan_windows
 from vdeploy.live.camera import backoff_s
 from vdeploy.live.source import parse_source
 from vdeploy.timeline.events import EventTracker
@@ -39,7 +39,7 @@ def watch_video(
     owner: str,
     model: ServedModel,
     reporter: Reporter,
-) -> None:
+) -> bool:
     """Score a video, report its windows, events and timeline, and delete the file.
 
     Args:
@@ -71,30 +71,39 @@ def watch_video(
         path.unlink(missing_ok=True)
     windows.finish()
     reporter.tell("timeline", timeline.to_dict())
+    return False
 
 
 def watch_camera(
-    address: str, plan: WindowPlan, limits: DecodingLimits, model: ServedModel, reporter: Reporter
-) -> None:
-    """Score what a camera sends until cancelled; a lost connection is opened again.
+    address: str,
+    window_s: float | None,
+    stride_s: float | None,
+    limits: DecodingLimits,
+    model: ServedModel,
+    reporter: Reporter,
+) -> bool:
+    """Score what a camera sends until cancelled or the model is replaced; a lost connection is opened again.
 
     Args:
         address: As for `vdeploy.live.source.parse_source`.
-        plan: When frames are sampled.
+        window_s: As for `vdeploy.gateway.timelines.plan_windows`.
+        stride_s: The same.
         limits: Of the decoding.
         model: Scores the windows.
         reporter: Takes the results, and cancels.
 
     Raises:
         Cancelled: The reporter was cancelled.
+        Problem: The model has no windows of these lengths.
     """
+    plan = plan_windows(model, window_s, stride_s)
     source = parse_source(address)
     live = None if source.kind == "file" else source.to_input()
     job = Job(source.target, model.scorer.spec, limits.for_camera(), plan, live)
     decoder = DecoderPool(1, network=live is not None, nice=BACKGROUND_NICE)
     failures = 0
     try:
-        while True:
+        while not model.replaced.is_set():
             windows = _WindowReporter(model, reporter)
             try:
                 seen = _watch_until_lost(job, plan, decoder, model, windows, reporter)
@@ -102,14 +111,16 @@ def watch_camera(
             except Problem as problem:
                 reason = problem.message
             windows.finish()
+            if model.replaced.is_set():
+                reason = "the model has been replaced"
             failures += 1
             reporter.tell("lost", {"reason": reason})
             until = time.monotonic() + backoff_s(failures)
-            while time.monotonic() < until:
-                time.sleep(_CHECK_S)
+            while time.monotonic() < until and not model.replaced.wait(_CHECK_S):
                 reporter.check()
     finally:
         decoder.close()
+    return True
 
 
 def _watch_until_lost(
@@ -132,6 +143,8 @@ def _watch_until_lost(
             for scored in found:
                 model.scores.add(scored.window.probability)
                 windows.add(scored.window)
+            if model.replaced.is_set():
+                break
     return seen
 
 

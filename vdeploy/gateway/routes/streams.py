@@ -63,12 +63,12 @@ async def begin(
 )
 async def begin_live(request: Request, service: Served, caller: Caller, camera: CameraDocument) -> StreamDocument:
     """Watch a camera that the operator has named until the stream is deleted. A lost connection is opened again."""
-    plan = plan_windows(service.router.primary, camera.window_s, camera.stride_s)
+    plan_windows(service.router.primary, camera.window_s, camera.stride_s)
     if camera.source not in service.cameras:
         raise Problem(404, "not_found", "there is no camera of this name", "the operator names them: --camera NAME=URL")
     limits, address = service.limits, service.cameras[camera.source]
     with service.access.slot(caller), service.streams.admit(name_of(caller)) as admission:
-        work = functools.partial(watch_camera, address, plan, limits.decoding)
+        work = functools.partial(watch_camera, address, camera.window_s, camera.stride_s, limits.decoding)
         stream = admission.start(work, request_id=request.state.request_id, idle_s=limits.stream_idle_s)
         return _document(stream)
 
