@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,7 +15,11 @@ import pytest
 from testing.streams import mjpeg_server
 from testing.tiny_bundle import make_tiny_bundle
 from testing.videos import solid_frame, write_numbered, write_video
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.cli import app as cli
+from vdeploy.cli.options import ScorerOptions
+from vdeploy.core.errors import ClientError
+from vdeploy.inference.in_process import LocalScorer
 from vdeploy.live import webhook
 from vdeploy.timeline.timeline import Timeline
 
@@ -66,6 +71,34 @@ def test_several_videos_as_json(vdeploy: Verb, bundle: Path, video: Path, tmp_pa
     assert [timeline["source"] for timeline in told["timelines"]] == [str(video)]
     assert told["failed"] == {str(broken): "is not a readable video"}
     assert vdeploy("predict", broken, "--bundle", bundle, "--stride", 1)[0] == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--window", 1)])
+def test_a_deployment_while_videos_are_scored_is_warned_of(
+    vdeploy: Verb,
+    bundle: Path,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[object, ...],
+) -> None:
+    scorers = [LocalScorer(opened) for opened in (Bundle(bundle), make_tiny_bundle(tmp_path / "new", seed=1))]
+    served: list[LocalScorer] = []
+
+    def newest(_: ScorerOptions) -> contextlib.AbstractContextManager[LocalScorer]:
+        if not served:
+            raise ClientError("no Triton answers", "start it")
+        return contextlib.nullcontext(served[-1])
+
+    monkeypatch.setattr(ScorerOptions, "open", lambda _: contextlib.nullcontext(scorers[0]))
+    monkeypatch.setattr(ScorerOptions, "newest", newest)
+    warned = []
+    for _ in range(3):
+        code, _, err = vdeploy("predict", video, "--url", "door:8001", *options)
+        assert code == 0
+        warned.append("warning: door:8001 got another model meanwhile" in err)
+        served += scorers[len(served) :][:1]
+    assert warned == [False, False, True]
 
 
 def test_no_event_is_said(vdeploy: Verb, bundle: Path, video: Path) -> None:

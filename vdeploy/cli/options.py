@@ -42,6 +42,8 @@ __all__ = [
     "store_root",
 ]
 
+_VERSION_TIMEOUT_S = 2.0
+
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Folder or CSV of labelled clips.")]
 FormatOption = Annotated[
     str | None,
@@ -122,6 +124,16 @@ class ScorerOptions:
         return open_scorer(
             bundle=self.bundle, url=self.url, format_name=self.format_name, server_windows=server_windows
         )
+
+    def newest(self) -> AbstractContextManager[BundleScorer]:
+        """Opens the version that the server has loaded last, to read its configuration.
+
+        Raises:
+            UserError: The server does not answer within seconds.
+        """
+        from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
+
+        return TritonScorer(str(self.url), timeout_seconds=_VERSION_TIMEOUT_S)
 
 
 def print_next(*words: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from vdeploy.cli.options import JsonOption, ScorerOptions, print_json, print_tab
 
 if TYPE_CHECKING:
     from vdeploy.detector import Prediction
-    from vdeploy.inference.scorer import Scorer, StagedScorer
+    from vdeploy.inference.scorer import BundleScorer, Scorer, StagedScorer
     from vdeploy.timeline.files import TimelineFiles
 
 
@@ -49,8 +50,23 @@ def predict(
             succeeded = _predict_events(paths, scorer, events, files, left_out, json=json)
         else:
             succeeded = _predict_clips(paths, scorer, left_out, json=json)
+        if where.url is not None:
+            _report_replacement(where, scorer)
     if not succeeded:
         raise typer.Exit(1)
+
+
+def _report_replacement(where: ScorerOptions, scorer: BundleScorer) -> None:
+    """Warns where the server has got another model than the one whose threshold was read."""
+    from vdeploy.core.errors import UserError  # noqa: PLC0415  keeps --help fast
+    from vdeploy.core.progress import say  # noqa: PLC0415  keeps --help fast
+
+    with contextlib.suppress(UserError), where.newest() as newest:
+        if newest.bundle_digest != scorer.bundle_digest:
+            say(
+                f"warning: {where.url} got another model meanwhile, so that scores and threshold may belong to "
+                "different ones; predict again"
+            )
 
 
 def _report_left_out(left_out: Mapping[str, str]) -> None:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _FOR_WEBHOOK = frozenset(
     {"event_began", "event_ended", "lost", "ended", "scorer_lost", "scorer_back", "scorer_changed"}
 )
-_VERSION_TIMEOUT_S = 2.0
-"""How long a server may take to say which version it has loaded."""
 
 
 @expand_groups
@@ -101,11 +99,6 @@ def watch(
         def connect() -> contextlib.AbstractContextManager[BundleScorer]:
             return counted(contextlib.nullcontext(opened.pop()) if opened else again())
 
-        def newest() -> contextlib.AbstractContextManager[BundleScorer]:
-            from vdeploy.triton.client.client import TritonScorer  # noqa: PLC0415  a user of a bundle does without it
-
-            return counted(TritonScorer(str(where.url), timeout_seconds=_VERSION_TIMEOUT_S))
-
         hook = stack.enter_context(Webhook(webhook)) if webhook else None
         show = stack.enter_context(_output([source.name for source in chosen], enter, json=json))
         stack.enter_context(_stopped_by_signals(stop))
@@ -115,7 +108,7 @@ def watch(
             window_s=events.window,
             stride_s=events.stride,
             rule=events.rule,
-            newest=newest if where.url is not None else None,
+            newest=(lambda: counted(where.newest())) if where.url is not None else None,
             retries=retries,
             stop=stop,
         ):
