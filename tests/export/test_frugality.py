@@ -13,6 +13,7 @@ import pytest
 
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.bundle.synthetic_frames import synthetic_frames
+from vdeploy.core.errors import ExportError
 from vdeploy.export.intermediates import Intermediates
 from vdeploy.export.verification.parity import batches_of, check_parity
 from vdeploy.export.verification.reference import Reference
@@ -65,6 +66,22 @@ def test_what_float16_cannot_hold_is_looked_for_a_frame_at_a_time(reference, tmp
     for stage in ("extractor", "classifier"):
         intermediates.onnx(stage, "fp16")
     assert seen == [("frames", (1, 1, 32, 32, 3))] * 6 + [("features", (1, 3, reference.run.dim))] * 2
+
+
+def test_a_model_that_cannot_be_quantized_is_tried_once(reference, tmp_path, monkeypatch):
+    tried = []
+
+    def refuse(model, flavour, feeds, judge):
+        tried.append(flavour.name)
+        raise ExportError("no choice of layers agrees")
+
+    monkeypatch.setattr("vdeploy.export.intermediates.quantize", refuse)
+    judge = SimpleNamespace(judge_extractor=None, judge_classifier=None)
+    intermediates = Intermediates(SimpleNamespace(reference=reference, judge=judge), tmp_path)
+    for flavour in ("cpu", "cpu", "tensorrt"):
+        with pytest.raises(ExportError, match="no choice of layers agrees"):
+            intermediates.onnx("classifier", flavour)
+    assert tried == ["cpu", "tensorrt"]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ __all__ = [
     "draw_clips",
     "find_candidates",
     "seconds_a_clip",
+    "seconds_to_time",
 ]
 
 CANDIDATES = ("edge", "two-stream", "default", "accurate", "mobilenet", "efficientnet-v2")
@@ -37,6 +38,12 @@ CANDIDATES = ("edge", "two-stream", "default", "accurate", "mobilenet", "efficie
 
 EXTRACTION_SHARE = 0.4
 """Part of a budget of time for extraction; trainings, exports and measurements take the rest."""
+
+TIMING_CLIPS = 150
+"""Clips that pass through a model, about, until it is exported in every format of the choice and timed."""
+
+TIMING_SECONDS = 30.0
+"""What that takes however fast the model is: files, processes, and the measured windows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +133,11 @@ def seconds_a_clip(candidate: Candidate) -> float:
     started = time.monotonic()
     extractor.extract(frames)
     return candidate.recipe.views.count * (time.monotonic() - started)
+
+
+def seconds_to_time(candidate: Candidate) -> float:
+    """About how long it takes to train, export and time a candidate; most of it is the search for its INT8 files."""
+    return TIMING_SECONDS + TIMING_CLIPS * seconds_a_clip(candidate) / candidate.recipe.views.count
 
 
 def affordable_clips(budget: Budget, candidates: Sequence[Candidate]) -> int | None:

@@ -16,7 +16,14 @@ from training.experiments.judged_folds import groups_of
 from training.experiments.result_file import ResultFile
 from training.methods.self_supervised.trunk import trunk_identity
 from training.model_choice.advice import Advice, Measured, advise
-from training.model_choice.candidates import ALL, Budget, Candidate, affordable_clips, draw_clips
+from training.model_choice.candidates import (
+    ALL,
+    Budget,
+    Candidate,
+    affordable_clips,
+    draw_clips,
+    seconds_to_time,
+)
 from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources
 from training.model_choice.speed import Speed, measure_speed
 from training.pipeline import scan_source
@@ -120,10 +127,11 @@ def choose(
         findings = [*check_sources(dataset), *check_duplicates(dataset)]
         findings += check_metadata(dataset, folds=folds, seeds=seeds)[1]
         deadline = None if budget.seconds is None else started + budget.seconds
-        models = []
-        for candidate, result in zip(candidates, judged, strict=True):
-            speed = _speed(candidate, out, finished, store_root, deadline) if with_speed else None
-            models.append(Measured(candidate.name, result, speed))
+        speeds = _speeds(candidates, out, finished, store_root, deadline) if with_speed else {}
+    models = [
+        Measured(candidate.name, result, speeds.get(candidate.name))
+        for candidate, result in zip(candidates, judged, strict=True)
+    ]
     models.sort(key=lambda model: (-model.accuracy.value, -model.roc_auc.value))
     return Choice(
         source=str(source),
@@ -174,22 +182,29 @@ def _judge(
     return result
 
 
-def _speed(
-    candidate: Candidate, out: Path, finished: ResultFile, store_root: Path, deadline: float | None
-) -> Speed | None:
-    csv = out / _CLIPS
-    identity = ("speed", *_weights(candidate), csv.read_text("utf-8"))
-    known = finished.get(identity)
-    if known is not None:
-        return Speed(**known)
-    if deadline is not None and time.monotonic() > deadline:
-        say(f"choose: the budget does not pay for the speed of {candidate.name}")
-        return None
-    say(f"choose: train, export and time {candidate.name}")
-    try:
-        speed = measure_speed(candidate, csv, out / candidate.name, store_root, seconds=SPEED_SECONDS)
-    except UserError as error:
-        say(f"choose: {candidate.name} cannot be timed: {error}")
-        return None
-    finished.put(identity, dataclasses.asdict(speed))
-    return speed
+def _speeds(
+    candidates: Sequence[Candidate], out: Path, finished: ResultFile, store_root: Path, deadline: float | None
+) -> dict[str, Speed]:
+    """Speeds by name, the fastest models first; with a deadline, only of those that will probably be ready by then."""
+    csv = (out / _CLIPS).read_text("utf-8")
+    found: dict[str, Speed] = {}
+    untimed: list[tuple[float, Candidate]] = []
+    for candidate in candidates:
+        known = finished.get(("speed", *_weights(candidate), csv))
+        if known is not None:
+            found[candidate.name] = Speed(**known)
+        else:
+            untimed.append((0.0 if deadline is None else seconds_to_time(candidate), candidate))
+    for seconds, candidate in sorted(untimed, key=lambda each: each[0]):
+        if deadline is not None and time.monotonic() + seconds > deadline:
+            say(f"choose: the budget does not pay for the speed of {candidate.name}, about {seconds:.0f} s")
+            continue
+        say(f"choose: train, export and time {candidate.name}")
+        try:
+            speed = measure_speed(candidate, out / _CLIPS, out / candidate.name, store_root, seconds=SPEED_SECONDS)
+        except UserError as error:
+            say(f"choose: {candidate.name} cannot be timed: {error}")
+            continue
+        finished.put(("speed", *_weights(candidate), csv), dataclasses.asdict(speed))
+        found[candidate.name] = speed
+    return found

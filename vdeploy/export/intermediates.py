@@ -1,4 +1,4 @@
-"""What formats are made from: ONNX files, each written once however many formats need it."""
+"""What formats are made from: ONNX files, each written, or refused, once however many formats need it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vdeploy.artifacts.bundle.manifest import Stage
+from vdeploy.core.errors import ExportError
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.file import write_onnx
@@ -42,6 +43,7 @@ class Intermediates:
         self._reference = data.reference
         self._folder = folder
         self._details: dict[tuple[Stage, Flavour], dict[str, Any]] = {}
+        self._failed: dict[tuple[Stage, Flavour], ExportError] = {}
 
     def onnx(self, stage: Stage, flavour: Flavour) -> Path:
         """The ONNX file of a stage.
@@ -54,8 +56,14 @@ class Intermediates:
             ExportError: It cannot be quantized, or there are no clips to calibrate on.
         """
         path = self._path(stage, flavour)
+        if (stage, flavour) in self._failed:
+            raise self._failed[stage, flavour]
         if not path.exists():
-            model, self._details[stage, flavour] = self._make(stage, flavour)
+            try:
+                model, self._details[stage, flavour] = self._make(stage, flavour)
+            except ExportError as error:
+                self._failed[stage, flavour] = error
+                raise
             self._reference.release_extractor()
             write_onnx(model, path)
             self._release()

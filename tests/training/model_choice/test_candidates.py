@@ -10,11 +10,14 @@ import pytest
 
 from training.model_choice.candidates import (
     CANDIDATES,
+    TIMING_CLIPS,
+    TIMING_SECONDS,
     Budget,
     affordable_clips,
     draw_clips,
     find_candidates,
     seconds_a_clip,
+    seconds_to_time,
 )
 from training.recipe import load_recipe
 from vdeploy.core.errors import RecipeError, StudyError, WeightsError
@@ -76,10 +79,11 @@ def test_time_pays_for_clips():
 
 
 def test_all_views_of_a_clip_are_paid_for(monkeypatch: pytest.MonkeyPatch):
-    ticks = SimpleNamespace(monotonic=iter((0.0, 2.0)).__next__)
+    ticks = SimpleNamespace(monotonic=iter((0.0, 2.0) * 2).__next__)
     monkeypatch.setattr("training.model_choice.candidates.time", ticks)
     (candidate,), _ = find_candidates(["edge"], (*TINY, "clip.views=3", "clip.mirrored=true"))
     assert seconds_a_clip(candidate) == 12.0
+    assert seconds_to_time(candidate) == TIMING_SECONDS + TIMING_CLIPS * 2.0, "an export looks at one view"
 
 
 def test_whole_sources_of_both_classes_are_drawn():

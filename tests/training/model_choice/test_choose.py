@@ -17,6 +17,8 @@ from testing.waiting import eventually
 from training.experiments.cross_validation import CrossValidation
 from training.methods.self_supervised.trunk import MANIFEST
 from training.model_choice import choose as module
+from training.model_choice.candidates import Candidate
+from training.model_choice.speed import Speed
 from vdeploy.cli.app import app
 from vdeploy.core.errors import DatasetError, LockedError, StudyError
 from vdeploy.core.locks import folder_lock
@@ -142,6 +144,24 @@ def test_another_trunk_in_the_same_folder_is_other_work(
         (tmp_path / "trunk" / MANIFEST).write_text(json.dumps({"model": {}, "sha256": content}))
         call([*one_model, "--no-speed"])
         assert calls == ["narrow"] * expected
+
+
+@pytest.mark.slow
+def test_a_budget_of_time_is_kept_by_timing_what_is_fast(command: list[str], monkeypatch: pytest.MonkeyPatch):
+    timed: list[str] = []
+
+    def measure(candidate: Candidate, *_: object, **__: object) -> Speed:
+        """Stands in for exports, which other tests run."""
+        timed.append(candidate.name)
+        return Speed(candidate.name, 1, 1.0, {"onnx-fp32": 1.0}, {})
+
+    monkeypatch.setattr(module, "measure_speed", measure)
+    monkeypatch.setattr(module, "seconds_to_time", lambda candidate: {"wide": 1200.0, "narrow": 60.0}[candidate.name])
+    shown = RUNNER.invoke(app, [*command, "--budget", "15m"], catch_exceptions=False).output
+    assert timed == ["narrow"]
+    assert "the budget does not pay for the speed of wide, about 1200 s" in shown
+    call([*command, "--budget", "60m"])
+    assert timed == ["narrow", "wide"], "the work of the smaller budget is kept"
 
 
 def test_a_damaged_file_of_finished_work(command: list[str], tmp_path: Path):
