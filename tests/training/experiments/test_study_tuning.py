@@ -137,11 +137,11 @@ def test_what_is_fixed_is_not_searched_and_models_are():
 
 
 def drawn(recipe: str, *overrides: str) -> list[tuple[Recipe, dict[str, object], set[str]]]:
-    """Recipes of forty trials, what they take of the parameters, and what was drawn."""
+    """Recipes of eighty trials, what they take of the parameters, and what was drawn."""
     optuna = pytest.importorskip("optuna")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(3))
     models, fixed = {recipe: load_recipe(recipe, overrides)}, [text.partition("=")[0] for text in overrides]
-    trials = [study.ask() for _ in range(40)]
+    trials = [study.ask() for _ in range(80)]
     return [(*suggest_recipe(trial, models, fixed)[1:], {*trial.params}) for trial in trials]
 
 
