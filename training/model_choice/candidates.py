@@ -26,7 +26,7 @@ __all__ = [
     "CANDIDATES",
     "Budget",
     "Candidate",
-    "affordable_clips",
+    "afford",
     "draw_clips",
     "find_candidates",
     "seconds_a_clip",
@@ -140,11 +140,30 @@ def seconds_to_time(candidate: Candidate) -> float:
     return TIMING_SECONDS + TIMING_CLIPS * seconds_a_clip(candidate) / candidate.recipe.views.count
 
 
-def affordable_clips(budget: Budget, candidates: Sequence[Candidate]) -> int | None:
-    """How many clips a budget pays for; ``None`` for all."""
+def afford(
+    budget: Budget, candidates: Sequence[Candidate], clips: int, *, may_leave_out: bool = False
+) -> tuple[int, str]:
+    """How many clips a budget pays for, and which model it does not pay for.
+
+    Args:
+        budget: What may be spent.
+        candidates: The models.
+        clips: Clips of the whole data set.
+        may_leave_out: Whether a model that takes more than half of the time for features may be left out where that
+            time does not pay for all clips: without it, the others are compared on more than twice as many.
+
+    Returns:
+        The number of clips, and the name of the model that is left out, or an empty text.
+    """
     if budget.seconds is None:
-        return budget.clips
-    return max(1, int(EXTRACTION_SHARE * budget.seconds / sum(map(seconds_a_clip, candidates))))
+        return min(budget.clips or clips, clips), ""
+    seconds = {candidate.name: seconds_a_clip(candidate) for candidate in candidates}
+    allowed, total = EXTRACTION_SHARE * budget.seconds, sum(seconds.values())
+    slowest = max(seconds, key=seconds.__getitem__)
+    leaves_out = may_leave_out and len(seconds) > 2 and clips * total > allowed and 2 * seconds[slowest] > total
+    if leaves_out:
+        total -= seconds[slowest]
+    return max(1, min(clips, int(allowed / total))), slowest if leaves_out else ""
 
 
 def draw_clips(dataset: Dataset, sources: npt.NDArray[np.str_], count: int, *, seed: int = 0) -> Dataset:

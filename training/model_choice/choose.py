@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from training.model_choice.candidates import (
     ALL,
     Budget,
     Candidate,
-    affordable_clips,
+    afford,
     draw_clips,
     seconds_to_time,
 )
@@ -40,6 +40,7 @@ SPEED_SECONDS = 3.0
 _CLIPS = "clips.csv"
 _FINISHED = "finished.json"
 _VERSION = 1
+_TOO_SLOW = "it takes more than half of the time for features, which does not pay for all clips; name it with --recipe"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,8 @@ def choose(
     budget: Budget = ALL,
     seeds: int = 3,
     with_speed: bool = True,
-    left_out: dict[str, str] | None = None,
+    left_out: Mapping[str, str] | None = None,
+    may_leave_out: bool = False,
 ) -> Choice:
     """Tries each candidate on a data set.
 
@@ -108,6 +110,8 @@ def choose(
         seeds: How often the cross-validation is repeated.
         with_speed: Train, export and time each model as well.
         left_out: Candidates that cannot be tried, with the reasons, for the record.
+        may_leave_out: Whether the slowest candidate may be left out for a budget of time; see
+            `training.model_choice.candidates.afford`.
 
     Raises:
         LockedError: Another choice works in the folder.
@@ -120,7 +124,9 @@ def choose(
         out.mkdir(parents=True, exist_ok=True)
         finished = ResultFile(out / _FINISHED, version=_VERSION, field="entries", hint="choose another: --out DIR")
         whole = scan_source(source, candidates[0].recipe)
-        dataset = _drawn(whole, out / _CLIPS, finished, budget, candidates)
+        count, slow = _afforded(whole, finished, budget, candidates, may_leave_out)
+        candidates = [candidate for candidate in candidates if candidate.name != slow]
+        dataset = _drawn(whole, out / _CLIPS, count)
         sources = sources_of(dataset)
         folds = fold_count(dataset, ", or a larger --budget" if len(dataset.clips) < len(whole.clips) else "")
         judged = [_judge(candidate, dataset, finished, store_root, folds, seeds) for candidate in candidates]
@@ -142,7 +148,7 @@ def choose(
         seeds=seeds,
         findings=tuple(findings),
         models=tuple(models),
-        left_out=left_out or {},
+        left_out={**(left_out or {}), **({slow: _TOO_SLOW} if slow else {})},
         advice=advise(models),
         seconds=time.monotonic() - started,
     )
@@ -153,13 +159,20 @@ def _weights(candidate: Candidate) -> list[Any]:
     return [candidate.recipe.identity, candidate.weights.sha256, *trunk_identity(candidate.recipe)]
 
 
-def _drawn(whole: Dataset, csv: Path, finished: ResultFile, budget: Budget, candidates: Sequence[Candidate]) -> Dataset:
-    """The clips that the budget pays for, the same ones after an interruption."""
-    identity = ("clips", content_of(whole), dataclasses.asdict(budget), [candidate.name for candidate in candidates])
-    count = finished.get(identity)
-    if count is None:
-        count = affordable_clips(budget, candidates) or len(whole.clips)
-        finished.put(identity, count)
+def _afforded(
+    whole: Dataset, finished: ResultFile, budget: Budget, candidates: Sequence[Candidate], may_leave_out: bool
+) -> tuple[int, str]:
+    """What the budget pays for, the same after an interruption; see `training.model_choice.candidates.afford`."""
+    names = [candidate.name for candidate in candidates]
+    identity = ("afforded", content_of(whole), dataclasses.asdict(budget), names, may_leave_out)
+    if (known := finished.get(identity)) is None:
+        known = afford(budget, candidates, len(whole.clips), may_leave_out=may_leave_out)
+        finished.put(identity, list(known))
+    count, slow = known
+    return count, slow
+
+
+def _drawn(whole: Dataset, csv: Path, count: int) -> Dataset:
     dataset = draw_clips(whole, sources_of(whole), count)
     if len(dataset.clips) < len(whole.clips):
         say(f"choose: the budget pays for {len(dataset.clips)} of {len(whole.clips)} clips")

@@ -74,6 +74,7 @@ def choose(
         seeds=seeds,
         with_speed=speed,
         left_out=left_out,
+        may_leave_out=not recipe,
     )
     page = folder / "choice.html"
     write_page(page, result)

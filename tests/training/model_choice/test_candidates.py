@@ -13,7 +13,7 @@ from training.model_choice.candidates import (
     TIMING_CLIPS,
     TIMING_SECONDS,
     Budget,
-    affordable_clips,
+    afford,
     draw_clips,
     find_candidates,
     seconds_a_clip,
@@ -70,12 +70,24 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path):
 
 def test_time_pays_for_clips():
     (candidate,), _ = find_candidates(["edge"], TINY)
-    few, many = (affordable_clips(Budget(seconds=seconds), [candidate]) for seconds in (0.001, 1000.0))
-    assert few == 1
-    assert many is not None
-    assert many > 100
-    assert affordable_clips(Budget(clips=7), [candidate]) == 7
-    assert affordable_clips(Budget(), [candidate]) is None
+    assert afford(Budget(seconds=0.001), [candidate], 1000) == (1, "")
+    assert afford(Budget(seconds=1000.0), [candidate], 100) == (100, "")
+    assert afford(Budget(clips=7), [candidate], 1000) == (7, "")
+    assert afford(Budget(), [candidate], 1000) == (1000, "")
+
+
+@pytest.mark.parametrize(
+    ("clips", "may_leave_out", "expected"),
+    [(40, True, (40, "")), (400, True, (200, "slow")), (400, False, (50, "")), (100, True, (100, "slow"))],
+)
+def test_a_model_that_takes_most_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, clips: int, may_leave_out: bool, expected: tuple[int, str]
+):
+    seconds = {"slow": 6.0, "fast": 0.5, "other": 1.5}
+    monkeypatch.setattr("training.model_choice.candidates.seconds_a_clip", lambda candidate: seconds[candidate.name])
+    candidates = [SimpleNamespace(name=name) for name in seconds]
+    assert afford(Budget(seconds=1000.0), candidates, clips, may_leave_out=may_leave_out) == expected
+    assert afford(Budget(seconds=1000.0), candidates[1:2], 10_000, may_leave_out=True) == (800, "")
 
 
 def test_all_views_of_a_clip_are_paid_for(monkeypatch: pytest.MonkeyPatch):
