@@ -91,7 +91,13 @@ def advise(models: Sequence[Measured]) -> Advice:
         return Advice(None, None, (chance, "Add clips of more sources before any of them is used."))
     accurate = _cheapest_equal(best, seeing)
     words = [f"For accuracy take {accurate.name}: {_figures(accurate)}."]
-    if accurate is not best:
+    if best not in seeing:
+        auc = best.roc_auc
+        words.append(
+            f"{best.name} has {_points(best, accurate)} more right, but its AUC of {auc.value:.2f} ({auc.low:.2f} to "
+            f"{auc.high:.2f}) is not shown to be above chance: add clips of more sources."
+        )
+    elif accurate is not best:
         words.append(f"{best.name} is not shown to be better ({_points(best, accurate)}) and costs more.")
     words += [
         f"{other.name} is {_points(accurate, other)} below {accurate.name}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,20 @@ def test_of_equals_the_cheapest_is_taken():
 def test_a_better_model_that_costs_more_is_still_best_for_accuracy():
     advice = advise([measured("big", 0.1, 300.0), measured("small", 0.25, 20.0, 1)])
     assert advice.accuracy == "big"
+
+
+def test_the_best_model_is_not_taken_where_it_is_not_shown_to_see():
+    """Right for three clips of four at the threshold, while hardly any violent clip is above the non-violent ones."""
+    rng = np.random.default_rng(0)
+    scores = np.where(
+        LABELS, rng.choice([0.51, 0.01], (3, 200), p=[0.9, 0.1]), rng.choice([0.4, 0.99], (3, 200), p=[0.6, 0.4])
+    )
+    best = dataclasses.replace(measured("big", 0.1, 300.0), judged=CrossValidation(LABELS, SOURCES, scores))
+    assert best.roc_auc.low <= 0.5
+    advice = advise([best, measured("small", 0.4, 20.0, 1)])
+    assert advice.accuracy == "small"
+    assert advice.words[1].startswith("big has 1")
+    assert advice.words[1].endswith("is not shown to be above chance: add clips of more sources.")
 
 
 def test_no_model_sees_anything():
