@@ -39,8 +39,11 @@ CANDIDATES = ("edge", "two-stream", "default", "accurate", "mobilenet", "efficie
 EXTRACTION_SHARE = 0.4
 """Part of a budget of time for extraction; trainings, exports and measurements take the rest."""
 
-TIMING_CLIPS = 150
-"""Clips that pass through a model, about, until it is exported in every format of the choice and timed."""
+TIMING_CLIPS = {"frame": 150, "clip": 300}
+"""Clips that pass through a model, about, until it is exported in every format of the choice and timed.
+
+A model that looks at whole clips ranks its layers for INT8 on clips, another one on frames.
+"""
 
 TIMING_SECONDS = 30.0
 """What that takes however fast the model is: files, processes, and the measured windows."""
@@ -137,7 +140,8 @@ def seconds_a_clip(candidate: Candidate) -> float:
 
 def seconds_to_time(candidate: Candidate) -> float:
     """About how long it takes to train, export and time a candidate; most of it is the search for its INT8 files."""
-    return TIMING_SECONDS + TIMING_CLIPS * seconds_a_clip(candidate) / candidate.recipe.views.count
+    clips = TIMING_CLIPS[candidate.recipe.make_backbone().granularity]
+    return TIMING_SECONDS + clips * seconds_a_clip(candidate) / candidate.recipe.views.count
 
 
 def afford(

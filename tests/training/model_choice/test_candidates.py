@@ -95,7 +95,7 @@ def test_all_views_of_a_clip_are_paid_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("training.model_choice.candidates.time", ticks)
     (candidate,), _ = find_candidates(["edge"], (*TINY, "clip.views=3", "clip.mirrored=true"))
     assert seconds_a_clip(candidate) == 12.0
-    assert seconds_to_time(candidate) == TIMING_SECONDS + TIMING_CLIPS * 2.0, "an export looks at one view"
+    assert seconds_to_time(candidate) == TIMING_SECONDS + TIMING_CLIPS["frame"] * 2.0, "an export looks at one view"
 
 
 def test_whole_sources_of_both_classes_are_drawn():
