@@ -16,14 +16,7 @@ from training.experiments.judged_folds import groups_of
 from training.experiments.result_file import ResultFile
 from training.methods.self_supervised.trunk import trunk_identity
 from training.model_choice.advice import Advice, Measured, advise
-from training.model_choice.candidates import (
-    ALL,
-    Budget,
-    Candidate,
-    afford,
-    draw_clips,
-    seconds_to_time,
-)
+from training.model_choice.candidates import ALL, Budget, Candidate, afford, draw_clips, seconds_to_time
 from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources
 from training.model_choice.speed import Speed, measure_speed
 from training.pipeline import scan_source
@@ -201,14 +194,14 @@ def _speeds(
     """Speeds by name, the fastest models first; with a deadline, only of those that will probably be ready by then."""
     csv = (out / _CLIPS).read_text("utf-8")
     found: dict[str, Speed] = {}
-    untimed: list[tuple[float, Candidate]] = []
+    untimed: list[tuple[float, Candidate, tuple[Any, ...]]] = []
     for candidate in candidates:
-        known = finished.get(("speed", *_weights(candidate), csv))
-        if known is not None:
+        identity = ("speed", *_weights(candidate), csv)
+        if (known := finished.get(identity)) is not None:
             found[candidate.name] = Speed(**known)
         else:
-            untimed.append((0.0 if deadline is None else seconds_to_time(candidate), candidate))
-    for seconds, candidate in sorted(untimed, key=lambda each: each[0]):
+            untimed.append((0.0 if deadline is None else seconds_to_time(candidate), candidate, identity))
+    for seconds, candidate, identity in sorted(untimed, key=lambda each: each[0]):
         if deadline is not None and time.monotonic() + seconds > deadline:
             say(f"choose: the budget does not pay for the speed of {candidate.name}, about {seconds:.0f} s")
             continue
@@ -218,6 +211,6 @@ def _speeds(
         except UserError as error:
             say(f"choose: {candidate.name} cannot be timed: {error}")
             continue
-        finished.put(("speed", *_weights(candidate), csv), dataclasses.asdict(speed))
+        finished.put(identity, dataclasses.asdict(speed))
         found[candidate.name] = speed
     return found

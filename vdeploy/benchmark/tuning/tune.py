@@ -13,7 +13,6 @@ from vdeploy import __version__
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.tuning.arrivals import PARTS, Arrivals
 from vdeploy.benchmark.tuning.highest_rate import HighestRate, find_highest_rate, mean_rate
-from vdeploy.benchmark.tuning.open_loop import Load
 from vdeploy.benchmark.tuning.search import Measure, Outcome, Search, Trial
 from vdeploy.benchmark.tuning.search_space import SearchSpace, make_space
 from vdeploy.benchmark.tuning.senders import refuse_load, requests_per_clip
@@ -193,13 +192,13 @@ def _measure(
 def _rates(server: TrialServer, request: TuningRequest, copies: float, parts: Sequence[int]) -> list[HighestRate]:
     """The highest rate by each of the parts of the arrivals, in requests a second."""
     start, slo, arrivals = START_SHARE * copies / server.request_s, request.slo_ms, request.arrivals
+
+    def find(part: int, begin: float) -> HighestRate:
+        return find_highest_rate(lambda rate: server.load(rate, arrivals, request.requests, slo, part), begin, slo)
+
     found: list[HighestRate] = []
     for part in parts:
-
-        def measure(rate: float, part: int = part) -> Load:
-            return server.load(rate, arrivals, request.requests, slo, part)
-
-        found.append(find_highest_rate(measure, start, slo))
+        found.append(find(part, start))
         start = found[-1].per_s or start  # the next arrivals of the kind are held up to a rate nearby
     return found
 
