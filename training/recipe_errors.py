@@ -20,13 +20,13 @@ def recipe_error(error: ValidationError, source: str, recipe_type: type[BaseMode
         source: Name of the recipe.
         recipe_type: The class with the known sections.
     """
-    first = error.errors()[0]
+    first, message = error.errors()[0], first_message(error)
     path = [str(part) for part in first["loc"]]
     if not path:
-        return RecipeError(f"recipe {source}: {first['msg']}", _EVERY_KEY)
+        return RecipeError(f"recipe {source}: {message}", _EVERY_KEY)
     key = ".".join(path[:2])
     if first["type"] != "extra_forbidden":
-        return RecipeError(f"recipe {source}: {key}: {first['msg']}, got {first['input']!r}", _EVERY_KEY)
+        return RecipeError(f"recipe {source}: {key}: {message}, got {first['input']!r}", _EVERY_KEY)
     section = recipe_type.model_fields.get(path[0])
     known = recipe_type.model_fields
     if section and len(path) > 1:

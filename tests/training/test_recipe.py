@@ -69,6 +69,7 @@ def test_a_wrong_key_or_value_is_one_clear_line(overrides: list[str], message: s
 def test_cutmix_is_refused_where_features_cannot_be_cut_like_frames(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
         load_recipe("default", [override, "augment.cutmix=1.0"])
+    assert str(caught.value).startswith("recipe default: augment.cutmix must be 0")
     assert "\n" not in str(caught.value)
     load_recipe("default", [override])
 
