@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import re
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL",
     "CANDIDATES",
+    "Afforded",
     "Budget",
     "Candidate",
     "afford",
@@ -31,6 +32,7 @@ __all__ = [
     "find_candidates",
     "seconds_a_clip",
     "seconds_to_time",
+    "timing_order",
 ]
 
 CANDIDATES = ("edge", "two-stream", "default", "accurate", "mobilenet", "efficientnet-v2")
@@ -94,6 +96,21 @@ ALL = Budget()
 """No limit."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Afforded:
+    """What a budget pays for.
+
+    Attributes:
+        clips: Clips to try the models on.
+        left_out: Name of the model that it does not pay for, or an empty text.
+        seconds: Seconds to extract one clip in all its views, by model; empty without a limit of time.
+    """
+
+    clips: int
+    left_out: str = ""
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
 def find_candidates(
     names: Iterable[str], overrides: Sequence[str], *, taken: Collection[str] = ()
 ) -> tuple[list[Candidate], dict[str, str]]:
@@ -138,15 +155,32 @@ def seconds_a_clip(candidate: Candidate) -> float:
     return candidate.recipe.views.count * (time.monotonic() - started)
 
 
-def seconds_to_time(candidate: Candidate) -> float:
-    """About how long it takes to train, export and time a candidate; most of it is the search for its INT8 files."""
+def seconds_to_time(candidate: Candidate, a_clip: float) -> float:
+    """About how long it takes to train, export and time a candidate; most of it is the search for its INT8 files.
+
+    Args:
+        candidate: The model.
+        a_clip: Its `seconds_a_clip`.
+    """
     clips = TIMING_CLIPS[candidate.recipe.make_backbone().granularity]
-    return TIMING_SECONDS + clips * seconds_a_clip(candidate) / candidate.recipe.views.count
+    return TIMING_SECONDS + clips * a_clip / candidate.recipe.views.count
 
 
-def afford(
-    budget: Budget, candidates: Sequence[Candidate], clips: int, *, may_leave_out: bool = False
-) -> tuple[int, str]:
+def timing_order(seconds: Mapping[str, float]) -> list[str]:
+    """The order in which models are timed, so that a deadline leaves out those that matter least to the advice.
+
+    The one that is timed soonest comes first, as the fast ones are candidates for speed, and the most accurate one
+    second. The others follow, the soonest first.
+
+    Args:
+        seconds: How long each takes to be timed, by name, the most accurate model first.
+    """
+    soonest_first = sorted(seconds, key=seconds.__getitem__)
+    first, leader = soonest_first[:1], next(iter(seconds), "")
+    return first + sorted(soonest_first[1:], key=lambda name: name != leader)
+
+
+def afford(budget: Budget, candidates: Sequence[Candidate], clips: int, *, may_leave_out: bool = False) -> Afforded:
     """How many clips a budget pays for, and which model it does not pay for.
 
     Args:
@@ -155,19 +189,16 @@ def afford(
         clips: Clips of the whole data set.
         may_leave_out: Whether a model that takes more than half of the time for features may be left out where that
             time does not pay for all clips: without it, the others are compared on more than twice as many.
-
-    Returns:
-        The number of clips, and the name of the model that is left out, or an empty text.
     """
     if budget.seconds is None:
-        return min(budget.clips or clips, clips), ""
+        return Afforded(min(budget.clips or clips, clips))
     seconds = {candidate.name: seconds_a_clip(candidate) for candidate in candidates}
     allowed, total = EXTRACTION_SHARE * budget.seconds, sum(seconds.values())
     slowest = max(seconds, key=seconds.__getitem__)
     leaves_out = may_leave_out and len(seconds) > 2 and clips * total > allowed and 2 * seconds[slowest] > total
     if leaves_out:
         total -= seconds[slowest]
-    return max(1, min(clips, int(allowed / total))), slowest if leaves_out else ""
+    return Afforded(max(1, min(clips, int(allowed / total))), slowest if leaves_out else "", seconds)
 
 
 def draw_clips(dataset: Dataset, sources: npt.NDArray[np.str_], count: int, *, seed: int = 0) -> Dataset:

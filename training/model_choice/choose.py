@@ -16,7 +16,16 @@ from training.experiments.judged_folds import groups_of
 from training.experiments.result_file import ResultFile
 from training.methods.self_supervised.trunk import trunk_identity
 from training.model_choice.advice import Advice, Measured, advise
-from training.model_choice.candidates import ALL, Budget, Candidate, afford, draw_clips, seconds_to_time
+from training.model_choice.candidates import (
+    ALL,
+    Afforded,
+    Budget,
+    Candidate,
+    afford,
+    draw_clips,
+    seconds_to_time,
+    timing_order,
+)
 from training.model_choice.data_checks import Finding, check_duplicates, check_metadata, check_sources
 from training.model_choice.speed import Speed, measure_speed
 from training.pipeline import scan_source
@@ -117,21 +126,22 @@ def choose(
         out.mkdir(parents=True, exist_ok=True)
         finished = ResultFile(out / _FINISHED, version=_VERSION, field="entries", hint="choose another: --out DIR")
         whole = scan_source(source, candidates[0].recipe)
-        count, slow = _afforded(whole, finished, budget, candidates, may_leave_out)
-        candidates = [candidate for candidate in candidates if candidate.name != slow]
-        dataset = _drawn(whole, out / _CLIPS, count)
+        afforded = _afforded(whole, finished, budget, candidates, may_leave_out)
+        candidates = [candidate for candidate in candidates if candidate.name != afforded.left_out]
+        dataset = _drawn(whole, out / _CLIPS, afforded.clips)
         sources = sources_of(dataset)
         folds = fold_count(dataset, ", or a larger --budget" if len(dataset.clips) < len(whole.clips) else "")
-        judged = [_judge(candidate, dataset, finished, store_root, folds, seeds) for candidate in candidates]
+        judged = [
+            (candidate, Measured(candidate.name, _judge(candidate, dataset, finished, store_root, folds, seeds), None))
+            for candidate in candidates
+        ]
+        judged.sort(key=lambda each: (-each[1].accuracy.value, -each[1].roc_auc.value))
         findings = [*check_sources(dataset), *check_duplicates(dataset)]
         findings += check_metadata(dataset, folds=folds, seeds=seeds)[1]
         deadline = None if budget.seconds is None else started + budget.seconds
-        speeds = _speeds(candidates, out, finished, store_root, deadline) if with_speed else {}
-    models = [
-        Measured(candidate.name, result, speeds.get(candidate.name))
-        for candidate, result in zip(candidates, judged, strict=True)
-    ]
-    models.sort(key=lambda model: (-model.accuracy.value, -model.roc_auc.value))
+        best_first = [candidate for candidate, _ in judged]
+        speeds = _speeds(best_first, out, finished, store_root, afforded.seconds, deadline) if with_speed else {}
+    models = [dataclasses.replace(model, speed=speeds.get(model.name)) for _, model in judged]
     return Choice(
         source=str(source),
         clips=len(dataset.clips),
@@ -141,7 +151,7 @@ def choose(
         seeds=seeds,
         findings=tuple(findings),
         models=tuple(models),
-        left_out={**(left_out or {}), **({slow: _TOO_SLOW} if slow else {})},
+        left_out={**(left_out or {}), **({afforded.left_out: _TOO_SLOW} if afforded.left_out else {})},
         advice=advise(models),
         seconds=time.monotonic() - started,
     )
@@ -154,15 +164,15 @@ def _weights(candidate: Candidate) -> list[Any]:
 
 def _afforded(
     whole: Dataset, finished: ResultFile, budget: Budget, candidates: Sequence[Candidate], may_leave_out: bool
-) -> tuple[int, str]:
+) -> Afforded:
     """What the budget pays for, the same after an interruption; see `training.model_choice.candidates.afford`."""
     names = [candidate.name for candidate in candidates]
-    identity = ("afforded", content_of(whole), dataclasses.asdict(budget), names, may_leave_out)
-    if (known := finished.get(identity)) is None:
-        known = afford(budget, candidates, len(whole.clips), may_leave_out=may_leave_out)
-        finished.put(identity, list(known))
-    count, slow = known
-    return count, slow
+    identity = ("budget pays for", content_of(whole), dataclasses.asdict(budget), names, may_leave_out)
+    if (known := finished.get(identity)) is not None:
+        return Afforded(**known)
+    afforded = afford(budget, candidates, len(whole.clips), may_leave_out=may_leave_out)
+    finished.put(identity, dataclasses.asdict(afforded))
+    return afforded
 
 
 def _drawn(whole: Dataset, csv: Path, count: int) -> Dataset:
@@ -189,28 +199,42 @@ def _judge(
 
 
 def _speeds(
-    candidates: Sequence[Candidate], out: Path, finished: ResultFile, store_root: Path, deadline: float | None
+    candidates: Sequence[Candidate],
+    out: Path,
+    finished: ResultFile,
+    store_root: Path,
+    seconds_a_clip: Mapping[str, float],
+    deadline: float | None,
 ) -> dict[str, Speed]:
-    """Speeds by name, the fastest models first; with a deadline, only of those that will probably be ready by then."""
+    """Speeds by name; with a deadline, only of the candidates that will probably be ready by then.
+
+    Args:
+        candidates: The most accurate first.
+        out: Folder of the work.
+        finished: What is measured already.
+        store_root: Folder of all feature stores.
+        seconds_a_clip: What the deadline was reckoned with, by name; empty without one.
+        deadline: In the seconds of ``time.monotonic``.
+    """
     csv = (out / _CLIPS).read_text("utf-8")
-    found: dict[str, Speed] = {}
-    untimed: list[tuple[float, Candidate, tuple[Any, ...]]] = []
-    for candidate in candidates:
-        identity = ("speed", *_weights(candidate), csv)
-        if (known := finished.get(identity)) is not None:
-            found[candidate.name] = Speed(**known)
-        else:
-            untimed.append((0.0 if deadline is None else seconds_to_time(candidate), candidate, identity))
-    for seconds, candidate, identity in sorted(untimed, key=lambda each: each[0]):
-        if deadline is not None and time.monotonic() + seconds > deadline:
-            say(f"choose: the budget does not pay for the speed of {candidate.name}, about {seconds:.0f} s")
+    by_name = {candidate.name: candidate for candidate in candidates}
+    identities = {name: ("speed", *_weights(candidate), csv) for name, candidate in by_name.items()}
+    found = {name: Speed(**known) for name, key in identities.items() if (known := finished.get(key)) is not None}
+    needed = {
+        name: seconds_to_time(candidate, seconds_a_clip.get(name, 0.0))
+        for name, candidate in by_name.items()
+        if name not in found
+    }
+    for name in timing_order(needed):
+        if deadline is not None and time.monotonic() + needed[name] > deadline:
+            say(f"choose: the budget does not pay for the speed of {name}, about {needed[name]:.0f} s")
             continue
-        say(f"choose: train, export and time {candidate.name}")
+        say(f"choose: train, export and time {name}")
         try:
-            speed = measure_speed(candidate, out / _CLIPS, out / candidate.name, store_root, seconds=SPEED_SECONDS)
+            speed = measure_speed(by_name[name], out / _CLIPS, out / name, store_root, seconds=SPEED_SECONDS)
         except UserError as error:
-            say(f"choose: {candidate.name} cannot be timed: {error}")
+            say(f"choose: {name} cannot be timed: {error}")
             continue
-        finished.put(identity, dataclasses.asdict(speed))
-        found[candidate.name] = speed
+        finished.put(identities[name], dataclasses.asdict(speed))
+        found[name] = speed
     return found

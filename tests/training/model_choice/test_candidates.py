@@ -12,12 +12,14 @@ from training.model_choice.candidates import (
     CANDIDATES,
     TIMING_CLIPS,
     TIMING_SECONDS,
+    Afforded,
     Budget,
     afford,
     draw_clips,
     find_candidates,
     seconds_a_clip,
     seconds_to_time,
+    timing_order,
 )
 from training.recipe import load_recipe
 from vdeploy.core.errors import RecipeError, StudyError, WeightsError
@@ -70,10 +72,10 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path):
 
 def test_time_pays_for_clips():
     (candidate,), _ = find_candidates(["edge"], TINY)
-    assert afford(Budget(seconds=0.001), [candidate], 1000) == (1, "")
-    assert afford(Budget(seconds=1000.0), [candidate], 100) == (100, "")
-    assert afford(Budget(clips=7), [candidate], 1000) == (7, "")
-    assert afford(Budget(), [candidate], 1000) == (1000, "")
+    assert afford(Budget(seconds=0.001), [candidate], 1000).clips == 1
+    assert afford(Budget(seconds=1000.0), [candidate], 100).clips == 100
+    assert afford(Budget(clips=7), [candidate], 1000) == Afforded(7)
+    assert afford(Budget(), [candidate], 1000) == Afforded(1000)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +88,11 @@ def test_a_model_that_takes_most_of_the_time(
     seconds = {"slow": 6.0, "fast": 0.5, "other": 1.5}
     monkeypatch.setattr("training.model_choice.candidates.seconds_a_clip", lambda candidate: seconds[candidate.name])
     candidates = [SimpleNamespace(name=name) for name in seconds]
-    assert afford(Budget(seconds=1000.0), candidates, clips, may_leave_out=may_leave_out) == expected
-    assert afford(Budget(seconds=1000.0), candidates[1:2], 10_000, may_leave_out=True) == (800, "")
+    afforded = afford(Budget(seconds=1000.0), candidates, clips, may_leave_out=may_leave_out)
+    assert afforded == Afforded(*expected, seconds)
+    assert afford(Budget(seconds=1000.0), candidates[1:2], 10_000, may_leave_out=True) == Afforded(
+        800, "", {"fast": 0.5}
+    )
 
 
 def test_all_views_of_a_clip_are_paid_for(monkeypatch: pytest.MonkeyPatch):
@@ -95,7 +100,20 @@ def test_all_views_of_a_clip_are_paid_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("training.model_choice.candidates.time", ticks)
     (candidate,), _ = find_candidates(["edge"], (*TINY, "clip.views=3", "clip.mirrored=true"))
     assert seconds_a_clip(candidate) == 12.0
-    assert seconds_to_time(candidate) == TIMING_SECONDS + TIMING_CLIPS["frame"] * 2.0, "an export looks at one view"
+    expected = TIMING_SECONDS + TIMING_CLIPS["frame"] * 2.0
+    assert seconds_to_time(candidate, 12.0) == expected, "an export looks at one view"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"best": 300.0, "middle": 90.0, "slow": 400.0, "quick": 60.0}, ["quick", "best", "middle", "slow"]),
+        ({"best": 60.0, "slow": 400.0, "middle": 90.0}, ["best", "middle", "slow"]),
+        ({}, []),
+    ],
+)
+def test_the_soonest_and_the_most_accurate_are_timed_first(seconds: dict[str, float], expected: list[str]):
+    assert timing_order(seconds) == expected
 
 
 def test_whole_sources_of_both_classes_are_drawn():

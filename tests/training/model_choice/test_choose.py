@@ -156,7 +156,8 @@ def test_a_budget_of_time_is_kept_by_timing_what_is_fast(command: list[str], mon
         return Speed(candidate.name, 1, 1.0, {"onnx-fp32": 1.0}, {})
 
     monkeypatch.setattr(module, "measure_speed", measure)
-    monkeypatch.setattr(module, "seconds_to_time", lambda candidate: {"wide": 1200.0, "narrow": 60.0}[candidate.name])
+    needed = {"wide": 1200.0, "narrow": 60.0}
+    monkeypatch.setattr(module, "seconds_to_time", lambda candidate, _: needed[candidate.name])
     shown = RUNNER.invoke(app, [*command, "--budget", "15m"], catch_exceptions=False).output
     assert timed == ["narrow"]
     assert "the budget does not pay for the speed of wide, about 1200 s" in shown
