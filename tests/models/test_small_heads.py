@@ -18,6 +18,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "linear": {"name": "pooling", "dropout": 0.0},
     "mean": {"name": "pooling", "statistics": "mean", "dropout": 0.0},
     "mlp": {"name": "pooling", "dense": 8, "dropout": 0.0},
+    "square-root": {"name": "pooling", "normalization": "square_root", "dropout": 0.0},
 }
 STEPS, DIM = 5, 12
 
@@ -49,6 +50,28 @@ def test_mean_and_deviation_over_time_of_normalised_features(features):
     kernel, bias = model.get_layer("logits").get_weights()
     assert kernel.shape == (2 * DIM, 2)
     np.testing.assert_allclose(logits(model, features), statistics @ kernel + bias, rtol=1e-4, atol=1e-5)
+
+
+def test_square_roots_with_their_sign_in_place_of_the_normalisation(features):
+    signed = features * np.random.default_rng(1).choice([-1, 1], features.shape).astype(np.float32)
+    signed[0, 0, :4] = 0
+    model = build(SETTINGS["square-root"])
+    roots = np.sign(signed) * np.sqrt(np.abs(signed))
+    statistics = np.concatenate([roots.mean(axis=1), roots.std(axis=1)], axis=1)
+    kernel, bias = model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(logits(model, signed), statistics @ kernel + bias, rtol=1e-2, atol=1e-2)
+    # Layer normalisation would take the factor away.
+    assert np.abs(logits(model, 4 * signed) - bias - 2 * (logits(model, signed) - bias)).max() < 0.05
+
+
+def test_square_roots_of_zero_have_a_slope():
+    tf = load_tensorflow()
+    model = build(SETTINGS["square-root"])
+    features = tf.zeros((1, STEPS, DIM))
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        probability = model(features)[0, 1]
+    assert np.isfinite(tape.gradient(probability, features).numpy()).all()
 
 
 def test_the_order_of_time_does_not_matter_to_pooling_and_does_to_a_gru(features):
@@ -93,7 +116,8 @@ def test_a_training_step_computes_the_model(settings, features):
     step = head_of(settings).training_step((STEPS, DIM), "float32")
     drawn = step.of_replica(step.draw(tf.constant([0, 1]), 3, DIM), slice(0, 3), 0)
     weights = [variable.value for variable in model.trainable_variables]
-    time_first = tf.transpose(normalize(features, "float32"), (1, 0, 2))
+    taken = normalize(features, "float32") if step.normalized else features
+    time_first = tf.transpose(taken, (1, 0, 2))
     probabilities = step.probabilities(weights, time_first, drawn).numpy()
     np.testing.assert_allclose(probabilities, model(features).numpy(), rtol=1e-5, atol=1e-6)
 
@@ -148,6 +172,8 @@ def test_a_gru_of_many_steps_is_lowered_without_a_loop():
         ({"name": "pooling", "statistic": "mean"}, r"did you mean 'statistics'"),
         ({"name": "poling"}, r"did you mean 'pooling'"),
         ({"name": "gru", "units": 0}, r"units: Input should be greater than or equal to 1"),
+        ({"name": "pooling", "normalization": "power"}, r"normalization: Input should be 'layer' or 'square_root'"),
+        ({"name": "gru", "normalization": "square_root"}, r"unknown key head.normalization; known here: name, units"),
         ({"name": "pooling", "statistics": "median"}, r"statistics: Input should be 'mean' or 'mean_std'"),
     ],
 )

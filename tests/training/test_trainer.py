@@ -64,6 +64,18 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("normalization", ["layer", "square_root"])
+def test_the_step_and_the_model_take_the_same_features(tmp_path: Path, precision: str, normalization: str) -> None:
+    plain = ["optimizer.solver=adamw", "optimizer.learning_rate=1e-9", "loss.alpha=[1.0, 1.0]", "training.epochs=1"]
+    chosen = load_recipe("accurate", [*plain, f"head.normalization={normalization}", f"training.precision={precision}"])
+    train, _ = splits()
+    trainer = Trainer(chosen, train, train, tmp_path)
+    trainer.fit()
+    (record,) = trainer.history
+    assert record.loss == pytest.approx(record.valid_loss, rel=1e-5 if precision == "float32" else 1e-2)
+
+
 def test_the_same_seed_gives_the_same_curve(tmp_path: Path) -> None:
     curves = [
         [record.loss for record in trained(tmp_path / name, f"training.seed={seed}").history]

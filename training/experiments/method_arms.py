@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from training.recipe import Recipe
 from training.recipe_errors import first_message
-from vdeploy.core.errors import StudyError
+from vdeploy.core.errors import RecipeError, StudyError
 from vdeploy.core.text import suggestion
 
 __all__ = ["ADAMW", "METHODS", "Method", "MethodArm", "method_arms"]
@@ -63,6 +63,9 @@ METHODS: dict[str, Method] = {
     "three samplings": Method({"clip": {"views": 3}}, {"clip": {"views": 1}}, in_steps=False),
     "augmented views": Method({"augmented_views": {"count": 2}}, {"augmented_views": {"count": 0}}, in_steps=False),
     "motion region": Method({"clip": {"region": "motion"}}, {"clip": {"region": "full"}}, in_steps=False),
+    "square roots of features": Method(
+        {"head": {"normalization": "square_root"}}, {"head": {"normalization": "layer"}}, in_steps=False
+    ),
     "focal loss": Method({"loss": {"gamma": 2.0}}, {"loss": {"gamma": 0.0}}),
     "mixup": Method({"augment": {"mixup": 0.2}}, {"augment": {"mixup": 0.0}}),
     "cutmix": Method({"augment": {"cutmix": 1.0}}, {"augment": {"cutmix": 0.0}}),
@@ -128,6 +131,8 @@ def method_arms(recipe: Recipe, names: Collection[str] = ()) -> tuple[list[Metho
             sign, changed = ("-", without) if without != base else ("+", base.varied(**method.on))
         except ValidationError as error:
             left_out[name] = first_message(error)
+        except RecipeError as error:
+            left_out[name] = error.message
         else:
             if method.in_steps and changed.solver == "logistic":
                 changed = changed.varied(**in_steps)

@@ -168,7 +168,8 @@ class _Step(TrainingStep):
             return self._tail.stateless_call(list(weights[:count]), [], activations, training=True)[0]
 
         out = _features(self._trunk, tail, tf.transpose(features, (1, 0, 2)), tf.reshape)
-        out = tf.transpose(normalize(out, self._dtype), (1, 0, 2))
+        out = normalize(out, self._dtype) if self._head.normalized else tf.cast(out, self._dtype)
+        out = tf.transpose(out, (1, 0, 2))
         return self._head.probabilities(weights[count:], self._head.leave_out(out, whole), mine)
 
 

@@ -195,8 +195,8 @@ class Backbone(Model[B]):
 class Head(Model[H]):
     """Turns features into class probabilities: ``features float32[B, t, F]`` to ``probabilities float32[B, 2]``.
 
-    Its Keras model begins with the normalisation of `vdeploy.models.normalization` and ends with a dense layer
-    ``logits`` and a softmax; between the two is `body`.
+    Its Keras model begins with the normalisation of `vdeploy.models.normalization`, if it is `normalized`, and ends with
+    a dense layer ``logits`` and a softmax; between the two is `body`.
     """
 
     settings_type: ClassVar[type[HeadSettings]]
@@ -204,10 +204,10 @@ class Head(Model[H]):
 
     @abc.abstractmethod
     def body(self, features: Any) -> Any:
-        """Add the layers between normalised features and logits.
+        """Add the layers between features and logits.
 
         Args:
-            features: A Keras tensor ``[B, t, F]``.
+            features: A Keras tensor ``[B, t, F]``, normalised if the head is `normalized`.
 
         Returns:
             A Keras tensor ``[B, D]``.
@@ -219,7 +219,7 @@ class Head(Model[H]):
         Args:
             shape: Shape of a clip's features, (t, F).
         """
-        return self._model(shape, normalized=False)
+        return self._model(shape, normalizes=self.normalized)
 
     def training_step(self, shape: tuple[int, int], dtype: str, *, compiled: bool = False) -> TrainingStep:
         """Return how the head is computed while it is trained; a head may have a faster way than its Keras model.
@@ -230,17 +230,21 @@ class Head(Model[H]):
             compiled: Whether XLA may compile parts of the step.
         """
         del compiled
-        return KerasStep(lambda: self._model(shape, normalized=True), dtype)
+        return KerasStep(lambda: self._model(shape, normalizes=False), dtype, normalized=self.normalized)
+
+    @property
+    def normalized(self) -> bool:
+        """Whether `body` takes features that `vdeploy.models.normalization` has normalised."""
+        return True
 
     @property
     def linear(self) -> bool:
         """Whether the layer ``logits`` holds all the weights, so that the head can be fitted exactly."""
         return False
 
-    def _model(self, shape: tuple[int, int], *, normalized: bool) -> keras.Model:
+    def _model(self, shape: tuple[int, int], *, normalizes: bool) -> keras.Model:
         keras: Any = load_keras()
         features = keras.Input(shape, name="features", dtype="float32")
-        x = self.body(features if normalized else normalization_layer()(features))
-        x = keras.layers.Dense(2, name="logits")(x)
-        probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
-        return keras.Model(features, probabilities, name=self.model_name)
+        x = self.body(normalization_layer()(features) if normalizes else features)
+        probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")
+        return keras.Model(features, probabilities(keras.layers.Dense(2, name="logits")(x)), name=self.model_name)

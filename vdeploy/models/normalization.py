@@ -1,4 +1,4 @@
-"""The normalisation that every head applies first: features over the last axis, without gain and bias.
+"""The normalisation that heads apply first: features over the last axis, without gain and bias.
 
 What a head sees then does not depend on the brightness and contrast of the camera, and training converges in half the
 epochs (Ba et al. 2016, "Layer Normalization"). Without gain and bias, normalised features are constants of a training,
@@ -11,7 +11,10 @@ from typing import Any
 
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
-__all__ = ["NORMALIZATION_EPSILON", "normalization_layer", "normalize"]
+__all__ = ["NORMALIZATION", "NORMALIZATION_EPSILON", "normalization_layer", "normalize"]
+
+NORMALIZATION = "normalize"
+"""Name of the layer."""
 
 NORMALIZATION_EPSILON = 1e-3
 """Added to the variance of the features before the square root."""
@@ -20,7 +23,7 @@ NORMALIZATION_EPSILON = 1e-3
 def normalization_layer() -> Any:
     """Returns the Keras layer that normalises features ``[B, t, F]`` over F."""
     keras: Any = load_keras()
-    return keras.layers.LayerNormalization(epsilon=NORMALIZATION_EPSILON, center=False, scale=False, name="normalize")
+    return keras.layers.LayerNormalization(epsilon=NORMALIZATION_EPSILON, center=False, scale=False, name=NORMALIZATION)
 
 
 def normalize(features: Any, dtype: str) -> Any:

@@ -15,7 +15,7 @@ __all__ = ["KerasStep", "TrainingStep"]
 
 
 class TrainingStep(abc.ABC):
-    """The forward pass of a head for training, on normalised features.
+    """The forward pass of a head for training.
 
     The training engine draws the randomness of a step once for the global batch, gathers the features of each
     replica's clips from a table, and asks for probabilities. Everything here is traced into one TensorFlow graph.
@@ -60,7 +60,7 @@ class TrainingStep(abc.ABC):
         return drawn
 
     def gather(self, table: Any, rows: Any, drawn: Any) -> Any:
-        """Gather features of clips from a table of normalised features.
+        """Gather features of clips from a table of features, normalised if the step takes them so.
 
         Args:
             table: ``[N, F]``.
@@ -84,7 +84,7 @@ class TrainingStep(abc.ABC):
 
         Args:
             weights: The trainable variables of the head's model, in their order, float32.
-            features: ``[t, B, F]``, normalised, in the compute type, as `gather` returns them.
+            features: ``[t, B, F]`` in the compute type, as `gather` returns them.
             drawn: What `of_replica` returned.
 
         Returns:
@@ -100,11 +100,13 @@ class KerasStep(TrainingStep):
     sees other dropout than on one.
 
     Args:
-        build: Builds the model for normalised features: ``[B, t, F]`` to probabilities ``[B, C]``.
+        build: Builds the model for features as the step takes them: ``[B, t, F]`` to probabilities ``[B, C]``.
         dtype: Compute type, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        normalized: Whether features are normalised before the step takes them.
     """
 
-    def __init__(self, build: Callable[[], keras.Model], dtype: str) -> None:
+    def __init__(self, build: Callable[[], keras.Model], dtype: str, *, normalized: bool = True) -> None:
+        self.normalized = normalized
         config: Any = load_keras().config
         before = config.dtype_policy()
         config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")

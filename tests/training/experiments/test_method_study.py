@@ -37,6 +37,11 @@ def test_every_arm_changes_the_recipe_in_its_own_way(name: str):
     assert {arm.name[2:] for arm in arms if arm.name[0] in "+-"} | set(left_out) == set(METHODS)
 
 
+def test_a_head_without_a_choice_of_normalisation_has_no_row_for_it():
+    assert method_arms(load_recipe("default"))[1]["square roots of features"] == "unknown key head.normalization"
+    assert arms_of(load_recipe("accurate"))["- square roots of features"].head.normalization == "layer"
+
+
 def test_every_section_of_a_method_has_a_row():
     """Distillation needs a teacher, which may have seen the clips, and pre-training needs further footage."""
     base = load_recipe("edge")

@@ -103,9 +103,12 @@ def test_a_block_that_waits_stays_as_it_is_and_one_further_back_learns_more_slow
     assert 0.05 < changes[0][0] / changes[0][1] < 0.2
 
 
-def test_a_linear_head_begins_as_the_exact_solution(tmp_path: Path) -> None:
+@pytest.mark.parametrize("normalization", ["layer", "square_root"])
+def test_a_linear_head_begins_as_the_exact_solution(tmp_path: Path, normalization: str) -> None:
     tiny = ("fine_tune.learning_rate=1e-9", "optimizer.learning_rate=1e-9", "training.precision=float32")
-    chosen = recipe(*tiny, "optimizer.weight_decay=0", "fine_tune.blocks=1", name="edge")
+    chosen = recipe(
+        *tiny, f"head.normalization={normalization}", "optimizer.weight_decay=0", "fine_tune.blocks=1", name="edge"
+    )
     assert chosen.solver == "adamw"
     trunk = trunk_of(chosen, RANDOM)
     assert trunk is not None

@@ -13,7 +13,7 @@ import numpy as np
 
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.models.extractor import FeatureExtractor
-from vdeploy.models.normalization import normalize
+from vdeploy.models.normalization import NORMALIZATION, normalize
 
 if TYPE_CHECKING:
     import keras
@@ -100,17 +100,20 @@ class HeadGraph(abc.ABC):
 
 
 class KerasHeadGraph(HeadGraph):
-    """Any head, by its Keras model; the normalisation at its beginning is written out, as INT8 converters need it."""
+    """Any head, by its Keras model; a normalisation at its beginning is written out, as INT8 converters need it."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
         whole: Any = model
-        self._body: Any = load_keras().Model(whole.get_layer("normalize").output, whole.output)
+        self._normalized = any(layer.name == NORMALIZATION for layer in whole.layers)
+        self._body: Any = whole
+        if self._normalized:
+            self._body = load_keras().Model(whole.get_layer(NORMALIZATION).output, whole.output)
         self.variables = [variable.value for variable in whole.weights]
 
     def __call__(self, features: Any) -> Any:
         """Call the model; see `HeadGraph`."""
-        return self._body(normalize(features, "float32"), training=False)
+        return self._body(normalize(features, "float32") if self._normalized else features, training=False)
 
 
 def variables_of(layer: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from vdeploy.models.base import Head, HeadSettings
 __all__ = ["Pooling", "PoolingSettings"]
 
 _EPSILON = 1e-6
-"""Added to the variance over time before the square root."""
+"""Added before a square root, whose slope at zero has no bound."""
 
 
 class PoolingSettings(HeadSettings):
@@ -20,6 +20,11 @@ class PoolingSettings(HeadSettings):
 
     Attributes:
         name: Name in the registry.
+        normalization: ``"layer"`` is that of all heads, see `vdeploy.models.normalization`. ``"square_root"`` takes
+            sign(z) sqrt(abs(z)) of every feature z instead, which is the power normalisation of Perronnin, Sanchez and
+            Mensink 2010, "Improving the Fisher Kernel for Large-Scale Image Classification", section 3.2, with
+            alpha = 0.5: what a few clips have much of does not outweigh the rest, and how strongly the features of a
+            step answer as a whole is kept.
         statistics: What is taken of each feature over time: its ``"mean"``, or ``"mean_std"``, mean and standard
             deviation.
         dense: Units of a dense layer before the logits; 0 for a linear classifier.
@@ -27,6 +32,7 @@ class PoolingSettings(HeadSettings):
     """
 
     name: Literal["pooling"] = "pooling"
+    normalization: Literal["layer", "square_root"] = "layer"
     statistics: Literal["mean", "mean_std"] = "mean_std"
     dense: int = Field(0, ge=0, le=4096)
     dropout: float = Field(0.3, ge=0, lt=1)
@@ -44,10 +50,17 @@ class Pooling(Head[PoolingSettings]):
         """Whether there is no dense layer before the logits."""
         return not self.settings.dense
 
+    @property
+    def normalized(self) -> bool:
+        """Whether the normalisation is that of all heads."""
+        return self.settings.normalization == "layer"
+
     def body(self, features: Any) -> Any:
-        """Add the statistics over time, dropout and the dense layer, if there is one."""
+        """Add the square root and the dense layer, if there are any, the statistics over time, and dropout."""
         keras: Any = load_keras()
         layers, ops, settings = keras.layers, keras.ops, self.settings
+        if settings.normalization == "square_root":
+            features = _square_root(features) - _square_root(-features)
         x = layers.GlobalAveragePooling1D(keepdims=True, name="average")(features)
         if settings.statistics == "mean_std":
             deviation = layers.Subtract(name="deviation")([features, x])
@@ -59,3 +72,9 @@ class Pooling(Head[PoolingSettings]):
             x = layers.Dense(settings.dense, activation="relu", name="dense")(x)
             x = layers.Dropout(settings.dropout, name="dropout_dense")(x)
         return x
+
+
+def _square_root(features: Any) -> Any:
+    """The square root of positive features, with a bounded slope, and a constant for the others."""
+    keras: Any = load_keras()
+    return keras.ops.sqrt(keras.ops.relu(features) + _EPSILON)
