@@ -195,8 +195,8 @@ class Backbone(Model[B]):
 class Head(Model[H]):
     """Turns features into class probabilities: ``features float32[B, t, F]`` to ``probabilities float32[B, 2]``.
 
-    Its Keras model begins with the normalisation of `vdeploy.models.normalization`, if it is `normalized`, and ends with
-    a dense layer ``logits`` and a softmax; between the two is `body`.
+    Its Keras model begins with the normalisation of `vdeploy.models.normalization`, if `normalized`, and ends with a
+    dense layer ``logits`` and a softmax; between the two is `body`.
     """
 
     settings_type: ClassVar[type[HeadSettings]]
