@@ -6,10 +6,13 @@ from typing import Any
 
 from vdeploy.models.registry import backbone_of
 
-__all__ = ["cutmix_problem", "identity_of", "method_problem", "shifted_blocks", "stepwise_key"]
+__all__ = ["NO_FINE_TUNING", "cutmix_problem", "identity_of", "method_problem", "shifted_blocks", "stepwise_key"]
 
 _METHODS = ("sampling", "averaging", "curriculum", "distill", "label_noise", "fine_tune", "augmented_views")
 """Sections of methods that are switched off by default, added after version 0.2."""
+
+NO_FINE_TUNING = {"blocks": 0, "temporal_shift": "none", "quantization_aware": False}
+"""Keys of the section ``fine_tune`` of a recipe that trains no block of its backbone."""
 
 _STEPWISE = ("augment", "sampling", "averaging", "curriculum", "distill")
 """Sections that the exact solution of a linear head knows nothing of."""
@@ -34,8 +37,10 @@ def identity_of(recipe: Any) -> dict[str, Any]:
         del values["data"]["seed"]
     if recipe.clip.fit == "squeeze":
         del values["clip"]["fit"]
-    if "fine_tune" not in off and recipe.fine_tune.temporal_shift == "none":
-        del values["fine_tune"]["temporal_shift"]
+    if "fine_tune" not in off:
+        for key in ("temporal_shift", "quantization_aware"):
+            if getattr(recipe.fine_tune, key) == NO_FINE_TUNING[key]:
+                del values["fine_tune"][key]
     if recipe.pretrain.trunk:
         values["pretrain"] = {"trunk": recipe.pretrain.trunk}
     if not recipe.clip.mirrored:
@@ -90,8 +95,8 @@ def _fine_tuning_problem(recipe: Any) -> str:
     """Why the last blocks of a recipe's backbone cannot be trained; empty if they can, or need not be."""
     count = recipe.fine_tune.blocks
     if not count:
-        needs = "fine_tune.temporal_shift is for blocks that are trained: set fine_tune.blocks, too"
-        return "" if recipe.fine_tune.temporal_shift == "none" else needs
+        keys = [key for key, off in NO_FINE_TUNING.items() if getattr(recipe.fine_tune, key) != off]
+        return f"fine_tune.{keys[0]} is for blocks that are trained: set fine_tune.blocks, too" if keys else ""
     backbone = recipe.make_backbone()
     if not backbone.blocks:
         return f"fine_tune.blocks must be 0: {backbone.title} names no blocks that could be trained"

@@ -132,6 +132,7 @@ class FineTuneSection(Settings):
     temporal_shift: Literal["none"] | Direction = Field(
         "none", description="the blocks get channels of neighbouring frames; past: of the frame before alone"
     )
+    quantization_aware: bool = Field(False, description="the blocks learn with the eight bits of an INT8 export")
 
 
 class SamplingSection(Settings):

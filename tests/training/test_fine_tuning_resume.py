@@ -17,6 +17,8 @@ PROGRAM = Path(__file__).with_name("fine_tuning_process.py")
 EPOCHS = "40"
 SHIFTED = ("backbone.name=efficientnet-lite0", "fine_tune.blocks=3", "fine_tune.temporal_shift=both")
 
+AWARE = ("fine_tune.quantization_aware=true",)
+
 
 def start(out: Path, folder: Path, epochs: str, *overrides: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -26,7 +28,7 @@ def start(out: Path, folder: Path, epochs: str, *overrides: str) -> subprocess.P
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("overrides", [(), SHIFTED], ids=["frames", "temporal shift"])
+@pytest.mark.parametrize("overrides", [(), SHIFTED, AWARE], ids=["frames", "temporal shift", "quantization-aware"])
 def test_kills_at_random_moments_change_no_bit(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     _, errors = start(tmp_path / "whole.json", tmp_path / "whole", EPOCHS, *overrides).communicate()
     assert (tmp_path / "whole.json").is_file(), errors
@@ -47,13 +49,18 @@ def test_kills_at_random_moments_change_no_bit(tmp_path: Path, overrides: tuple[
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_devices_and_xla_compute_what_one_device_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "tolerance"), [((), 1e-4), (AWARE, 1e-3)], ids=["float", "quantization-aware"])
+def test_two_devices_and_xla_compute_what_one_device_does(
+    tmp_path: Path, options: tuple[str, ...], tolerance: float
+) -> None:
+    """A value that lies between two of the levels of eight bits may be rounded to either."""
     ways = {"one": (), "two": ('training.devices=["cpu:0", "cpu:1"]',), "compiled": ("training.xla=true",)}
     losses = {}
     for name, overrides in ways.items():
         file = tmp_path / f"{name}.json"
-        _, errors = start(file, tmp_path / name, "5", "training.precision=float32", *overrides).communicate()
+        chosen = (*overrides, *options, "training.precision=float32")
+        _, errors = start(file, tmp_path / name, "5", *chosen).communicate()
         assert file.is_file(), errors
         losses[name] = json.loads(file.read_text())["losses"]
-    np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-4)
-    np.testing.assert_allclose(losses["compiled"], losses["one"], rtol=1e-4)
+    np.testing.assert_allclose(losses["two"], losses["one"], rtol=tolerance)
+    np.testing.assert_allclose(losses["compiled"], losses["one"], rtol=tolerance)

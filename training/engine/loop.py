@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from training.engine.epoch_plan import EpochPlan
-from training.engine.optimizer import AdamW, read
+from training.engine.optimizer import AdamW, assign, read
 from training.engine.precision import Precision
+from training.engine.replicas import local_value, maximum_over_replicas, sum_over_replicas
 from training.methods.weight_averaging import AveragedWeights
 from training.recipe import Recipe
 from vdeploy.core.errors import RecipeError, RunError
@@ -19,6 +18,7 @@ from vdeploy.models.training_step import TrainingStep
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     import numpy.typing as npt
 
 __all__ = ["Trainable", "TrainingLoop"]
@@ -86,6 +86,7 @@ class TrainingLoop:
         self._step = head.training_step(shape, precision.dtype, compiled=compiled)
         with strategy.scope():
             self._weights = [tf.Variable(value, trainable=False) for value in weights]
+            self._state = [tf.Variable(value, trainable=False) for value in self._step.first_state]
             self._optimizer = AdamW(
                 self._weights, recipe.optimizer, schedule, scaled=precision.scaled, shares=self._step.learning_rates
             )
@@ -106,7 +107,7 @@ class TrainingLoop:
     @property
     def learning_rate(self) -> float:
         """The rate of the next step."""
-        return float(self._schedule(_local(self._strategy, self._optimizer.step)))
+        return float(self._schedule(local_value(self._strategy, self._optimizer.step)))
 
     def run(self, table: Any, plan: EpochPlan) -> npt.NDArray[np.float32]:
         """Takes all steps of a plan.
@@ -126,22 +127,26 @@ class TrainingLoop:
 
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """The weights as they are now."""
-        return [_local(self._strategy, variable) for variable in self._weights]
+        return [local_value(self._strategy, variable) for variable in self._weights]
 
     def judged_weights(self) -> list[npt.NDArray[np.float32]]:
         """The weights that are judged and kept: their moving average, or without one the weights as they are now."""
         if self._average is None:
             return self.weights()
-        return [_local(self._strategy, variable) for variable in self._average.averages]
+        return [local_value(self._strategy, variable) for variable in self._average.averages]
+
+    def judged(self, model: keras.Model) -> keras.Model:
+        """The model that the validation split judges, for the head's model with `judged_weights`."""
+        return self._step.judged(model, [local_value(self._strategy, variable) for variable in self._state])
 
     def average_state(self) -> list[npt.NDArray[Any]]:
         """The state of the moving average; nothing without one."""
         variables = [] if self._average is None else self._average.variables
-        return [_local(self._strategy, variable) for variable in variables]
+        return [local_value(self._strategy, variable) for variable in variables]
 
     def optimizer_state(self) -> list[npt.NDArray[Any]]:
-        """Everything else that the next step depends on."""
-        return [_local(self._strategy, variable) for variable in self._optimizer.variables]
+        """Everything else that the next step depends on: the state of the optimizer, then that of the step."""
+        return [local_value(self._strategy, variable) for variable in (*self._optimizer.variables, *self._state)]
 
     def restore(
         self,
@@ -155,7 +160,7 @@ class TrainingLoop:
             RunError: The values are those of another model.
         """
         averaged = [] if self._average is None else self._average.variables
-        variables = [*self._weights, *self._optimizer.variables, *averaged]
+        variables = [*self._weights, *self._optimizer.variables, *self._state, *averaged]
         values = [*weights, *optimizer_state, *average_state]
         if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
             raise RunError("a checkpoint does not fit the model of this recipe", "train into another folder")
@@ -203,12 +208,15 @@ class TrainingLoop:
             other = self._gather(table, tf.gather(rows, partner, axis=1), drawn)
             features = share * features + (1 - share) * other
         drawn = self._step.of_replica(drawn, mine, replica.replica_id_in_sync_group)
-        values = [read(weight) for weight in self._weights]
+        values, state = [read(weight) for weight in self._weights], [read(variable) for variable in self._state]
         scale = self._optimizer.loss_scale() / count
-        gradients, loss = self._gradients(values, features, drawn, targets[mine], weights[mine], scale)
+        gradients, loss, state = self._gradients(values, state, features, drawn, targets[mine], weights[mine], scale)
         if self._strategy.num_replicas_in_sync > 1:
-            gradients, loss = _sum_over_replicas(replica, gradients, loss)
+            gradients, loss = sum_over_replicas(replica, gradients, loss)
+            state = maximum_over_replicas(replica, state) if state else state
         self._optimizer.apply(gradients)
+        for variable, value in zip(self._state, state, strict=True):
+            assign(variable, value)
         if self._average is not None:
             self._average.update()
         return loss
@@ -223,28 +231,13 @@ class TrainingLoop:
         return self._step.leave_out(features, drawn)
 
     def _sum_gradients(
-        self, values: Any, features: Any, drawn: Any, targets: Any, weights: Any, scale: Any
-    ) -> tuple[Any, Any]:
-        """Gradients of the scaled loss of this replica's clips, and the sum of their losses."""
+        self, values: Any, state: Any, features: Any, drawn: Any, targets: Any, weights: Any, scale: Any
+    ) -> tuple[Any, Any, Any]:
+        """Gradients of the scaled loss of this replica's clips, the sum of their losses, and the state after them."""
         tf: Any = load_tensorflow()
         with tf.GradientTape() as tape:
             tape.watch(values)
-            outputs = self._step.probabilities(values, features, drawn)
+            outputs, state = self._step.advance(values, state, features, drawn)
             loss = tf.reduce_sum(self._loss(targets, outputs) * weights)
             scaled = loss * scale
-        return tape.gradient(scaled, values), loss
-
-
-def _sum_over_replicas(replica: Any, gradients: Sequence[Any], loss: Any) -> tuple[list[Any], Any]:
-    """Sums everything over all replicas in a single collective operation."""
-    tf: Any = load_tensorflow()
-    flat = tf.concat([*(tf.reshape(gradient, (-1,)) for gradient in gradients), loss[None]], axis=0)
-    sizes = [int(np.prod(gradient.shape)) for gradient in gradients]
-    parts = tf.split(replica.all_reduce("SUM", flat), [*sizes, 1])
-    summed = [tf.reshape(part, gradient.shape) for part, gradient in zip(parts, gradients, strict=False)]
-    return summed, parts[-1][0]
-
-
-def _local(strategy: Any, variable: Any) -> npt.NDArray[Any]:
-    value: npt.NDArray[Any] = strategy.experimental_local_results(variable)[0].numpy()
-    return value
+        return tape.gradient(scaled, values), loss, state

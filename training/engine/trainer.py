@@ -174,7 +174,7 @@ class Trainer:
         started = time.perf_counter()
         loss = self._train_epoch(epoch)
         self.model.set_weights(self._loop.judged_weights())
-        probabilities = predict(self.model, self.valid_split.features)
+        probabilities = predict(self._loop.judged(self.model), self.valid_split.features)
         labels = self.valid_split.labels
         targets = np.eye(2, dtype=np.float32)[labels]
         valid_loss = float(np.mean(self._loss(targets, probabilities)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from training.experiments.comparison import Arm
 from training.recipe import Recipe
+from training.recipe_methods import NO_FINE_TUNING
 
 __all__ = ["ladder"]
 
@@ -19,7 +20,7 @@ _BASELINE: _Sections = {
     "averaging": {"decay": 0.0},
     "curriculum": {"pacing": "none"},
     "distill": {"teacher": "", "unlabelled": ""},
-    "fine_tune": {"blocks": 0, "temporal_shift": "none"},
+    "fine_tune": NO_FINE_TUNING,
     "pretrain": {"trunk": ""},
 }
 """Plain cross-entropy at a constant learning rate; the head's dropout is set to 0, too, where it has one."""
@@ -68,5 +69,4 @@ def _rungs(recipe: Recipe) -> Iterator[tuple[str, _Sections]]:
     yield "curriculum", {"curriculum": {"pacing": recipe.curriculum.pacing}}
     yield "distillation", {"distill": {"teacher": recipe.distill.teacher, "unlabelled": recipe.distill.unlabelled}}
     yield "average of weights", {"averaging": {"decay": recipe.averaging.decay}}
-    fine_tune = recipe.fine_tune
-    yield "fine-tuned blocks", {"fine_tune": {"blocks": fine_tune.blocks, "temporal_shift": fine_tune.temporal_shift}}
+    yield "fine-tuned blocks", {"fine_tune": {key: getattr(recipe.fine_tune, key) for key in NO_FINE_TUNING}}

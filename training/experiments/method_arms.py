@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from training.recipe import Recipe
 from training.recipe_errors import first_message
+from training.recipe_methods import NO_FINE_TUNING
 from vdeploy.core.errors import RecipeError, StudyError
 from vdeploy.core.text import suggestion
 
@@ -78,8 +79,11 @@ METHODS: dict[str, Method] = {
     ),
     "average of weights": Method({"averaging": {"decay": 0.99}}, {"averaging": {"decay": 0.0}}),
     "curriculum": Method({"curriculum": {"pacing": "exponential"}}, {"curriculum": {"pacing": "none"}}),
-    "fine-tuned blocks": Method({"fine_tune": {"blocks": 1}}, {"fine_tune": {"blocks": 0, "temporal_shift": "none"}}),
+    "fine-tuned blocks": Method({"fine_tune": {"blocks": 1}}, {"fine_tune": NO_FINE_TUNING}),
     "temporal shift": Method({"fine_tune": {"temporal_shift": "both"}}, {"fine_tune": {"temporal_shift": "none"}}),
+    "quantization-aware training": Method(
+        {"fine_tune": {"quantization_aware": True}}, {"fine_tune": {"quantization_aware": False}}
+    ),
 }
 """Every method of the recipe language that needs nothing but labelled clips, by name."""
 

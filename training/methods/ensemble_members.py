@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.recipe import Recipe, recipe_of_run
+from training.recipe_methods import NO_FINE_TUNING
 from training.report.run_folder import write_backbone
 from vdeploy.artifacts.run import CLIPS, Run
 from vdeploy.core.errors import RunError
@@ -86,7 +87,7 @@ def joint_backbone(runs: Sequence[Run], folder: Path) -> JointBackbone:
     recipe = recipe.varied(
         backbone=backbone.settings.model_dump(),
         clip={"frames": max(run.spec.frames for run in runs), "region": "full"},
-        fine_tune={"blocks": 0, "temporal_shift": "none"},
+        fine_tune=NO_FINE_TUNING,
         augment={"cutmix": 0.0},
     )
     network = backbone.join(recipe.clip_spec, [runs[number].extractor().network for number in unique])

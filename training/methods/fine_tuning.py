@@ -8,10 +8,13 @@ A linear head begins as the logistic regression on the features of the frozen ba
 the features away from what the pre-training has learned (Kumar et al. 2022, "Fine-Tuning can Distort
 Pretrained Features and Underperform Out-of-Distribution", sec. 3). Blocks further from the head may learn more slowly
 and later (Howard & Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", sec. 3.2 and 3.3).
+
+The blocks may learn with the eight bits of an INT8 export; see `training.methods.quantization_aware`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 from collections.abc import Sequence
@@ -22,11 +25,12 @@ import numpy as np
 
 from training.engine.epoch_plan import FeatureSplit
 from training.engine.logistic import LogisticTrainer
+from training.methods.fine_tuning_step import BlocksStep, features_of
+from training.methods.quantization_aware import refuse_other_layers
 from training.recipe import Recipe
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.core.lazy_imports import load_keras
 from vdeploy.features.rows import FeatureRows
 from vdeploy.models.base import Head
-from vdeploy.models.normalization import normalize
 from vdeploy.models.training_step import TrainingStep
 from vdeploy.models.trunk import Trunk
 from vdeploy.models.weights.find import Weights
@@ -46,11 +50,17 @@ def trunk_of(recipe: Recipe, weights: Weights) -> Trunk | None:
     Args:
         recipe: Every choice.
         weights: The backbone's weights.
+
+    Raises:
+        RecipeError: The blocks cannot be trained as the recipe asks.
     """
     if not recipe.fine_tune.blocks:
         return None
     whole, key = recipe.fine_tuned_backbone(), recipe.make_backbone().cache_key
-    return Trunk(whole, recipe.fine_tune.blocks, recipe.clip_spec, weights, key=key)
+    trunk = Trunk(whole, recipe.fine_tune.blocks, recipe.clip_spec, weights, key=key)
+    if recipe.fine_tune.quantization_aware:
+        refuse_other_layers(itertools.chain(*trunk.layers), whole.title)
+    return trunk
 
 
 class BlocksAndHead:
@@ -92,13 +102,14 @@ class BlocksAndHead:
             head.get_layer("logits").set_weights(self._logits)
         self._trunk.restore()
         given = keras.Input(shape, name="activations", dtype="float32")
-        return keras.Model(given, head(_features(self._trunk, self._trunk.tail, given, keras.ops.reshape)))
+        return keras.Model(given, head(features_of(self._trunk, self._trunk.tail, given, keras.ops.reshape)))
 
     def training_step(self, shape: tuple[int, int], dtype: str, *, compiled: bool = False) -> TrainingStep:
         """Return how both are computed while they are trained; see `vdeploy.models.base.Head.training_step`."""
         del shape
         step = self._head.training_step(self._shape, dtype, compiled=compiled)
-        return _Step(self._trunk, step, self._shape[1], dtype, self._shares())
+        aware = self._recipe.fine_tune.quantization_aware
+        return BlocksStep(self._trunk, step, self._shape[1], dtype, self._shares(), quantization_aware=aware)
 
     def _shares(self) -> list[tuple[float, int]]:
         """Of each weight of the blocks: its learning rate as a share of the head's, and the step it is trained from."""
@@ -117,60 +128,6 @@ class BlocksAndHead:
             )
             for distance in distances
         ]
-
-
-class _Step(TrainingStep):
-    """The step of `BlocksAndHead`; its features are activations as they are in the store.
-
-    Args:
-        trunk: The rest of the backbone.
-        head: The step of the head.
-        dim: Features that the head takes, F.
-        dtype: Compute type.
-        shares: What `BlocksAndHead` found for the weights of the blocks.
-    """
-
-    normalized = False
-
-    def __init__(
-        self, trunk: Trunk, head: TrainingStep, dim: int, dtype: str, shares: Sequence[tuple[float, int]]
-    ) -> None:
-        self._trunk, self._head, self._dim, self._dtype, self._shares = trunk, head, dim, dtype, shares
-        config: Any = load_keras().config
-        before = config.dtype_policy()
-        config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")
-        try:
-            self._tail: Any = trunk.another_tail()
-        finally:
-            config.set_dtype_policy(before)
-
-    def learning_rates(self, step: Any) -> list[Any] | None:
-        """Shares of the blocks that are trained at a step, and nothing for those that wait."""
-        tf: Any = load_tensorflow()
-        return [tf.where(step >= start, tf.constant(share, tf.float32), 0.0) for share, start in self._shares]
-
-    def draw(self, seed: Any, batch: int, dim: int) -> Any:
-        """Draw what the head leaves out."""
-        del dim
-        return self._head.draw(seed, batch, self._dim)
-
-    def of_replica(self, drawn: Any, clips: slice, replica: Any) -> Any:
-        """Return what was drawn, as a whole and for the replica."""
-        return drawn, self._head.of_replica(drawn, clips, replica)
-
-    def probabilities(self, weights: Sequence[Any], features: Any, drawn: Any) -> Any:
-        """Compute the output; see `TrainingStep.probabilities`."""
-        tf: Any = load_tensorflow()
-        whole, mine = drawn
-        count = len(self._shares)
-
-        def tail(activations: Any) -> Any:
-            return self._tail.stateless_call(list(weights[:count]), [], activations, training=True)[0]
-
-        out = _features(self._trunk, tail, tf.transpose(features, (1, 0, 2)), tf.reshape)
-        out = normalize(out, self._dtype) if self._head.normalized else tf.cast(out, self._dtype)
-        out = tf.transpose(out, (1, 0, 2))
-        return self._head.probabilities(weights[count:], self._head.leave_out(out, whole), mine)
 
 
 def blocks_and_head(recipe: Recipe, trunk: Trunk, train: FeatureSplit, valid: FeatureSplit) -> BlocksAndHead:
@@ -211,15 +168,6 @@ def _frozen(trunk: Trunk, split: FeatureSplit) -> FeatureSplit:
     parts = []
     for start in range(0, len(rows), size):
         clips = rows[start : start + size].reshape(-1, *rows.shape[-2:]).astype(np.float32)
-        parts.append(_features(trunk, trunk.tail, clips, ops.reshape).numpy().astype(np.float16))
+        parts.append(features_of(trunk, trunk.tail, clips, ops.reshape).numpy().astype(np.float16))
     features: FeatureRows = np.concatenate(parts).reshape(*lead, *parts[0].shape[1:])
     return FeatureSplit(features, split.labels, split.groups)
-
-
-def _features(trunk: Trunk, tail: Any, clips: Any, reshape: Any) -> Any:
-    """Features of clips' activations ``[B, s, D]``, where the tail may take frames one by one."""
-    if trunk.granularity == "clip":
-        return tail(clips)
-    steps, dim = clips.shape[-2:]
-    features = tail(reshape(clips, (-1, dim)))
-    return reshape(features, (-1, steps, features.shape[-1]))

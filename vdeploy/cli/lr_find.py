@@ -25,10 +25,11 @@ def lr_find(
     """Suggest a learning rate by raising it from batch to batch until the loss diverges."""
     from training.experiments.learning_rate import sweep  # noqa: PLC0415  keeps --help fast
     from training.experiments.learning_rate_chart import check_suffix, write_rate_curve  # noqa: PLC0415  keeps --help fast
+    from training.recipe_methods import NO_FINE_TUNING  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.locks import output_locks  # noqa: PLC0415  keeps --help fast
     from vdeploy.core.write_check import refuse_unwritable  # noqa: PLC0415  keeps --help fast
 
-    chosen = options.load_recipe().varied(fine_tune={"blocks": 0, "temporal_shift": "none"})
+    chosen = options.load_recipe().varied(fine_tune=NO_FINE_TUNING)
     if out:
         check_suffix(out)
         refuse_unwritable(out)

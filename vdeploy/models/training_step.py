@@ -35,6 +35,38 @@ class TrainingStep(abc.ABC):
         del step
         return None
 
+    @property
+    def first_state(self) -> Sequence[Any]:
+        """First values of what one step leaves to the next beside the weights, float32 tensors; most steps have none.
+
+        Of several replicas, each number of the state is the largest that any of them has found.
+        """
+        return ()
+
+    def advance(self, weights: Sequence[Any], state: Sequence[Any], features: Any, drawn: Any) -> tuple[Any, list[Any]]:
+        """Compute the head's output and the state after it; see `probabilities`.
+
+        Args:
+            weights: The trainable variables of the head's model.
+            state: What the step before has left.
+            features: As `gather` returns them.
+            drawn: What `of_replica` returned.
+
+        Returns:
+            ``float32[B, C]``, and the next state.
+        """
+        return self.probabilities(weights, features, drawn), list(state)
+
+    def judged(self, model: keras.Model, state: Sequence[Any]) -> keras.Model:
+        """Return the model that the validation split judges.
+
+        Args:
+            model: The head's model, with the weights that are to be judged.
+            state: What the last step has left.
+        """
+        del state
+        return model
+
     @abc.abstractmethod
     def draw(self, seed: Any, batch: int, dim: int) -> Any:
         """Draw the randomness of one step, for example what dropout leaves out.

@@ -108,6 +108,16 @@ def test_a_temporal_shift_is_compared_with_the_same_blocks_and_the_same_first_he
     assert "set fine_tune.blocks, too" in method_arms(load_recipe("edge"))[1]["temporal shift"]
 
 
+def test_quantization_aware_training_is_compared_with_the_same_blocks():
+    recipe = load_recipe("edge", ["fine_tune.blocks=3"])
+    arms = arms_of(recipe)
+    assert arms["+ quantization-aware training"] == recipe.varied(fine_tune={"quantization_aware": True})
+    aware = arms_of(arms["+ quantization-aware training"])
+    assert aware["- quantization-aware training"] == recipe
+    assert aware["- fine-tuned blocks"].fine_tune == arms["- fine-tuned blocks"].fine_tune
+    assert "set fine_tune.blocks, too" in method_arms(load_recipe("edge"))[1]["quantization-aware training"]
+
+
 def test_methods_by_name():
     arms, _ = method_arms(load_recipe("edge"), ["class weights"])
     assert [arm.name for arm in arms] == ["the recipe", "- class weights"]
