@@ -38,10 +38,24 @@ _ON_TIMELINE = "--bundle {bundle} {data} --format onnx-int8"
 _BY_SOURCE = {
     "accurate": "accurate",
     "accurate, no mirror images": "accurate --set clip.mirrored=false",
+    "accurate, layer normalisation": "accurate --set head.normalization=layer",
+    "accurate, neither": "accurate --set head.normalization=layer --set clip.mirrored=false",
     "edge": "edge",
     "two-stream": "two-stream",
     "default": "default",
 }
+
+_METHODS = (
+    "square roots of features",
+    "mirror images",
+    "motion region",
+    "three samplings",
+    "augmented views",
+    "class weights",
+    "label smoothing",
+    "confident learning",
+)
+"""Methods that a linear head knows which is solved for exactly."""
 
 _AUGMENTED = "vdeploy ablate {data} --recipe edge --method 'augmented views'"
 
@@ -60,6 +74,7 @@ STUDIES = (
         {
             "accurate": "vdeploy train {data} --recipe accurate",
             "accurate, no mirror images": "vdeploy train {data} --recipe accurate --set clip.mirrored=false",
+            "accurate, layer normalisation": "vdeploy train {data} --recipe accurate --set head.normalization=layer",
             "edge": "vdeploy train {data} --recipe edge",
         },
     ),
@@ -79,7 +94,7 @@ STUDIES = (
         "fine-tuning",
         "Fine-tuning by source: surveillance cameras",
         "python -m benchmarks.cross_validation {data} --recipe accurate --set clip.mirrored=false "
-        "--set fine_tune.blocks=2 --set training.epochs=12 --set optimizer.warmup_epochs=1 "
+        "--set head.normalization=layer --set fine_tune.blocks=2 --set training.epochs=12 --set optimizer.warmup_epochs=1 "
         "--set optimizer.learning_rate=1e-4 --seeds 1",
         section("fine_tuning"),
     ),
@@ -104,6 +119,12 @@ STUDIES = (
         },
     ),
     single("ablation", "What each method adds", "vdeploy ablate {data} --seeds 3", section("ablation")),
+    single(
+        "methods",
+        "What each method adds to accurate: surveillance cameras",
+        " ".join(["vdeploy ablate {data} --recipe accurate", *(f"--method '{name}'" for name in _METHODS)]),
+        section("methods"),
+    ),
     single(
         "exports",
         "Exports",
