@@ -94,8 +94,8 @@ STUDIES = (
         "fine-tuning",
         "Fine-tuning by source: surveillance cameras",
         "python -m benchmarks.cross_validation {data} --recipe accurate --set clip.mirrored=false "
-        "--set head.normalization=layer --set fine_tune.blocks=2 --set training.epochs=12 --set optimizer.warmup_epochs=1 "
-        "--set optimizer.learning_rate=1e-4 --seeds 1",
+        "--set head.normalization=layer --set fine_tune.blocks=2 --set training.epochs=12 "
+        "--set optimizer.warmup_epochs=1 --set optimizer.learning_rate=1e-4 --seeds 1",
         section("fine_tuning"),
     ),
     single(
