@@ -29,7 +29,7 @@ from vdeploy.live.report import Report
 from vdeploy.live.source import parse_source
 from vdeploy.video.clips import Clip, ClipSpec, read_clip
 from vdeploy.video.reader import Stopped, VideoReader
-from vdeploy.video.workers import clips, launch, pool
+from vdeploy.video.workers import clips, launch, pool, process
 from vdeploy.video.workers.answers import DecoderDefectError, raise_refusal
 from vdeploy.video.workers.clips import decode_clip, decode_clips
 from vdeploy.video.workers.limits import DecodingLimits
@@ -274,6 +274,15 @@ def test_a_process_that_cannot_be_started_is_no_damage_of_the_file(
     monkeypatch.setattr(launch, "_WORKER", "vdeploy.no_such_module")
     monkeypatch.setattr(clips, "_pool", WorkerPool())
     with pytest.raises(UserError, match="the decoder cannot be started"):
+        decode_clip(folder / "00.avi", SMALL)
+
+
+def test_a_process_that_is_not_ready_in_time_is_no_damage_of_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_START_SECONDS", 0.001)
+    monkeypatch.setattr(clips, "_pool", WorkerPool())
+    with pytest.raises(UserError, match=r"decoder was not ready within 0 s; see that memory, .* time are left"):
         decode_clip(folder / "00.avi", SMALL)
 
 

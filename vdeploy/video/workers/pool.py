@@ -56,7 +56,7 @@ class WorkerPool:
             process.start()
             yield process
         except DecoderStartError as error:
-            raise UserError(f"the decoder {error}", "see that there are memory and processes left for it") from error
+            raise UserError(f"the decoder {error}", "see that memory, processes and time are left for it") from error
         finally:
             with self._lock:
                 self._lent.remove(process)

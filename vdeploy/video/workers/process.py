@@ -112,7 +112,10 @@ class DecoderProcess:
         assert self._reader is not None  # noqa: S101  it was launched
         try:
             ready = self._reader.read(time.monotonic() + _START_SECONDS, 0, check)
-        except (EOFError, TimeoutError, ValueError):
+        except TimeoutError:
+            self.kill()
+            raise DecoderStartError(f"was not ready within {_START_SECONDS:.0f} s") from None
+        except (EOFError, ValueError):
             self.kill()
             raise DecoderStartError("cannot be started") from None
         if not ready.values.get("ready"):
