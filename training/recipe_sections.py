@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vdeploy.core.settings import Settings
 from vdeploy.models.region import Region
-from vdeploy.models.temporal_shift import Direction
+from vdeploy.models.shift_settings import Direction
 from vdeploy.video.pictures import Fit
 
 __all__ = [

@@ -49,7 +49,7 @@ class Format:
 
     Attributes:
         name: What the user types.
-        stages: Stages that can be written so.
+        stages: Stages that can be written so; ``"stream"`` of causal backbones alone.
         precision: Precision that the extractor must have.
         file: Name of the file or folder inside ``STAGE/NAME/``.
         writer: Module of `vdeploy.export.writers` that writes it.
@@ -171,7 +171,7 @@ def _eight_bits(base: Format, name: str) -> Format:
 FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
-        _ONNX,
+        dataclasses.replace(_ONNX, stages=(*_BOTH, "stream")),
         dataclasses.replace(_ONNX, name="onnx-fp16", precision="fp16", tolerance=5e-3, reason=_HALF),
         _eight_bits(_ONNX, "onnx-int8"),
         dataclasses.replace(

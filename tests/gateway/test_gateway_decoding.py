@@ -377,7 +377,8 @@ def test_a_failure_reaches_all_who_wait_and_the_next_batch_works():
 class WholeClips:
     """A scorer whose extractor looks at whole clips; it counts them."""
 
-    spec, classes, threshold, clip_seconds, granularity = SPEC, ("non-violent", "violent"), 0.5, None, "clip"
+    spec, classes, threshold, clip_seconds = SPEC, ("non-violent", "violent"), 0.5, None
+    granularity, causal = "clip", None
 
     def __init__(self) -> None:
         self.clips = 0

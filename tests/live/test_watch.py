@@ -141,7 +141,7 @@ class SlowScorer:
     def __init__(self, scorer) -> None:
         self._scorer = scorer
         self.spec, self.classes, self.threshold = scorer.spec, scorer.classes, scorer.threshold
-        self.clip_seconds, self.granularity = scorer.clip_seconds, scorer.granularity
+        self.clip_seconds, self.granularity, self.causal = scorer.clip_seconds, scorer.granularity, scorer.causal
 
     def extract(self, frames):
         time.sleep(0.4)

@@ -45,6 +45,17 @@ MODELS = {
             "fine_tune.temporal_shift=both",
         ),
     ),
+    "causal shift": (
+        "edge",
+        (
+            *SMALL,
+            "clip.frames=8",
+            "head.name=gru",
+            "head.units=8",
+            "fine_tune.blocks=5",
+            "fine_tune.temporal_shift=past",
+        ),
+    ),
     "two-stream": ("two-stream", (*SMALL, "clip.frames=4")),
 }
 

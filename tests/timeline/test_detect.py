@@ -47,7 +47,7 @@ class CountingScorer:
     def __init__(self, scorer) -> None:
         self._scorer = scorer
         self.spec, self.classes, self.threshold = scorer.spec, scorer.classes, scorer.threshold
-        self.clip_seconds, self.granularity = scorer.clip_seconds, scorer.granularity
+        self.clip_seconds, self.granularity, self.causal = scorer.clip_seconds, scorer.granularity, scorer.causal
         self.frames, self.shapes, self.batches = 0, [], []
 
     def extract(self, frames):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from vdeploy.artifacts.bundle import Artifact, HeldOut, Parity, Stage, StageInfo, digest_of, size_of
+from vdeploy.artifacts.bundle import Artifact, HeldOut, Parity, Stage, StageInfo, TensorSpec, digest_of, size_of
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.artifacts.run import Run, toolchain
 from vdeploy.core.progress import say
@@ -22,6 +22,7 @@ from vdeploy.export.verification.verifier import FEW_CLIPS, Verifier
 from vdeploy.export.writer_api import Job, Writer, Written
 from vdeploy.formats import Format
 from vdeploy.inference.runtimes.base import Runtime
+from vdeploy.models.shift_settings import past_frames
 from vdeploy.models.weights.find import Weights
 
 __all__ = ["FormatExporter", "Proven"]
@@ -114,7 +115,7 @@ class FormatExporter:
         """
         pieces: dict[Stage, tuple[Path, Written, Parity]] = {}
         runtimes: dict[Stage, Runtime] = {}
-        for stage in kind.stages:
+        for stage in self._stages(kind):
             path = self._staged / stage / kind.name / kind.file
             path.parent.mkdir(parents=True)
             say(f"export: {stage} in {kind.name}")
@@ -127,10 +128,20 @@ class FormatExporter:
         artifacts = tuple(self._artifact(stage, kind, *piece, verdicts.get(stage)) for stage, piece in pieces.items())
         return Proven(artifacts, end_to_end)
 
+    def _stages(self, kind: Format) -> Iterator[Stage]:
+        """What to write in a format; only causal backbones have a streaming form."""
+        run = self._reference.run
+        past = past_frames(run.backbone.granularity, run.backbone.stage_settings, run.spec.frames)
+        return (stage for stage in kind.stages if stage != "stream" or past)
+
     def _artifact(
         self, stage: Stage, kind: Format, path: Path, written: Written, parity: Parity, held_out: HeldOut | None
     ) -> Artifact:
-        tensors = self._reference.tensors[stage]
+        taken, given = self._reference.tensors[stage]
+        length = written.details.get("buffer")
+        buffers = [
+            TensorSpec(name=name, dtype="float32", shape=(1, length)) for name in ("buffer", "next_buffer") if length
+        ]
         return Artifact(
             stage=stage,
             format=kind.name,
@@ -138,8 +149,8 @@ class FormatExporter:
             path=path.relative_to(self._staged).as_posix(),
             sha256=digest_of(path),
             bytes=size_of(path),
-            inputs=tensors[:1],
-            outputs=tensors[1:],
+            inputs=(taken, *buffers[:1]),
+            outputs=(given, *buffers[1:]),
             parity=parity,
             toolchain={**toolchain(), **{name: metadata.version(name) for name in written.packages}},
             details=dict(written.details),

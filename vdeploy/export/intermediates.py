@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vdeploy.artifacts.bundle.manifest import Stage
+from vdeploy.artifacts.onnx_graphs.tensors import infer_values
 from vdeploy.core.errors import ExportError
-from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
+from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx, stream_to_onnx
 from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.file import write_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
@@ -49,7 +50,7 @@ class Intermediates:
         """The ONNX file of a stage.
 
         Args:
-            stage: ``"extractor"`` or ``"classifier"``.
+            stage: ``"extractor"``, ``"classifier"``, or ``"stream"`` for ``"fp32"`` alone.
             flavour: What it computes in.
 
         Raises:
@@ -92,7 +93,8 @@ class Intermediates:
 
     def _make(self, stage: Stage, flavour: Flavour) -> tuple[ModelProto, dict[str, Any]]:
         if flavour == "fp32":
-            return self._float32(stage), {}
+            model = self._float32(stage)
+            return model, {"buffer": infer_values(model)["buffer"].shape[1]} if stage == "stream" else {}
         model = open_onnx(self.onnx(stage, "fp32"))
         if flavour == "fp16":
             wide = find_wide_tensors(model, self._sample_feeds(stage))
@@ -109,6 +111,8 @@ class Intermediates:
     def _float32(self, stage: Stage) -> ModelProto:
         if stage == "extractor":
             return extractor_to_onnx(self._reference.extractor, self._folder / _SPOOL)
+        if stage == "stream":
+            return stream_to_onnx(self._reference.extractor)
         return classifier_to_onnx(self._reference.classifier)
 
     def _path(self, stage: Stage, flavour: Flavour) -> Path:

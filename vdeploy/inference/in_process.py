@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vdeploy.artifacts.bundle import Bundle
+from vdeploy.inference.causal import Causal, Stepper
 from vdeploy.inference.runtimes.registry import choose_format, open_artifact
 from vdeploy.inference.scorer import check_features, padded
 
@@ -53,6 +55,9 @@ class LocalScorer:
         self.format_name = choose_format(bundle, format_name)
         length = bundle.artifact("extractor", self.format_name).inputs[0].shape[1]
         self._clip_length = length if isinstance(length, int) else 1
+        self.causal: Causal | None = None
+        if past := bundle.manifest.past_frames:
+            self.causal = Causal(past, _stepper(bundle, self.format_name, threads, runtime))
         self._extractor = open_artifact(bundle, "extractor", self.format_name, threads, runtime)
         self._classifier = open_artifact(bundle, "classifier", classifier_format or self.format_name, threads, runtime)
 
@@ -87,3 +92,13 @@ class LocalScorer:
     def score(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities from frames; see `vdeploy.inference.scorer.Scorer`."""
         return self.classify(self.extract(frames))
+
+
+def _stepper(bundle: Bundle, format_name: str, threads: int | None, runtime: str | None) -> Stepper | None:
+    """What computes a causal extractor frame by frame, where the bundle holds it in the format."""
+    held = [artifact for artifact in bundle.manifest.artifacts if artifact.stage == "stream"]
+    for artifact in held:
+        if artifact.format == format_name:
+            opening = functools.partial(open_artifact, bundle, "stream", format_name, threads, runtime)
+            return Stepper(opening, int(artifact.inputs[1].shape[1]))
+    return None

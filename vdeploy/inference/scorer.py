@@ -14,6 +14,7 @@ from vdeploy.video.clips import ClipSpec
 
 if TYPE_CHECKING:
     from vdeploy.evaluation.drift import ScoreHistogram
+    from vdeploy.inference.causal import Causal
 
 __all__ = [
     "BundleScorer",
@@ -66,6 +67,8 @@ class StagedScorer(Scorer, Protocol):
         clip_seconds: Median duration of the clips that the classifier was trained on; `None` where it is not known.
         granularity: `"frame"` where a frame's features do not depend on the other frames; `"clip"` where the extractor
             looks at all frames of a clip together, so that only whole clips may be given to `extract`.
+        causal: How the features of a stream are computed where those of a frame depend on the frames before it alone;
+            `None` elsewhere. The granularity is `"clip"` there.
     """
 
     @property
@@ -75,6 +78,10 @@ class StagedScorer(Scorer, Protocol):
     @property
     def granularity(self) -> Literal["frame", "clip"]:
         """What the extractor looks at as one: a frame, or a clip."""
+
+    @property
+    def causal(self) -> Causal | None:
+        """How the features of a stream are computed, where those of a frame depend on the frames before it alone."""
 
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features of frames.

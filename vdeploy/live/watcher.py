@@ -151,7 +151,7 @@ class _Watcher:
         """
         while newest and not over.wait(_ASK_AGAIN_S):
             scorer = self._scorer
-            if isinstance(scorer, StreamScorer) or scorer.granularity == "clip":
+            if isinstance(scorer, StreamScorer) or (scorer.granularity == "clip" and scorer.causal is None):
                 with contextlib.suppress(UserError), newest() as found:
                     self._thresholds.put((scorer, found.threshold))
 

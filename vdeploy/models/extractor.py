@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.models.base import Backbone, Granularity
+from vdeploy.models.shift_settings import past_frames
 from vdeploy.models.weights.find import Weights
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class FeatureExtractor:
 
     Attributes:
         network: The backbone's Keras model; see `Backbone.load`.
+        causal: Nothing: it computes clips, not streams.
 
     Raises:
         WeightsError: The weights do not fit the backbone.
         RecipeError: The backbone cannot take such clips.
     """
+
+    causal: ClassVar[None] = None
 
     def __init__(self, backbone: Backbone[Any], weights: Weights, spec: ClipSpec, *, seed: int = 0) -> None:
         backbone.check(spec)
@@ -53,6 +57,11 @@ class FeatureExtractor:
     def granularity(self) -> Granularity:
         """What the backbone looks at as one: a frame, or a clip."""
         return self.backbone.granularity
+
+    @property
+    def past_frames(self) -> int | None:
+        """How many frames before a frame its features depend on; see `vdeploy.models.shift_settings.past_frames`."""
+        return past_frames(self.backbone.granularity, self.backbone.stage_settings, self.spec.frames)
 
     @property
     def batch_clips(self) -> int:

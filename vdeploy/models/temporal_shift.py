@@ -12,15 +12,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from vdeploy.core.errors import RecipeError
 from vdeploy.core.lazy_imports import load_keras
-from vdeploy.core.settings import Settings
 from vdeploy.models.base import Backbone
 from vdeploy.models.multi_view import MultiViewBackbone
+from vdeploy.models.shift_settings import Direction, TemporalShift, valid_shift
 from vdeploy.models.splitting import Split, first_layer, split_network
 from vdeploy.models.weights.find import Weights
 from vdeploy.models.weights.fine_tuned import SHIFT_SUFFIX, load_fine_tuned
@@ -30,25 +28,10 @@ if TYPE_CHECKING:
 
     from vdeploy.video.clips import ClipSpec
 
-__all__ = ["SHARE", "Direction", "TemporalShift", "TemporalShiftBackbone", "shift_channels", "with_temporal_shift"]
+__all__ = ["SHARE", "TemporalShiftBackbone", "shift_channels", "with_temporal_shift"]
 
 SHARE = 8
 """One of so many channels comes from the frame before, and as many from the frame after (the paper, sec. 5.1)."""
-
-Direction = Literal["both", "past"]
-"""``"both"``: from the frame before and from the frame after. ``"past"``: from the frame before alone."""
-
-
-class TemporalShift(Settings):
-    """What is shifted.
-
-    Attributes:
-        direction: Where channels come from.
-        blocks: Blocks of the backbone before whose residual branches channels are shifted.
-    """
-
-    direction: Direction
-    blocks: tuple[str, ...] = Field(min_length=1)
 
 
 def with_temporal_shift(backbone: Backbone[Any], shift: Mapping[str, Any] | None) -> Backbone[Any]:
@@ -63,10 +46,7 @@ def with_temporal_shift(backbone: Backbone[Any], shift: Mapping[str, Any] | None
     """
     if shift is None:
         return backbone
-    try:
-        valid = TemporalShift.model_validate(shift)
-    except ValueError as error:
-        raise RecipeError(f"temporal_shift is not as a training writes it: {shift!r}", "train again") from error
+    valid = valid_shift(shift)
     if foreign := [block for block in valid.blocks if block not in backbone.residual_blocks]:
         raise RecipeError(f"{backbone.title} has no residual block {foreign[0]!r}", "train again")
     return TemporalShiftBackbone(backbone, valid)
@@ -75,7 +55,8 @@ def with_temporal_shift(backbone: Backbone[Any], shift: Mapping[str, Any] | None
 class TemporalShiftBackbone(MultiViewBackbone):
     """A backbone for single frames in whose last blocks the frames of a clip exchange channels.
 
-    The features of a frame depend on its neighbours, so windows are scored whole.
+    The features of a frame depend on its neighbours. Where these may come after it, windows are scored whole. Where all
+    come before it, a stream goes on from frame to frame, as `vdeploy.models.shift_stream` does.
 
     Args:
         inner: The backbone.
@@ -101,6 +82,11 @@ class TemporalShiftBackbone(MultiViewBackbone):
         """The settings of the backbone, and what is shifted."""
         return {**self.inner.stage_settings, "temporal_shift": self.shift.model_dump(mode="json")}
 
+    @property
+    def shift_layers(self) -> tuple[str, ...]:
+        """Names of the layers that shift, in their order."""
+        return tuple(f"{block}.{self.shift.direction}{SHIFT_SUFFIX}" for block in self.shift.blocks)
+
     def see(self, pixels: Any) -> list[Any]:
         """Return the frames."""
         return [pixels]
@@ -118,14 +104,13 @@ class TemporalShiftBackbone(MultiViewBackbone):
         tuned = weights.path if weights.fine_tuned else None
         network = self.inner.load(spec, weights if tuned is None else dataclasses.replace(weights, path=None))
         keras = load_keras()
-        starts = {first_layer(network, block).name: block for block in self.shift.blocks}
+        blocks = zip(self.shift.blocks, self.shift_layers, strict=True)
+        starts = {first_layer(network, block).name: name for block, name in blocks}
         shift = functools.partial(shift_channels, frames=spec.frames, direction=self.shift.direction)
 
         def call(layer: Any, given: Any, **arguments: Any) -> Any:
             if layer.name in starts:
-                given = keras.layers.Lambda(shift, name=f"{starts[layer.name]}.{self.shift.direction}{SHIFT_SUFFIX}")(
-                    given
-                )
+                given = keras.layers.Lambda(shift, name=starts[layer.name])(given)
             return layer(given, **arguments)
 
         shifted = keras.models.clone_model(network, call_function=call)

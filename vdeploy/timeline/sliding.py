@@ -1,7 +1,9 @@
 """Windows of many streams, extracted and scored together.
 
-Where a frame's features do not depend on the other frames, each sampled frame goes through the extractor once. Where an
-extractor looks at a clip as a whole, as a 3-D network does, frames are kept instead and every window is scored whole.
+Where a frame's features do not depend on the other frames, each sampled frame goes through the extractor once. Where
+they depend on the frames before it alone, a stream goes on from window to window, and begins anew where its windows do.
+Where an extractor looks at a clip as a whole, as a 3-D network does, frames are kept instead and every window is scored
+whole.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from vdeploy.timeline.causal_stream import CausalFrame, CausalStream
 from vdeploy.timeline.windows import DueWindow, WindowPlan, WindowSlider
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from vdeploy.inference.causal import Causal
     from vdeploy.inference.scorer import StagedScorer
     from vdeploy.timeline.events import Window
 
@@ -62,6 +66,10 @@ class Extractor(Protocol):
     def granularity(self) -> Literal["frame", "clip"]:
         """What it looks at as one: a frame, or a clip."""
 
+    @property
+    def causal(self) -> Causal | None:
+        """How it computes streams, where features depend on the frames before alone."""
+
     def extract(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features of frames; see `vdeploy.inference.scorer.StagedScorer`."""
 
@@ -69,8 +77,8 @@ class Extractor(Protocol):
 class SlidingExtractor(Generic[Stream]):
     """Frames of any number of streams in, windows and their features out.
 
-    Keeps T features a stream and no frame; for an extractor that looks at whole clips, T frames. Not for several
-    threads at a time.
+    Keeps T features a stream and no frame; for an extractor that looks at whole clips, T frames; for a causal one,
+    frames whose features are still to come. Not for several threads at a time.
 
     Args:
         extractor: What computes features.
@@ -81,6 +89,7 @@ class SlidingExtractor(Generic[Stream]):
     def __init__(self, extractor: Extractor, plan: WindowPlan, longest_gap: int | None = None) -> None:
         self._extractor, self.plan, self._longest_gap = extractor, plan, longest_gap
         self._sliders: dict[Stream, WindowSlider] = {}
+        self._streams: dict[Stream, CausalStream] = {}
 
     def push(self, samples: Sequence[Sample[Stream]]) -> list[tuple[Stream, DueWindow]]:
         """Takes sampled frames, those of one stream in order.
@@ -93,13 +102,16 @@ class SlidingExtractor(Generic[Stream]):
         """
         due: list[tuple[Stream, DueWindow]] = []
         for sample, value in zip(samples, self._values(samples), strict=True):
-            slider = self._sliders.setdefault(sample.stream, WindowSlider(self.plan, self._longest_gap))
-            due += [(sample.stream, window) for window in slider.push(sample.index, value)]
+            due += [(sample.stream, window) for window in self._slider(sample).push(sample.index, value)]
+        if self._extractor.causal and self._extractor.causal.stepper:
+            for stream in {sample.stream for sample in samples}:
+                self._streams[stream].compute()
         return due
 
     def end(self, stream: Stream) -> DueWindow | None:
         """Forgets a stream, which may have had no frame, and gives the window that ends with it, if one does."""
         slider = self._sliders.pop(stream, None)
+        self._streams.pop(stream, None)
         return slider.finish() if slider else None
 
     def features(self, due: Sequence[DueWindow]) -> npt.NDArray[np.float32]:
@@ -109,13 +121,26 @@ class SlidingExtractor(Generic[Stream]):
         """
         if self._extractor.granularity == "frame":
             return np.stack([window.values for window in due])
+        if self._extractor.causal:
+            return np.stack([[frame.features for frame in window.values] for window in due])
         return np.concatenate([self._extractor.extract(window.values[np.newaxis]) for window in due])
 
-    def _values(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[Any]]:
-        """What is kept of each sample: its features, or the frame."""
-        if self._extractor.granularity == "clip":
-            return (sample.frame for sample in samples)
-        return self._extract(samples)
+    def _slider(self, sample: Sample[Stream]) -> WindowSlider:
+        return self._sliders.setdefault(sample.stream, WindowSlider(self.plan, self._longest_gap))
+
+    def _values(self, samples: Sequence[Sample[Stream]]) -> Iterator[Any]:
+        """What is kept of each sample: its features, the frame, or a frame whose features may still be to come."""
+        if self._extractor.granularity == "frame":
+            return self._extract(samples)
+        if self._extractor.causal:
+            return (self._add(sample, self._extractor.causal) for sample in samples)
+        return (sample.frame for sample in samples)
+
+    def _add(self, sample: Sample[Stream], causal: Causal) -> CausalFrame:
+        """A frame of a stream, which begins anew where its windows do."""
+        if not self._slider(sample).continues(sample.index):
+            self._streams[sample.stream] = CausalStream(causal, self._extractor, self.plan.frames)
+        return self._streams[sample.stream].add(sample.frame)
 
     def _extract(self, samples: Sequence[Sample[Stream]]) -> Iterator[npt.NDArray[np.float32]]:
         length = self.plan.frames
@@ -168,7 +193,7 @@ class SlidingDetector(SlidingExtractor[Stream]):
         if not due:
             return []
         # Whole windows are scored whole where nobody wants their features.
-        wanted = self.scorer.granularity == "frame" or self._keep_features
+        wanted = self.scorer.granularity == "frame" or self.scorer.causal is not None or self._keep_features
         features = self.features([window for _, window in due]) if wanted else None
         if features is None:
             probabilities = np.concatenate([self.scorer.score(window.values[np.newaxis]) for _, window in due])

@@ -124,7 +124,7 @@ class DueWindow:
 
     Attributes:
         first: Number of its first sampled frame.
-        values: What was pushed for its frames: features ``float32[T, F]``, or the frames ``uint8[T, S, S, 3]``.
+        values: What was pushed for its frames: features ``float32[T, F]``, frames ``uint8[T, S, S, 3]``, or objects.
         end: Number after its last sampled frame, where a gap ends it before a whole window is over.
     """
 
@@ -144,10 +144,14 @@ class WindowSlider:
     def __init__(self, plan: WindowPlan, longest_gap: int | None = None) -> None:
         self._plan = plan
         self._longest_gap = plan.longest_gap if longest_gap is None else longest_gap
-        self._values: collections.deque[npt.NDArray[Any]] = collections.deque(maxlen=plan.frames)
+        self._values: collections.deque[Any] = collections.deque(maxlen=plan.frames)
         self._begin = self._next = 0
 
-    def push(self, index: int, value: npt.NDArray[Any]) -> list[DueWindow]:
+    def continues(self, index: int) -> bool:
+        """Whether windows go on with a sampled frame of this number, so that they do not begin anew there."""
+        return bool(self._values) and index - self._next <= self._longest_gap
+
+    def push(self, index: int, value: Any) -> list[DueWindow]:
         """Takes the features of the next sampled frame, or the frame.
 
         Numbers that were left out stand for what came before them, as long as they are no more than the
@@ -156,16 +160,15 @@ class WindowSlider:
 
         Args:
             index: Number of the sampled frame, larger than the one before.
-            value: Features ``float32[F]``, or the frame ``uint8[S, S, 3]``.
+            value: Features ``float32[F]``, the frame ``uint8[S, S, 3]``, or an object.
 
         Returns:
             The windows that are complete now.
         """
         due: list[DueWindow] = []
-        missing = index - self._next
-        if self._values and missing <= self._longest_gap:
+        if self.continues(index):
             held = self._values[-1]
-            for _ in range(missing):
+            for _ in range(index - self._next):
                 due += self._append(held)
         else:
             if last := self.finish():
@@ -188,7 +191,7 @@ class WindowSlider:
         values = np.stack([held[index] for index in frame_indices(len(held), wanted)])
         return DueWindow(self._next - len(held), values)
 
-    def _append(self, value: npt.NDArray[Any]) -> list[DueWindow]:
+    def _append(self, value: Any) -> list[DueWindow]:
         self._values.append(value)
         self._next += 1
         past = self._next - self._begin - self._plan.frames

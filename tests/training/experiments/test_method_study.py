@@ -104,6 +104,7 @@ def test_a_temporal_shift_is_compared_with_the_same_blocks_and_the_same_first_he
     arms = arms_of(recipe)
     assert arms["+ temporal shift"] == recipe.varied(fine_tune={"temporal_shift": "both"})
     assert arms_of(arms["+ temporal shift"])["- temporal shift"] == recipe
+    assert arms_of(recipe.varied(fine_tune={"temporal_shift": "past"}))["- temporal shift"] == recipe
     assert arms["- fine-tuned blocks"].solver == "adamw"
     assert "set fine_tune.blocks, too" in method_arms(load_recipe("edge"))[1]["temporal shift"]
 

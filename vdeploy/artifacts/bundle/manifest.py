@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from vdeploy.evaluation.drift import ScoreHistogram
+from vdeploy.models.shift_settings import past_frames
 from vdeploy.models.stage_names import stage_model
 from vdeploy.video.clips import ClipSpec
 
@@ -31,7 +32,8 @@ SCHEMA_VERSION = "2.0"
 CLASSES = ("non-violent", "violent")
 """Names of the two probabilities, in order."""
 
-Stage = Literal["extractor", "classifier", "pipeline"]
+Stage = Literal["extractor", "classifier", "pipeline", "stream"]
+"""``"pipeline"``: both in one. ``"stream"``: the extractor frame by frame, with a buffer of what comes before."""
 Measure = Literal["values", "direction"]
 """What a tolerance limits: the largest difference over the largest value, or one minus the cosine of the worst row."""
 
@@ -187,6 +189,11 @@ class Manifest(_Model):
         """Shape of the features of one clip, (t, F)."""
         steps, dim = self.classifier.input.shape[1:]
         return int(steps), int(dim)
+
+    @property
+    def past_frames(self) -> int | None:
+        """How many frames before a frame its features depend on; see `vdeploy.models.shift_settings.past_frames`."""
+        return past_frames(self.extractor.granularity, self.extractor.settings, self.clip_spec.frames)
 
     @property
     def clip_spec(self) -> ClipSpec:

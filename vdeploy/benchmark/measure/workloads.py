@@ -6,11 +6,11 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vdeploy.artifacts.bundle import Bundle, Manifest, Stage
+from vdeploy.artifacts.bundle import Bundle, Manifest
 from vdeploy.benchmark.measure.row_job import Job
 from vdeploy.benchmark.measure.subjects import DISTINCT_INPUTS, Call, Subject, distinct_inputs
 from vdeploy.inference.in_process import LocalScorer
@@ -53,7 +53,7 @@ def open_subject(job: Job) -> Iterator[Subject]:
             yield Subject(_served_video_call(served, job), served)
 
 
-def _stage_call(job: Job, stage: Stage, bundle: Bundle) -> Call:
+def _stage_call(job: Job, stage: Literal["extractor", "classifier"], bundle: Bundle) -> Call:
     runtime = open_artifact(bundle, stage, job.format, job.threads, job.runtime)
     name = "frames" if stage == "extractor" else "features"
     inputs = distinct_inputs(bundle.manifest, stage, job.batch)

@@ -9,6 +9,7 @@ from vdeploy.artifacts.onnx_graphs.tensors import without_weights
 from vdeploy.core.errors import ExportError
 from vdeploy.core.lazy_imports import require
 from vdeploy.export.lowering.choose import extractor_onnx, head_onnx
+from vdeploy.export.lowering.generic_onnx import stream_by_tf2onnx
 from vdeploy.export.onnx.versions import IR_VERSION, OPSET
 from vdeploy.models.extractor import FeatureExtractor
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import keras
     import onnx
 
-__all__ = ["classifier_to_onnx", "extractor_to_onnx"]
+__all__ = ["classifier_to_onnx", "extractor_to_onnx", "stream_to_onnx"]
 
 
 def extractor_to_onnx(extractor: FeatureExtractor, spool: Path | None = None) -> onnx.ModelProto:
@@ -32,6 +33,11 @@ def extractor_to_onnx(extractor: FeatureExtractor, spool: Path | None = None) ->
 def classifier_to_onnx(model: keras.Model) -> onnx.ModelProto:
     """Convert a head: ``features float32[batch, t, F]`` to ``probabilities float32[batch, 2]``."""
     return _finish(head_onnx(model))
+
+
+def stream_to_onnx(extractor: FeatureExtractor) -> onnx.ModelProto:
+    """Convert the streaming form of a causal backbone; see `vdeploy.export.lowering.generic_onnx.stream_by_tf2onnx`."""
+    return _finish(stream_by_tf2onnx(extractor))
 
 
 def _finish(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -36,7 +36,7 @@ class Reference:
         weights: The backbone's weights.
         spec: The frames of a clip.
         classifier: The classifier, rebuilt under a float32 policy with the run's weights.
-        tensors: Input and output of each stage.
+        tensors: Input and output of each stage; the buffers of a streaming form come besides.
     """
 
     def __init__(self, run: Run, weights: Weights) -> None:
@@ -111,6 +111,10 @@ def _tensors(spec: ClipSpec, run: Run) -> dict[Stage, tuple[TensorSpec, TensorSp
             probabilities,
         ),
         "pipeline": (clips, probabilities),
+        "stream": (
+            TensorSpec(name="frames", dtype="uint8", shape=(1, "time", *pixels)),
+            TensorSpec(name="features", dtype="float32", shape=(1, "time", dim)),
+        ),
     }
 
 

@@ -14,6 +14,7 @@ from vdeploy.core.progress import track
 from vdeploy.export.verification.held_out import check_verdicts
 from vdeploy.export.verification.parity import batches_of, check_parity
 from vdeploy.formats import FORMATS, Format
+from vdeploy.inference.causal import ClipsAsStreams, Stepper
 from vdeploy.inference.runtimes.registry import open_runtime
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Verifier:
         return open_runtime(FORMATS["onnx-fp32"], written.stand_in, lean=True)
 
     def stage(self, kind: Format, stage: Stage, runtime: Runtime, written: Written) -> Parity:
-        """Checks the precision that was found in a stage, and its numbers.
+        """Checks the precision that was found in a stage, and its numbers; a streaming form's by clips, frame by frame.
 
         Raises:
             ExportError: It has another precision than the format promises.
@@ -59,6 +60,9 @@ class Verifier:
                 f"{kind.name}: the {stage} is not {kind.precision} inside but {written.precision}",
                 "report this with the versions of vdeploy doctor",
             )
+        if stage == "stream":
+            streams = ClipsAsStreams(Stepper(lambda: runtime, written.details["buffer"]))
+            return self.stage(kind, "extractor", streams, written)
         taken, given = self._data.reference.tensors[stage]
         if kind.fixed_time and written.stand_in is None:
             taken = taken.model_copy(update={"shape": self._data.inputs[stage].shape})

@@ -13,6 +13,7 @@ from vdeploy.core.errors import ClientError
 from vdeploy.core.runtime_messages import without_source
 from vdeploy.core.trace_context import TRACEPARENT
 from vdeploy.evaluation.drift import ScoreHistogram
+from vdeploy.inference.causal import Causal
 from vdeploy.inference.scorer import check_features, padded
 from vdeploy.triton.client.channel import Connection, host_and_port, speaks_http
 from vdeploy.triton.client.retries import Retries
@@ -51,6 +52,7 @@ class TritonScorer(Connection):
         temperature: What the classifier's logits were divided by.
         bias: What the violent class's logit was raised by before that.
         granularity: What the extractor looks at as one; see `vdeploy.inference.scorer.StagedScorer`.
+        causal: How the features of a stream are computed; see there.
         run: Name of the run that is served.
         score_histogram: Scores of clips that the run did not learn from; `None` where they are not known.
         bundle_digest: SHA-256 of the served bundle's manifest.
@@ -204,6 +206,7 @@ class TritonScorer(Connection):
             self.bundle_digest = str(values["bundle_sha256"])
             self._dim = int(values["extractor_dim"])
             self.granularity: Literal["frame", "clip"] = "clip" if values.get("granularity") == "clip" else "frame"
+            self.causal = Causal(int(values["past_frames"])) if "past_frames" in values else None
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ClientError(
                 f"{self.address} serves a {ENSEMBLE_MODEL} that vdeploy did not write ({error!r})",

@@ -96,6 +96,7 @@ def _parameters(
         "clip_seconds": manifest.clip_seconds,
         "extractor_dim": manifest.extractor.dim,
         "granularity": None if manifest.extractor.granularity == "frame" else "clip",
+        "past_frames": manifest.past_frames or None,
         "formats": {served.stage: served.format for served in (extractor, classifier)},
         "run": manifest.run,
         OPTIONS_PARAMETER: options_to_dict(options),

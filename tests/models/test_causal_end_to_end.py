@@ -1,0 +1,151 @@
+"""A causal temporal shift through the verbs: one stream has the same scores whatever computes it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from testing.videos import solid_frame, write_video
+from tests.triton.conftest import own_ports
+from training.pipeline import train
+from training.recipe import load_recipe
+from vdeploy.artifacts.bundle import Bundle
+from vdeploy.detector import detect
+from vdeploy.export.exporter import export_run
+from vdeploy.export.options import ExportOptions
+from vdeploy.formats import parse_formats
+from vdeploy.inference.causal import Stepper
+from vdeploy.inference.in_process import LocalScorer
+from vdeploy.inference.open_scorer import open_scorer
+from vdeploy.live.source import parse_sources
+from vdeploy.live.watcher import watch
+from vdeploy.timeline.events import Window
+from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.repository.writer import write_repository
+from vdeploy.triton.server.install import TritonInstall
+from vdeploy.triton.server.server import TritonServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+FRAMES, SAMPLED = 8, 20
+LENGTHS = {"window_s": 8.0, "stride_s": 3.0}
+"""A sampled frame a second, and a window every three of them."""
+
+RECIPE = (
+    "training.epochs=2",
+    "training.batch=8",
+    "backbone.weights=random",
+    "clip.size=32",
+    f"clip.frames={FRAMES}",
+    "head.name=gru",
+    "head.units=8",
+    "fine_tune.blocks=5",
+    "fine_tune.temporal_shift=past",
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("causal")
+    run = train(clips_dir, folder / "run", load_recipe("edge", RECIPE), store_root=folder / "store")
+    options = ExportOptions(store_root=folder / "store")
+    return export_run(run, parse_formats("onnx-fp32,openvino-fp32"), folder / "bundle", options=options).bundle
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture for each sampled frame, so that it does not matter when exactly a frame of a live source arrives."""
+    pictures = [solid_frame((160 * number % 256, 90 * number % 256, 40)) for number in range(SAMPLED)]
+    file = tmp_path_factory.mktemp("video") / "pictures.mp4"
+    return write_video(file, [frame for frame in pictures for _ in range(24)], fps=24)
+
+
+@pytest.fixture(scope="module")
+def windows(bundle: Bundle, video: Path) -> tuple[Window, ...]:
+    """The windows of the video, computed frame by frame."""
+    return detect(video, LocalScorer(bundle, "onnx-fp32"), **LENGTHS).windows
+
+
+def probabilities(windows: tuple[Window, ...]) -> list[float]:
+    return [window.probability for window in windows]
+
+
+def assert_same(found: tuple[Window, ...], expected: tuple[Window, ...]) -> None:
+    """Windows that were scored one by one would differ by 5e-5 and more."""
+    assert [window.start_s for window in found] == [window.start_s for window in expected]
+    known = probabilities(expected)
+    assert len({round(probability, 5) for probability in known}) == len(known) > 4
+    np.testing.assert_allclose(probabilities(found), known, rtol=0, atol=1e-5)
+
+
+def test_the_manifest_lists_the_streaming_form(bundle: Bundle) -> None:
+    assert bundle.manifest.past_frames == 3
+    artifact = bundle.artifact("stream", "onnx-fp32")
+    assert [tensor.name for tensor in (*artifact.inputs, *artifact.outputs)] == [
+        "frames",
+        "buffer",
+        "features",
+        "next_buffer",
+    ]
+    assert artifact.parity.max_rel < 1e-4
+    assert [one.stage for one in bundle.manifest.artifacts if one.format == "openvino-fp32"] == [
+        "extractor",
+        "classifier",
+    ]
+
+
+def test_a_timeline_computes_each_frame_once(
+    bundle: Bundle, video: Path, windows: tuple[Window, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped, step = [], Stepper.step
+
+    def counted(
+        self: Stepper, frames: npt.NDArray[np.uint8], buffer: npt.NDArray[np.float32] | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        stepped.append(len(frames))
+        return step(self, frames, buffer)
+
+    monkeypatch.setattr(Stepper, "step", counted)
+    scorer = LocalScorer(bundle, "onnx-fp32")
+    monkeypatch.setattr(scorer, "extract", None)
+    assert_same(detect(video, scorer, **LENGTHS).windows, windows)
+    assert sum(stepped) == SAMPLED < len(windows) * FRAMES
+
+
+def test_a_watched_file_has_the_scores_of_its_timeline(
+    bundle: Bundle, video: Path, windows: tuple[Window, ...]
+) -> None:
+    """Under load, a picture is seen late now and then, and another takes its place; the next try has them all."""
+    connect = functools.partial(open_scorer, bundle=bundle.root, format_name="onnx-fp32")
+    for _ in range(3):
+        reports = watch(parse_sources([str(video)]), connect, **LENGTHS)
+        found = tuple(report.window for report in reports if report.window is not None)
+        if len(found) == len(windows) and np.allclose(*map(probabilities, (found, windows)), rtol=0, atol=1e-5):
+            break
+    assert_same(found, windows)
+
+
+def test_a_format_without_a_streaming_form_has_the_same_scores(
+    bundle: Bundle, video: Path, windows: tuple[Window, ...]
+) -> None:
+    scorer = LocalScorer(bundle, "openvino-fp32")
+    assert scorer.causal is not None
+    assert scorer.causal.stepper is None
+    assert_same(detect(video, scorer, **LENGTHS).windows, windows)
+
+
+@pytest.mark.triton
+def test_triton_has_the_same_scores(
+    bundle: Bundle, video: Path, windows: tuple[Window, ...], install: TritonInstall, tmp_path: Path
+) -> None:
+    repository = write_repository(bundle, tmp_path / "repository", backend="auto", install=install)
+    ports = own_ports().as_arguments()
+    with (
+        TritonServer(repository, install=install, log_file=tmp_path / "log", **ports) as server,
+        TritonScorer(server.url) as scorer,
+    ):
+        assert_same(detect(video, scorer, **LENGTHS).windows, windows)
