@@ -290,3 +290,23 @@ def test_bad_recipes_are_one_line(overrides: tuple[str, ...], message: str) -> N
     with pytest.raises(RecipeError, match=message) as caught:
         recipe(*overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "ranges"), [("vgg19", 1, 5), ("i3d", 8, 8), ("two-stream", 2, 2), ("efficientnet-lite1", 1, 2)]
+)
+def test_the_last_block_of_every_backbone_is_simulated(name: str, frames: int, ranges: int) -> None:
+    """A range for what each layer reads and for what it gives, and one for both where these are the same tensor."""
+    tf: Any = load_tensorflow()
+    trunk = Trunk(backbone_of({"name": name, "weights": "random"}), 1, ClipSpec(frames=frames, size=64), RANDOM)
+    tail = QuantizedTail(trunk.tail)
+    assert len(tail.first_state) == ranges
+    steps, dim = trunk.feature_shape(frames)
+    shape = (2, steps, dim) if trunk.granularity == "clip" else (2, dim)
+    activations = np.random.default_rng(0).gamma(0.5, 1, shape).astype(np.float32)
+    weights = [tf.constant(value) for value in trunk.tail.get_weights()]
+    _, state = tail.stateless_call(weights, tail.first_state, activations, training=True)
+    simulated, _ = tail.stateless_call(weights, state, activations, training=False)
+    expected = trunk.tail(activations)
+    error = np.linalg.norm(simulated - expected) / np.linalg.norm(expected)
+    assert 1e-4 < error < 0.05
