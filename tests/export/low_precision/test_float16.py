@@ -10,8 +10,12 @@ import pytest
 from onnx import numpy_helper
 
 from vdeploy.core.errors import ExportError
+from vdeploy.export.lowering.choose import extractor_onnx
 from vdeploy.export.onnx.float16 import FLOAT16_MAX, MARGIN, find_wide_tensors, to_float16
 from vdeploy.export.onnx.inspection import inspect_onnx
+from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.registry import backbone_of
+from vdeploy.video.clips import ClipSpec
 
 LARGE = 70_000.0
 
@@ -65,12 +69,24 @@ def test_only_three_casts_are_needed_in_the_extractor(extractor_stage):
     assert found[found.index("GlobalAveragePool") - 1] == "Cast"
 
 
+def kinds(model: onnx.ModelProto, operator: str) -> set[int]:
+    """Types of what an operator's nodes give."""
+    values = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    return {values[node.output[0]] for node in model.graph.node if node.op_type == operator}
+
+
 def test_normalisation_and_softmax_stay_in_float32(classifier_stage):
     half = to_float16(classifier_stage.model)
-    values = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(half).graph.value_info}
-    kinds = {node.op_type: values.get(node.output[0]) for node in half.graph.node}
-    assert {kinds[name] for name in ("Reciprocal", "Sqrt", "Sub")} == {onnx.TensorProto.FLOAT}
-    assert {kinds[name] for name in ("LSTM", "MatMul")} == {onnx.TensorProto.FLOAT16}
+    assert all(kinds(half, name) == {onnx.TensorProto.FLOAT} for name in ("Reciprocal", "Sqrt", "Sub"))
+    assert all(kinds(half, name) == {onnx.TensorProto.FLOAT16} for name in ("LSTM", "MatMul"))
+
+
+def test_the_region_in_which_things_move_is_found_and_cut_out_in_float32():
+    backbone = backbone_of({"name": "efficientnet-lite0", "weights": "random", "region": "motion"})
+    extractor = FeatureExtractor(backbone, backbone.find_weights(), ClipSpec(frames=2, size=64))
+    half = to_float16(extractor_onnx(extractor))
+    assert kinds(half, "MatMul") == {onnx.TensorProto.FLOAT}
+    assert kinds(half, "Conv") == {onnx.TensorProto.FLOAT16}
 
 
 def test_ordinary_frames_find_no_wide_tensor(extractor_stage):

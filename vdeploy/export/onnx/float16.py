@@ -1,10 +1,11 @@
 """FP16 ONNX: the layers that do the work in float16, everything that needs more range or precision in float32.
 
-Only convolutions, matrix products and LSTMs are turned, and what stands behind them and only picks, moves or compares
-numbers. So the cast of the frames' bytes and the subtraction of the mean, the normalisation of the features, averages
-and the softmax stay in float32, and with them the inputs and outputs of the model. float16 ends at 65504; a layer that
-has seen a value near that on real frames stays in float32 as well. That has to be found in the float32 model: where a
-CPU has no float16 arithmetic, ONNX Runtime computes such layers in float32 and would show no overflow.
+Only convolutions, matrix products with weights and LSTMs are turned, and what stands behind them and only picks, moves
+or compares numbers. So the cast of the frames' bytes and the subtraction of the mean, the search for the region where
+things move and its resampling, the normalisation of the features, averages and the softmax stay in float32, and with
+them the inputs and outputs of the model. float16 ends at 65504; a layer that has seen a value near that on real frames
+stays in float32 as well. That has to be found in the float32 model: where a CPU has no float16 arithmetic, ONNX Runtime
+computes such layers in float32 and would show no overflow.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class _Converter:
         read = {name for name in node.input if name in self._float and name not in self._weights}
         if not self._float32_only.isdisjoint((*read, *node.output)):
             return False
-        return node.op_type in LAYERS or (node.op_type in _FOLLOWERS and bool(read) and read <= self._half)
+        if node.op_type in LAYERS:
+            return node.input[1] in self._weights
+        return node.op_type in _FOLLOWERS and bool(read) and read <= self._half
 
     def _input(self, name: str, half: bool) -> str:
         """What a node reads for a tensor of the source, in the type that it computes in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterable
@@ -22,6 +23,8 @@ __all__ = ["convert"]
 
 _CHILD = Path(__file__).with_name("child.py")
 """Run by its path: importing it would bring TensorFlow along."""
+
+_NO_OPERATOR = re.compile(r"'(tf\.\w+)' op is neither a custom op nor a flex op")
 
 
 def convert(
@@ -89,5 +92,7 @@ def _failure(done: subprocess.CompletedProcess[str]) -> ExportError:
         number = -done.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         return ExportError(f"the TFLite converter crashed ({name})", hint)
+    if missing := sorted(set(_NO_OPERATOR.findall(done.stderr))):
+        return ExportError(f"TFLite has no operator {' and no '.join(missing)}", "export another format")
     lines = done.stderr.strip().splitlines()
     return ExportError(f"the TFLite converter failed ({lines[-1] if lines else f'exit code {done.returncode}'})", hint)
