@@ -36,7 +36,12 @@ _STEPS_OFF: _Sections = {
 }
 """What an exact solution goes without."""
 
-_SIZES = {"units": ("units", "width"), "dense": ("dense",), "dropout": ("dropout",)}
+_OF_HEAD = {
+    "units": ("units", "width"),
+    "dense": ("dense",),
+    "dropout": ("dropout",),
+    "normalization": ("normalization",),
+}
 """Keys of the head that a parameter sets; a head has at most one of them."""
 
 
@@ -68,10 +73,11 @@ _SPACE: dict[str, tuple[tuple[str, ...], _Draw]] = {
     "weight_decay": (("optimizer.weight_decay",), _range(1e-6, 1e-1, log=True)),
     "warmup_share": (("optimizer.warmup_epochs",), _range(0.0, 0.2)),
     "batch": (("training.batch",), _choice(16, 32, 64, 128)),
+    "normalization": (("head.normalization",), _choice("layer", "square_root")),
 }
 """Parameters, each with the keys of a recipe that it sets; it is not drawn where one of them is fixed."""
 
-_EXACT = {"head", "solver", "balance", "label_noise", "label_smoothing"}
+_EXACT = {"head", "normalization", "solver", "balance", "label_noise", "label_smoothing"}
 """Parameters that an exact solution takes."""
 
 _OF_FIXED_FEATURES = {"label_noise", "curriculum"}
@@ -85,7 +91,7 @@ def suggest_recipe(
 
     Every parameter that is searched is drawn in every trial, so that the importance of each can be told; those that the
     recipe does not take, such as the learning rate of an exact solution, change nothing. A head that starts from a
-    pre-trained trunk keeps its name and its sizes.
+    pre-trained trunk keeps its name, its sizes and its normalisation.
 
     Args:
         trial: Of Optuna, or what has its ``suggest`` methods.
@@ -104,9 +110,9 @@ def suggest_recipe(
     base = models[name]
     only_exact = "optimizer.solver" in fixed and base.optimizer.solver == "logistic"
     values = _draw(trial, models.values(), fixed, only_exact=only_exact)
-    head, sizes = _head(values, base)
+    head, of_head = _head(values, base)
     varied = base.varied(head=head)
-    left_out = {*_SIZES} - sizes
+    left_out = {*_OF_HEAD} - of_head
     if base.pretrain.trunk:
         left_out |= {"head"}
     if base.fine_tune.blocks:
@@ -135,7 +141,7 @@ def _draw(trial: Any, models: Iterable[Recipe], fixed: Collection[str], *, only_
     """The values of all parameters that are searched."""
     skipped = {name for name, (keys, _) in _SPACE.items() if {*keys} & {*fixed}}
     if any(key.startswith("head.") for key in fixed):
-        skipped |= {"head"} | ({*_SIZES} - {size for model in models for size in _size_keys(model.head)})
+        skipped |= {"head"} | ({*_OF_HEAD} - {name for model in models for name in _head_keys(model.head)})
         given = {}
     else:
         given = {"head": "linear"} if only_exact else {}
@@ -145,27 +151,27 @@ def _draw(trial: Any, models: Iterable[Recipe], fixed: Collection[str], *, only_
 
 
 def _head(values: Mapping[str, Any], base: Recipe) -> tuple[dict[str, Any], set[str]]:
-    """The settings of the head, the recipe's where its name is not searched, and the parameters of `_SIZES` in them."""
+    """The settings of the head, the recipe's where its name is not searched, and what they take of `_OF_HEAD`."""
     is_kept = "head" not in values or bool(base.pretrain.trunk)
     choice = base.head.model_dump() if is_kept else _HEADS[values["head"]]
     head = {**(base.head.model_dump() if choice["name"] == base.head.name else {}), **choice}
-    keys = _size_keys(base.varied(head=head).head)
-    sizes = {size for size in keys if size in values and (size == "dropout" or not base.pretrain.trunk)}
-    return {**head, **{keys[size]: values[size] for size in sizes}}, sizes
+    keys = _head_keys(base.varied(head=head).head)
+    found = {name for name in keys if name in values and (name == "dropout" or not base.pretrain.trunk)}
+    return {**head, **{keys[name]: values[name] for name in found}}, found
 
 
-def _size_keys(head: HeadSettings) -> dict[str, str]:
-    """The parameters of `_SIZES` that a head takes, with its keys; a linear head has no dense layer to size."""
+def _head_keys(head: HeadSettings) -> dict[str, str]:
+    """The parameters of `_OF_HEAD` that a head takes, with its keys; a linear head has no dense layer to size."""
     values = head.model_dump()
-    keys = {size: key for size, options in _SIZES.items() for key in options if key in values}
-    return {size: key for size, key in keys.items() if size != "dense" or values[key]}
+    keys = {name: key for name, options in _OF_HEAD.items() for key in options if key in values}
+    return {name: key for name, key in keys.items() if name != "dense" or values[key]}
 
 
 def _sections(values: Mapping[str, Any], epochs: int) -> _Sections:
     """The sections of a recipe, all but the head and the solver."""
     parts = [_BALANCE[values["balance"]]] if "balance" in values else []
     for name, value in values.items():
-        if name not in {"head", "solver", "balance", *_SIZES}:
+        if name not in {"head", "solver", "balance", *_OF_HEAD}:
             section, _, key = _SPACE[name][0][0].partition(".")
             parts.append({section: {key: epochs * value if name == "warmup_share" else value}})
     return _merged(*parts)

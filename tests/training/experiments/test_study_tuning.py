@@ -155,6 +155,7 @@ def test_parameters_are_those_of_the_recipe():
         assert parameters["solver"] == recipe.solver
         assert ("units" in parameters) == (recipe.head.name in {"lstm", "gru", "transformer"})
         assert ("dense" in parameters) == (getattr(recipe.head, "dense", 0) > 0)
+        assert ("normalization" in parameters) == (recipe.head.name == "pooling")
         if recipe.solver == "logistic":
             assert parameters["balance"] != "sampling"
             assert recipe.loss.alpha == ("balanced" if parameters["balance"] == "weights" else (1, 1))
@@ -177,7 +178,8 @@ def test_a_fixed_solver_and_fixed_methods_go_together():
     for recipe, parameters, names in drawn("edge", "optimizer.solver=logistic"):
         assert not stepwise_key(recipe)
         assert recipe.make_head().linear
-        assert names == {*parameters} - {"head"} == {"balance", "label_noise", "label_smoothing"}
+        assert names == {*parameters} - {"head"} == {"normalization", "balance", "label_noise", "label_smoothing"}
+        assert parameters["normalization"] == recipe.head.normalization
     mixed = [recipe for recipe, _, _ in drawn("edge", "augment.mixup=0.2")]
     assert {(recipe.solver, recipe.augment.mixup) for recipe in mixed} == {("adamw", 0.2)}
     assert any(recipe.make_head().linear for recipe in mixed)

@@ -137,6 +137,18 @@ def test_the_loss_falls_and_the_trunk_is_what_a_training_starts_from(tmp_path: P
     assert started.history[0].loss != plain.history[0].loss
 
 
+@pytest.mark.parametrize("normalization", ["layer", "square_root"])
+def test_a_pooling_head_takes_the_same_features_in_both_trainings(normalization: str) -> None:
+    own = ("head.name=pooling", "head.dense=4", f"head.normalization={normalization}")
+    chosen = load_recipe("default", [*COMMON, *own])
+    head, embedded = chosen.make_head(), EmbeddedTrunk(chosen.make_head(), chosen.pretrain)
+    assert embedded.training_step((4, 6), "float32").normalized == head.normalized == (normalization == "layer")
+    features = np.random.default_rng(0).gamma(0.5, 20, (3, 4, 6)).astype(np.float32)
+    models = (head.build((4, 6)), embedded.build((4, 6)))
+    ends = [load_keras().Model(model.input, model.get_layer("flat").output)(features).numpy() for model in models]
+    np.testing.assert_array_equal(*ends)
+
+
 def test_a_trunk_tells_windows_apart_and_keeps_their_views_together(tmp_path: Path) -> None:
     """A trunk whose outputs are all alike has learned nothing."""
     started = trainer(trunk(tmp_path / "trunk", "pretrain.epochs=30"), tmp_path / "run")

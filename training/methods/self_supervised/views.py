@@ -84,17 +84,17 @@ class EmbeddedTrunk:
         Args:
             shape: Shape of a window's features, (t, F).
         """
-        return self._model(shape, normalized=False)
+        return self._model(shape, normalizes=self._head.normalized)
 
     def training_step(self, shape: tuple[int, int], dtype: str, *, compiled: bool = False) -> TrainingStep:
         """Return how it is computed while it is trained; see `vdeploy.models.base.Head.training_step`."""
         del compiled
-        return KerasStep(lambda: self._model(shape, normalized=True), dtype)
+        return KerasStep(lambda: self._model(shape, normalizes=False), dtype, normalized=self._head.normalized)
 
-    def _model(self, shape: tuple[int, int], *, normalized: bool) -> keras.Model:
+    def _model(self, shape: tuple[int, int], *, normalizes: bool) -> keras.Model:
         keras: Any = load_keras()
         features = keras.Input(shape, name="features", dtype="float32")
-        x = features if normalized else normalization_layer()(features)
+        x = normalization_layer()(features) if normalizes else features
         masking = keras.layers.Dropout(self._section.masked, noise_shape=(None, 1, shape[1]), name="masked_features")
         x = self._head.body(masking(x))
         return keras.Model(features, _expander(x.shape[1], self._section.expander)(x))
