@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +16,31 @@ from testing.videos import solid_frame, write_video
 from tests.triton.conftest import own_ports
 from training.pipeline import train
 from training.recipe import load_recipe
-from vdeploy.artifacts.bundle import Bundle
+from vdeploy.artifacts.bundle import MANIFEST, Bundle
+from vdeploy.core.errors import CrowdedError, RepositoryError
 from vdeploy.detector import detect
 from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
 from vdeploy.formats import parse_formats
 from vdeploy.inference.causal import Stepper
+from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.inference.open_scorer import open_scorer
+from vdeploy.live.server_windows import ServerWindows
 from vdeploy.live.source import parse_sources
 from vdeploy.live.watcher import watch
 from vdeploy.timeline.events import Window
+from vdeploy.timeline.sampling import VideoSampler
+from vdeploy.timeline.sliding import Sample, SlidingDetector
+from vdeploy.timeline.windows import WindowPlan
 from vdeploy.triton.client.client import TritonScorer
+from vdeploy.triton.client.model_control import ModelControl
+from vdeploy.triton.client.stream_client import StreamClient
+from vdeploy.triton.deployment.deploy import deploy, rollback
+from vdeploy.triton.deployment.status import read_status
+from vdeploy.triton.planning.plans import plan_deployment
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
+from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.triton.server.server import TritonServer
@@ -149,3 +165,100 @@ def test_triton_has_the_same_scores(
         TritonScorer(server.url) as scorer,
     ):
         assert_same(detect(video, scorer, **LENGTHS).windows, windows)
+
+
+@pytest.fixture(scope="module")
+def streaming(
+    bundle: Bundle, install: TritonInstall, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TritonServer, Repository]]:
+    """A server that keeps two streams."""
+    folder = tmp_path_factory.mktemp("streaming")
+    options = ServingOptions(streams=StreamOptions(2))
+    repository = write_repository(bundle, folder / "repository", options=options)
+    ports = own_ports().as_arguments()
+    with TritonServer(repository, install=install, log_file=folder / "log", **ports) as server:
+        yield server, repository
+
+
+@pytest.mark.triton
+def test_windows_that_the_server_keeps_have_the_same_scores(
+    streaming: tuple[TritonServer, Repository], video: Path, windows: tuple[Window, ...]
+) -> None:
+    with StreamClient(streaming[0].url) as client:
+        plan = WindowPlan.for_scorer(client, LENGTHS["window_s"], LENGTHS["stride_s"])
+        kept: ServerWindows[str] = ServerWindows(client, plan)
+        found = []
+        for index, frame in VideoSampler(video, plan, client.spec.size):
+            found += kept.feed([Sample("", index, frame)])
+        found += kept.finish("", windows[-1].end_s)
+    assert_same(tuple(scored.window for scored in found), windows)
+
+
+@pytest.mark.triton
+def test_a_server_that_loses_a_stream_goes_on_with_the_same_scores(
+    streaming: tuple[TritonServer, Repository], bundle: Bundle
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3 * FRAMES, 32, 32, 3), dtype=np.uint8)
+    whole, lost = [], []
+    with StreamClient(streaming[0].url) as client, client.open() as steady, client.open() as shaken:
+        for number, frame in enumerate(frames):
+            if number in {2, 13, 20}:
+                shaken._end()
+            whole.append(steady.push(frame).probability)
+            lost.append(shaken.push(frame).probability)
+        assert (steady.restarts, shaken.restarts) == (0, 3)
+        with pytest.raises(CrowdedError), client.open() as third:
+            third.push(frames[0])
+    np.testing.assert_allclose(lost, whole, atol=1e-6)
+    # The past before a window counts: it is not that of a clip by itself.
+    alone = LocalScorer(bundle, "onnx-fp32").score(frames[np.newaxis, -FRAMES:])[0, 1]
+    assert abs(whole[-1] - alone) > 1e-5
+
+
+@pytest.mark.triton
+def test_a_stream_goes_on_over_a_deployment_and_back(
+    streaming: tuple[TritonServer, Repository], bundle: Bundle, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle.root, tmp_path / "other")
+    values = json.loads((tmp_path / "other" / MANIFEST).read_text())
+    (tmp_path / "other" / MANIFEST).write_text(json.dumps(values | {"threshold": 0.25}))
+    other, (server, repository) = Bundle(tmp_path / "other"), streaming
+    golden = golden_clips_of(other, "onnx-fp32", "onnx-fp32")
+    frames = np.random.default_rng(1).integers(0, 256, (3 * FRAMES, 32, 32, 3), dtype=np.uint8)
+    scorer = LocalScorer(bundle, "onnx-fp32")
+    detector: SlidingDetector[str] = SlidingDetector(scorer, WindowPlan(FRAMES, 8.0, 1))
+    found = detector.feed([Sample("", number, frame) for number, frame in enumerate(frames)])
+    expected = [one.window.probability for one in found]
+    scores, versions = [], []
+    with (
+        StreamClient(server.url) as client,
+        client.open() as stream,
+        ModelControl(server.url, log_file=server.log_file) as control,
+    ):
+        for number, frame in enumerate(frames):
+            if number == 10:
+                plan = plan_deployment(other, repository.root)
+                assert deploy(plan, control, repository.root, golden).version == 2
+            if number == 18:
+                assert rollback(control, repository.root).version == 1
+                status = read_status(control, repository.root)
+                assert status.healthy, status.problem
+            score = stream.push(frame)
+            versions.append(score.version)
+            scores += [score.probability] if score.is_full else []
+        assert stream.restarts == 2
+    assert versions == [1] * 10 + [2] * 8 + [1] * 6
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_streams_of_a_bundle_without_the_streaming_form_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(bundle.root, tmp_path / "without")
+    shutil.rmtree(tmp_path / "without" / "stream")
+    file = tmp_path / "without" / MANIFEST
+    values = json.loads(file.read_text())
+    values["artifacts"] = [artifact for artifact in values["artifacts"] if artifact["stage"] != "stream"]
+    file.write_text(json.dumps(values))
+    options = ServingOptions(streams=StreamOptions(2))
+    with pytest.raises(RepositoryError, match="need its streaming form, which the bundle lacks; add it by vdeploy"):
+        write_repository(Bundle(tmp_path / "without"), tmp_path / "repository", options=options)
+    assert not (tmp_path / "repository").exists()

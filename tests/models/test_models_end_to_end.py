@@ -125,7 +125,7 @@ def test_streams_are_refused_where_frames_depend_on_each_other(request, bundle, 
     exported, keeping = bundle[0], ServingOptions(streams=StreamOptions(2))
     name = request.node.callspec.params["bundle"]
     assert (exported.manifest.extractor.granularity == "frame") is (name == "efficientnet-lite0")
-    if name != "efficientnet-lite0":
+    if name not in {"efficientnet-lite0", "causal shift"}:
         with pytest.raises(RepositoryError, match="looks at the frames of a clip together"):
             write_repository(exported, tmp_path, options=keeping)
         assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from vdeploy.triton.planning.preflight import preflight
 from vdeploy.triton.repository.backends import Backend, ServedStage
 from vdeploy.triton.repository.kept_options import OPTIONS_PARAMETER
 from vdeploy.triton.repository.model_configs import render_configs
-from vdeploy.triton.repository.model_set import PLAIN, model_set_for, model_set_of, streams_of
+from vdeploy.triton.repository.model_set import PLAIN, model_set_for, model_set_of, stages_called_by, streams_of
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.serving_plan import ServingPlan
 from vdeploy.triton.repository.version_policy import pin_ensemble, pinned_version
@@ -90,6 +91,29 @@ def test_a_model_of_whole_clips_takes_no_single_frames(bundle: Bundle) -> None:
     with pytest.raises(RepositoryError, match="i3d looks at the frames of a clip together; leave --streams out"):
         render_configs(bundle.manifest, extractor, classifier, keeping(5))
     render_configs(bundle.manifest, extractor, classifier)
+
+
+def test_frames_of_a_causal_model_go_where_its_windows_are_kept(bundle: Bundle) -> None:
+    extractor = ServedStage("extractor", "onnx-int8", "python", granularity="clip", past_frames=3, has_stream=True)
+    classifier = ServedStage("classifier", "onnx-int8", "python")
+    found = render_configs(bundle.manifest, extractor, classifier, dataclasses.replace(keeping(5), threads=2))
+    window, stream = parsed(found[WINDOW_MODEL]), parsed(found[STREAM_MODEL])
+    assert [(tensor.name, list(tensor.dims)) for tensor in window.input] == [
+        ("frames", [-1, 32, 32, 3]),
+        ("missing", [-1]),
+    ]
+    assert window.parameters["intra_op_num_threads"].string_value == "2"
+    assert stages_called_by(found[STREAM_MODEL]) == (WINDOW_MODEL, classifier.model)
+    assert dict(stream.ensemble_scheduling.step[0].input_map) == {"frames": "frames", "missing": "missing"}
+    for text, taken in ((found[WINDOW_MODEL], "frames"), (configs(bundle)[WINDOW_MODEL], "features")):
+        assert model_set_for(STAGES, streams=True, window=text).window_input == taken
+
+
+def test_a_causal_model_without_its_streaming_form_keeps_no_streams(bundle: Bundle) -> None:
+    extractor = ServedStage("extractor", "onnx-int8", "python", architecture="x", granularity="clip", past_frames=3)
+    classifier = ServedStage("classifier", "onnx-int8", "python")
+    with pytest.raises(RepositoryError, match="streams of x need its streaming form, which the bundle lacks; add"):
+        render_configs(bundle.manifest, extractor, classifier, keeping(5))
 
 
 def test_every_step_is_pinned(bundle: Bundle) -> None:

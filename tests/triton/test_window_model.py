@@ -9,13 +9,16 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
 import pytest
 
 from vdeploy.triton.client import stream, stream_client
 from vdeploy.video.wanted_frames import frame_indices
 
 START, END = 1, 2
-LENGTH, DIM, LIMIT, IDLE_S = 4, 3, 2, 10.0
+LENGTH, DIM, LIMIT, IDLE_S, SIZE = 4, 3, 2, 10.0, 6
 
 
 class Refused(Exception):
@@ -27,26 +30,31 @@ class Refused(Exception):
 
 
 class Request:
-    def __init__(self, name: int | str, features: np.ndarray, missing: np.ndarray, flags: int) -> None:
-        self.tensors = {"features": features, "missing": missing}
+    def __init__(
+        self, name: int | str, values: np.ndarray, missing: np.ndarray, flags: int, tensor: str = "features"
+    ) -> None:
+        self.tensors = {tensor: values, "missing": missing}
         self.correlation_id, self.flags = (lambda: name), (lambda: flags)
 
 
 class Keeper:
     """The model, and what a caller of it needs."""
 
-    def __init__(self, module: types.ModuleType) -> None:
+    def __init__(self, module: types.ModuleType, taken: str = "features", repository: Path = Path()) -> None:
         self.now = 0.0
         module.time = types.SimpleNamespace(monotonic=lambda: self.now)
         self.model = module.TritonPythonModel()
         config = {
+            "input": [{"name": taken}, {"name": "missing"}],
             "output": [{"dims": [str(LENGTH), str(DIM)]}, {"dims": ["1"]}],
             "parameters": {
                 "max_streams": {"string_value": str(LIMIT)},
                 "idle_seconds": {"string_value": str(IDLE_S)},
+                "intra_op_num_threads": {"string_value": "1"},
             },
         }
-        self.model.initialize({"model_config": json.dumps(config)})
+        arguments = {"model_config": json.dumps(config), "model_repository": str(repository), "model_version": "1"}
+        self.model.initialize(arguments)
 
     def ask(self, name: int | str, *numbers: int, flags: int = 0, missing: list[int] | None = None) -> list[int]:
         """Sends frames whose features are their number, and reads the numbers in the window."""
@@ -67,11 +75,12 @@ class Keeper:
 
 
 @pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch) -> Keeper:
+def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     backend = types.ModuleType("triton_python_backend_utils")
     backend.get_input_tensor_by_name = lambda request, name: request.tensors[name]
     backend.InferenceResponse = lambda tensors=(), error=None: error or tensors
     backend.TritonError = Refused
+    backend.TritonModelException = RuntimeError
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
     path = Path(importlib.util.find_spec("vdeploy").origin).parent / "triton" / "backend_code" / "window_model.py"
     spec = importlib.util.spec_from_file_location("model", path)
@@ -79,7 +88,74 @@ def keeper(monkeypatch: pytest.MonkeyPatch) -> Keeper:
     monkeypatch.setitem(sys.modules, "model", module)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "_tensor", lambda name, array: (name, array))
+    return module
+
+
+@pytest.fixture
+def keeper(module: types.ModuleType) -> Keeper:
     return Keeper(module)
+
+
+@pytest.fixture
+def stepping(module: types.ModuleType, tmp_path: Path) -> Keeper:
+    """A keeper of frames: their features are the red of a pixel, and how many requests of the stream came before."""
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Slice", ["frames", "starts", "ends", "axes"], ["pixel"]),
+        helper.make_node("Cast", ["pixel"], ["value"], to=kinds.FLOAT),
+        helper.make_node("Reshape", ["value", "shape"], ["flat"]),
+        helper.make_node("Add", ["flat", "buffer"], ["number"]),
+        helper.make_node("Mul", ["number", "ones"], ["features"]),
+        helper.make_node("Add", ["buffer", "one"], ["next_buffer"]),
+    ]
+    stored = {
+        "starts": np.zeros(3, np.int64),
+        "ends": np.ones(3, np.int64),
+        "axes": np.array([2, 3, 4]),
+        "shape": np.array([1, -1, 1]),
+        "ones": np.ones((1, 1, DIM), np.float32),
+        "one": np.ones((1, 1), np.float32),
+    }
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "stream",
+        [value("frames", kinds.UINT8, [1, "time", SIZE, SIZE, 3]), value("buffer", kinds.FLOAT, [1, 1])],
+        [value("features", kinds.FLOAT, [1, "time", DIM]), value("next_buffer", kinds.FLOAT, [1, 1])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in stored.items()],
+    )
+    (tmp_path / "1").mkdir()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "1" / "model.onnx")
+    return Keeper(module, "frames", tmp_path)
+
+
+def frames(name: int, *reds: int, flags: int = 0) -> Request:
+    pictures = np.zeros((1, len(reds), SIZE, SIZE, 3), np.uint8)
+    pictures[:, :, 0, 0, 0] = reds
+    return Request(name, pictures, np.zeros((1, len(reds)), np.int32), flags, "frames")
+
+
+def test_each_stream_has_a_buffer_that_begins_and_ends_with_it(stepping: Keeper) -> None:
+    assert stepping.send(frames(7, 10, 20, flags=START)) == [10, 10, 20, 20]
+    assert stepping.send(frames(8, 50, flags=START)) == [50] * 4
+    assert stepping.send(frames(7, 30)) == [10, 20, 20, 31]
+    assert stepping.send(frames(7, 40, flags=END)) == [10, 20, 31, 42]
+    assert stepping.send(frames(8, 60)) == [50, 50, 61, 61]
+    assert stepping.send(frames(7, 10, flags=START)) == [10] * 4
+
+
+def test_frames_that_do_not_fit_are_refused_alone(stepping: Keeper) -> None:
+    bad = Request(7, np.zeros((2, 1, SIZE, SIZE, 3), np.uint8), np.zeros((2, 1), np.int32), START, "frames")
+    refused, answered = stepping.model.execute([bad, frames(8, 1, flags=START)])
+    assert not isinstance(answered, Refused)
+    with pytest.raises(Refused, match=r"frames are \[2, 1, 6, 6, 3\], a stream sends \[1, t, 6, 6, 3\]"):
+        raise refused
+
+
+def test_frames_need_the_streaming_form(module: types.ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"1/model.onnx is missing, with which frames become features"):
+        Keeper(module, "frames", tmp_path)
 
 
 def test_the_window_slides(keeper: Keeper) -> None:

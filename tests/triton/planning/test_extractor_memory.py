@@ -15,9 +15,9 @@ from vdeploy.core.errors import MissingExtraError, RepositoryError
 from vdeploy.triton.names import CONFIG, EXTRACTOR_MODEL
 from vdeploy.triton.planning import memory as planning_memory
 from vdeploy.triton.planning.checks import Surroundings
-from vdeploy.triton.planning.memory import process_bytes, usable_memory
+from vdeploy.triton.planning.memory import needed_bytes, process_bytes, usable_memory
 from vdeploy.triton.planning.plans import StageRequest, plan_deployment, plan_serving
-from vdeploy.triton.repository.options import ServingOptions
+from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.repository import read_config
 from vdeploy.triton.repository.serving_plan import ServingPlan
 
@@ -123,3 +123,12 @@ def test_memory_of_a_container_or_of_the_machine(tmp_path: Path) -> None:
 def test_a_process_without_the_arena_takes_less() -> None:
     assert process_bytes(VGG19, 8, arena=False) < process_bytes(VGG19, 8, arena=True)
     assert process_bytes(dataclasses.replace(VGG19, packed_bytes=0), 1, arena=True) == 1_109_900_000
+
+
+def test_the_streaming_form_of_a_causal_model_takes_memory_too(bundle: Bundle, tmp_path: Path) -> None:
+    plan = planned(bundle, tmp_path, None, streams=StreamOptions(2))
+    causal = dataclasses.replace(plan, extractor=dataclasses.replace(plan.extractor, has_stream=True))
+    kept = process_bytes(VGG19, 1, arena=True)
+    assert needed_bytes(causal, VGG19) - needed_bytes(plan, VGG19) == kept
+    without = dataclasses.replace(causal, options=dataclasses.replace(plan.options, streams=None))
+    assert needed_bytes(without, VGG19) == needed_bytes(plan, VGG19)

@@ -42,14 +42,16 @@ def new_stream_id() -> int:
 class Stream(Connection):
     """A stream on a server of `vdeploy serve --streams`, made by `StreamClient.open`.
 
-    It holds its last T frames, and where the server has lost it, starts it again with them, so that the next score is
-    what it would have been. Servers lose streams when a stage dies, when another version takes over, and when a stream
-    sends nothing for long. Not for several threads at a time; several streams may each have one.
+    It holds its last T frames and those that they depend on, and where the server has lost it, starts it again with
+    them, so that the next score is what it would have been. Servers lose streams when a stage dies, when another
+    version takes over, and when a stream sends nothing for long. Not for several threads at a time; several streams
+    may each have one.
 
     Args:
         address: `HOST:PORT` of Triton's gRPC interface.
         spec: The frames that the server expects.
         dim: Features of a frame.
+        past: How many frames before a frame its features depend on, where the server is causal.
         timeout_seconds: How long one request may take.
         explain: Makes a `ClientError` of a `tritonclient.utils.InferenceServerException` and the model's name.
         on_close: Is called when the stream has been closed.
@@ -63,14 +65,15 @@ class Stream(Connection):
         address: str,
         spec: ClipSpec,
         dim: int,
+        past: int,
         timeout_seconds: float,
         explain: Callable[[Any, str], ClientError],
         on_close: Callable[[Stream], object] = lambda _: None,
     ) -> None:
-        self._address, self._spec, self._dim = address, spec, dim
+        self._address, self._spec, self._dim, self._past = address, spec, dim, past
         self._timeout, self._explain, self._on_close = timeout_seconds, explain, on_close
         super().__init__(address)
-        self._recent: collections.deque[_Step] = collections.deque(maxlen=spec.frames)
+        self._recent: collections.deque[_Step] = collections.deque(maxlen=spec.frames + past)
         self._id = new_stream_id()
         self._is_live, self._version = False, ""
         self._lost_in_a_row = self.restarts = 0
@@ -171,11 +174,11 @@ class Stream(Connection):
         return StreamScore(float(probabilities[0, 1]), int(held.ravel()[0]), self._spec.frames, int(version))
 
     def _end(self) -> None:
-        """Ends the stream past the extractor, which need not look at a frame for that."""
-        nothing: dict[str, npt.NDArray[Any]] = {
-            FEATURES: np.zeros((1, 1, self._dim), np.float32),
-            MISSING: np.zeros((1, 1), np.int32),
-        }
+        """Ends the stream past the extractor, which need not look at a frame for that, unless it is causal."""
+        frame = np.zeros((1, 1, self._spec.size, self._spec.size, 3), np.uint8)
+        features = np.zeros((1, 1, self._dim), np.float32)
+        nothing: dict[str, npt.NDArray[Any]] = {FRAMES: frame} if self._past else {FEATURES: features}
+        nothing[MISSING] = np.zeros((1, 1), np.int32)
         self._infer(WINDOW_MODEL, nothing, end=True, version=self._version, timeout_seconds=CLOSE_TIMEOUT_SECONDS)
 
     def _infer(

@@ -49,7 +49,8 @@ class StreamClient(TritonScorer):
 
     def open(self) -> Stream:
         """A new stream with a dedicated connection; the server learns of it with the first frame."""
-        stream = Stream(self.address, self.spec, self._dim, self._timeout, self._explain, self._streams.discard)
+        past = self.causal.past if self.causal else 0
+        stream = Stream(self.address, self.spec, self._dim, past, self._timeout, self._explain, self._streams.discard)
         self._streams.add(stream)
         return stream
 

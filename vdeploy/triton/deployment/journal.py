@@ -23,7 +23,7 @@ from vdeploy.core.files import publish_folder, remove_stale, staging_folder, syn
 from vdeploy.core.timestamps import now
 from vdeploy.triton.deployment.lock import is_taken, take
 from vdeploy.triton.deployment.records import Pending, Record, parse_record, read_text
-from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, STREAM_MODEL
+from vdeploy.triton.names import CONFIG, DEPLOYMENTS, ENSEMBLE_MODEL, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.repository.file_hashes import HASHES, read_hashes, render_hashes
 from vdeploy.triton.repository.model_set import ModelSet, model_set_for, model_set_of, stages_called_by
 from vdeploy.triton.repository.repository import versions_of
@@ -62,8 +62,11 @@ class Journal:
         file = self._folder / str(version) / f"{ENSEMBLE_MODEL}.pbtxt"
         if not file.is_file():
             return self.model_set
+        window = file.with_name(f"{WINDOW_MODEL}.pbtxt")
         return model_set_for(
-            stages_called_by(read_text(file)), streams=file.with_name(f"{STREAM_MODEL}.pbtxt").is_file()
+            stages_called_by(read_text(file)),
+            streams=file.with_name(f"{STREAM_MODEL}.pbtxt").is_file(),
+            window=read_text(window) if window.is_file() else "",
         )
 
     @property

@@ -67,12 +67,20 @@ def verify_stages(
     """
     extractor, classifier = model_set.stages[:2]
 
-    def run(clip: Clip) -> Array:
-        features = control.infer(extractor, (FRAMES, clip), FEATURES, version).output
-        if model_set.keeps_streams:
-            features = control.infer_stream(WINDOW_MODEL, (FEATURES, features), WINDOW, version).output
+    def classified(features: Array) -> Array:
         return control.infer(classifier, (FEATURES, features), PROBABILITIES, version).output
 
+    def run(clip: Clip) -> Array:
+        features = control.infer(extractor, (FRAMES, clip), FEATURES, version).output
+        if model_set.keeps_streams and model_set.window_input == FEATURES:
+            features = control.infer_stream(WINDOW_MODEL, (FEATURES, features), WINDOW, version).output
+        return classified(features)
+
+    def run_stream(clip: Clip) -> Array:
+        return classified(control.infer_stream(WINDOW_MODEL, (FRAMES, clip), WINDOW, version).output)
+
+    if model_set.window_input == FRAMES:
+        _prove(version, golden, run_stream, timeout_seconds)
     return _prove(version, golden, run, timeout_seconds)
 
 

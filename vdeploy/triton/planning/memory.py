@@ -70,7 +70,10 @@ def needed_bytes(plan: ServingPlan, memory: GraphMemory) -> int:
     is_python = plan.extractor.backend == "python"
     clips = 1 if is_python else common_batch(plan.stages, plan.options.max_batch)
     of_instance = process_bytes(memory, clips, arena=is_python or plan.options.arena)
-    return SERVER_BYTES + plan.options.instances * of_instance
+    keeps_frames = plan.extractor.has_stream and plan.options.streams and plan.options.streams.limit
+    # The streaming form beside it is given as many frames as a clip has, at most a few more.
+    of_streams = process_bytes(memory, 1, arena=True) if keeps_frames else 0
+    return SERVER_BYTES + plan.options.instances * of_instance + of_streams
 
 
 def fit_memory(plan: ServingPlan, limit: int | None) -> ServingPlan:

@@ -16,6 +16,7 @@ __all__ = [
     "CODE_FILE",
     "FILES",
     "PYTHON_RUNTIMES",
+    "STREAM_FILE",
     "Backend",
     "BackendChoice",
     "ServedStage",
@@ -32,6 +33,9 @@ BackendChoice = Literal["auto", "python", "onnxruntime", "tensorrt"]
 
 CODE_FILE = "model.py"
 """What the Python backend opens; it runs the other files beside it."""
+
+STREAM_FILE = "model.onnx"
+"""The streaming form of a causal extractor, beside the code that keeps windows."""
 
 FILES: dict[Backend, tuple[tuple[str, ...], ...]] = {
     "python": ((CODE_FILE, "model.onnx"), (CODE_FILE, "model.xml", "model.bin")),
@@ -70,6 +74,8 @@ class ServedStage:
         architecture: Name of the backbone or head, after which its model is named.
         variant: What else is in that name; see `vdeploy.models.stage_names.stage_model`.
         granularity: What an extractor looks at as one: a frame, or a clip.
+        past_frames: How many frames before a frame the features of a causal extractor depend on; 0 for others.
+        has_stream: Whether the bundle holds the streaming form of a causal extractor.
     """
 
     stage: Stage
@@ -79,6 +85,8 @@ class ServedStage:
     architecture: str = ""
     variant: str = ""
     granularity: Literal["frame", "clip"] = "frame"
+    past_frames: int = 0
+    has_stream: bool = False
 
     @property
     def model(self) -> str:
@@ -147,7 +155,7 @@ def missing_file(model: str, backend: Backend, held: Collection[str]) -> str:
     Returns:
         The file's name, or `""` where nothing is missing.
     """
-    kinds = ((CODE_FILE,),) if model == WINDOW_MODEL else FILES[backend]
+    kinds = ((CODE_FILE,), (CODE_FILE, STREAM_FILE)) if model == WINDOW_MODEL else FILES[backend]
     nearest = max(kinds, key=lambda files: len({*files} & {*held}))
     whole = any({*files} <= {*held} for files in kinds)
     return "" if whole else next(file for file in nearest if file not in held)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vdeploy.core.errors import RepositoryError
 from vdeploy.models.stage_names import SUFFIXES
-from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STAGES, STREAM_MODEL, WINDOW_MODEL
+from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, FEATURES, FRAMES, STAGES, STREAM_MODEL, WINDOW_MODEL
 from vdeploy.triton.repository.options import StreamOptions
 from vdeploy.triton.repository.version_policy import parameters_of
 
@@ -23,10 +23,12 @@ class ModelSet:
     Attributes:
         stages: What computes.
         ensembles: What clients call, made of the stages; what calls the two ordinary stages comes first.
+        window_input: What the keeper of windows takes: features, or frames where it computes a causal extractor.
     """
 
     stages: tuple[str, ...]
     ensembles: tuple[str, ...]
+    window_input: str = FEATURES
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -42,16 +44,28 @@ class ModelSet:
 PLAIN = ModelSet(STAGES, (ENSEMBLE_MODEL,))
 
 
-def model_set_for(stages: tuple[str, ...], *, streams: bool) -> ModelSet:
-    """Return the models of a repository with the given stages."""
-    if streams:
-        return ModelSet((*stages, WINDOW_MODEL), (ENSEMBLE_MODEL, STREAM_MODEL))
-    return ModelSet(stages, (ENSEMBLE_MODEL,))
+def model_set_for(stages: tuple[str, ...], *, streams: bool, window: str = "") -> ModelSet:
+    """Return the models of a repository.
+
+    Args:
+        stages: The two ordinary stages.
+        streams: Whether the server keeps the windows of streams.
+        window: Configuration of the keeper of windows, if there is one.
+    """
+    if not streams:
+        return ModelSet(stages, (ENSEMBLE_MODEL,))
+    taken = FRAMES if f'name: "{FRAMES}"' in window else FEATURES
+    return ModelSet((*stages, WINDOW_MODEL), (ENSEMBLE_MODEL, STREAM_MODEL), taken)
 
 
 def model_set_of(root: Path) -> ModelSet:
     """Return the models of a repository, by the configurations that it holds."""
-    return model_set_for(stages_of(root), streams=(root / STREAM_MODEL / CONFIG).is_file())
+    streams, window = (root / STREAM_MODEL / CONFIG).is_file(), root / WINDOW_MODEL / CONFIG
+    try:
+        text = window.read_text(encoding="utf-8") if streams else ""
+    except (OSError, UnicodeDecodeError):
+        text = ""  # what reads it in earnest tells of it
+    return model_set_for(stages_of(root), streams=streams, window=text)
 
 
 def stages_of(root: Path) -> tuple[str, ...]:

@@ -4,7 +4,8 @@
     violence_stream     the ensemble: extractor, violence_window, classifier
 
 The two ordinary stages are those of `violence_detector`, run as they are run there. Requests of both ensembles share
-their batches.
+their batches. Of a causal extractor, `violence_window` takes the frames and computes their features itself, by the
+streaming form, as they depend on a buffer that it keeps for each stream.
 """
 
 from __future__ import annotations
@@ -32,11 +33,18 @@ __all__ = ["refuse_for_streams", "stream_configs"]
 
 
 def refuse_for_streams(extractor: ServedStage) -> None:
-    """Looks whether an extractor takes single frames.
+    """Looks whether an extractor takes single frames, or has a streaming form that does.
 
     Raises:
         RepositoryError: It does not.
     """
+    if extractor.has_stream:
+        return
+    if extractor.past_frames:
+        raise RepositoryError(
+            f"streams of {extractor.architecture} need its streaming form, which the bundle lacks",
+            "add it by vdeploy export RUN --format onnx-fp32, or leave --streams out: watch computes streams then",
+        )
     if extractor.granularity == "clip":
         raise RepositoryError(
             f"streams send single frames, and {extractor.architecture} looks at the frames of a clip together",
@@ -76,22 +84,25 @@ def stream_configs(
         RepositoryError: The extractor does not take single frames.
     """
     refuse_for_streams(extractor)
-    int32, fp32 = model_config_pb2.TYPE_INT32, model_config_pb2.TYPE_FP32
+    uint8, int32, fp32 = model_config_pb2.TYPE_UINT8, model_config_pb2.TYPE_INT32, model_config_pb2.TYPE_FP32
     missing, held = Tensor(MISSING, int32, (-1,)), Tensor(HELD, int32, (1,))
+    taken = Tensor(FRAMES, uint8, (-1, *clip[1:])) if extractor.has_stream else Tensor(FEATURES, fp32, (-1, dim))
     window = model_config(WINDOW_MODEL, batch, options)
     window.backend = "python"
     window.default_model_filename = CODE_FILE
-    add_tensors(window, (Tensor(FEATURES, fp32, (-1, dim)), missing), (Tensor(WINDOW, fp32, (clip[0], dim)), held))
+    add_tensors(window, (taken, missing), (Tensor(WINDOW, fp32, (clip[0], dim)), held))
     kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
     window.instance_group.add(name=f"{WINDOW_MODEL}_instances", count=1, kind=kind)
     window.dynamic_batching.max_queue_delay_microseconds = 0
     streams = options.streams or StreamOptions()
     window.parameters["max_streams"].string_value = str(streams.limit)
     window.parameters["idle_seconds"].string_value = f"{streams.idle_seconds:g}"
+    if extractor.has_stream:
+        window.parameters["intra_op_num_threads"].string_value = str(options.threads_of_instance)
     ensemble = model_config(STREAM_MODEL, batch, options)
-    frames = Tensor(FRAMES, model_config_pb2.TYPE_UINT8, (-1, *clip[1:]))
-    add_tensors(ensemble, (frames, missing), (probabilities, held))
-    add_step(ensemble, extractor.model, {FRAMES: FRAMES}, {FEATURES: FEATURES})
-    add_step(ensemble, WINDOW_MODEL, {FEATURES: FEATURES, MISSING: MISSING}, {WINDOW: WINDOW, HELD: HELD})
+    add_tensors(ensemble, (Tensor(FRAMES, uint8, (-1, *clip[1:])), missing), (probabilities, held))
+    if not extractor.has_stream:
+        add_step(ensemble, extractor.model, {FRAMES: FRAMES}, {FEATURES: FEATURES})
+    add_step(ensemble, WINDOW_MODEL, {taken.name: taken.name, MISSING: MISSING}, {WINDOW: WINDOW, HELD: HELD})
     add_step(ensemble, classifier.model, {FEATURES: WINDOW}, {PROBABILITIES: PROBABILITIES})
     return window, ensemble

@@ -15,7 +15,7 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import RepositoryError
 from vdeploy.core.files import clone_or_copy, publish_folder, sha256_of, staging_folder, write_text
 from vdeploy.triton.names import CONFIG, ENSEMBLE_MODEL, STREAM_MODEL, STREAM_MODELS, WINDOW_MODEL
-from vdeploy.triton.repository.backends import CODE_FILE, BackendChoice, ServedStage
+from vdeploy.triton.repository.backends import CODE_FILE, STREAM_FILE, BackendChoice, ServedStage
 from vdeploy.triton.repository.file_hashes import write_hashes
 from vdeploy.triton.repository.model_configs import LABELS, has_labels
 from vdeploy.triton.repository.model_set import model_set_for, model_set_of, stages_of, streams_of
@@ -63,6 +63,8 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
         contents[served.model] = _stage_files(served, plan.bundle.path(artifact), artifact.sha256)
     if model_set.keeps_streams:
         contents[WINDOW_MODEL] = {CODE_FILE: _File(_WINDOW_CODE, sha256_of(_WINDOW_CODE))}
+        if form := plan.stream_artifact:
+            contents[WINDOW_MODEL][STREAM_FILE] = _File(plan.bundle.path(form), form.sha256)
     with one_line_errors(root):
         if model_set_of(root).keeps_streams and not model_set.keeps_streams:
             _remove_streams(root)
