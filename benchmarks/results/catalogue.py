@@ -125,6 +125,7 @@ STUDIES = (
         " ".join(["vdeploy ablate {data} --recipe accurate", *(f"--method '{name}'" for name in _METHODS)]),
         section("methods"),
     ),
+    single("pruning", "A pruned backbone", "python -m benchmarks.pruning {run} {data}", section("pruning")),
     single(
         "exports",
         "Exports",
