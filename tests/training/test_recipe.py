@@ -77,6 +77,10 @@ def test_cutmix_is_refused_where_features_cannot_be_cut_like_frames(override: st
 def test_a_method_of_a_later_version_does_not_rename_a_training_without_it() -> None:
     assert set(Recipe().identity["augment"]) == {"mixup", "frame_jitter", "frame_drop"}
     assert Recipe().varied(augment={"cutmix": 0.5}).identity["augment"]["cutmix"] == 0.5
+    usual, other = load_recipe("edge"), load_recipe("accurate")
+    assert "normalization" not in {*usual.identity["head"], *usual.make_head().stage_settings}
+    assert other.identity["head"]["normalization"] == "square_root"
+    assert other.make_head().stage_settings["normalization"] == "square_root"
 
 
 def test_an_unknown_recipe_is_guessed() -> None:

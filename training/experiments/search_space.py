@@ -162,7 +162,7 @@ def _head(values: Mapping[str, Any], base: Recipe) -> tuple[dict[str, Any], set[
 
 def _head_keys(head: HeadSettings) -> dict[str, str]:
     """The parameters of `_OF_HEAD` that a head takes, with its keys; a linear head has no dense layer to size."""
-    values = head.model_dump()
+    values = dict(head)
     keys = {name: key for name, options in _OF_HEAD.items() for key in options if key in values}
     return {name: key for name, key in keys.items() if name != "dense" or values[key]}
 

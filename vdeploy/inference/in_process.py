@@ -96,9 +96,8 @@ class LocalScorer:
 
 def _stepper(bundle: Bundle, format_name: str, threads: int | None, runtime: str | None) -> Stepper | None:
     """What computes a causal extractor frame by frame, where the bundle holds it in the format."""
-    held = [artifact for artifact in bundle.manifest.artifacts if artifact.stage == "stream"]
-    for artifact in held:
-        if artifact.format == format_name:
-            opening = functools.partial(open_artifact, bundle, "stream", format_name, threads, runtime)
-            return Stepper(opening, int(artifact.inputs[1].shape[1]))
-    return None
+    form = bundle.manifest.stream
+    if form is None or form.format != format_name:
+        return None
+    opening = functools.partial(open_artifact, bundle, "stream", format_name, threads, runtime)
+    return Stepper(opening, int(form.inputs[1].shape[1]))

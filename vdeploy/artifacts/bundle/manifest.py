@@ -185,6 +185,11 @@ class Manifest(_Model):
         return next(stage for stage in self.stages if stage.id == "classifier")
 
     @property
+    def stream(self) -> Artifact | None:
+        """The streaming form of a causal extractor; ``None`` where there is none."""
+        return next((artifact for artifact in self.artifacts if artifact.stage == "stream"), None)
+
+    @property
     def feature_shape(self) -> tuple[int, int]:
         """Shape of the features of one clip, (t, F)."""
         steps, dim = self.classifier.input.shape[1:]

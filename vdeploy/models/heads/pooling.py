@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_serializer
 
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.base import Head, HeadSettings
@@ -36,6 +36,11 @@ class PoolingSettings(HeadSettings):
     statistics: Literal["mean", "mean_std"] = "mean_std"
     dense: int = Field(0, ge=0, le=4096)
     dropout: float = Field(0.3, ge=0, lt=1)
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_normalization(self, write: Any) -> dict[str, Any]:
+        """Leaves out what a version before it had: trainings, studies and trunks of that version go on."""
+        return {key: value for key, value in write(self).items() if key != "normalization" or value != "layer"}
 
 
 class Pooling(Head[PoolingSettings]):

@@ -49,11 +49,6 @@ class ServingPlan:
         """The bundle's artifact of a stage."""
         return self.bundle.artifact(served.stage, served.format)
 
-    @property
-    def stream_artifact(self) -> Artifact | None:
-        """The bundle's streaming form of a causal extractor, if it holds one."""
-        return next((artifact for artifact in self.bundle.manifest.artifacts if artifact.stage == "stream"), None)
-
     def configs(self) -> dict[str, str]:
         """Text of the `config.pbtxt` of each model, an ensemble after what it is made of.
 
@@ -102,7 +97,7 @@ def make_plan(
         variant=stage.variant,
         granularity=stage.granularity,
         past_frames=bundle.manifest.past_frames or 0,
-        has_stream=any(artifact.stage == "stream" for artifact in bundle.manifest.artifacts),
+        has_stream=bundle.manifest.stream is not None,
     )
     second = dataclasses.replace(second, architecture=bundle.manifest.classifier.architecture)
     return ServingPlan(bundle, first, second, options or ServingOptions(), reason, speed_reason)

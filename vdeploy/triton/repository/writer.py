@@ -63,7 +63,7 @@ def write_plan(plan: ServingPlan, root: Path) -> Repository:
         contents[served.model] = _stage_files(served, plan.bundle.path(artifact), artifact.sha256)
     if model_set.keeps_streams:
         contents[WINDOW_MODEL] = {CODE_FILE: _File(_WINDOW_CODE, sha256_of(_WINDOW_CODE))}
-        if form := plan.stream_artifact:
+        if form := plan.bundle.manifest.stream:
             contents[WINDOW_MODEL][STREAM_FILE] = _File(plan.bundle.path(form), form.sha256)
     with one_line_errors(root):
         if model_set_of(root).keeps_streams and not model_set.keeps_streams:
