@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -120,12 +121,21 @@ def test_what_lies_beside_the_bundle_must_be_readable(tmp_path):
 def test_held_out_clips_are_judged_in_every_way(bundle, clips_dir):
     pytest.importorskip("openvino")
     plan = Plan(("pipeline",), seconds=0, peers=("openvino",), data=clips_dir, clips=2)
-    own, peer = (row for row in benchmark_bundle(bundle.root, plan).rows if row.status == "ok")
+    result = benchmark_bundle(bundle.root, plan)
+    assert result.held_out_sha256 == HeldOutVideos(clips_dir, (), 0.5, 2).sha256
+    own, peer = (row for row in result.rows if row.status == "ok")
     for row in (own, peer):
         assert (row.held_out_clips, row.held_out_from, row.agreement) == (2, "this run", 1.0)
         assert 0 <= row.accuracy <= 1
     assert peer.name == "OpenVINO, onnx-fp32"
     assert peer.peer
+
+
+def test_held_out_clips_are_known_by_their_contents(clips_dir, tmp_path):
+    shutil.copytree(clips_dir, tmp_path / "elsewhere")
+    found = HeldOutVideos(clips_dir, (), 0.5, None).sha256
+    assert HeldOutVideos(tmp_path / "elsewhere", (), 0.9, None).sha256 == found
+    assert HeldOutVideos(clips_dir, (), 0.5, 1).sha256 != found
 
 
 def test_data_without_held_out_clips_are_refused(bundle, tmp_path, clips_dir):
@@ -139,6 +149,7 @@ def test_data_without_held_out_clips_are_refused(bundle, tmp_path, clips_dir):
 
 def test_without_data_the_figures_are_those_of_the_export(tiny_bundle_dir):
     result = benchmark_bundle(tiny_bundle_dir, Plan(("extractor", "pipeline"), seconds=0))
+    assert result.held_out_sha256 is None
     for row in result.rows:
         assert (row.held_out_from, row.agreement) == ("manifest", 1.0)
         assert row.held_out_clips > 0

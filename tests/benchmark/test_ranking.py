@@ -6,7 +6,6 @@ import pytest
 
 from tests.benchmark.records import make_benchmark, make_row
 from vdeploy.benchmark.report.ranking import (
-    best_by_precision,
     fastest,
     latency_front,
     most_telling,
@@ -36,15 +35,7 @@ def test_the_fastest_row_has_settled():
     assert fastest([RESTLESS, ABSENT]) is None
 
 
-def test_the_best_of_each_precision_comes_from_wide_to_narrow():
-    assert best_by_precision(ROWS, "pipeline") == {"fp32": FP32, "fp16": MIXED, "int8": INT8}
-    assert best_by_precision([*ROWS, timed("odd", 1, precision="fp8")], "pipeline").keys() == {
-        "fp32",
-        "fp16",
-        "int8",
-        "fp8",
-    }
-    assert best_by_precision(ROWS, "video") == {}
+def test_the_family_is_the_precision_without_the_detail():
     assert precision_family(MIXED) == "fp16"
 
 
@@ -83,6 +74,7 @@ def test_quality_is_accuracy_where_there_is_one():
     assert quality([judged, agreed, FP32]) == ("accuracy", {judged: 0.9})
     assert quality([agreed, FP32]) == ("agreement", {agreed: 0.98})
     assert quality([FP32]) == ("agreement", {})
+    assert quality([agreed, FP32], one_model=False) == ("accuracy", {})
 
 
 def test_nothing_on_the_front_is_beaten_in_both():

@@ -70,7 +70,7 @@ def test_an_unknown_field_is_a_mistake():
         ("{", "is no JSON"),
         ("[]", "is no benchmark"),
         ('{"schema_version": "1.1", "artifacts": []}', "is no benchmark"),
-        ('{"kind": "vdeploy benchmark", "schema_version": "1.2"}', "has schema version 1.2, this vdeploy reads 1.1"),
+        ('{"kind": "vdeploy benchmark", "schema_version": "1.3"}', "has schema version 1.3, this vdeploy reads 1.2"),
         ('{"kind": "vdeploy benchmark", "schema_version": "12.0"}', "use the vdeploy that wrote it"),
         ('{"kind": "vdeploy benchmark", "schema_version": "1.0"}', "created: Field required; measure again"),
     ],

@@ -60,10 +60,16 @@ def benchmark_bundle(root: Path, plan: Plan | None = None) -> Benchmark:
     with SideBySide(bundle, plan, candidates, threads, peaks, held_out) as side_by_side:
         measured = [row for what in plan.workloads for row in side_by_side.run(what)]
         measured += served.run(side_by_side)
-    return _record(bundle, environment, peaks, [*measured, *unmeasured])
+    return _record(bundle, environment, peaks, [*measured, *unmeasured], held_out)
 
 
-def _record(bundle: Bundle, environment: Environment, peaks: tuple[Peak, ...], rows: list[Row]) -> Benchmark:
+def _record(
+    bundle: Bundle,
+    environment: Environment,
+    peaks: tuple[Peak, ...],
+    rows: list[Row],
+    held_out: HeldOutVideos | None,
+) -> Benchmark:
     manifest = bundle.manifest
     return Benchmark(
         created=now(),
@@ -79,6 +85,7 @@ def _record(bundle: Bundle, environment: Environment, peaks: tuple[Peak, ...], r
         clip_frames=manifest.clip_spec.frames,
         clip_size=manifest.clip_spec.size,
         layer=str(manifest.extractor.settings.get("layer", manifest.extractor.architecture)),
+        held_out_sha256=None if held_out is None else held_out.sha256,
         environment=environment,
         peaks=peaks,
         rows=tuple(rows),

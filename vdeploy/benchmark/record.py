@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 KIND = "vdeploy benchmark"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 """A minor version adds fields with defaults; a major version may change anything."""
 
 IN_PROCESS = "in process"
@@ -184,6 +184,9 @@ class Benchmark(_Model):
     clip_frames: int
     clip_size: int = Field(description="height and width of a frame in pixels")
     layer: str = Field(description="of VGG19 that the features come from; else the name of the backbone")
+    held_out_sha256: str | None = Field(
+        None, description="of the contents and labels of the clips that rows were judged on; None without --data"
+    )
     environment: Environment
     peaks: tuple[Peak, ...]
     rows: tuple[Row, ...]

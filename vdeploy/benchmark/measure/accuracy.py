@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from vdeploy.benchmark.measure.interleaving import Measurement
 from vdeploy.benchmark.measure.process import RowProcess
 from vdeploy.benchmark.record import Workload
 from vdeploy.core.errors import DatasetError
+from vdeploy.core.files import sha256_of
 from vdeploy.core.progress import say, track
 from vdeploy.dataset import Dataset, LabelledClip, scan
 from vdeploy.evaluation.metrics import evaluate
@@ -46,6 +49,12 @@ class HeldOutVideos:
         self.paths = [str(dataset.absolute(clip)) for clip in chosen]
         self._labels = dict(zip(self.paths, (clip.label for clip in chosen), strict=True))
         self._threshold = threshold
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the contents and labels of all clips, wherever they lie."""
+        clips = sorted(f"{sha256_of(Path(path))} {label}" for path, label in self._labels.items())
+        return hashlib.sha256("\n".join(clips).encode()).hexdigest()
 
     def score(self, measurement: Measurement, process: RowProcess) -> None:
         """Scores all clips in the process of a row; clips that cannot be read are left out.

@@ -6,27 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdeploy.benchmark.record import Row
-from vdeploy.benchmark.report.ranking import latency_front, precision_family
+from vdeploy.benchmark.report.grouping import Grouping
+from vdeploy.benchmark.report.ranking import latency_front
 from vdeploy.core.svg_charts import INK, MUTED, PAPER, SERIES, printable, render_svg
 
-__all__ = ["COLOURED", "FAMILIES", "pareto_chart", "throughput_chart"]
-
-FAMILIES = {"fp32": 1, "fp16": 2, "bf16": 3, "int8": 4}
-"""Number of the colour of each precision; all others have `_OTHER`."""
+__all__ = ["COLOURED", "pareto_chart", "throughput_chart"]
 
 COLOURED = len(SERIES)
 """Number of lines that can be distinguished in one chart."""
 
-_OTHER = 6
 _WIDE = (5.6, 3.6)
 
 
-def pareto_chart(points: Mapping[Row, float], axis: str) -> str:
+def pareto_chart(points: Mapping[Row, float], axis: str, grouping: Grouping) -> str:
     """Draws latency against quality; the rows of the Pareto front are connected and labelled.
 
     Args:
         points: Quality, between 0 and 1, of rows that have a latency.
         axis: Name of the quality.
+        grouping: Gives the rows their colours.
 
     Returns:
         An ``<svg>`` element.
@@ -36,7 +34,7 @@ def pareto_chart(points: Mapping[Row, float], axis: str) -> str:
         front = latency_front(dict(points))
         axes.step([row.p50_ms for row in front], [points[row] for row in front], where="post", color=MUTED, linewidth=1)
         for row, value in points.items():
-            colour = SERIES[FAMILIES.get(precision_family(row), _OTHER) - 1]
+            colour = SERIES[grouping.colour(row) - 1]
             axes.plot([row.p50_ms], [value], "o", markersize=8, color=colour, markeredgecolor=PAPER, clip_on=False)
         for row in front:
             place = (row.p50_ms, points[row])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from vdeploy.benchmark.record import IN_PROCESS, Benchmark
-from vdeploy.benchmark.report.charts import FAMILIES
+from vdeploy.benchmark.report.grouping import by_model, by_precision
 from vdeploy.benchmark.report.labels import labels
 from vdeploy.benchmark.report.page_parts import charts, speeds, tables, tiles
 from vdeploy.benchmark.report.ranking import fastest, most_telling, precision_family, reference_name, times_reference
+from vdeploy.benchmark.report.several_models import SeveralModels
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.core.files import write_text
 from vdeploy.core.svg_charts import printable
@@ -26,19 +27,19 @@ _TITLES = {
 }
 
 
-def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -> None:
+def write_page(path: Path, shown: Benchmark | SeveralModels, reference: str | None = None) -> None:
     """Writes the page atomically; its folder is created.
 
     Args:
         path: The file.
-        benchmark: The benchmark.
+        shown: The benchmark, or those of several models.
         reference: Name of the rows that ratios refer to; see `vdeploy.benchmark.report.ranking.reference_name`.
 
     Raises:
         BenchmarkError: There are no such rows, or the file cannot be written.
         MissingExtraError: Jinja2 or Matplotlib is not installed.
     """
-    page = printable(render_page(benchmark, reference))
+    page = printable(render_page(shown, reference))
     try:
         write_text(path, page)
     except OSError as error:
@@ -47,8 +48,12 @@ def write_page(path: Path, benchmark: Benchmark, reference: str | None = None) -
         ) from error
 
 
-def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
+def render_page(shown: Benchmark | SeveralModels, reference: str | None = None) -> str:
     """Renders the page; arguments as of `write_page`."""
+    several = shown if isinstance(shown, SeveralModels) else None
+    benchmark = shown if isinstance(shown, Benchmark) else shown.benchmark
+    rows = benchmark.rows
+    grouping = by_precision(rows) if several is None else by_model(several.model_of)
     environment = template_environment(_TEMPLATES, extra="report", purpose="the benchmark's page")
     environment.filters.update(
         number=_number,
@@ -56,21 +61,24 @@ def render_page(benchmark: Benchmark, reference: str | None = None) -> str:
         size=_size,
         title_of=_TITLES.__getitem__,
         family=precision_family,
-        colour=lambda family: FAMILIES.get(family, 6),
+        colour=grouping.colour,
     )
-    rows = benchmark.rows
-    base, what, names = reference_name(benchmark, reference), most_telling(rows), labels(rows)
+    usual = None if several is None else several.reference
+    base, what, names = reference_name(benchmark, reference or usual), most_telling(rows), labels(rows)
     best = None if what is None else fastest(row for row in rows if row.what == what)
     page: str = environment.get_template("benchmark.html.j2").render(
         benchmark=benchmark,
+        models={benchmark.run: benchmark} if several is None else several.models,
+        same_clips=several is None or several.same_clips,
+        group=grouping.noun,
         machine=benchmark.environment,
         in_process=IN_PROCESS,
         reference=base,
         what=what,
         best=best,
         best_times=None if best is None else times_reference(best, rows, base),
-        tiles=[] if what is None else tiles(rows, what, base),
-        charts=[] if what is None else charts(rows, what),
+        tiles=[] if what is None else tiles(grouping, what, base),
+        charts=[] if what is None else charts(grouping, what),
         tables=tables(rows, base),
         speeds=speeds(benchmark),
         videos=[(names[row.key], row) for row in rows if row.status == "ok" and row.shares is not None],

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from vdeploy.benchmark.record import IN_PROCESS, Benchmark, Row, Workload
-from vdeploy.benchmark.report.charts import COLOURED, FAMILIES, pareto_chart, throughput_chart
+from vdeploy.benchmark.report.charts import COLOURED, pareto_chart, throughput_chart
+from vdeploy.benchmark.report.grouping import Grouping
 from vdeploy.benchmark.report.ranking import (
     WORKLOADS,
-    best_by_precision,
     fastest,
     precision_family,
     quality,
@@ -26,15 +26,15 @@ _OPTIONAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """The fastest row of a precision.
+    """The fastest row of a group.
 
     Attributes:
-        precision: The precision.
+        group: The group: a precision or a model.
         row: The row.
         times: Its throughput over the reference's.
     """
 
-    precision: str
+    group: str
     row: Row
     times: float | None
 
@@ -86,30 +86,34 @@ class Speed:
     peak: float | None
 
 
-def tiles(rows: Sequence[Row], what: Workload, reference: str | None) -> list[Tile]:
-    """Chooses the fastest row of each precision.
+def tiles(grouping: Grouping, what: Workload, reference: str | None) -> list[Tile]:
+    """Chooses the fastest row of each group.
 
     Args:
-        rows: All rows.
+        grouping: All rows in their groups.
         what: The workload.
         reference: Name of the rows that ratios refer to.
     """
-    best = best_by_precision(rows, what)
-    return [Tile(precision, row, times_reference(row, rows, reference)) for precision, row in best.items()]
+    found = []
+    for group in grouping.colours:
+        best = fastest(row for row, its in grouping.groups.items() if its == group and row.what == what)
+        if best is not None:
+            found.append(Tile(group, best, times_reference(best, grouping.groups, reference)))
+    return found
 
 
-def charts(rows: Sequence[Row], what: Workload) -> list[Chart]:
+def charts(grouping: Grouping, what: Workload) -> list[Chart]:
     """Draws the charts for which enough rows have settled.
 
     Args:
-        rows: All rows.
+        grouping: All rows in their groups.
         what: The workload.
     """
-    ranked = [row for row in rows if row.ranked and row.what == what and row.p50_ms and row.clips_per_s]
+    ranked = [row for row in grouping.groups if row.ranked and row.what == what and row.p50_ms and row.clips_per_s]
     alone = [row for row in ranked if row.concurrency == 1]
     sent = [row for row in ranked if row.where != IN_PROCESS]
     found = (
-        _pareto(alone),
+        _pareto(alone, grouping),
         _lines("batch", "Throughput and batch", "Clips per call", alone, lambda row: row.batch),
         _lines("callers", "Throughput and callers", "Concurrent callers", sent, lambda row: row.concurrency),
     )
@@ -161,18 +165,19 @@ def speeds(benchmark: Benchmark) -> list[Speed]:
     ]
 
 
-def _pareto(rows: Sequence[Row]) -> Chart | None:
+def _pareto(rows: Sequence[Row], grouping: Grouping) -> Chart | None:
     smallest = min((row.batch for row in rows), default=0)
-    axis, points = quality(row for row in rows if row.batch == smallest)
+    alike = [row for row in rows if row.batch == smallest]
+    axis, points = quality(alike, one_model=grouping.noun == "precision")
     if not points:
         return None
-    used = dict.fromkeys(precision_family(row) for row in points)
+    used = {grouping.groups[row] for row in points}
     about = (
         f"Calls of {smallest} clip{'s' if smallest > 1 else ''}; further to the left is faster, further up is better. "
         "Labelled rows are on the Pareto front: no other row is better in both."
     )
-    key = [(FAMILIES.get(family, COLOURED), family) for family in used]
-    return Chart(f"Latency and {axis}", pareto_chart(points, axis), about, key)
+    key = [(colour, group) for group, colour in grouping.colours.items() if group in used]
+    return Chart(f"Latency and {axis}", pareto_chart(points, axis, grouping), about, key)
 
 
 def _lines(name: str, title: str, axis: str, rows: Sequence[Row], place: Callable[[Row], int]) -> Chart | None:

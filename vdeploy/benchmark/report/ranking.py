@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from vdeploy.benchmark.record import Benchmark, Row, Workload
 from vdeploy.core.errors import BenchmarkError
 
 __all__ = [
     "WORKLOADS",
-    "best_by_precision",
     "fastest",
     "latency_front",
     "most_telling",
@@ -23,7 +22,6 @@ WORKLOADS: tuple[Workload, ...] = ("pipeline", "video", "extractor", "classifier
 """All workloads, the most relevant for a deployment first."""
 
 _REFERENCES = ("TensorFlow, model.predict", "savedmodel", "onnx-fp32", "tflite-fp32")
-_FAMILIES = ("fp32", "fp16", "bf16", "int8")
 
 
 def reference_name(benchmark: Benchmark, wanted: str | None = None) -> str | None:
@@ -61,22 +59,6 @@ def fastest(rows: Iterable[Row]) -> Row | None:
     return max(timed, key=lambda row: row.clips_per_s or 0.0, default=None)
 
 
-def best_by_precision(rows: Sequence[Row], what: Workload) -> dict[str, Row]:
-    """Chooses the fastest row of each precision, from the widest type to the narrowest.
-
-    Args:
-        rows: All rows.
-        what: The workload.
-    """
-    found = {}
-    families = dict.fromkeys((*_FAMILIES, *(precision_family(row) for row in rows)))
-    for family in families:
-        best = fastest(row for row in rows if row.what == what and precision_family(row) == family)
-        if best is not None:
-            found[family] = best
-    return found
-
-
 def times_reference(row: Row, rows: Iterable[Row], reference: str | None) -> float | None:
     """Computes the throughput of a row over that of the reference, for the same workload and batch.
 
@@ -95,15 +77,20 @@ def times_reference(row: Row, rows: Iterable[Row], reference: str | None) -> flo
     return row.clips_per_s / base.clips_per_s
 
 
-def quality(rows: Iterable[Row]) -> tuple[str, dict[Row, float]]:
+def quality(rows: Iterable[Row], *, one_model: bool = True) -> tuple[str, dict[Row, float]]:
     """Chooses the measure of quality: accuracy where it is known, else agreement with the reference.
+
+    Args:
+        rows: The rows.
+        one_model: Whether they are of one model. Each model has a reference of its own, so that agreement does not
+            compare several.
 
     Returns:
         ``"accuracy"`` or ``"agreement"``, and its values for the rows that have it.
     """
     listed = list(rows)
     accuracy = {row: row.accuracy for row in listed if row.accuracy is not None}
-    if accuracy:
+    if accuracy or not one_model:
         return "accuracy", accuracy
     return "agreement", {row: row.agreement for row in listed if row.agreement is not None}
 
