@@ -17,6 +17,9 @@ from tests.triton.conftest import own_ports
 from training.pipeline import train
 from training.recipe import load_recipe
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
+from vdeploy.benchmark.tuning.arrivals import poisson_arrivals
+from vdeploy.benchmark.tuning.senders import CAMERAS, refuse_load
+from vdeploy.benchmark.tuning.trial_server import open_trial_server
 from vdeploy.core.errors import CrowdedError, RepositoryError
 from vdeploy.detector import detect
 from vdeploy.export.exporter import export_run
@@ -38,7 +41,10 @@ from vdeploy.triton.client.model_control import ModelControl
 from vdeploy.triton.client.stream_client import StreamClient
 from vdeploy.triton.deployment.deploy import deploy, rollback
 from vdeploy.triton.deployment.status import read_status
+from vdeploy.triton.planning.checks import Surroundings
 from vdeploy.triton.planning.plans import plan_deployment
+from vdeploy.triton.planning.server_facts import find_target
+from vdeploy.triton.planning.tuned_serving import Configuration
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.repository import Repository
 from vdeploy.triton.repository.writer import write_repository
@@ -192,6 +198,17 @@ def test_windows_that_the_server_keeps_have_the_same_scores(
             found += kept.feed([Sample("", index, frame)])
         found += kept.finish("", windows[-1].end_s)
     assert_same(tuple(scored.window for scored in found), windows)
+
+
+@pytest.mark.triton
+def test_a_load_of_streams_is_measured_as_tune_serving_does(bundle: Bundle, install: TritonInstall) -> None:
+    refuse_load("streams", bundle)
+    configuration = Configuration("python", "onnx-fp32", "onnx-fp32", 1, 2, 1, None)
+    where = Surroundings(find_target(install), install, cores=2)
+    with open_trial_server(bundle, configuration, where, "streams") as server:
+        load = server.load(20, poisson_arrivals(), requests=CAMERAS, slo_ms=60_000, part=0)
+    assert load.error == ""
+    assert np.isfinite(load.latencies_ms).all()
 
 
 @pytest.mark.triton

@@ -113,6 +113,18 @@ def test_a_rate_of_frames_is_no_rate_of_whole_clips(bundle: Bundle, capsys: pyte
     assert capsys.readouterr().err == ""
 
 
+def test_a_rate_of_streams_whose_windows_share_frames_is_no_rate_of_whole_windows(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extractor, classifier = bundle.manifest.stages
+    stages = (extractor.model_copy(update={"granularity": "clip"}), classifier)
+    bundle.manifest = bundle.manifest.model_copy(update={"stages": stages})
+    save_record(tuned(bundle).model_copy(update={"load": "streams"}))
+    with pytest.raises(BenchmarkError, match=r"the speed of .* is not known"):
+        plan_capacity(bundle, 142.0, 200.0, [], None, of_cameras=True)
+    assert "counts the windows of such a model as whole clips" in capsys.readouterr().err.replace("\n", " ")
+
+
 @pytest.fixture
 def vdeploy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -98,8 +98,23 @@ def test_a_backbone_that_looks_at_whole_clips_is_sent_clips(bundle: Bundle, kind
     whole = Bundle(bundle.root)
     whole.manifest = bundle.manifest.model_copy(update={"stages": stages})
     refuse_load("clips", whole)
-    with pytest.raises(BenchmarkError, match=r"looks at the frames of a clip together.*leave --load out"):
+    with pytest.raises(BenchmarkError, match=r"looks at the frames of a clip together.*leave --load out$"):
         refuse_load(kind, whole)
+
+
+def test_a_causal_backbone_is_sent_streams_where_the_bundle_holds_their_form(bundle: Bundle) -> None:
+    extractor, classifier = bundle.manifest.stages
+    form = bundle.manifest.artifacts[0].model_copy(update={"stage": "stream"})
+    causal = Bundle(bundle.root)
+    causal.manifest = bundle.manifest.model_copy(
+        update={
+            "stages": (extractor.model_copy(update={"granularity": "clip"}), classifier),
+            "artifacts": (*bundle.manifest.artifacts, form),
+        }
+    )
+    refuse_load("streams", causal)
+    with pytest.raises(BenchmarkError, match=r"sent as whole clips; leave --load out, or try --load streams$"):
+        refuse_load("frames", causal)
 
 
 def test_frames_are_that_part_of_a_clip_which_they_are(bundle: Bundle) -> None:

@@ -34,6 +34,16 @@ def space(bundle: Bundle) -> SearchSpace:
     return make_space(bundle, DEFAULTS, Surroundings(cores=2), 200.0, None)
 
 
+def test_streams_of_a_causal_extractor_do_not_depend_on_its_format_and_copies(bundle: Bundle) -> None:
+    form = bundle.manifest.artifacts[0].model_copy(update={"stage": "stream"})
+    bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (*bundle.manifest.artifacts, form)})
+    where = Surroundings(cores=2)
+    streams = make_space(bundle, DEFAULTS, where, 200.0, None, "streams").choices
+    clips = make_space(bundle, DEFAULTS, where, 200.0, None, "clips").choices
+    assert {name for name in clips if clips[name] != streams[name]} == {"extractor", "instances"}
+    assert (streams["extractor"], streams["instances"]) == (["onnx-fp32"], [1])
+
+
 def worth(configuration: Configuration) -> Outcome:
     """Best in INT8 by OpenVINO's neighbour, with two copies of one thread that take a clip each."""
     rate = 10.0 + 5 * (configuration.extractor == "onnx-int8") + 3 * (configuration.instances == 2)

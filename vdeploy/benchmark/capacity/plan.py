@@ -106,6 +106,12 @@ def plan_capacity(
             "and counts for cameras"
         )
         tuned = None
+    elif tuned and tuned.load == "streams" and bundle.manifest.extractor.granularity == "clip":
+        say(
+            f"plan: what tune-serving has found for {bundle.root} was measured with streams, whose windows share "
+            "frames, and does not count: plan counts the windows of such a model as whole clips"
+        )
+        tuned = None
     figures = known_figures(bundle, tuned, load_speeds(bundle), benchmarks)
     chosen = [figure for figure in figures if formats is None or figure.format in formats]
     needs = [servers_for(bundle.manifest.run, figure, clips_per_s, slo_ms / 1000) for figure in chosen]

@@ -12,7 +12,7 @@ from vdeploy.core.errors import BundleError
 from vdeploy.triton.names import MAX_BATCH_SIZE
 from vdeploy.triton.planning.checks import Surroundings
 from vdeploy.triton.planning.format_selection import servable_on_cpu
-from vdeploy.triton.planning.tuned_serving import Configuration
+from vdeploy.triton.planning.tuned_serving import Configuration, LoadKind
 from vdeploy.triton.repository.backends import Backend
 
 __all__ = ["SearchSpace", "make_space"]
@@ -61,7 +61,12 @@ class SearchSpace:
 
 
 def make_space(
-    bundle: Bundle, defaults: Configuration, where: Surroundings, slo_ms: float, precision: str | None
+    bundle: Bundle,
+    defaults: Configuration,
+    where: Surroundings,
+    slo_ms: float,
+    precision: str | None,
+    load: LoadKind = "clips",
 ) -> SearchSpace:
     """Lists what may be tried: formats of the bundle, all of which passed their checks, that the server runs on a CPU.
 
@@ -71,6 +76,8 @@ def make_space(
         where: The server and its machine.
         slo_ms: Latency objective.
         precision: The only precision to try; `None` for all.
+        load: What is sent. Streams of a causal extractor are computed by what keeps their windows, in FP32 and one
+            copy, so that the extractor's format and copies make no difference.
 
     Raises:
         BundleError: The bundle holds nothing that the server runs on a CPU.
@@ -84,13 +91,14 @@ def make_space(
     backends: list[Backend] = ["python"] if has_python else []
     if install is not None and install.has_backend("onnxruntime"):
         backends.append("onnxruntime")
+    fixed = load == "streams" and bundle.manifest.stream is not None
     return SearchSpace(
         defaults,
         {
             "backend": sorted({defaults.backend, *backends}),
-            "extractor": sorted({defaults.extractor, *formats}),
+            "extractor": [defaults.extractor] if fixed else sorted({defaults.extractor, *formats}),
             "classifier": sorted({defaults.classifier, *formats}),
-            "instances": sorted({1, 2, cores}),
+            "instances": [defaults.instances] if fixed else sorted({1, 2, cores}),
             "instance_threads": sorted({1, max(1, cores // 2), cores}),
             "max_batch": sorted({1, 2, 4, MAX_BATCH_SIZE, defaults.max_batch}),
             "latency_budget_ms": [None, NO_WAIT_MS, slo_ms],

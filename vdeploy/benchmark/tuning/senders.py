@@ -39,14 +39,16 @@ def refuse_load(load: LoadKind, bundle: Bundle) -> None:
     """Looks whether a bundle can be sent such a load.
 
     Raises:
-        BenchmarkError: Its backbone looks at whole clips, and the load is of frames.
+        BenchmarkError: Its backbone looks at whole clips, and the load is of frames. Of a causal temporal shift, the
+            server takes frames of streams, as long as the bundle holds its streaming form.
     """
-    extractor = bundle.manifest.extractor
-    if load != "clips" and extractor.granularity == "clip":
-        raise BenchmarkError(
-            f"{extractor.architecture} looks at the frames of a clip together, so that cameras are sent as whole clips",
-            "leave --load out",
-        )
+    extractor, streamed = bundle.manifest.extractor, bundle.manifest.stream is not None
+    if load == "clips" or extractor.granularity == "frame" or (load == "streams" and streamed):
+        return
+    raise BenchmarkError(
+        f"{extractor.architecture} looks at the frames of a clip together, so that cameras are sent as whole clips",
+        "leave --load out, or try --load streams" if streamed else "leave --load out",
+    )
 
 
 def requests_per_clip(load: LoadKind, bundle: Bundle) -> int:

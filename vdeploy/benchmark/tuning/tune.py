@@ -106,7 +106,8 @@ def tune_serving(bundle: Bundle, request: TuningRequest, out: Path) -> Tuned:
     where = Surroundings(
         find_target(install), install, cores=available_cores(), memory=usable_memory(), speeds=load_speeds(bundle)
     )
-    space = make_space(bundle, _defaults(bundle, where, request.precision), where, request.slo_ms, request.precision)
+    defaults = _defaults(bundle, where, request.precision)
+    space = make_space(bundle, defaults, where, request.slo_ms, request.precision, request.load)
     identity = {
         "bundle": bundle.manifest.digest,
         "machine": f"{cpu_name()}, {available_cores()} cores",
