@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Where it is set, each of the hundred processes that tests start compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # Several processes share the cores already, and linear algebra on more threads would wait for its turn by spinning.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 # Half of a test's time is spent waiting for servers and processes, so two cores keep three workers busy.
