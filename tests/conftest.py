@@ -110,6 +110,16 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     return result
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Leaves out what has come to stay after each file as well; collections took half of the time of the tests."""
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+    return result
+
+
 @pytest.fixture(scope="session")
 def hockey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Links to Hockey Fight clips (Bermejo Nievas et al., 2011), 80 to train on and 60 to validate.
