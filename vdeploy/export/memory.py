@@ -20,9 +20,15 @@ def let_tensorflow_give_back() -> None:
     os.environ.setdefault(_ALLOCATOR, "1")
 
 
-def give_back() -> None:
-    """Frees what only circles of references hold, and returns free memory to the system where the C library can."""
-    gc.collect()
+def give_back(*, circles: bool = True) -> None:
+    """Returns free memory to the system where the C library can.
+
+    Args:
+        circles: Whether to free what only circles of references hold before. That looks at every object there is, which
+            takes a tenth of a second or more where TensorFlow is loaded.
+    """
+    if circles:
+        gc.collect()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -57,8 +57,8 @@ class Reference:
 
     def release_extractor(self) -> None:
         """Frees the memory of the backbone until it is asked for again."""
-        self._extractor = None
-        give_back()
+        was_loaded, self._extractor = self._extractor is not None, None
+        give_back(circles=was_loaded)
 
     def compute(self, stage: Stage, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Runs a stage, or both.
