@@ -9,8 +9,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,19 +28,23 @@ def run(code: str, home: Path, **variables: str) -> subprocess.CompletedProcess[
 
 
 SETTINGS = """
+    import gc
     from vdeploy.core.lazy_imports import load_keras
+    collections = []
+    gc.callbacks.append(lambda phase, info: collections.append(info["generation"]))
     config = load_keras().config
     print(config.backend(), config.floatx(), config.image_data_format(), config.dtype_policy().name)
+    print(2 in collections, gc.isenabled())
 """
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_keras_runs_on_tensorflow_in_float32_whatever_the_user_has_set(tmp_path: Path, backend: str) -> None:
+def test_keras_runs_on_tensorflow_in_float32_whatever_the_user_has_set(tmp_path: Path) -> None:
+    """And the import of some hundred thousand objects that stay is not slowed by collections of all of them."""
     (tmp_path / ".keras").mkdir()
-    settings = {"backend": backend, "floatx": "float16", "image_data_format": "channels_first", "epsilon": 1e-3}
+    settings = {"backend": "torch", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 1e-3}
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
-    done = run(SETTINGS, tmp_path, KERAS_BACKEND=backend)
-    assert done.stdout == "tensorflow float32 channels_last float32\n", done.stderr
+    done = run(SETTINGS, tmp_path, KERAS_BACKEND="jax")
+    assert done.stdout == "tensorflow float32 channels_last float32\nFalse True\n", done.stderr
 
 
 def test_keras_that_was_imported_on_another_backend_is_refused(tmp_path: Path) -> None:
@@ -50,15 +52,14 @@ def test_keras_that_was_imported_on_another_backend_is_refused(tmp_path: Path) -
         import keras
         from vdeploy.core.errors import UserError
         from vdeploy.core.lazy_imports import load_keras
-        keras.config.backend = lambda: "jax"
         try:
             load_keras()
         except UserError as error:
             print(error)
     """
-    done = run(code, tmp_path)
+    done = run(code, tmp_path, KERAS_BACKEND="openvino")
     assert done.stdout == (
-        "Keras was imported on jax before, and vdeploy needs it on TensorFlow; "
+        "Keras was imported on openvino before, and vdeploy needs it on TensorFlow; "
         "set KERAS_BACKEND=tensorflow, or import vdeploy first\n"
     ), done.stderr
 

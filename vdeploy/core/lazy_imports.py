@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -35,7 +36,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """
     disable_telemetry()
     try:
-        return importlib.import_module(module)
+        with _without_collections():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
@@ -64,18 +66,29 @@ def load_keras() -> ModuleType:
         MissingExtraError: TensorFlow is not installed.
         UserError: This process has imported Keras on another backend.
     """
-    load_tensorflow()
-    keras = require("keras", extra="train", purpose=_PURPOSE)
-    backend = keras.config.backend()
-    if backend != "tensorflow":
+    if "keras" in sys.modules and (backend := sys.modules["keras"].config.backend()) != "tensorflow":
         raise UserError(
             f"Keras was imported on {backend} before, and vdeploy needs it on TensorFlow",
             "set KERAS_BACKEND=tensorflow, or import vdeploy first",
         )
+    load_tensorflow()
+    keras = require("keras", extra="train", purpose=_PURPOSE)
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     return keras
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collects no garbage: an import makes objects that stay, and collections take a fifth of TensorFlow's."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
