@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
+from testing.waiting import eventually
+from tests.cli.conftest import Done
 from tests.conftest import TINY
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.run import Run
@@ -88,8 +91,19 @@ def test_studies(clips_dir: Path, tmp_path: Path) -> None:
 
 
 def test_synthetic_data(tmp_path: Path) -> None:
-    both("data", "synth", tmp_path / "clips", "--clips", 24, another="name another folder")
-    assert len(list(tmp_path.rglob("*.mp4"))) == 24
+    """The first command is stopped while the second one runs, which so needs few clips."""
+    arguments = ("data", "synth", tmp_path / "clips", "--clips", 4)
+    first = start(*arguments)
+    assert eventually(lambda: bool(list(tmp_path.rglob("*.json"))))
+    first.send_signal(signal.SIGSTOP)
+    second = start(*arguments)
+    told = second.communicate(timeout=300)[1].splitlines()[-1]
+    first.send_signal(signal.SIGCONT)
+    assert f"is being written by process {first.pid} on " in told
+    assert told.endswith("; wait until that is done, or name another folder")
+    first.communicate(timeout=300)
+    assert (second.returncode, first.returncode) == (1, 0)
+    assert len(list(tmp_path.rglob("*.mp4"))) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["clips"]
 
 
@@ -112,18 +126,16 @@ def test_synthetic_data(tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_output_that_another_process_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, arguments: tuple[str, ...]
+    tmp_path: Path, vdeploy: Callable[..., Done], written: str, arguments: tuple[str, ...]
 ) -> None:
     """Nothing is computed, and nothing is written."""
-    monkeypatch.chdir(tmp_path)
     make_tiny_bundle(tmp_path / "bundle")
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes(b"none")
     with another_process_writes(tmp_path / written) as process:
-        done = start(*arguments)
-        _, told = done.communicate(timeout=120)
-    assert done.returncode == 1
-    assert f"{written} is being written by process {process} on " in told.splitlines()[-1]
+        done = vdeploy(*arguments)
+    assert done.code == 1
+    assert f"{written} is being written by process {process} on " in done.err.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "videos"]
 
 
