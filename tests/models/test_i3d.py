@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdeploy.core.errors import WeightsError
+from vdeploy.core.errors import RecipeError, WeightsError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
-from vdeploy.models.backbones.i3d.network import build_network
+from vdeploy.models.backbones.i3d.network import CONVOLUTIONS, FEATURE_CONVOLUTIONS, build_network
 from vdeploy.models.backbones.i3d.weights import FILES
+from vdeploy.models.registry import backbone_of
 from vdeploy.models.weights.find import find_weights
 from vdeploy.video.clips import Clip, ClipSpec
 from vdeploy.video.workers.clips import decode_clips
@@ -79,6 +80,45 @@ def test_one_step_of_1024_features_for_eight_frames(count, size, steps):
 def test_as_many_parameters_as_published():
     """12 million and a classifier; the 25 million of Carreira and Zisserman 2017, table 1, are two streams."""
     assert build_network(16, 224, classes=400).count_params() == 12_279_984 + (1024 + 1) * 400
+
+
+HALF = tuple(width if name in FEATURE_CONVOLUTIONS else width // 2 for name, width in CONVOLUTIONS.items())
+
+
+def test_fewer_channels_are_fewer_everywhere_but_in_the_features():
+    backbone = backbone_of({"name": "i3d", "weights": "random", "channels": HALF})
+    model = backbone.build(ClipSpec(frames=16, size=32), find_weights("random", {}))
+    assert {layer.name: layer.filters for layer in model.layers if layer.weights} == backbone.settings.widths
+    assert model.output_shape == (None, 2, 1024)
+    assert model.get_layer("Mixed_3c.Branch_0.Conv3d_0a_1x1").kernel.shape == (1, 1, 1, 128, 64)
+    assert backbone.stage_settings["channels"] == list(HALF)
+
+
+def test_the_published_channels_are_not_written():
+    backbone = backbone_of({"name": "i3d"})
+    assert backbone.stage_settings == {"weights": "kinetics-400"}
+    assert backbone.cache_key == "i3d"
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        (HALF[1:], "channels must be 57 numbers, one for each convolution"),
+        ((65, *HALF[1:]), "channels of Conv3d_1a_7x7 must be from 1 to 64"),
+        ((0, *HALF[1:]), "channels of Conv3d_1a_7x7 must be from 1 to 64"),
+        ((*HALF[:-1], 64), r"Mixed_5c\.Branch_3\.Conv3d_0b_1x1 is a feature and keeps its 128 channels"),
+    ],
+)
+def test_wrong_channels_are_one_clear_line(channels, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        backbone_of({"name": "i3d", "channels": channels})
+    assert "\n" not in str(caught.value)
+
+
+def test_published_weights_do_not_fit_fewer_channels(checkpoint):
+    backbone = backbone_of({"name": "i3d", "channels": HALF})
+    with pytest.raises(WeightsError, match=r"holds weights of the whole I3D, and backbone\.channels has fewer"):
+        backbone.build(ClipSpec(frames=16, size=32), find_weights(str(checkpoint), {}))
 
 
 def test_batch_normalisation_is_folded_exactly(network, variables, checkpoint):

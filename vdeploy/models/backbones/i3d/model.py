@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vdeploy.core.errors import RecipeError
 from vdeploy.models.backbones.i3d.checkpoint import load_checkpoint
-from vdeploy.models.backbones.i3d.network import FEATURES, MODULES, TEMPORAL_STRIDE, build_network
+from vdeploy.models.backbones.i3d.network import (
+    CONVOLUTIONS,
+    FEATURE_CONVOLUTIONS,
+    FEATURES,
+    MODULES,
+    TEMPORAL_STRIDE,
+    build_network,
+)
 from vdeploy.models.backbones.i3d.weights import FILES
+from vdeploy.models.backbones.narrow import NarrowSettings, refuse_whole_weights
 from vdeploy.models.base import Backbone, BackboneSettings, Granularity
 from vdeploy.models.weights.find import Weights
 from vdeploy.models.weights.published import WeightsFile
@@ -21,16 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["I3D", "I3DSettings"]
 
 
-class I3DSettings(BackboneSettings):
+class I3DSettings(NarrowSettings):
     """Settings of I3D.
 
     Attributes:
         name: Name in the registry.
         weights: ``"kinetics-400"``, ``"random"``, or the path of the published checkpoint.
+        channels: Output channels of the 57 convolutions, where they are fewer than I3D's; see `NarrowSettings`.
     """
 
     name: Literal["i3d"] = "i3d"
     weights: str = "kinetics-400"
+    convolutions: ClassVar = CONVOLUTIONS
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The convolutions whose outputs Mixed_5c puts together."""
+        return FEATURE_CONVOLUTIONS
 
 
 class I3D(Backbone[I3DSettings]):
@@ -61,7 +76,9 @@ class I3D(Backbone[I3DSettings]):
 
     def build(self, spec: ClipSpec, weights: Weights) -> keras.Model:
         """Build the network; see `Backbone.build`."""
-        network = build_network(spec.frames, spec.size)
+        if self.settings.channels:
+            refuse_whole_weights(self.title, weights.path)
+        network = build_network(spec.frames, spec.size, widths=self.settings.widths)
         if weights.path is not None:
             load_checkpoint(network, weights.path)
         return network

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
-
 from vdeploy.core.errors import WeightsError
 from vdeploy.core.lazy_imports import load_keras
+from vdeploy.models.backbones.narrow import NarrowSettings, refuse_whole_weights
 from vdeploy.models.backbones.vgg19.feature_layers import (
     BLOCK_SCALES,
     CONVOLUTIONS,
@@ -34,7 +33,7 @@ IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 """Mean of the ImageNet training images per channel, as VGG was trained with (Simonyan and Zisserman 2015, sec. 2.1)."""
 
 
-class VGG19Settings(BackboneSettings):
+class VGG19Settings(NarrowSettings):
     """Settings of VGG19.
 
     Attributes:
@@ -42,41 +41,20 @@ class VGG19Settings(BackboneSettings):
             ``"avg45"``: the global averages of the last two blocks' pooled feature maps, alike in scale, F = 1024;
             ``"fc2"``: the second fully connected layer, F = 4096.
         weights: ``"imagenet"``, ``"random"``, or the path of an HDF5 file.
-        channels: Output channels of the 16 convolutions, where they are fewer than VGG19's, as ``vdeploy prune`` makes
-            them; the convolutions that features come from keep theirs. It is left out where it is empty.
+        channels: Output channels of the 16 convolutions, where they are fewer than VGG19's; see `NarrowSettings`.
     """
 
     name: Literal["vgg19"] = "vgg19"
     layer: Layer = "avg"
     weights: str = "imagenet"
-    channels: tuple[int, ...] = ()
-
-    @model_validator(mode="after")
-    def _channels_fit(self) -> VGG19Settings:
-        if not self.channels:
-            return self
-        if len(self.channels) != len(CONVOLUTIONS):
-            raise ValueError(f"channels must be {len(CONVOLUTIONS)} numbers, one for each convolution")
-        for name, width in zip(CONVOLUTIONS, self.channels, strict=True):
-            if not 1 <= width <= CONVOLUTIONS[name]:
-                raise ValueError(f"channels of {name} must be from 1 to {CONVOLUTIONS[name]}")
-        blocks = POOLED_BLOCKS.get(self.layer)
-        if blocks is None:
-            raise ValueError('channels need layer = "avg" or "avg45": fc2 has weights for each channel')
-        for block in blocks:
-            if self.widths[f"{block}_conv4"] != CONVOLUTIONS[f"{block}_conv4"]:
-                raise ValueError(f"{block}_conv4 is a feature and keeps its {CONVOLUTIONS[f'{block}_conv4']} channels")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_usual_channels(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = serialize(self)
-        return values if self.channels else {key: value for key, value in values.items() if key != "channels"}
+    convolutions: ClassVar = CONVOLUTIONS
 
     @property
-    def widths(self) -> dict[str, int]:
-        """Output channels by convolution."""
-        return dict(zip(CONVOLUTIONS, self.channels or CONVOLUTIONS.values(), strict=True))
+    def features(self) -> tuple[str, ...]:
+        """The last convolutions of the blocks whose maps are averaged."""
+        if self.layer not in POOLED_BLOCKS:
+            raise ValueError('channels need layer = "avg" or "avg45": fc2 has weights for each channel')
+        return tuple(f"{block}_conv4" for block in POOLED_BLOCKS[self.layer])
 
 
 class VGG19(Backbone[VGG19Settings]):
@@ -153,11 +131,7 @@ def _network(keras: ModuleType, layer: Layer, weights: Weights, size: int) -> An
 
 def _narrow_network(keras: ModuleType, settings: VGG19Settings, weights: Weights, size: int) -> Any:
     """The same network with other widths and random weights; its first convolution takes RGB."""
-    if weights.path is not None:
-        raise WeightsError(
-            f"{weights.path} holds weights of the whole VGG19, and backbone.channels has fewer",
-            "leave backbone.channels out, or give the file that vdeploy prune has written",
-        )
+    refuse_whole_weights(VGG19.title, weights.path)
     pixels, x = _inputs(keras, size)
     pooled = {}
     for block, names in itertools.groupby(settings.widths, lambda name: name.partition("_")[0]):
