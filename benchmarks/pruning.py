@@ -2,11 +2,11 @@
 
     python -m benchmarks.pruning RUN DATA [--split valid] [--keep 0.5 0.35 0.2] [--work DIR] [--json] [--out FILE]
 
-RUN is on VGG19; it is pruned with each share by `vdeploy prune`, which learns from the run's training clips alone, and
-judged on the clips of a split that it has not learned from. Take a run whose head is linear: it chooses nothing on the
-validation split either. The difference in accuracy is paired, with a 95 % interval from a bootstrap over sources, or
-over clips where no source is known. The time is that of one clip through the exported backbone on this machine: the
-median of interleaved calls. What is finished in the work folder is used again.
+RUN is on VGG19 or I3D; it is pruned with each share by `vdeploy prune`, which learns from the run's training clips
+alone, and judged on the clips of a split that it has not learned from. Take a run whose head is linear: it chooses
+nothing on the validation split either. The difference in accuracy is paired, with a 95 % interval from a bootstrap over
+sources, or over clips where no source is known. The time is that of one clip through the exported backbone on this
+machine: the median of interleaved calls. What is finished in the work folder is used again.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from vdeploy.cli.train import print_run
 
 
 def prune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder; its backbone is VGG19.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder; its backbone is VGG19 or I3D.")],
     out: Annotated[Path, typer.Option(help="Run folder of the pruned model.")],
     keep: Annotated[float, typer.Option(help="Share of the backbone's floating-point operations that stays.")] = 0.5,
     data: Annotated[Path | None, typer.Option(help="Clips of the run, if they have moved.")] = None,

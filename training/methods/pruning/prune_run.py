@@ -6,27 +6,35 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from training.methods.distillation.lesson import prepare_lesson
+from training.methods.pruning.channel_graph import ChannelGraph
 from training.methods.pruning.layerwise import prune_layers
 from training.methods.pruning.widths import LEAST_KEEP, choose_widths, flops_share
 from training.pipeline import extract_source, report_problems, train_on
 from training.recipe import Recipe, recipe_of_run
+from training.recipe_methods import NO_FINE_TUNING
 from training.work_folder import refuse_foreign_folder
 from vdeploy.artifacts.run import BACKBONE, CLIPS, Run
 from vdeploy.core.errors import RunError
 from vdeploy.core.files import sha256_of, write_text
+from vdeploy.core.lazy_imports import load_tensorflow
 from vdeploy.core.locks import folder_lock
 from vdeploy.core.progress import say
 from vdeploy.core.templates import percent
 from vdeploy.export.calibration import calibration_clips, check_clips, recorded_clips
-from vdeploy.models.backbones.vgg19.feature_layers import CONVOLUTIONS, POOLED_BLOCKS
+from vdeploy.models.backbones.narrow import NarrowSettings
+from vdeploy.models.base import Backbone
 from vdeploy.models.extractor import FeatureExtractor
+from vdeploy.models.region import RegionBackbone
+from vdeploy.models.registry import BACKBONES, backbone_of, backbone_type
 from vdeploy.models.weights.find import Weights
 from vdeploy.models.weights.fine_tuned import save_fine_tuned
+from vdeploy.video.clips import ClipSpec
+from vdeploy.video.wanted_frames import frame_indices
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,6 +43,11 @@ __all__ = ["prune_run", "prune_weights"]
 
 _FRAMES_PER_CLIP = 2
 _CLIPS = 128
+"""What a backbone of single frames is fitted on."""
+
+_FRAMES = 4096
+"""What a backbone of clips is fitted on, in as many clips as have so many frames."""
+
 _KEY = ".fingerprint"
 
 
@@ -45,7 +58,7 @@ def prune_run(root: Path, out: Path, *, keep: float, store_root: Path, data: Pat
     anew by the run's recipe on the same clips and splits. An interrupted pruning goes on where it stopped.
 
     Args:
-        root: Folder of a run on VGG19.
+        root: Folder of a run on VGG19 or I3D.
         out: Folder of the new run; an older run there is kept as ``OUT.previous``.
         keep: Share of the backbone's floating-point operations that stays.
         store_root: Folder of all feature stores.
@@ -88,50 +101,76 @@ def prune_weights(run: Run, keep: float, work: Path, *, data: Path | None = None
     Returns:
         The weights, in a file in ``work``, and the channels of each convolution.
     """
-    given = run.weights()
-    widths = choose_widths(keep, run.spec.size, run.backbone.settings.layer)
-    say(f"prune: {percent(flops_share(widths, run.spec.size))} of the operations stay")
+    given, (backbone, spec) = run.weights(), _trunk(run)
+    network = FeatureExtractor(backbone, given, spec).network
+    graph, seed = ChannelGraph(network), recipe_of_run(run.root).training.seed
+    widths = choose_widths(keep, graph)
+    say(f"prune: {percent(flops_share(widths, graph))} of the operations stay")
+    channels = tuple(widths[name] for name in backbone.settings.convolutions)
     file = work / BACKBONE
-    _open(work, {"weights": given.sha256, "clips": sha256_of(run.root / CLIPS), "widths": widths})
+    clips = {"clips": sha256_of(run.root / CLIPS), "clip": dict(run.info.clip), "stage": run.backbone.stage_settings}
+    _open(work, {"weights": given.sha256, "widths": widths, "seed": seed, **clips})
     if not file.is_file():
-        network = run.extractor(given).network
-        layers = {name: tuple(network.get_layer(name).get_weights()) for name in CONVOLUTIONS}
-        seed = recipe_of_run(run.root).training.seed
-        pruned = prune_layers(layers, widths, _frames(run, data, seed), work, seed)
-        backbone = _recipe(run, tuple(widths.values()), file).make_backbone()
-        narrow = FeatureExtractor(backbone, Weights("random", None, ""), run.spec).network
+        layers = {name: tuple(layer.get_weights()) for name, layer in graph.convolutions.items()}
+        pruned = prune_layers(graph, layers, widths, _frames(run, data, seed), work, seed)
+        settings = {**backbone.settings.model_dump(), "channels": channels}
+        narrow = FeatureExtractor(backbone_of(settings), Weights("random", None, ""), spec).network
         for name, values in pruned.items():
             narrow.get_layer(name).set_weights(values)
         save_fine_tuned(narrow, file)
-    return Weights(f"{given.source}, pruned", file, sha256_of(file)), tuple(widths.values())
+    return Weights(f"{given.source}, pruned", file, sha256_of(file)), channels
 
 
 def _check(run: Run, keep: float) -> None:
-    stage = run.info.stage("extractor")
     if not LEAST_KEEP <= keep <= 1:
         raise RunError(f"--keep {keep:g} is no share from {LEAST_KEEP:g} to 1", "for example --keep 0.35")
     if run.info.members:
         raise RunError(f"{run.root} is an ensemble", "prune one of its members")
-    if stage.architecture != "vgg19":
-        raise RunError(f"{run.root} is on {run.backbone.title}, and only VGG19 can be pruned", "give a run on vgg19")
-    if stage.settings.get("channels"):
+    settings = run.backbone.settings
+    if not isinstance(settings, NarrowSettings):
+        kinds = {name: backbone_type(name) for name in BACKBONES}
+        known = {name: kind for name, kind in kinds.items() if issubclass(kind.settings_type, NarrowSettings)}
+        titles = " and ".join(kind.title for kind in known.values())
+        raise RunError(
+            f"{run.root} is on {run.backbone.title}, and only {titles} can be pruned",
+            f"give a run on {' or '.join(known)}",
+        )
+    if settings.channels:
         raise RunError(f"{run.root} is pruned already", "prune the run that it was made of, with a smaller --keep")
-    if stage.settings.get("layer", "avg") not in POOLED_BLOCKS:
+    if not settings.features:
         raise RunError(f"the features of {run.root} are fully connected to all channels", "train on the layer avg")
-    if stage.settings.get("region", "full") != "full":
-        raise RunError(f"{run.root} looks at a region of the frame", 'train with clip.region = "full"')
 
 
 def _recipe(run: Run, channels: tuple[int, ...], weights: Path) -> Recipe:
+    """The recipe of the run on the pruned backbone; blocks that it trains have been trained."""
     changes = {"channels": channels, "weights": str(weights)}
-    return recipe_of_run(run.root).varied(backbone=changes, pretrain={"trunk": ""})
+    return recipe_of_run(run.root).varied(backbone=changes, pretrain={"trunk": ""}, fine_tune=NO_FINE_TUNING)
 
 
-def _frames(run: Run, data: Path | None, seed: int) -> npt.NDArray[np.uint8]:
-    """Frames of training clips in random order, ``uint8[N, H, W, 3]``."""
-    clips = calibration_clips(run, data=data, count=_CLIPS, seed=seed)
-    frames = np.concatenate([clip[0] for clip in clips.frames(min(_FRAMES_PER_CLIP, run.spec.frames))])
-    return frames[np.random.default_rng(seed).permutation(len(frames))]
+def _trunk(run: Run) -> tuple[Backbone[Any], ClipSpec]:
+    """The backbone without a region around it, and the clips that it gets."""
+    backbone = run.backbone
+    if isinstance(backbone, RegionBackbone):
+        return backbone.inner, backbone.seen_spec(run.spec)
+    return backbone, run.spec
+
+
+def _frames(run: Run, data: Path | None, seed: int) -> list[npt.NDArray[np.uint8]]:
+    """What the backbone sees of training clips, in random order: frames ``uint8[H, W, 3]``, or ``uint8[T, H, W, 3]``.
+
+    Squares that are cut out have whole grey levels again.
+    """
+    backbone, (trunk, _), frames = run.backbone, _trunk(run), run.spec.frames
+    whole, count = trunk.granularity == "clip", min(_FRAMES_PER_CLIP, frames)
+    clips = calibration_clips(run, data=data, count=max(1, _FRAMES // frames) if whole else _CLIPS, seed=seed)
+    found: list[npt.NDArray[np.uint8]] = []
+    for clip in clips.frames(None if backbone.granularity == "clip" else count):
+        views = [clip]
+        if isinstance(backbone, RegionBackbone):
+            views = [np.rint(view).astype(np.uint8) for view in backbone.see(load_tensorflow().cast(clip, "float32"))]
+        for view in views:
+            found += list(view) if whole else list(view[0][frame_indices(view.shape[1], count)])
+    return [found[number] for number in np.random.default_rng(seed).permutation(len(found))]
 
 
 def _open(work: Path, key: dict[str, object]) -> None:

@@ -10,11 +10,13 @@ The channels are chosen as there by a factor b_c for each: min ||Y - sum_c b_c X
 than 0 (eq. 1). In place of the paper's LASSO, channels are removed one by one with all other factors fitted anew, which
 Hassibi & Stork 1993, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon", eq. 5, do in closed form:
 without channel c, the squared error grows by b_c^2 / [G^-1]_cc, where G is the Gram matrix of the channels' outputs
-X_c W_c. The channel with the smallest growth goes first.
+X_c W_c. The channel with the smallest growth goes first. Where several convolutions read the same channels, one factor
+stands for a channel in all of them, and their errors are added.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["NormalEquations"]
+__all__ = ["NormalEquations", "choose_channels"]
 
 _RIDGE = 1e-3
 """What the squared distance from the original kernel counts, as a share of the mean of H's diagonal."""
@@ -36,7 +38,8 @@ class NormalEquations:
     """H = X^T X and X^T Y of a convolution, summed over patches.
 
     Args:
-        kernel: The original kernel, ``float32[C, K, O]``: input channels, positions (9 of a 3 x 3 kernel), outputs.
+        kernel: The original kernel, ``float32[C, K, O]``: input channels, positions (9 of 3 x 3, 27 of 3 x 3 x 3),
+            outputs.
     """
 
     def __init__(self, kernel: npt.NDArray[np.float32]) -> None:
@@ -56,28 +59,17 @@ class NormalEquations:
         self._gram += x.T @ x
         self._cross += x.T @ outputs
 
-    def choose(self, count: int) -> npt.NDArray[np.int64]:
-        """The input channels to keep, ascending.
+    def factor_equations(self) -> tuple[Floats, Floats]:
+        """Return the normal equations of the factors b_c: the Gram matrix of X_c W_c, and its products with Y.
 
-        Args:
-            count: How many.
+        Returns:
+            ``float64[C, C]`` and ``float64[C]``.
         """
         weights, blocks = self._prior[:-1], (self.channels, self.taps, self.channels, self.taps)
         centred = self._gram[:-1, :-1] - np.outer(self._gram[-1, :-1], self._gram[-1, :-1]) / self._gram[-1, -1]
         cross = self._cross[:-1] - np.outer(self._gram[-1, :-1], self._cross[-1]) / self._gram[-1, -1]
         gram = (centred * (weights @ weights.T)).reshape(blocks).sum(axis=(1, 3))
-        gram += np.diag(np.full(self.channels, _RIDGE * np.diag(gram).mean() + np.finfo(np.float32).tiny))
-        inverse = np.linalg.inv(gram)
-        factors = inverse @ (cross * weights).reshape(self.channels, -1).sum(axis=1)
-        alive = np.ones(self.channels, bool)
-        for _ in range(self.channels - count):
-            growth = np.where(alive, np.square(factors) / np.where(alive, np.diag(inverse), 1), np.inf)
-            removed = int(np.argmin(growth))
-            alive[removed] = False
-            column = inverse[:, removed] / inverse[removed, removed]
-            factors -= column * factors[removed]
-            inverse -= np.outer(column, inverse[removed])
-        return np.flatnonzero(alive)
+        return gram, (cross * weights).reshape(self.channels, -1).sum(axis=1)
 
     def solve(self, kept: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
         """The kernel and the bias that reconstruct the outputs from some of the input channels.
@@ -97,3 +89,33 @@ class NormalEquations:
         factor = linalg.cho_factor(gram, overwrite_a=True)
         found = linalg.cho_solve(factor, cross + ridge[:, None] * self._prior[rows])
         return found[:-1].reshape(len(kept), self.taps, -1), found[-1]
+
+
+def choose_channels(
+    equations: Sequence[NormalEquations], owners: npt.NDArray[np.int64], counts: Sequence[int]
+) -> npt.NDArray[np.int64]:
+    """The channels to keep for all convolutions that read them together.
+
+    Args:
+        equations: Those of each convolution.
+        owners: Which convolution makes each channel, ``int64[C]``, from 0.
+        counts: How many to keep of each of these.
+
+    Returns:
+        Their numbers, ascending.
+    """
+    systems = [each.factor_equations() for each in equations]
+    gram, cross = sum(each for each, _ in systems), sum(each for _, each in systems)
+    gram = gram + np.diag(np.full(len(owners), _RIDGE * np.diag(gram).mean() + np.finfo(np.float32).tiny))
+    inverse = np.linalg.inv(gram)
+    factors = inverse @ cross
+    alive, left = np.ones(len(owners), bool), np.bincount(owners)
+    while (removable := alive & (left > counts)[owners]).any():
+        growth = np.where(removable, np.square(factors) / np.where(removable, np.diag(inverse), 1), np.inf)
+        removed = int(np.argmin(growth))
+        alive[removed] = False
+        left[owners[removed]] -= 1
+        column = inverse[:, removed] / inverse[removed, removed]
+        factors = factors - column * factors[removed]
+        inverse -= np.outer(column, inverse[removed])
+    return np.flatnonzero(alive)

@@ -35,6 +35,8 @@ class NarrowSettings(BackboneSettings):
         for name, width in self.widths.items():
             if not 1 <= width <= self.convolutions[name]:
                 raise ValueError(f"channels of {name} must be from 1 to {self.convolutions[name]}")
+        if not self.features:
+            raise ValueError("channels need another layer: these features have weights for each channel")
         for name in self.features:
             if self.widths[name] != self.convolutions[name]:
                 raise ValueError(f"{name} is a feature and keeps its {self.convolutions[name]} channels")
@@ -52,11 +54,7 @@ class NarrowSettings(BackboneSettings):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The convolutions that features come from.
-
-        Raises:
-            ValueError: Features have weights for each channel, so no channel can be left out.
-        """
+        """The convolutions that features come from; none where features have weights for each channel."""
         raise NotImplementedError
 
 

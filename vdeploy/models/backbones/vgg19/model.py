@@ -52,9 +52,7 @@ class VGG19Settings(NarrowSettings):
     @property
     def features(self) -> tuple[str, ...]:
         """The last convolutions of the blocks whose maps are averaged."""
-        if self.layer not in POOLED_BLOCKS:
-            raise ValueError('channels need layer = "avg" or "avg45": fc2 has weights for each channel')
-        return tuple(f"{block}_conv4" for block in POOLED_BLOCKS[self.layer])
+        return tuple(f"{block}_conv4" for block in POOLED_BLOCKS.get(self.layer, ()))
 
 
 class VGG19(Backbone[VGG19Settings]):
