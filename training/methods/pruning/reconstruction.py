@@ -66,9 +66,12 @@ class NormalEquations:
             ``float64[C, C]`` and ``float64[C]``.
         """
         weights, blocks = self._prior[:-1], (self.channels, self.taps, self.channels, self.taps)
-        centred = self._gram[:-1, :-1] - np.outer(self._gram[-1, :-1], self._gram[-1, :-1]) / self._gram[-1, -1]
+        centred = np.outer(self._gram[-1, :-1], self._gram[-1, :-1])  # changed in place: it has up to 200 MB
+        centred /= -self._gram[-1, -1]
+        centred += self._gram[:-1, :-1]
         cross = self._cross[:-1] - np.outer(self._gram[-1, :-1], self._cross[-1]) / self._gram[-1, -1]
-        gram = (centred * (weights @ weights.T)).reshape(blocks).sum(axis=(1, 3))
+        centred *= weights @ weights.T
+        gram = centred.reshape(blocks).sum(axis=(1, 3))
         return gram, (cross * weights).reshape(self.channels, -1).sum(axis=1)
 
     def solve(self, kept: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
