@@ -20,6 +20,8 @@ from vdeploy.features.prediction import predict
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from vdeploy.artifacts.run import Run
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -57,9 +59,19 @@ class Stage:
 
 @pytest.fixture(scope="session")
 def extractor_stage(tiny_run) -> Stage:
-    extractor = tiny_run.extractor()
+    return _extractor_stage(tiny_run)
+
+
+@pytest.fixture(scope="session")
+def narrow_stage(narrow_run) -> Stage:
+    """An extractor with an eighth of the channels, for what runs all clips several times."""
+    return _extractor_stage(narrow_run)
+
+
+def _extractor_stage(run: Run) -> Stage:
+    extractor = run.extractor()
     frames = synthetic_frames(3, 4, 32)
-    clips = list(calibration_clips(tiny_run).frames())
+    clips = list(calibration_clips(run).frames())
     return Stage(
         "extractor", extractor_to_onnx(extractor), "frames", "features", frames, extractor.extract(frames), clips
     )

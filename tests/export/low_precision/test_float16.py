@@ -89,8 +89,8 @@ def test_the_region_in_which_things_move_is_found_and_cut_out_in_float32():
     assert kinds(half, "Conv") == {onnx.TensorProto.FLOAT16}
 
 
-def test_ordinary_frames_find_no_wide_tensor(extractor_stage):
-    assert find_wide_tensors(extractor_stage.model, extractor_stage.feeds()) == {}
+def test_ordinary_frames_find_no_wide_tensor(narrow_stage):
+    assert find_wide_tensors(narrow_stage.model, narrow_stage.feeds()) == {}
 
 
 def largest(stage) -> dict[str, float]:
@@ -98,26 +98,26 @@ def largest(stage) -> dict[str, float]:
     return find_wide_tensors(stage.model, stage.feeds(), margin=1e9)
 
 
-def test_what_overflows_stays_in_float32_and_is_named(extractor_stage, saved):
+def test_what_overflows_stays_in_float32_and_is_named(narrow_stage, saved):
     layer = "block3_conv2"
-    factor = LARGE / largest(extractor_stage)[layer]
-    hot = scaled(extractor_stage.model, layer, factor)
-    wide = find_wide_tensors(hot, extractor_stage.feeds())
+    factor = LARGE / largest(narrow_stage)[layer]
+    hot = scaled(narrow_stage.model, layer, factor)
+    wide = find_wide_tensors(hot, narrow_stage.feeds())
     assert wide[layer] == pytest.approx(LARGE, rel=1e-3)
     assert not [name for name in wide if name.startswith("block2")]
-    expected = extractor_stage.run(hot)
+    expected = narrow_stage.run(hot)
     kept = to_float16(hot, wide=wide)
-    np.testing.assert_allclose(extractor_stage.run(kept), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(narrow_stage.run(kept), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
     assert layer in [found.name for found in inspect_onnx(saved(kept)).layers if found.precision == "fp32"]
     assert inspect_onnx(saved(kept)).precision.startswith("mixed: fp16 ")
 
 
-def test_what_comes_near_the_end_stays_in_float32_too(extractor_stage):
+def test_what_comes_near_the_end_stays_in_float32_too(narrow_stage):
     layer = "block3_conv2"
     near = FLOAT16_MAX / MARGIN * 1.1
-    hot = scaled(extractor_stage.model, layer, near / largest(extractor_stage)[layer])
-    assert layer in find_wide_tensors(hot, extractor_stage.feeds())
-    assert layer not in find_wide_tensors(hot, extractor_stage.feeds(), margin=1.0)
+    hot = scaled(narrow_stage.model, layer, near / largest(narrow_stage)[layer])
+    assert layer in find_wide_tensors(hot, narrow_stage.feeds())
+    assert layer not in find_wide_tensors(hot, narrow_stage.feeds(), margin=1.0)
 
 
 def test_a_weight_beyond_float16_is_refused(extractor_stage):
