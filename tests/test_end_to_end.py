@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import NARROW
+from vdeploy.cli import app as cli
 from vdeploy.triton.server.ports import free_ports
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -26,6 +27,7 @@ TINY = ("--weights", "random", *(word for setting in SETTINGS for word in ("--se
 
 
 def vdeploy(*arguments: object, code: int = 0) -> str:
+    """Runs a command in a process; returns what it printed."""
     command = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
@@ -61,27 +63,44 @@ def probabilities(answer: str) -> dict[str, float]:
     return {item["path"]: item["probability"] for item in json.loads(answer)["predictions"]}
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Like `vdeploy`, in the process of the tests, where TensorFlow is loaded already."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
+        monkeypatch.setattr("vdeploy.core.progress._console", None)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        out, told = capsys.readouterr()
+        assert not ending.value.code, told
+        return out
+
+    return run
+
+
 @pytest.mark.triton
-def test_from_clips_to_an_answer(tmp_path: Path) -> None:
-    clips, run, bundle, repository = (tmp_path / name for name in ("clips", "run", "bundle", "repository"))
+def test_from_clips_to_an_answer(clips_dir: Path, here: Callable[..., str], tmp_path: Path) -> None:
+    """The server is a process; `test_hockey` runs all commands as processes."""
+    run, bundle, repository = (tmp_path / name for name in ("run", "bundle", "repository"))
     store = ("--store", tmp_path / "store")
-    vdeploy("data", "synth", clips, "--clips", 12)
-    assert json.loads(vdeploy("data", "scan", clips, "--json"))["clips"] == 12
-    trained = json.loads(vdeploy("train", clips, "--out", run, *store, *TINY, "--json"))
+    assert json.loads(here("data", "scan", clips_dir, "--json"))["clips"] == 20
+    trained = json.loads(here("train", clips_dir, "--out", run, *store, *TINY, "--json"))
     assert Path(trained["report"]).is_file()
-    exported = json.loads(vdeploy("export", run, "--out", bundle, *store, "--json"))
+    exported = json.loads(here("export", run, "--out", bundle, *store, "--json"))
     assert {artifact["stage"] for artifact in exported["artifacts"]} == {"extractor", "classifier"}
-    evaluated = json.loads(vdeploy("evaluate", run, clips, *store, "--json"))
+    evaluated = json.loads(here("evaluate", run, clips_dir, *store, "--json"))
     with launched(bundle, repository) as url:
-        served = probabilities(vdeploy("predict", clips, "--url", url, "--json"))
-        local = probabilities(vdeploy("predict", clips, "--bundle", bundle, "--json"))
-        rows = json.loads(vdeploy("benchmark", bundle, "--url", url, "--seconds", 0, "--json"))["rows"]
-        table = vdeploy("predict", clips / "violent", "--url", url)
+        served = probabilities(here("predict", clips_dir, "--url", url, "--json"))
+        local = probabilities(here("predict", clips_dir, "--bundle", bundle, "--json"))
+        rows = json.loads(here("benchmark", bundle, "--url", url, "--seconds", 0, "--json"))["rows"]
+        table = here("predict", clips_dir / "violent", "--url", url)
     assert served.keys() == local.keys()
-    assert len(served) == 12
+    assert len(served) == 20
     for path, probability in local.items():
         assert served[path] == pytest.approx(probability, abs=1e-4)
-        keras = evaluated["probabilities"][str(Path(path).relative_to(clips))]
+        keras = evaluated["probabilities"][str(Path(path).relative_to(clips_dir))]
         assert keras == pytest.approx(probability, abs=1e-3)
     assert len(set(served.values())) > 8
     assert [(row["what"], row["transport"]) for row in rows] == [
@@ -89,7 +108,7 @@ def test_from_clips_to_an_answer(tmp_path: Path) -> None:
         *(("extractor", "grpc"), ("classifier", "grpc"), ("pipeline", "grpc"), ("pipeline", "shared memory")),
         ("video", "grpc"),
     ]
-    assert "violent_0000.mp4" in table
+    assert all(clip.name in table for clip in (clips_dir / "violent").iterdir())
 
 
 @pytest.mark.slow
