@@ -57,6 +57,19 @@ def older(tmp_path):
     return make_tiny_bundle(tmp_path / "bundles" / "tiny").root
 
 
+@pytest.fixture(scope="module")
+def exported_dir(toy_run, tmp_path_factory):
+    """The bundle of `toy_run` in onnx-fp32; read only."""
+    out = tmp_path_factory.mktemp("exported") / "tiny"
+    export_run(toy_run, FORMAT, out, options=ExportOptions(store_root=out.parent / "store"))
+    return out
+
+
+@pytest.fixture
+def exported_copy(exported_dir, tmp_path):
+    return Path(shutil.copytree(exported_dir, tmp_path / "tiny"))
+
+
 @contextlib.contextmanager
 def untouched(folder: Path):
     before = snapshot(folder)
@@ -192,9 +205,8 @@ def test_a_folder_that_no_export_wrote_is_not_taken_for_rejected_files(toy_run, 
     assert (tmp_path / "tiny.rejected" / "photo.jpg").read_text() == "smile"
 
 
-def test_formats_are_added_one_at_a_time(toy_run, tmp_path):
-    out = tmp_path / "tiny"
-    first = export_run(toy_run, FORMAT, out).bundle.manifest
+def test_formats_are_added_one_at_a_time(toy_run, exported_copy):
+    out, first = exported_copy, Bundle(exported_copy).manifest
     second = export_run(toy_run, [OTHER], out)
     assert (second.made, second.kept) == (("onnx-other",), ("onnx-fp32",))
     manifest = second.bundle.manifest
@@ -212,16 +224,15 @@ def test_nothing_is_kept_of_another_run(toy_run, older):
     assert exported.bundle.manifest.formats == ("onnx-other",)
 
 
-def test_nothing_is_kept_of_a_damaged_bundle(toy_run, tmp_path):
-    out = tmp_path / "tiny"
-    export_run(toy_run, FORMAT, out)
+def test_nothing_is_kept_of_a_damaged_bundle(toy_run, exported_copy):
+    out = exported_copy
     (out / "classifier" / "onnx-fp32" / "model.onnx").write_bytes(b"damaged")
     exported = export_run(toy_run, [OTHER], out)
     assert (exported.kept, exported.bundle.manifest.formats) == ((), ("onnx-other",))
 
 
-def test_the_same_run_gives_the_same_files(toy_run, tmp_path):
-    once, again = (export_run(toy_run, FORMAT, tmp_path / name).bundle.manifest for name in ("a", "b"))
+def test_the_same_run_gives_the_same_files(toy_run, exported_dir, tmp_path):
+    once, again = Bundle(exported_dir).manifest, export_run(toy_run, FORMAT, tmp_path / "again").bundle.manifest
     assert [a.sha256 for a in once.artifacts] == [a.sha256 for a in again.artifacts]
 
 
