@@ -98,6 +98,7 @@ def test_what_cannot_be_put_side_by_side_is_refused(members: list[Path], clips_d
         assert not (tmp_path / "e").exists()
 
 
+@pytest.mark.slow
 def test_a_member_with_a_temporal_shift_may_be_the_first(
     members: list[Path], clips_dir: Path, store: Path, tmp_path: Path
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
         open_strategy(("gpu:7",))
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     process = start(tmp_path / "out", tmp_path / "run", "training.devices=['cpu:0', 'cpu:1']", "training.batch=7")
     _, errors = process.communicate(timeout=240)

@@ -115,14 +115,25 @@ def test_streamed_features_give_the_same_losses_to_the_last_bit(tmp_path: Path, 
     assert [record.loss for record in streamed.history] == resident
 
 
-@pytest.mark.parametrize("xla", ["true", "false"])
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Losses in float32 without XLA."""
+    return losses(tmp_path_factory.mktemp("reference"), "training.xla=false")
+
+
 @pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2), ("mixed_float16", 3e-3)]
+    ("precision", "tolerance", "xla"),
+    [
+        ("float32", 1e-5, "true"),
+        ("mixed_bfloat16", 2e-2, "false"),
+        ("mixed_float16", 3e-3, "false"),
+        pytest.param("mixed_bfloat16", 2e-2, "true", marks=pytest.mark.slow),
+        pytest.param("mixed_float16", 3e-3, "true", marks=pytest.mark.slow),
+    ],
 )
 def test_all_precisions_learn_the_same_and_the_model_is_float32(
-    tmp_path: Path, precision: str, tolerance: float, xla: str
+    tmp_path: Path, reference: list[float], precision: str, tolerance: float, xla: str
 ) -> None:
-    reference = losses(tmp_path / "reference")
     trainer = Trainer(recipe(f"training.precision={precision}", f"training.xla={xla}"), *splits(), tmp_path / "other")
     trainer.fit()
     np.testing.assert_allclose([record.loss for record in trainer.history], reference, rtol=tolerance)

@@ -135,7 +135,7 @@ def test_class_weights_scale_the_loss_of_the_rare_class(tmp_path: Path) -> None:
     assert losses["balanced"] == pytest.approx((each * weights[rare.labels]).mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("epochs_before_the_kill", [1, 4])
+@pytest.mark.parametrize("epochs_before_the_kill", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_killed_training_ends_bit_identical(tmp_path: Path, epochs_before_the_kill: int) -> None:
     whole = trained(tmp_path / "whole")
     folder = tmp_path / "killed"

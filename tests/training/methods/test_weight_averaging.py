@@ -79,6 +79,7 @@ def test_the_average_is_judged_and_kept_and_does_not_change_the_steps(tmp_path: 
     assert loss.mean() == pytest.approx(with_average.best.valid_loss, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_bit_identical(tmp_path: Path) -> None:
     options = ("training.epochs=30", "training.patience=100")
     whole, folder = trained(tmp_path / "whole", *options), tmp_path / "killed"
