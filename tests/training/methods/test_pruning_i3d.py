@@ -128,7 +128,9 @@ def test_everything_kept_is_the_identity(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("region", ["full", "motion", "both"])
 @pytest.mark.parametrize("name", ["i3d", "vgg19"])
-def test_it_learns_from_what_the_network_sees(run: Run, name: str, region: str, tmp_path: Path) -> None:
+def test_it_learns_from_what_the_network_sees(
+    run: Run, name: str, region: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = shutil.copytree(run.root, tmp_path / "run")
     values = json.loads((root / "run.json").read_text())
     values["stages"][0] |= {"architecture": name, "settings": {"weights": "random", "region": region}}
@@ -139,6 +141,8 @@ def test_it_learns_from_what_the_network_sees(run: Run, name: str, region: str, 
     assert len(found) == each * len(train_clips)
     assert {frames.shape for frames in found} == {((16,) if name == "i3d" else ()) + (32, 32, 3)}
     assert all(frames.dtype == np.uint8 for frames in found)
+    monkeypatch.setattr(module, "_FRAMES", 6 * 16)
+    assert len(module._frames(Run.load(root), None, 0)) == (6 if name == "i3d" else len(found))
 
 
 def test_a_fine_tuned_run_is_pruned_as_it_is_and_trains_its_head_alone(clips_dir: Path, folder: Path) -> None:

@@ -46,7 +46,7 @@ _CLIPS = 128
 """What a backbone of single frames is fitted on."""
 
 _FRAMES = 4096
-"""What a backbone of clips is fitted on, in as many clips as have so many frames."""
+"""What a backbone of clips is fitted on, in as many clips as show it so many frames."""
 
 _KEY = ".fingerprint"
 
@@ -162,7 +162,8 @@ def _frames(run: Run, data: Path | None, seed: int) -> list[npt.NDArray[np.uint8
     """
     backbone, (trunk, _), frames = run.backbone, _trunk(run), run.spec.frames
     whole, count = trunk.granularity == "clip", min(_FRAMES_PER_CLIP, frames)
-    clips = calibration_clips(run, data=data, count=max(1, _FRAMES // frames) if whole else _CLIPS, seed=seed)
+    seen = frames * (backbone.views if isinstance(backbone, RegionBackbone) else 1)
+    clips = calibration_clips(run, data=data, count=max(1, _FRAMES // seen) if whole else _CLIPS, seed=seed)
     found: list[npt.NDArray[np.uint8]] = []
     for clip in clips.frames(None if backbone.granularity == "clip" else count):
         views = [clip]
