@@ -163,12 +163,22 @@ def narrow_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 @pytest.fixture(scope="session")
 def tiny_bundle_dir(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `tiny_run` in onnx-fp32; read only."""
+    return _exported("tiny", tiny_run, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def narrow_bundle_dir(narrow_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `narrow_run` in onnx-fp32; read only."""
+    return _exported("narrow", narrow_run, tmp_path_factory)
+
+
+def _exported(name: str, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from vdeploy.export.exporter import export_run
     from vdeploy.export.options import ExportOptions
     from vdeploy.formats import parse_formats
 
     def make(folder: Path) -> None:
         options = ExportOptions(store_root=folder / "store")
-        export_run(tiny_run, parse_formats("onnx-fp32"), folder / "bundles" / "tiny", options=options)
+        export_run(run, parse_formats("onnx-fp32"), folder / "bundles" / name, options=options)
 
-    return shared(tmp_path_factory, "exported", make) / "bundles" / "tiny"
+    return shared(tmp_path_factory, f"exported-{name}", make) / "bundles" / name

@@ -463,13 +463,13 @@ def test_export_prints_what_was_proven(vdeploy, narrow_run, tmp_path):
     assert values == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
 
 
-def test_export_says_what_it_kept_and_what_it_rejected(vdeploy, tiny_run, tiny_bundle_dir, tmp_path, monkeypatch):
+def test_export_says_what_it_kept_and_what_it_rejected(vdeploy, narrow_run, narrow_bundle_dir, tmp_path, monkeypatch):
     strict = dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-strict", tolerance=1e-12)
     monkeypatch.setitem(FORMATS, "onnx-strict", strict)
     monkeypatch.setitem(FORMATS, "onnx-other", dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-other"))
     bundle, store = tmp_path / "bundle", ("--store", tmp_path / "store")
-    shutil.copytree(tiny_bundle_dir, bundle)
-    done = vdeploy("export", tiny_run.root, "--out", bundle, "--format", "onnx-strict,onnx-other", "--report", *store)
+    shutil.copytree(narrow_bundle_dir, bundle)
+    done = vdeploy("export", narrow_run.root, "--out", bundle, "--format", "onnx-strict,onnx-other", "--report", *store)
     assert done.code == 1
     lines = done.out.splitlines()
     assert "kept from the earlier bundle of this run: onnx-fp32" in lines

@@ -20,18 +20,18 @@ from vdeploy.video.clips import ClipSpec, read_clip
 
 
 @pytest.fixture(scope="module")
-def store(tiny_run, tmp_path_factory):
+def store(narrow_run, tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
 @pytest.fixture(scope="module")
-def of_run(tiny_run, clips_dir, store):
-    return evaluate_on(tiny_run.root, clips_dir, split="all", positive=(), store_root=store)
+def of_run(narrow_run, clips_dir, store):
+    return evaluate_on(narrow_run.root, clips_dir, split="all", positive=(), store_root=store)
 
 
 @pytest.fixture(scope="module")
-def of_bundle(tiny_bundle_dir, clips_dir, store):
-    return evaluate_on(tiny_bundle_dir, clips_dir, split="all", positive=(), store_root=store)
+def of_bundle(narrow_bundle_dir, clips_dir, store):
+    return evaluate_on(narrow_bundle_dir, clips_dir, split="all", positive=(), store_root=store)
 
 
 def test_run_and_bundle_agree_on_every_clip(of_run, of_bundle):
@@ -41,8 +41,8 @@ def test_run_and_bundle_agree_on_every_clip(of_run, of_bundle):
         assert of_bundle.probabilities[path] == pytest.approx(probability, abs=1e-3), path
 
 
-def test_what_changed_places_is_told_so(tiny_run, tiny_bundle_dir, clips_dir, store):
-    for model in (tiny_run.root, tiny_bundle_dir):
+def test_what_changed_places_is_told_so(narrow_run, narrow_bundle_dir, clips_dir, store):
+    for model in (narrow_run.root, narrow_bundle_dir):
         with pytest.raises(RunError, match=rf"{model} holds no clips but a model, which comes first; swap it"):
             evaluate_on(clips_dir, model, split="all", positive=(), store_root=store)
 
@@ -51,8 +51,8 @@ def test_probabilities_differ_from_clip_to_clip(of_run):
     assert max(of_run.probabilities.values()) - min(of_run.probabilities.values()) > 0.01
 
 
-def test_the_measures_follow_from_the_probabilities(of_run, tiny_run):
-    threshold = tiny_run.info.threshold
+def test_the_measures_follow_from_the_probabilities(of_run, narrow_run):
+    threshold = narrow_run.info.threshold
     right = sum(
         (probability >= threshold) == path.startswith("violent/") for path, probability in of_run.probabilities.items()
     )
@@ -63,20 +63,20 @@ def test_the_measures_follow_from_the_probabilities(of_run, tiny_run):
     assert values["probabilities"] == of_run.probabilities
 
 
-def test_the_splits_of_the_training_are_drawn_again(tiny_run, clips_dir, store, of_run):
-    with (tiny_run.root / "clips.csv").open(newline="") as file:
+def test_the_splits_of_the_training_are_drawn_again(narrow_run, clips_dir, store, of_run):
+    with (narrow_run.root / "clips.csv").open(newline="") as file:
         trained = {row["path"] for row in csv.DictReader(file) if row["split"] == "test"}
-    tested = evaluate_on(tiny_run.root, clips_dir, split="test", positive=(), store_root=store)
+    tested = evaluate_on(narrow_run.root, clips_dir, split="test", positive=(), store_root=store)
     assert set(tested.probabilities) == trained
     assert tested.evaluation.to_dict()["clips"] == len(trained) < 20
     for path, probability in tested.probabilities.items():
         assert probability == pytest.approx(of_run.probabilities[path], abs=1e-6)
-    assert tested.evaluation.to_dict()["accuracy"] == pytest.approx(tiny_run.metrics["test"]["accuracy"])
+    assert tested.evaluation.to_dict()["accuracy"] == pytest.approx(narrow_run.metrics["test"]["accuracy"])
 
 
-def test_mirror_images_are_averaged_and_their_cost_is_told(tiny_bundle_dir, clips_dir, store, of_bundle):
-    result = evaluate_on(tiny_bundle_dir, clips_dir, split="all", positive=(), store_root=store, tta="mirror")
-    scorer = LocalScorer(Bundle(tiny_bundle_dir))
+def test_mirror_images_are_averaged_and_their_cost_is_told(narrow_bundle_dir, clips_dir, store, of_bundle):
+    result = evaluate_on(narrow_bundle_dir, clips_dir, split="all", positive=(), store_root=store, tta="mirror")
+    scorer = LocalScorer(Bundle(narrow_bundle_dir))
     path = next(iter(result.probabilities))
     frames = read_clip(clips_dir / path, scorer.spec).frames[np.newaxis]
     both = [scorer.score(np.ascontiguousarray(view))[0, 1] for view in (frames, frames[:, :, :, ::-1])]
@@ -86,14 +86,14 @@ def test_mirror_images_are_averaged_and_their_cost_is_told(tiny_bundle_dir, clip
     cost = result.to_dict()["test_time_augmentation"]
     assert 0 < cost["clips_per_second"] < cost["clips_per_second_without"]
     assert "test_time_augmentation" not in of_bundle.to_dict()
-    args = ["evaluate", str(tiny_bundle_dir), str(clips_dir), "--split", "test", "--tta", "mirror"]
+    args = ["evaluate", str(narrow_bundle_dir), str(clips_dir), "--split", "test", "--tta", "mirror"]
     told = CliRunner().invoke(app, args, catch_exceptions=False).stdout
     assert re.search(r"test-time augmentation: \S+ clips/s with it, \S+ without, decoding left out", told)
 
 
-def test_a_run_has_no_mirror_images(tiny_run, clips_dir, store):
+def test_a_run_has_no_mirror_images(narrow_run, clips_dir, store):
     with pytest.raises(RunError, match=r"stored features of .* give its bundle, or leave --tta out"):
-        evaluate_on(tiny_run.root, clips_dir, split="all", positive=(), store_root=store, tta="mirror")
+        evaluate_on(narrow_run.root, clips_dir, split="all", positive=(), store_root=store, tta="mirror")
 
 
 def test_a_bundle_needs_no_run(tmp_path, clips_dir):
@@ -121,12 +121,12 @@ def test_damaged_clips_are_left_out_and_named(tmp_path, broken_clips_dir):
 )
 @pytest.mark.parametrize("subject", ["run", "bundle"])
 def test_clips_that_cannot_be_used_are_refused_when_strict(
-    subject, name, content, reason, tmp_path, clips_dir, tiny_run, store
+    subject, name, content, reason, tmp_path, clips_dir, narrow_run, store
 ):
     folder = tmp_path / "clips"
     shutil.copytree(clips_dir, folder)
     (folder / "violent" / name).write_text(content)
-    root = tiny_run.root if subject == "run" else make_tiny_bundle(tmp_path / "bundle").root
+    root = narrow_run.root if subject == "run" else make_tiny_bundle(tmp_path / "bundle").root
     with pytest.raises(DatasetError, match=rf"{name}: {reason}; replace or remove .*leave --strict out"):
         evaluate_on(root, folder, split="all", positive=(), store_root=store, strict=True)
 

@@ -149,6 +149,7 @@ def test_onnx_gives_the_same_probabilities(settings, features):
     np.testing.assert_allclose(probabilities, model(features).numpy(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_gru_of_many_steps_is_lowered_without_a_loop():
     ort = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")

@@ -86,6 +86,7 @@ def test_the_trunk_before_shifted_blocks_is_that_of_the_backbone(region: str) ->
     assert paths[0] == paths[1]
 
 
+@pytest.mark.slow
 def test_a_shift_costs_neither_operations_nor_parameters() -> None:
     counts = []
     for direction in (None, "both"):

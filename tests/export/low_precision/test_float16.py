@@ -81,6 +81,7 @@ def test_normalisation_and_softmax_stay_in_float32(classifier_stage):
     assert all(kinds(half, name) == {onnx.TensorProto.FLOAT16} for name in ("LSTM", "MatMul"))
 
 
+@pytest.mark.slow
 def test_the_region_in_which_things_move_is_found_and_cut_out_in_float32():
     backbone = backbone_of({"name": "efficientnet-lite0", "weights": "random", "region": "motion"})
     extractor = FeatureExtractor(backbone, backbone.find_weights(), ClipSpec(frames=2, size=64))

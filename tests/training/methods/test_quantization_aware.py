@@ -109,7 +109,10 @@ def ranges_of(model: onnx.ModelProto, frames: np.ndarray) -> dict[str, tuple[flo
     return {name: min_max(histogram, CPU) for name, histogram in histograms.items()}
 
 
-@pytest.mark.parametrize(("name", "count", "size"), [("toy-blocks", 2, 32), ("efficientnet-lite0", 4, 64)])
+@pytest.mark.parametrize(
+    ("name", "count", "size"),
+    [("toy-blocks", 2, 32), pytest.param("efficientnet-lite0", 4, 64, marks=pytest.mark.slow)],
+)
 def test_blocks_compute_what_the_quantizer_writes(name: str, count: int, size: int) -> None:
     """With the same ranges; a value that lies between two levels may be rounded to either."""
     tf: Any = load_tensorflow()
