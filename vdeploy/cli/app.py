@@ -145,7 +145,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("VDEPLOY_DEBUG"))
     try:
-        app(args=arguments)
+        _run(arguments)
     except UserError as error:
         _fail(str(error), 1, debug)
     except SystemExit as ending:
@@ -158,6 +158,15 @@ def main() -> None:
     except Exception as error:
         line, code = _explain(error)
         _fail(line, code, debug)
+
+
+def _run(arguments: list[str]) -> None:
+    """Runs a command and writes out what it has printed: Python itself would do so too late to handle a failure."""
+    try:
+        app(args=arguments)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
 
 
 def _explain(error: Exception) -> tuple[str, int]:
