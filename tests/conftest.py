@@ -1,4 +1,4 @@
-"""What many tests share, each made once: clips, a run trained on them, and a bundle of that run."""
+"""What many tests share: clips, a run trained on them and a bundle of that run, each made once, and commands."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import gc
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from testing.videos import solid_frame, write_numbered, write_video
+from vdeploy.cli import app as cli
 from vdeploy.core.errors import ServerError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.synthetic import synthesize
@@ -182,3 +184,27 @@ def _exported(name: str, run: Run, tmp_path_factory: pytest.TempPathFactory) -> 
         export_run(run, parse_formats("onnx-fp32"), folder / "bundles" / name, options=options)
 
     return shared(tmp_path_factory, f"exported-{name}", make) / "bundles" / name
+
+
+class Done(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vdeploy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
+    """Runs a command in this process and in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
+        monkeypatch.setattr("vdeploy.core.progress._console", None)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return Done(int(caught.value.code or 0), *capsys.readouterr())
+
+    return run

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NARROW
-from vdeploy.cli import app as cli
+from tests.conftest import NARROW, Done
 from vdeploy.triton.server.ports import free_ports
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -26,10 +25,10 @@ SETTINGS = ("clip.size=32", "clip.frames=4", "training.epochs=2", f"backbone.cha
 TINY = ("--weights", "random", *(word for setting in SETTINGS for word in ("--set", setting)))
 
 
-def vdeploy(*arguments: object, code: int = 0) -> str:
+def command(*arguments: object, code: int = 0) -> str:
     """Runs a command in a process; returns what it printed."""
-    command = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    started = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
+    done = subprocess.run(started, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout
 
@@ -63,39 +62,22 @@ def probabilities(answer: str) -> dict[str, float]:
     return {item["path"]: item["probability"] for item in json.loads(answer)["predictions"]}
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Like `vdeploy`, in the process of the tests, where TensorFlow is loaded already."""
-
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
-        monkeypatch.setattr("vdeploy.core.progress._console", None)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-        out, told = capsys.readouterr()
-        assert not ending.value.code, told
-        return out
-
-    return run
-
-
 @pytest.mark.triton
-def test_from_clips_to_an_answer(clips_dir: Path, here: Callable[..., str], tmp_path: Path) -> None:
+def test_from_clips_to_an_answer(clips_dir: Path, vdeploy: Callable[..., Done], tmp_path: Path) -> None:
     """The server is a process; `test_hockey` runs all commands as processes."""
     run, bundle, repository = (tmp_path / name for name in ("run", "bundle", "repository"))
     store = ("--store", tmp_path / "store")
-    assert json.loads(here("data", "scan", clips_dir, "--json"))["clips"] == 20
-    trained = json.loads(here("train", clips_dir, "--out", run, *store, *TINY, "--json"))
+    assert json.loads(vdeploy("data", "scan", clips_dir, "--json").out)["clips"] == 20
+    trained = json.loads(vdeploy("train", clips_dir, "--out", run, *store, *TINY, "--json").out)
     assert Path(trained["report"]).is_file()
-    exported = json.loads(here("export", run, "--out", bundle, *store, "--json"))
+    exported = json.loads(vdeploy("export", run, "--out", bundle, *store, "--json").out)
     assert {artifact["stage"] for artifact in exported["artifacts"]} == {"extractor", "classifier"}
-    evaluated = json.loads(here("evaluate", run, clips_dir, *store, "--json"))
+    evaluated = json.loads(vdeploy("evaluate", run, clips_dir, *store, "--json").out)
     with launched(bundle, repository) as url:
-        served = probabilities(here("predict", clips_dir, "--url", url, "--json"))
-        local = probabilities(here("predict", clips_dir, "--bundle", bundle, "--json"))
-        rows = json.loads(here("benchmark", bundle, "--url", url, "--seconds", 0, "--json"))["rows"]
-        table = here("predict", clips_dir / "violent", "--url", url)
+        served = probabilities(vdeploy("predict", clips_dir, "--url", url, "--json").out)
+        local = probabilities(vdeploy("predict", clips_dir, "--bundle", bundle, "--json").out)
+        rows = json.loads(vdeploy("benchmark", bundle, "--url", url, "--seconds", 0, "--json").out)["rows"]
+        table = vdeploy("predict", clips_dir / "violent", "--url", url).out
     assert served.keys() == local.keys()
     assert len(served) == 20
     for path, probability in local.items():
@@ -116,22 +98,22 @@ def test_from_clips_to_an_answer(clips_dir: Path, here: Callable[..., str], tmp_
 def test_hockey(tmp_path: Path, hockey: Path) -> None:
     """Real clips, ImageNet weights: accurate, cached, and the same answer from Keras, ONNX Runtime and Triton."""
     run, bundle = tmp_path / "run", tmp_path / "bundle"
-    metrics: dict[str, Any] = json.loads(vdeploy("train", hockey, "--out", run, "--json"))["metrics"]["valid"]
+    metrics: dict[str, Any] = json.loads(command("train", hockey, "--out", run, "--json"))["metrics"]["valid"]
     assert metrics["clips"] == 60
     assert metrics["accuracy"] >= 0.9
     assert metrics["roc_auc"] >= 0.95
-    again = json.loads(vdeploy("features", hockey, "--json"))
+    again = json.loads(command("features", hockey, "--json"))
     assert (again["from_store"], again["decoded"]) == (140, 0)
-    vdeploy("export", run, "--out", bundle)
-    keras = json.loads(vdeploy("evaluate", run, hockey, "--split", "valid", "--json"))["probabilities"]
+    command("export", run, "--out", bundle)
+    keras = json.loads(command("evaluate", run, hockey, "--split", "valid", "--json"))["probabilities"]
     with (run / "clips.csv").open(newline="") as file:
         valid = [row["path"] for row in csv.DictReader(file) if row["split"] == "valid"]
     assert set(valid) == set(keras)
     some = sorted(valid)[:: len(valid) // 12]
     clips = [hockey / path for path in some]
     with launched(bundle, tmp_path / "repository", ending=signal.SIGTERM) as url:
-        served = probabilities(vdeploy("predict", *clips, "--url", url, "--json"))
-    local = probabilities(vdeploy("predict", *clips, "--bundle", bundle, "--json"))
+        served = probabilities(command("predict", *clips, "--url", url, "--json"))
+    local = probabilities(command("predict", *clips, "--bundle", bundle, "--json"))
     assert len(served) == len(local) == len(some) >= 12
     for path in some:
         probability = local[str(hockey / path)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from testing.tiny_bundle import make_tiny_bundle
+from tests.conftest import Done
 from vdeploy.artifacts.bundle import MANIFEST, Bundle
 from vdeploy.artifacts.file_headers.onnx_external import has_external_data
 from vdeploy.core.errors import BundleError
@@ -109,7 +110,9 @@ def test_a_bundle_with_external_data_is_refused(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("verb", ["serve", "deploy"])
-def test_serve_and_deploy_refuse_what_the_key_has_not_signed(bundle: Bundle, tmp_path: Path, verb: str) -> None:
+def test_serve_and_deploy_refuse_what_the_key_has_not_signed(
+    bundle: Bundle, vdeploy: Callable[..., Done], tmp_path: Path, verb: str
+) -> None:
     pytest.importorskip("cryptography")
     for command in (
         ["openssl", "genpkey", "-algorithm", "ed25519", "-out", "key.pem"],
@@ -119,13 +122,8 @@ def test_serve_and_deploy_refuse_what_the_key_has_not_signed(bundle: Bundle, tmp
     arguments = [verb, bundle.root, "--repo", tmp_path / "r", "--verify-key", tmp_path / "public.pem"]
     more = ["--backend", "python"] if verb == "serve" else ["--url", "127.0.0.1:9"]
     line = f"error: {bundle.root} is not signed: it holds no bundle.json.sig; sign it: vdeploy bundle sign BUNDLE"
-    assert vdeploy(*arguments, *more).splitlines()[-1] == line
+    assert vdeploy(*arguments, *more).err.splitlines()[-1] == line
     assert not (tmp_path / "r").exists()
-    assert not vdeploy("bundle", "sign", bundle.root, "--key", tmp_path / "key.pem")
-    told = vdeploy(*arguments, *more)
+    assert not vdeploy("bundle", "sign", bundle.root, "--key", tmp_path / "key.pem").err
+    told = vdeploy(*arguments, *more).err
     assert "no Triton answers" in told if verb == "deploy" else "ok: disk" in told
-
-
-def vdeploy(*arguments: object) -> str:
-    command = [sys.executable, "-m", "vdeploy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stderr

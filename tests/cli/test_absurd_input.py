@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
-from tests.cli.conftest import Done
+from tests.conftest import Done
 from training.engine.checkpoints import Checkpoint
 from vdeploy.artifacts.bundle.golden import GoldenClips
 from vdeploy.cli.options import print_line, print_table

@@ -15,8 +15,7 @@ import pytest
 from testing.tiny_bundle import make_tiny_bundle
 from testing.videos import solid_frame, write_numbered, write_video
 from testing.waiting import eventually
-from tests.cli.conftest import Done
-from tests.conftest import TINY
+from tests.conftest import TINY, Done
 
 Verb = Callable[..., Done]
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from testing.videos import solid_frame, write_video
-from tests.cli.conftest import Done
-from tests.conftest import TINY
+from tests.conftest import TINY, Done
 from training.recipe import recipe_of_run
 
 Verb = Callable[..., Done]

@@ -15,8 +15,7 @@ import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
 from testing.waiting import eventually
-from tests.cli.conftest import Done
-from tests.conftest import TINY
+from tests.conftest import TINY, Done
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.run import Run
 from vdeploy.features.store import FeatureKey, FeatureStore
