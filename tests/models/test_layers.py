@@ -61,8 +61,7 @@ def test_averaging_another_block_costs_no_further_convolution() -> None:
     assert one == two
 
 
-@pytest.mark.parametrize("layer", OF_BLOCKS)
-@pytest.mark.parametrize("size", [32, 70])
+@pytest.mark.parametrize(("layer", "size"), list(zip(OF_BLOCKS, (32, 70), strict=True)))
 def test_onnx_gives_the_same_features(layer: Layer, size: int) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     extractor = vgg19_extractor(layer, RANDOM, size=size)

@@ -254,7 +254,7 @@ def test_every_format_and_a_triton_serve_the_mean_as_one_model(
     assert repository.models == ("vgg19_features", "ensemble_classifier", "violence_detector")
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_lowered_ensemble_is_the_mean_of_its_members(members, tmp_path, store, count) -> None:
     """Members of one kind, and of two; of the latter, OpenVINO reads what an LSTM operator would make it mistake."""
     from vdeploy.export.lowering.choose import head_graph, head_onnx

@@ -243,7 +243,7 @@ def test_int8_loses_less_where_a_channel_is_much_larger_than_the_others(tmp_path
         assert aware < 0.2 * plain
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_eight_bits_are_simulated_in_float32_whatever_the_precision_is(tmp_path: Path, precision: str) -> None:
     weights = {}
     for name in ("float32", precision):
