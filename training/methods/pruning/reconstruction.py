@@ -65,13 +65,14 @@ class NormalEquations:
         Returns:
             ``float64[C, C]`` and ``float64[C]``.
         """
-        weights, blocks = self._prior[:-1], (self.channels, self.taps, self.channels, self.taps)
-        centred = np.outer(self._gram[-1, :-1], self._gram[-1, :-1])  # changed in place: it has up to 200 MB
-        centred /= -self._gram[-1, -1]
-        centred += self._gram[:-1, :-1]
-        cross = self._cross[:-1] - np.outer(self._gram[-1, :-1], self._cross[-1]) / self._gram[-1, -1]
-        centred *= weights @ weights.T
-        gram = centred.reshape(blocks).sum(axis=(1, 3))
+        weights, mean = self._prior[:-1], self._gram[-1, :-1] / self._gram[-1, -1]
+        cross = self._cross[:-1] - np.outer(mean, self._cross[-1])
+        gram = np.empty((self.channels, self.channels))
+        for channel in range(self.channels):  # row by row: a whole product has up to 200 MB
+            rows = slice(channel * self.taps, (channel + 1) * self.taps)
+            centred = self._gram[rows, :-1] - np.outer(self._gram[rows, -1], mean)
+            products = centred * (weights[rows] @ weights.T)
+            gram[channel] = products.reshape(self.taps, self.channels, self.taps).sum(axis=(0, 2))
         return gram, (cross * weights).reshape(self.channels, -1).sum(axis=1)
 
     def solve(self, kept: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
