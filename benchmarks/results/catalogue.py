@@ -109,7 +109,14 @@ STUDIES = (
         "Augmented views by source: surveillance cameras",
         {"solved exactly": _AUGMENTED, "trained by AdamW": f"{_AUGMENTED} --set optimizer.solver=adamw"},
     ),
-    single("datasets", "Inside data sets and across them", "python -m benchmarks.datasets {data}", section("datasets")),
+    _study(
+        "datasets",
+        "Inside data sets and across them",
+        {
+            "datasets": "python -m benchmarks.datasets {data} --recipe accurate --recipe two-stream --recipe edge",
+            "default": "python -m benchmarks.datasets {data} --recipe default",
+        },
+    ),
     _study(
         "imbalance",
         "A rare class",
