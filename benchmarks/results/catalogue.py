@@ -132,6 +132,12 @@ STUDIES = (
         " ".join(["vdeploy ablate {data} --recipe accurate", *(f"--method '{name}'" for name in _METHODS)]),
         section("methods"),
     ),
+    single(
+        "variants",
+        "A pruned model and a student beside the original",
+        "python -m benchmarks.variants {run}",
+        section("variants"),
+    ),
     single("pruning", "A pruned backbone", "python -m benchmarks.pruning {run} {data}", section("pruning")),
     single(
         "exports",
