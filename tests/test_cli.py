@@ -14,7 +14,6 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import typer
@@ -22,6 +21,7 @@ import typer
 from testing.tiny_bundle import make_tiny_bundle, tiny_probabilities
 from testing.videos import solid_frame, write_video
 from tests.artifacts.test_signing import make_keys
+from tests.conftest import Done
 from vdeploy import __version__
 from vdeploy.cli import app as cli
 from vdeploy.core.errors import BundleError
@@ -32,28 +32,6 @@ from vdeploy.video.clips import ClipSpec, read_clip
 ROOT = Path(__file__).parents[1]
 QUICK = ("--seconds", "0", "--what", "pipeline")
 BROKEN = ("non_violent/empty.mp4", "violent/corrupt.avi", "violent/text.mp4")
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def vdeploy(monkeypatch, capsys):
-    """Runs a command in this process."""
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return Done(caught.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 def start(*arguments: object) -> Done:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from testing.tiny_bundle import make_tiny_bundle
+from tests.conftest import Done
 from tests.triton.planning.conftest import with_engines
-from vdeploy.cli import app as cli
 from vdeploy.triton.repository.repository import read_config
 from vdeploy.triton.server.install import find_install
 
@@ -24,17 +23,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def vdeploy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
+def vdeploy(vdeploy: Callable[..., Done]) -> Verb:
     """Runs a command in this process; what it printed on stdout and stderr."""
 
     def run(*arguments: object, code: int = 0) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert int(caught.value.code or 0) == code, err
-        return out, err
+        done = vdeploy(*arguments)
+        assert done.code == code, done.err
+        return done.out, done.err
 
     return run
 

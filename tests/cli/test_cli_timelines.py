@@ -15,15 +15,15 @@ import pytest
 from testing.streams import mjpeg_server
 from testing.tiny_bundle import make_tiny_bundle
 from testing.videos import solid_frame, write_numbered, write_video
+from tests.conftest import Done
 from vdeploy.artifacts.bundle import Bundle
-from vdeploy.cli import app as cli
 from vdeploy.cli.options import ScorerOptions
 from vdeploy.core.errors import ClientError
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.live import webhook
 from vdeploy.timeline.timeline import Timeline
 
-Verb = Callable[..., tuple[int, str, str]]
+Verb = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +34,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_numbered(tmp_path_factory.mktemp("video") / "long.mp4", 250, g=50)
-
-
-@pytest.fixture
-def vdeploy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
-    """Runs a command in this process; its exit code and what it printed."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return (int(caught.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_a_timeline_a_plot_and_clips(vdeploy: Verb, bundle: Path, video: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import pytest
 from testing.format_copies import with_formats
 from testing.tiny_bundle import make_tiny_bundle
 from tests.benchmark.records import make_benchmark, make_row
+from tests.conftest import Done
 from tests.triton.planning.test_tuned_serving import tuned
 from vdeploy.artifacts.bundle import Bundle
 from vdeploy.benchmark.capacity.plan import camera_load, plan_capacity
 from vdeploy.benchmark.record import Benchmark, save_benchmark
-from vdeploy.cli import app as cli
 from vdeploy.core.errors import BenchmarkError
 from vdeploy.inference.format_speeds import Comparison, load_speeds
 from vdeploy.inference.machine_record import save_record
@@ -126,17 +125,11 @@ def test_a_rate_of_streams_whose_windows_share_frames_is_no_rate_of_whole_window
 
 
 @pytest.fixture
-def vdeploy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[str, str]]:
-    monkeypatch.chdir(tmp_path)
-
+def vdeploy(vdeploy: Callable[..., Done]) -> Callable[..., tuple[str, str]]:
     def run(*arguments: object, code: int = 0) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["vdeploy", "plan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert (ended.value.code or 0) == code
-        return capsys.readouterr()
+        done = vdeploy("plan", *arguments)
+        assert done.code == code
+        return done.out, done.err
 
     return run
 
