@@ -39,6 +39,7 @@ class ChannelGraph:
 
     Attributes:
         pixels: Name of the input.
+        convolutions: The convolutions by name, in the order of computation.
         layers: The convolutions, and what is before them, in the order of computation.
         inputs: Names of the layers that each of these takes.
         readers: Names of those of these that take it.
@@ -48,7 +49,7 @@ class ChannelGraph:
 
     def __init__(self, network: keras.Model) -> None:
         keras: Any = load_keras()
-        self._kinds = (keras.layers.Conv2D, keras.layers.Conv3D)
+        kinds = (keras.layers.Conv2D, keras.layers.Conv3D)
         made: dict[int, str] = {}
         inputs: dict[str, tuple[str, ...]] = {}
         self.sources: dict[str, tuple[str, ...]] = {}
@@ -58,24 +59,19 @@ class ChannelGraph:
             inputs[name] = tuple(made[id(tensor)] for tensor in (taken if isinstance(taken, list | tuple) else [taken]))
             made[id(operation.output)] = name
             passed = tuple(source for each in inputs[name] for source in self.sources[each])
-            self.sources[name] = (name,) if isinstance(operation, self._kinds) else passed
+            self.sources[name] = (name,) if isinstance(operation, kinds) else passed
         self.features = self.sources[made[id(network.output)]]
         self.pixels = made[id(network.input)]
-        self._convolutions = {layer.name: layer for layer in network.layers if isinstance(layer, self._kinds)}
-        needed = set(_above(inputs, list(self._convolutions)))
+        self.convolutions: dict[str, Any] = {layer.name: layer for layer in network.layers if isinstance(layer, kinds)}
+        needed = set(_above(inputs, list(self.convolutions)))
         self.layers: dict[str, Any] = {layer.name: layer for layer in network.layers if layer.name in needed}
         self.inputs = {name: inputs[name] for name in self.layers}
         self.readers = {name: {other for other in self.layers if name in inputs[other]} for name in self.layers}
 
     @property
-    def convolutions(self) -> dict[str, Any]:
-        """The convolutions by name, in the order of computation."""
-        return dict(self._convolutions)
-
-    @property
     def widths(self) -> dict[str, int]:
         """Output channels of each convolution."""
-        return {name: layer.filters for name, layer in self._convolutions.items()}
+        return {name: layer.filters for name, layer in self.convolutions.items()}
 
     @property
     def per_clip(self) -> int:
@@ -87,7 +83,7 @@ class ChannelGraph:
     def groups(self) -> list[Group]:
         """All channels that convolutions read, but for those of pixels, in the order of computation."""
         consumers: dict[tuple[str, ...], list[str]] = {}
-        for name in self._convolutions:
+        for name in self.convolutions:
             if producers := self.sources[self.read_by(name)]:
                 consumers.setdefault(producers, []).append(name)
         return [Group(producers, tuple(names)) for producers, names in consumers.items()]
@@ -108,7 +104,7 @@ class ChannelGraph:
             widths: Output channels of each convolution.
         """
         total = 0
-        for name, layer in self._convolutions.items():
+        for name, layer in self.convolutions.items():
             producers = self.sources[self.read_by(name)]
             channels = sum(widths[each] for each in producers) if producers else layer.input.shape[-1]
             total += math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel_size) * channels * widths[name]

@@ -38,9 +38,9 @@ class Grouping:
 def by_precision(rows: Iterable[Row]) -> Grouping:
     """Group rows by the precision of most of the artifact."""
     groups = {row: precision_family(row) for row in rows}
-    used = set(groups.values())
-    names = [*(name for name in FAMILIES if name in used), *dict.fromkeys(groups.values())]
-    return Grouping("precision", {name: FAMILIES.get(name, OTHER) for name in dict.fromkeys(names)}, groups)
+    used = dict.fromkeys(groups.values())
+    names = [*(name for name in FAMILIES if name in used), *(name for name in used if name not in FAMILIES)]
+    return Grouping("precision", {name: FAMILIES.get(name, OTHER) for name in names}, groups)
 
 
 def by_model(models: Mapping[Row, str]) -> Grouping:
