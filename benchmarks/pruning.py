@@ -19,18 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.made_models import made_bundle, made_run
 from benchmarks.output import add_output_options, report_result
 from training.methods.pruning.prune_run import prune_run
-from vdeploy.artifacts.bundle import MANIFEST, Bundle
-from vdeploy.artifacts.run import MANIFEST as RUN_MANIFEST
-from vdeploy.artifacts.run import Run
+from vdeploy.artifacts.bundle import Bundle
 from vdeploy.core.errors import UserError
 from vdeploy.core.files import cache_dir
 from vdeploy.dataset import LabelledClip, scan
 from vdeploy.evaluate import Result, evaluate_on
-from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
-from vdeploy.formats import parse_formats
 from vdeploy.inference.in_process import LocalScorer
 
 _RESAMPLES = 2000
@@ -76,10 +73,10 @@ def main() -> None:
 
 
 def _pruned(keep: float, options: argparse.Namespace) -> Path:
-    out: Path = options.work / f"keep-{keep:g}"
-    if not (out / RUN_MANIFEST).is_file():
-        prune_run(options.run, out, keep=keep, store_root=options.store)
-    return out
+    return made_run(
+        options.work / f"keep-{keep:g}",
+        lambda out: prune_run(options.run, out, keep=keep, store_root=options.store),
+    )
 
 
 def _judge(root: Path, options: argparse.Namespace) -> Result:
@@ -87,12 +84,8 @@ def _judge(root: Path, options: argparse.Namespace) -> Result:
 
 
 def _export(keep: float, root: Path, options: argparse.Namespace) -> Bundle:
-    out = options.work / f"bundle-{keep:g}"
-    if not (out / MANIFEST).is_file():
-        export_run(
-            Run.load(root), parse_formats(options.format), out, options=ExportOptions(store_root=options.store, clips=8)
-        )
-    return Bundle(out)
+    chosen = ExportOptions(store_root=options.store, clips=8)
+    return made_bundle(options.work / f"bundle-{keep:g}", root, options.format, chosen)
 
 
 def _times(scorers: list[LocalScorer], calls: int) -> list[float]:
