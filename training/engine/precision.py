@@ -9,7 +9,7 @@ from typing import Any
 from training.recipe_sections import TrainingSection
 from vdeploy.core.lazy_imports import load_tensorflow
 
-__all__ = ["COMPUTE_TYPES", "Precision", "candidates", "choose_precision"]
+__all__ = ["COMPUTE_TYPES", "Precision", "candidates", "choose_precision", "type_of_convolutions"]
 
 COMPUTE_TYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 """Precision as the recipe names it -> type of the features and of their product with the LSTM's kernel."""
@@ -53,11 +53,25 @@ def choose_precision(section: TrainingSection) -> Precision:
         section: The recipe's choices.
     """
     tf: Any = load_tensorflow()
-    gpus = tf.config.list_physical_devices("GPU") if not _on_cpu(section) else []
+    gpus = _gpus(section)
     name: str = section.precision
     if name == "auto":
         name = _for_gpu(tf, gpus[0]) if gpus else _for_cpu()
     return Precision(name, bool(gpus) if section.xla == "auto" else section.xla)
+
+
+def type_of_convolutions(dtype: str, section: TrainingSection) -> str:
+    """The type in which convolutions are trained: the compute type on a GPU, float32 on a CPU.
+
+    oneDNN's bfloat16 gradient of a filter holds memory that nobody has written wherever a 3-D convolution sees two time
+    steps (I3D with 16 frames), and some 2-D ones on a single position; TensorFlow 2.21 computes with it. Other sizes
+    agree with float32, but the library gives no rule for which.
+
+    Args:
+        dtype: The compute type.
+        section: The recipe's choices.
+    """
+    return dtype if _gpus(section) else "float32"
 
 
 def candidates() -> list[Precision]:
@@ -65,8 +79,11 @@ def candidates() -> list[Precision]:
     return [Precision(name, xla) for xla in (False, True) for name in COMPUTE_TYPES]
 
 
-def _on_cpu(section: TrainingSection) -> bool:
-    return section.devices != "auto" and all(device.lower().startswith("cpu") for device in section.devices)
+def _gpus(section: TrainingSection) -> list[Any]:
+    if section.devices != "auto" and all(device.lower().startswith("cpu") for device in section.devices):
+        return []
+    found: list[Any] = load_tensorflow().config.list_physical_devices("GPU")
+    return found
 
 
 def _for_gpu(tf: Any, gpu: Any) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 
 from training.engine.epoch_plan import FeatureSplit
 from training.engine.logistic import LogisticTrainer
+from training.engine.precision import type_of_convolutions
 from training.methods.fine_tuning_step import BlocksStep, features_of
 from training.methods.quantization_aware import refuse_other_layers
 from training.recipe import Recipe
@@ -109,7 +110,10 @@ class BlocksAndHead:
         del shape
         step = self._head.training_step(self._shape, dtype, compiled=compiled)
         aware = self._recipe.fine_tune.quantization_aware
-        return BlocksStep(self._trunk, step, self._shape[1], dtype, self._shares(), quantization_aware=aware)
+        blocks_dtype = "float32" if aware else type_of_convolutions(dtype, self._recipe.training)
+        return BlocksStep(
+            self._trunk, step, self._shape[1], (dtype, blocks_dtype), self._shares(), quantization_aware=aware
+        )
 
     def _shares(self) -> list[tuple[float, int]]:
         """Of each weight of the blocks: its learning rate as a share of the head's, and the step it is trained from."""

@@ -24,11 +24,11 @@ class BlocksStep(TrainingStep):
         trunk: The rest of the backbone.
         head: The step of the head.
         dim: Features that the head takes, F.
-        dtype: Compute type.
+        dtypes: Compute types of the head and of the blocks.
         shares: Of each weight of the blocks: its learning rate as a share of the head's, and the step that it is
             trained from.
-        quantization_aware: Whether the blocks simulate eight bits. They compute in float32 then: bfloat16 has no more
-            steps than these.
+        quantization_aware: Whether the blocks simulate eight bits; they have to compute in float32 then, as bfloat16
+            has no more steps than these.
     """
 
     normalized = False
@@ -38,15 +38,16 @@ class BlocksStep(TrainingStep):
         trunk: Trunk,
         head: TrainingStep,
         dim: int,
-        dtype: str,
+        dtypes: tuple[str, str],
         shares: Sequence[tuple[float, int]],
         *,
         quantization_aware: bool,
     ) -> None:
-        self._trunk, self._head, self._dim, self._dtype, self._shares = trunk, head, dim, dtype, shares
+        self._trunk, self._head, self._dim, self._shares = trunk, head, dim, shares
+        self._dtype, blocks = dtypes
         config: Any = load_keras().config
         before = config.dtype_policy()
-        config.set_dtype_policy("float32" if dtype == "float32" or quantization_aware else f"mixed_{dtype}")
+        config.set_dtype_policy("float32" if blocks == "float32" else f"mixed_{blocks}")
         try:
             tail = trunk.another_tail()
             self._tail: Any = QuantizedTail(tail) if quantization_aware else tail
