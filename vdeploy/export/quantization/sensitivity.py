@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vdeploy.core.progress import track
-from vdeploy.export.onnx.activations import observe
 from vdeploy.export.quantization.flavours import Flavour
+from vdeploy.export.quantization.known_activations import KnownActivations
 from vdeploy.export.quantization.qdq import Range, quantizable_layers, write_qdq
 
 if TYPE_CHECKING:
@@ -34,23 +34,26 @@ def rank_layers(
         samples: Inputs by name; a few are enough to tell layers apart.
 
     Returns:
-        The error of each layer: that of the outputs over their norm; the most sensitive layer first.
+        The error of each layer: that of an output's row over the row's norm, the largest of a sample, the mean over
+        samples; the most sensitive layer first. Rows count alike, as a verdict may depend on small ones.
     """
     names = [node.name for node in quantizable_layers(model)]
-    outputs = [value.name for value in model.graph.output]
-    expected = _run(model, outputs, samples)
+    known = KnownActivations(model, samples)
     errors: dict[str, float] = {}
     with track("rank layers", len(names), "layers") as step:
         for name in names:
             alone = write_qdq(model, flavour, ranges, keep=[other for other in names if other != name])
-            difference = _run(alone, outputs, samples) - expected
-            errors[name] = float(np.linalg.norm(difference) / max(np.linalg.norm(expected), 1e-12))
+            pairs = zip(known.run(alone), known.outputs, strict=True)
+            errors[name] = float(np.mean([_largest_error(*pair) for pair in pairs]))
             step.advance(note=name)
     return dict(sorted(errors.items(), key=lambda item: -item[1]))
 
 
-def _run(
-    model: onnx.ModelProto, outputs: Sequence[str], samples: Sequence[Mapping[str, npt.NDArray[Any]]]
-) -> npt.NDArray[np.float32]:
-    found = [values.reshape(-1) for result in observe(model, outputs, samples) for values in result.values()]
-    return np.concatenate(found)
+def _largest_error(
+    found: Mapping[str, npt.NDArray[np.float32]], expected: Mapping[str, npt.NDArray[np.float32]]
+) -> float:
+    norms = {name: np.linalg.norm(rows, axis=-1) for name, rows in expected.items()}
+    return max(
+        float(np.max(np.linalg.norm(found[name] - expected[name], axis=-1) / np.maximum(norms[name], 1e-12)))
+        for name in expected
+    )
