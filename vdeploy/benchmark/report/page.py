@@ -44,7 +44,7 @@ def write_page(path: Path, shown: Benchmark | SeveralModels, reference: str | No
         write_text(path, page)
     except OSError as error:
         raise BenchmarkError(
-            f"cannot write {path} ({error.strerror or error})", "choose another: --html FILE"
+            f"cannot write {path} ({error.strerror or error})", "choose another file"
         ) from error
 
 
