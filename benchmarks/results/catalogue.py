@@ -57,6 +57,20 @@ _METHODS = (
 )
 """Methods that a linear head knows which is solved for exactly."""
 
+_METHODS_IN_STEPS = (
+    "class-balanced sampling",
+    "focal loss",
+    "mixup",
+    "frame jitter",
+    "frame drop",
+    "dropout",
+    "weight decay",
+    "warm-up and cosine",
+    "average of weights",
+    "curriculum",
+)
+"""Methods of a training in steps."""
+
 _AUGMENTED = "vdeploy ablate {data} --recipe edge --method 'augmented views'"
 
 STUDIES = (
@@ -126,11 +140,20 @@ STUDIES = (
         },
     ),
     single("ablation", "What each method adds", "vdeploy ablate {data} --seeds 3", section("ablation")),
-    single(
+    _study(
         "methods",
         "What each method adds to accurate: surveillance cameras",
-        " ".join(["vdeploy ablate {data} --recipe accurate", *(f"--method '{name}'" for name in _METHODS)]),
-        section("methods"),
+        {
+            step: " ".join(["vdeploy ablate {data} --recipe accurate", *(f"--method '{name}'" for name in names)])
+            for step, names in {"methods": _METHODS, "in steps": _METHODS_IN_STEPS}.items()
+        },
+    ),
+    single(
+        "quantization-aware",
+        "Quantization-aware training",
+        "python -m benchmarks.quantization_aware {data} --set fine_tune.blocks=5 --set clip.frames=4 "
+        "--set clip.size=112 --set training.epochs=3",
+        section("quantization_aware"),
     ),
     single(
         "variants",
