@@ -55,9 +55,8 @@ def curve(tmp_path: Path, name: str, *overrides: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "options",
     [
-        DROPOUT,
-        (*DROPOUT, "training.xla=true"),
         (*DROPOUT, "averaging.decay=0.8"),
+        (*DROPOUT, "training.xla=true"),
         ("training.precision=mixed_float16",),
     ],
 )

@@ -33,7 +33,7 @@ def test_kills_at_random_moments_change_no_bit(tmp_path: Path, overrides: tuple[
     _, errors = start(tmp_path / "whole.json", tmp_path / "whole", EPOCHS, *overrides).communicate()
     assert (tmp_path / "whole.json").is_file(), errors
     folder, random = tmp_path / "killed", np.random.default_rng()
-    for _ in range(3):
+    for _ in range(2):
         before = set((folder / "checkpoints").glob("epoch-*.npz"))
         process = start(tmp_path / "killed.json", folder, EPOCHS, *overrides)
         while process.poll() is None and set((folder / "checkpoints").glob("epoch-*.npz")) <= before:

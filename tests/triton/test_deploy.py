@@ -685,8 +685,8 @@ def test_a_damaged_note_is_one_line(tmp_path: Path, name: str) -> None:
 @pytest.mark.triton
 @pytest.mark.timeout(600)
 def test_versions_change_and_stages_die_under_load() -> None:
-    """The committed figures' script, half as long: no answer is wrong and no request is lost."""
-    arguments = ["--changes", "10", "--kills", "3", "--requests", "4000", "--clients", "8", "--json"]
+    """The committed figures' script, a quarter as long: no answer is wrong and no request is lost."""
+    arguments = ["--changes", "5", "--kills", "2", "--requests", "2000", "--clients", "8", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.rollout", *arguments],
         capture_output=True,
@@ -697,9 +697,9 @@ def test_versions_change_and_stages_die_under_load() -> None:
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert (figures["wrong_answers"], figures["requests_lost"]) == (0, 0)
-    assert (figures["versions_changed"], figures["stages_killed"]) == (10, 3)
-    assert figures["requests"] >= 4000
-    assert min(figures["answered_by"].values()) > 400
+    assert (figures["versions_changed"], figures["stages_killed"]) == (5, 2)
+    assert figures["requests"] >= 2000
+    assert min(figures["answered_by"].values()) > 200
 
 
 def command(verb: str, *parts: object) -> list[str]:
