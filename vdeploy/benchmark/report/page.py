@@ -43,9 +43,7 @@ def write_page(path: Path, shown: Benchmark | SeveralModels, reference: str | No
     try:
         write_text(path, page)
     except OSError as error:
-        raise BenchmarkError(
-            f"cannot write {path} ({error.strerror or error})", "choose another file"
-        ) from error
+        raise BenchmarkError(f"cannot write {path} ({error.strerror or error})", "choose another file") from error
 
 
 def render_page(shown: Benchmark | SeveralModels, reference: str | None = None) -> str:
