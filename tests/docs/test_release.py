@@ -193,8 +193,8 @@ def test_the_source_distribution_has_what_a_build_needs_and_no_more(distribution
 
 
 def pythons() -> dict[str, str]:
-    """By version: this Python, and the oldest and newest that can be had, from PATH or beside this one."""
-    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    """By version: the oldest and the newest Python that can be had, from PATH or beside this one, or else this one."""
+    found: dict[str, str] = {}
     for version in ("3.10", "3.13"):
         beside = sorted(Path(sys.base_prefix).parent.glob(f"{version}.*/bin/python{version}"))
         candidates = [*map(str, beside), shutil.which(f"python{version}")]
@@ -202,7 +202,8 @@ def pythons() -> dict[str, str]:
             one for one in candidates if one and not subprocess.run([one, "-c", "import venv"], check=False).returncode
         )
         found.setdefault(version, next(works, ""))
-    return {version: python for version, python in found.items() if python}
+    here = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    return {version: python for version, python in found.items() if python} or here
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +212,7 @@ def installed(
 ) -> Path:
     """The programs of a fresh environment into which the wheel was installed."""
     environment = tmp_path_factory.mktemp("environment")
-    python = pythons()[getattr(request, "param", next(iter(pythons())))]
-    subprocess.run([python, "-m", "venv", str(environment)], check=True, timeout=120)
+    subprocess.run([pythons()[request.param], "-m", "venv", str(environment)], check=True, timeout=120)
     wheel = f"{distributions[0]}[gateway,onnx]"
     command = [environment / "bin" / "python", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), wheel]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
@@ -257,6 +257,7 @@ def test_an_installed_wheel_works_in_a_folder_with_another_training(installed, e
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("installed", [*pythons()][:1], indirect=True)
 def test_an_installed_gateway_scores_in_a_folder_with_another_training(installed, elsewhere):
     (port,) = free_ports(1)
     command = [installed / "vdeploy", "gateway", "--bundle", "bundle", "--port", str(port)]

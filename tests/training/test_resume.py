@@ -18,7 +18,7 @@ from training.engine.checkpoints import CheckpointFolder
 
 PROGRAM = Path(__file__).with_name("training_processes.py")
 OPTIONS = (
-    *("training.epochs=250", "training.patience=250"),
+    *("training.epochs=120", "training.patience=120"),
     *("augment.mixup=0.3", "augment.cutmix=1.0", "augment.frame_jitter=0.2"),
 )
 

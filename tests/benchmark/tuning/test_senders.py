@@ -69,14 +69,14 @@ def test_each_load_asks_the_models_that_a_client_asks(
 @pytest.mark.triton
 def test_a_running_server_is_measured_as_it_is(bundle: Bundle, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(trial_server.LEAST_SECONDS, "frames", 0.2)
-    request = TuningRequest(1500.0, poisson_arrivals(), requests=100, load="frames")
+    request = TuningRequest(1500.0, poisson_arrivals(), requests=40, load="frames")
     held = measure_server(bundle, request, url).held
     assert held.low is not None
     assert held.high is not None
     assert 0 < held.low <= held.clips_per_s <= held.high
     assert held.cpu_s_per_clip is None
     with pytest.raises(BenchmarkError, match="at no rate"):
-        measure_server(bundle, TuningRequest(1e-3, poisson_arrivals(), requests=100), url)
+        measure_server(bundle, TuningRequest(1e-3, poisson_arrivals(), requests=40), url)
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_a_real_server_is_tuned(
     bundle: Bundle, install: TritonInstall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tune, "find_install", lambda: install)
-    generous = dataclasses.replace(REQUEST, slo_ms=1000.0, trials=1)
+    generous = dataclasses.replace(REQUEST, slo_ms=1000.0, trials=1, requests=40)
     found = tune_serving(bundle, generous, tmp_path / "out")
     assert load_tuned(bundle) == found.record
     assert len(found.trials) == 1
