@@ -161,7 +161,14 @@ STUDIES = (
         "python -m benchmarks.variants {run}",
         section("variants"),
     ),
-    single("pruning", "A pruned backbone", "python -m benchmarks.pruning {run} {data}", section("pruning")),
+    _study(
+        "pruning",
+        "Pruned backbones",
+        {
+            "VGG19, hockey": "python -m benchmarks.pruning {run} {data} --keep 0.35 0.2",
+            "I3D, surveillance": "python -m benchmarks.pruning {run} {data} --split test --keep 0.8 0.5",
+        },
+    ),
     single(
         "exports",
         "Exports",
