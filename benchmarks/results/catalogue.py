@@ -166,7 +166,7 @@ STUDIES = (
         "Pruned backbones",
         {
             "VGG19, hockey": "python -m benchmarks.pruning {run} {data} --keep 0.35 0.2",
-            "I3D, surveillance": "python -m benchmarks.pruning {run} {data} --split test --keep 0.8 0.5",
+            "I3D, surveillance": "python -m benchmarks.pruning {run} {data} --split test --keep 0.5",
         },
     ),
     single(

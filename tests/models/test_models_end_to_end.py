@@ -1,4 +1,7 @@
-"""Every backbone beside VGG19 through the verbs, with random weights and small clips: train, export, predict."""
+"""Every backbone beside VGG19 through the verbs, with random weights and small clips: train, export, predict.
+
+The causal temporal shift has a file of its own, `test_causal_end_to_end.py`.
+"""
 
 from __future__ import annotations
 
@@ -43,17 +46,6 @@ MODELS = {
             "head.units=8",
             "fine_tune.blocks=3",
             "fine_tune.temporal_shift=both",
-        ),
-    ),
-    "causal shift": (
-        "edge",
-        (
-            *SMALL,
-            "clip.frames=8",
-            "head.name=gru",
-            "head.units=8",
-            "fine_tune.blocks=5",
-            "fine_tune.temporal_shift=past",
         ),
     ),
     "two-stream": ("two-stream", (*SMALL, "clip.frames=4")),
@@ -125,7 +117,7 @@ def test_streams_are_refused_where_frames_depend_on_each_other(request, bundle, 
     exported, keeping = bundle[0], ServingOptions(streams=StreamOptions(2))
     name = request.node.callspec.params["bundle"]
     assert (exported.manifest.extractor.granularity == "frame") is (name == "efficientnet-lite0")
-    if name not in {"efficientnet-lite0", "causal shift"}:
+    if name != "efficientnet-lite0":
         with pytest.raises(RepositoryError, match="looks at the frames of a clip together"):
             write_repository(exported, tmp_path, options=keeping)
         assert not list(tmp_path.iterdir())
