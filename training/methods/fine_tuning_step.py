@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.methods.quantization_aware import QuantizedTail
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.models.dtype_policy import dtype_policy
 from vdeploy.models.normalization import normalize
 from vdeploy.models.training_step import TrainingStep
 from vdeploy.models.trunk import Trunk
@@ -44,15 +45,10 @@ class BlocksStep(TrainingStep):
         quantization_aware: bool,
     ) -> None:
         self._trunk, self._head, self._dim, self._shares = trunk, head, dim, shares
-        self._dtype, blocks = dtypes
-        config: Any = load_keras().config
-        before = config.dtype_policy()
-        config.set_dtype_policy("float32" if blocks == "float32" else f"mixed_{blocks}")
-        try:
+        self._dtype, blocks_dtype = dtypes
+        with dtype_policy(blocks_dtype):
             tail = trunk.another_tail()
             self._tail: Any = QuantizedTail(tail) if quantization_aware else tail
-        finally:
-            config.set_dtype_policy(before)
         self._judged: Any = None
 
     @property

@@ -6,7 +6,8 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vdeploy.core.lazy_imports import load_keras, load_tensorflow
+from vdeploy.core.lazy_imports import load_tensorflow
+from vdeploy.models.dtype_policy import dtype_policy
 
 if TYPE_CHECKING:
     import keras
@@ -139,13 +140,8 @@ class KerasStep(TrainingStep):
 
     def __init__(self, build: Callable[[], keras.Model], dtype: str, *, normalized: bool = True) -> None:
         self.normalized = normalized
-        config: Any = load_keras().config
-        before = config.dtype_policy()
-        config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")
-        try:
+        with dtype_policy(dtype):
             self._model: Any = build()
-        finally:
-            config.set_dtype_policy(before)
         generators = {id(variable) for variable in self._model.weights}
         self._seeds = [v for v in self._model.non_trainable_variables if id(v) not in generators]
         if len(self._seeds) != len(self._model.non_trainable_variables):

@@ -40,17 +40,11 @@ class KnownActivations:
         *,
         limit_bytes: int = _LIMIT_BYTES,
     ) -> None:
-        self._names = [value.name for value in model.graph.output]
-        self._inner = frozenset(_last_tensors(model, limit_bytes // max(len(samples), 1))) - set(self._names)
-        self._samples = [
-            {**sample, **found}
-            for sample, found in zip(samples, observe(model, [*self._names, *self._inner], samples), strict=True)
-        ]
-
-    @property
-    def outputs(self) -> list[dict[str, npt.NDArray[np.float32]]]:
-        """The float model's outputs, for each sample."""
-        return [{name: sample[name] for name in self._names} for sample in self._samples]
+        names = [value.name for value in model.graph.output]
+        self._inner = frozenset(_last_tensors(model, limit_bytes // max(len(samples), 1))) - set(names)
+        values = list(observe(model, [*names, *self._inner], samples))
+        self._samples = [{**sample, **found} for sample, found in zip(samples, values, strict=True)]
+        self.outputs = [{name: found[name] for name in names} for found in values]
 
     def run(self, quantized: onnx.ModelProto) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
         """Run the float model with some of its layers quantized by `write_qdq`.
@@ -63,9 +57,12 @@ class KnownActivations:
         """
         part = _changed_part(quantized, self._inner)
         changed, given = [[value.name for value in values] for values in (part.graph.output, part.graph.input)]
+        if not changed:
+            yield from self.outputs
+            return
         feeds = ({name: sample[name] for name in given} for sample in self._samples)
-        known = iter(self.outputs)
-        yield from ({**next(known), **found} for found in observe(part, changed, feeds)) if changed else known
+        for known, found in zip(self.outputs, observe(part, changed, feeds), strict=True):
+            yield {**known, **found}
 
 
 def _last_tensors(model: onnx.ModelProto, limit_bytes: int) -> Iterator[str]:

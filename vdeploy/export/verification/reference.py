@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from vdeploy.artifacts.bundle.manifest import Stage, TensorSpec
@@ -11,6 +9,7 @@ from vdeploy.artifacts.run import Run
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.memory import give_back
 from vdeploy.features.prediction import predict
+from vdeploy.models.dtype_policy import dtype_policy
 from vdeploy.models.weights.find import Weights
 from vdeploy.video.clips import ClipSpec
 
@@ -51,7 +50,7 @@ class Reference:
     def extractor(self) -> FeatureExtractor:
         """The backbone; loaded when it is asked for and kept until `release_extractor`."""
         if self._extractor is None:
-            with _float32_policy():
+            with dtype_policy("float32"):
                 self._extractor = self.run.extractor(self.weights)
         return self._extractor
 
@@ -116,14 +115,3 @@ def _tensors(spec: ClipSpec, run: Run) -> dict[Stage, tuple[TensorSpec, TensorSp
             TensorSpec(name="features", dtype="float32", shape=(1, "time", dim)),
         ),
     }
-
-
-@contextlib.contextmanager
-def _float32_policy() -> Iterator[None]:
-    config = load_keras().config
-    before = config.dtype_policy()
-    config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        config.set_dtype_policy(before)
