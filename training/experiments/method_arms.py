@@ -79,7 +79,8 @@ METHODS: dict[str, Method] = {
     ),
     "average of weights": Method({"averaging": {"decay": 0.99}}, {"averaging": {"decay": 0.0}}),
     "curriculum": Method({"curriculum": {"pacing": "exponential"}}, {"curriculum": {"pacing": "none"}}),
-    "fine-tuned blocks": Method({"fine_tune": {"blocks": 1}}, {"fine_tune": NO_FINE_TUNING}),
+    # A linear head begins as the exact solution, so blocks are added to that rather than to a head in steps.
+    "fine-tuned blocks": Method({"fine_tune": {"blocks": 1}}, {"fine_tune": NO_FINE_TUNING}, in_steps=False),
     "temporal shift": Method({"fine_tune": {"temporal_shift": "both"}}, {"fine_tune": {"temporal_shift": "none"}}),
     "quantization-aware training": Method(
         {"fine_tune": {"quantization_aware": True}}, {"fine_tune": {"quantization_aware": False}}
