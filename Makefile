@@ -30,7 +30,8 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "vdeploy needs Python 3.10 to 3.13; choose one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	@# Python compiles what is imported; all of it would take as long as the installation.
+	$(BIN)/python -m pip install --no-compile --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $@
 
 setup: $(READY)

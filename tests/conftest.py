@@ -91,8 +91,17 @@ def install() -> TritonInstall:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the Hockey Fight clips come first, so that one process of several extracts their features for all."""
-    items.sort(key=lambda item: "hockey" not in getattr(item, "fixturenames", ()))
+    """Puts long tests first, so that no process is left alone with one when the others have ended.
+
+    Those of the Hockey Fight clips lead: one process of several extracts their features for all.
+    """
+    items.sort(key=lambda item: ("hockey" not in getattr(item, "fixturenames", ()), -_allowed_seconds(item)))
+
+
+def _allowed_seconds(item: pytest.Item) -> float:
+    """What a test may take, where it says so."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0.0
 
 
 @pytest.hookimpl(wrapper=True)
@@ -122,21 +131,36 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return result
 
 
+HOCKEY = ("clip.frames=8",)
+"""Overrides of the default recipe for `hockey`, with which all tests share the features in the user's own store."""
+
+
 @pytest.fixture(scope="session")
 def hockey(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Links to Hockey Fight clips (Bermejo Nievas et al., 2011), 80 to train on and 60 to validate.
+    """Links to Hockey Fight clips (Bermejo Nievas et al., 2011), 60 to train on and 40 to validate.
 
     Where there are none, a test that needs them is skipped.
     """
-    source, folder = REAL_DATA / "hockey", tmp_path_factory.mktemp("real") / "hockey"
+    source = REAL_DATA / "hockey"
     if not source.is_dir():
         pytest.skip(f"the Hockey Fight clips are not at {source}")
-    for split, clips in (("train", 40), ("valid", 30)):
-        for kind in ("fight", "no_fight"):
-            (folder / split / kind).mkdir(parents=True)
-            for clip in sorted((source / split / kind).iterdir())[:clips]:
-                (folder / split / kind / clip.name).symlink_to(clip)
-    return folder
+
+    def link(folder: Path) -> None:
+        for split, clips in (("train", 30), ("valid", 20)):
+            for kind in ("fight", "no_fight"):
+                (folder / split / kind).mkdir(parents=True)
+                for clip in sorted((source / split / kind).iterdir())[:clips]:
+                    (folder / split / kind / clip.name).symlink_to(clip)
+
+    return shared(tmp_path_factory, "hockey", link)
+
+
+@pytest.fixture(scope="session")
+def hockey_run(hockey: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on `hockey` with ImageNet weights; read only."""
+    from vdeploy.core.files import cache_dir
+
+    return _trained("hockey-run", HOCKEY, hockey, tmp_path_factory, cache_dir() / "features")
 
 
 @pytest.fixture(scope="session")
@@ -145,13 +169,19 @@ def tiny_run(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return _trained("tiny", TINY, clips_dir, tmp_path_factory)
 
 
-def _trained(name: str, overrides: tuple[str, ...], clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def _trained(
+    name: str,
+    overrides: tuple[str, ...],
+    clips: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    store: Path | None = None,
+) -> Run:
     from training.pipeline import train
     from training.recipe import load_recipe
     from vdeploy.artifacts.run import Run
 
     def make(folder: Path) -> None:
-        train(clips, folder / "run", load_recipe("default", overrides), store_root=folder / "features")
+        train(clips, folder / "run", load_recipe("default", overrides), store_root=store or folder / "features")
 
     return Run.load(shared(tmp_path_factory, name, make) / "run")
 

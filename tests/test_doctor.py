@@ -22,6 +22,7 @@ NAMES = [
     "TensorFlow GPUs",
     "tf2onnx",
     "onnxruntime",
+    "8-bit dot products",
     "openvino",
     "tensorrt",
     "tensorrt-rtx",
@@ -48,6 +49,15 @@ def test_every_finding_says_what_is_there_or_how_to_get_it(findings):
         assert finding.detail, finding
         assert finding.enables, finding
         assert finding.found or finding.remedy, finding
+
+
+@pytest.mark.parametrize(("saturate", "found"), [(True, False), (False, True)])
+def test_a_cpu_that_cuts_off_sums_is_told(monkeypatch, saturate, found):
+    monkeypatch.setattr("vdeploy.doctor.sums_saturate", lambda: saturate)
+    (finding,) = (each for each in examine() if each.name == "8-bit dot products")
+    assert finding.found is found
+    assert ("cut off" in finding.detail) is saturate
+    assert finding.remedy == ("export INT8 on this machine" if saturate else "")
 
 
 def test_what_the_tests_run_on_is_found(findings):

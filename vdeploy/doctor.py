@@ -14,6 +14,7 @@ from vdeploy.core.errors import MissingExtraError, UserError
 from vdeploy.core.landlock import landlock_abi
 from vdeploy.core.lazy_imports import require
 from vdeploy.core.seccomp import has_seccomp
+from vdeploy.export.quantization.saturation import sums_saturate
 from vdeploy.models.backbones.vgg19.feature_layers import Layer
 from vdeploy.models.backbones.vgg19.weights import FILES
 from vdeploy.models.weights.cache import keras_cache
@@ -54,6 +55,7 @@ def examine() -> list[Finding]:
         _gpus,
         lambda: _package("tf2onnx", "tf2onnx", "export to ONNX", "pip install 'vdeploy[export]'"),
         _onnxruntime,
+        _dot_products,
         lambda: _package(
             "openvino", "openvino", "openvino-* formats, benchmark --peers", "pip install 'vdeploy[openvino]'"
         ),
@@ -114,6 +116,17 @@ def _onnxruntime() -> Finding:
         return Finding("onnxruntime", False, f"cannot be imported ({error})", enables, remedy)
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in module.get_available_providers())
     return Finding("onnxruntime", True, f"{module.__version__}, providers {providers}", enables)
+
+
+def _dot_products() -> Finding:
+    name, enables = "8-bit dot products", "INT8 files of other machines, exactly"
+    try:
+        saturate = sums_saturate()
+    except (MissingExtraError, ImportError):
+        return Finding(name, False, "not tried without onnx and onnxruntime", enables, "pip install 'vdeploy[export]'")
+    if saturate:
+        return Finding(name, False, "sums of 8-bit products are cut off", enables, "export INT8 on this machine")
+    return Finding(name, True, "sums of 8-bit products are exact", enables)
 
 
 def _triton() -> Finding:

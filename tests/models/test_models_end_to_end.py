@@ -1,6 +1,7 @@
 """Every backbone beside VGG19 through the verbs, with random weights and small clips: train, export, predict.
 
-The causal temporal shift has a file of its own, `test_causal_end_to_end.py`.
+I3D looks at the square in which things move, which is a part of its graph. The causal temporal shift has a file of its
+own, `test_causal_end_to_end.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from testing.videos import solid_frame, write_numbered, write_video
+from tests.conftest import shared
 from tests.triton.conftest import own_ports
 from training.pipeline import train
 from training.recipe import load_recipe
@@ -34,7 +36,6 @@ from vdeploy.video.workers.clips import decode_clips
 
 SMALL = ("training.epochs=2", "training.batch=8", "backbone.weights=random", "clip.size=32")
 MODELS = {
-    "i3d": ("i3d", (*SMALL, "clip.frames=16")),
     "i3d in motion": ("accurate", (*SMALL, "clip.frames=16")),
     "efficientnet-lite0": ("edge", (*SMALL, "clip.frames=4", "head.name=gru", "head.units=8")),
     "temporal shift": (
@@ -51,23 +52,27 @@ MODELS = {
     "two-stream": ("two-stream", (*SMALL, "clip.frames=4")),
 }
 
+FORMATS = ("onnx-fp32", "onnx-int8", "openvino-fp32", "openvino-int8", "savedmodel")
+
 
 @pytest.fixture(scope="module", params=MODELS)
 def bundle(request, clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
-    """A bundle in several formats, and the run that it is of."""
-    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
+    """A bundle in several formats, and the clips that its run learned from."""
     name, overrides = MODELS[request.param]
-    run = train(clips_dir, folder / "run", load_recipe(name, overrides), store_root=folder / "store")
-    formats = parse_formats("onnx-fp32,onnx-int8,openvino-fp32,openvino-int8,savedmodel")
-    result = export_run(run, formats, folder / "bundle", options=ExportOptions(store_root=folder / "store"))
-    return result.bundle, clips_dir
+
+    def make(folder: Path) -> None:
+        run = train(clips_dir, folder / "run", load_recipe(name, overrides), store_root=folder / "store")
+        options = ExportOptions(store_root=folder / "store")
+        export_run(run, parse_formats(",".join(FORMATS)), folder / "bundle", options=options)
+
+    return Bundle(shared(tmp_path_factory, f"bundle of {request.param}", make) / "bundle"), clips_dir
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_every_format_computes_what_was_trained(bundle):
     exported, clips = bundle
-    assert set(exported.manifest.formats) == {"onnx-fp32", "onnx-int8", "openvino-fp32", "openvino-int8", "savedmodel"}
+    assert set(exported.manifest.formats) == set(FORMATS)
     paths = sorted(clips.rglob("*.mp4"))[:3]
     spec = exported.manifest.clip_spec
     frames = np.stack([clip.frames for _, clip in decode_clips(paths, spec) if isinstance(clip, Clip)])

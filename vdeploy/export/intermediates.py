@@ -15,7 +15,7 @@ from vdeploy.export.onnx.external_weights import open_onnx
 from vdeploy.export.onnx.file import write_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
 from vdeploy.export.onnx.flops import count_flops, count_parameters
-from vdeploy.export.quantization import FLAVOURS, Quantization, quantize
+from vdeploy.export.quantization import TENSORRT, Quantization, cpu_flavour, quantize
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -139,6 +139,5 @@ class Intermediates:
     def _quantize(self, stage: Stage, model: ModelProto, flavour: Flavour) -> Quantization:
         name = "frames" if stage == "extractor" else "features"
         judge = self._data.judge.judge_extractor if stage == "extractor" else self._data.judge.judge_classifier
-        return quantize(
-            model, FLAVOURS[flavour], lambda: ({name: inputs} for inputs in self._data.calibration_inputs(stage)), judge
-        )
+        kind = TENSORRT if flavour == "tensorrt" else cpu_flavour()
+        return quantize(model, kind, lambda: ({name: inputs} for inputs in self._data.calibration_inputs(stage)), judge)

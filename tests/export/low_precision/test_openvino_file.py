@@ -17,7 +17,7 @@ from vdeploy.core.files import sha256_of
 from vdeploy.export.onnx.inspection import inspect_onnx
 from vdeploy.export.openvino.convert import onnx_to_openvino
 from vdeploy.export.openvino.inspection import found_precision, inspect_openvino, layers_of
-from vdeploy.export.quantization import CPU
+from vdeploy.export.quantization import CPU, cpu_flavour
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
@@ -61,9 +61,9 @@ def written(saved, tmp_path):
 
 
 def test_the_folder_computes_what_the_onnx_file_does(stage, saved, written):
-    seen = collect_histograms(stage.model, tensors_to_calibrate(stage.model), stage.feeds())
-    ranges = {name: min_max(histogram, CPU) for name, histogram in seen.items()}
-    for model, limit in ((stage.model, 1e-5), (write_qdq(stage.model, CPU, ranges), 0.1)):
+    seen, flavour = collect_histograms(stage.model, tensors_to_calibrate(stage.model), stage.feeds()), cpu_flavour()
+    ranges = {name: min_max(histogram, flavour) for name, histogram in seen.items()}
+    for model, limit in ((stage.model, 1e-5), (write_qdq(stage.model, flavour, ranges), 0.1)):
         folder = written(model)
         assert sorted(file.name for file in folder.iterdir()) == ["model.bin", GRAPH]
         found = OpenVinoRuntime(folder, threads=2).infer({stage.source: stage.inputs})[stage.target]

@@ -16,7 +16,7 @@ from vdeploy.core.errors import ParityError
 from vdeploy.core.lazy_imports import load_keras
 from vdeploy.export.onnx.convert import classifier_to_onnx
 from vdeploy.export.onnx.float16 import to_float16
-from vdeploy.export.quantization import CPU, TENSORRT
+from vdeploy.export.quantization import TENSORRT, cpu_flavour
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
@@ -71,7 +71,7 @@ def check(request, tmp_path):
     def lower(model: onnx.ModelProto, stage) -> onnx.ModelProto:
         if request.param == "onnx-fp16":
             return to_float16(model)
-        flavour = CPU if request.param == "onnx-int8" else TENSORRT
+        flavour = cpu_flavour() if request.param == "onnx-int8" else TENSORRT
         histograms = collect_histograms(model, tensors_to_calibrate(model), stage.feeds())
         return write_qdq(model, flavour, {name: min_max(value, flavour) for name, value in histograms.items()})
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vdeploy.core.errors import ExportError
 from vdeploy.export.onnx.activations import observe
 from vdeploy.export.onnx.inspection import inspect_onnx
-from vdeploy.export.quantization import CPU, FLAVOURS, TENSORRT
+from vdeploy.export.quantization import CPU, FLAVOURS, TENSORRT, cpu_flavour
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import quantizable_layers, tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
@@ -41,6 +41,7 @@ def weights(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 @each_flavour
+@pytest.mark.usefixtures("computed_here")
 def test_it_computes_nearly_the_same_from_the_same_inputs(stage, ranges, flavour, unchanged):
     quantized = write_qdq(unchanged(stage.model), flavour, ranges)
     onnx.checker.check_model(quantized, full_check=True)
@@ -219,7 +220,7 @@ def test_what_a_clip_cuts_off_takes_no_steps():
     x, ranges = relu6_ranges()
     assert set(ranges) == {"x", "clip1", "clip2"}
     assert ranges["clip2"] == pytest.approx((0, 6))
-    quantized = write_qdq(relu6(), CPU, ranges)
+    quantized = write_qdq(relu6(), cpu_flavour(), ranges)
     stored = weights(quantized)
     assert (stored["clip1/scale"], stored["clip1/zero_point"]) == (pytest.approx(6 / 255), 0)
     actual, expected = (run_dense(model, x) for model in (quantized, relu6()))
@@ -241,7 +242,8 @@ def test_a_layer_with_a_relu6_to_keep_stays_in_float_when_it_runs(tmp_path):
     assert found["QLinearConv"] == 1
     assert found["Conv"] + found["FusedConv"] == 1
     whole = write_qdq(relu6(), CPU, ranges, keep=["conv1", "conv2"])
-    np.testing.assert_array_equal(run_dense(whole, x), run_dense(relu6(), x))
+    # What a Clip inside a convolution gives differs by a rounding on some CPUs.
+    np.testing.assert_allclose(run_dense(whole, x), run_dense(relu6(), x), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["extractor", "classifier"])

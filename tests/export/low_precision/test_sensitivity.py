@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vdeploy.export.onnx.activations import observe
-from vdeploy.export.quantization import CPU, TENSORRT, Flavour, known_activations
+from vdeploy.export.quantization import CPU, FLAVOURS, TENSORRT, Flavour, known_activations
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.known_activations import KnownActivations
 from vdeploy.export.quantization.qdq import Range, quantizable_layers, tensors_to_calibrate, write_qdq
@@ -59,7 +59,8 @@ def alone(model: onnx.ModelProto, flavour: Flavour, layer: str) -> onnx.ModelPro
     return write_qdq(model, flavour, ranges_of(model, flavour), keep=others)
 
 
-@pytest.mark.parametrize("flavour", [CPU, TENSORRT], ids=lambda flavour: flavour.name)
+@pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=FLAVOURS)
+@pytest.mark.usefixtures("computed_here")
 def test_a_layer_that_spoils_small_rows_comes_before_those_of_large_ones(flavour: Flavour) -> None:
     model = branches()
     ranked = rank_layers(model, flavour, ranges_of(model, flavour), samples())

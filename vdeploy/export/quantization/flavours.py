@@ -1,4 +1,4 @@
-"""The two kinds of INT8 graph: what is fast in ONNX Runtime on a CPU, and what TensorRT accepts."""
+"""Kinds of INT8 graph: what is fast and exact in ONNX Runtime on a CPU, and what TensorRT accepts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ["CPU", "FLAVOURS", "TENSORRT", "Flavour"]
+__all__ = ["CPU", "FLAVOURS", "SATURATING_CPU", "TENSORRT", "Flavour"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +21,13 @@ class Flavour:
             all 256 levels for what comes out of a Relu, int8 half of them.
         fused: Outputs of layers are quantized as well, and biases to int32, so that ONNX Runtime runs a convolution,
             the Relu behind it and a pooling as 8-bit operators. Else only the inputs of layers are.
+        weight_steps: Steps between zero and the largest weight of an output channel.
     """
 
     name: str
     signed: bool
     fused: bool
+    weight_steps: int = 127
 
     @property
     def dtype(self) -> type[np.integer]:
@@ -39,9 +41,15 @@ class Flavour:
 
 
 CPU = Flavour("cpu", signed=False, fused=True)
-"""For ONNX Runtime on a CPU with 8-bit dot products (VNNI); without them, sums of two products saturate at 16 bits."""
+"""For ONNX Runtime on a CPU with 8-bit dot products, such as VNNI."""
+
+SATURATING_CPU = Flavour("cpu, 7-bit weights", signed=False, fused=True, weight_steps=63)
+"""For a CPU without them, where the sum of two products is cut off at 16 bits: 2 x 255 x 63 is below that.
+
+It is as fast there, and exact on every CPU. See `vdeploy.export.quantization.saturation`.
+"""
 
 TENSORRT = Flavour("tensorrt", signed=True, fused=False)
 """For TensorRT, which takes no other zero point and no quantized biases; ONNX Runtime runs it slower than float."""
 
-FLAVOURS = {flavour.name: flavour for flavour in (CPU, TENSORRT)}
+FLAVOURS = {flavour.name: flavour for flavour in (CPU, SATURATING_CPU, TENSORRT)}

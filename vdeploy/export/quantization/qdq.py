@@ -207,7 +207,7 @@ class _Writer:
     ) -> tuple[str, npt.NDArray[np.float32]]:
         values = self._array(name)
         others = tuple(index for index in range(values.ndim) if index != axis)
-        scales = np.maximum(values.max(axis=others), -values.min(axis=others)) / _INT8_MAX
+        scales = np.maximum(values.max(axis=others), -values.min(axis=others)) / self._flavour.weight_steps
         if bias is not None:
             # The bias is counted in steps of this scale times the input's: it must not overflow 32 bits.
             scales = np.maximum(scales, np.abs(bias) / (source_scale * _BIAS_MAX))
