@@ -71,6 +71,16 @@ _METHODS_IN_STEPS = (
 )
 """Methods of a training in steps."""
 
+_BLOCKS = "--set training.epochs=12 --set optimizer.warmup_epochs=1"
+_SMALL_PICTURES = "--set fine_tune.blocks=5 --set clip.frames=8 --set clip.size=112"
+
+_TRAINED_BLOCKS = {
+    "accurate": f"vdeploy ablate {{data}} --recipe accurate --set clip.mirrored=false {_BLOCKS} "
+    "--set optimizer.learning_rate=1e-4 --method 'fine-tuned blocks'",
+    "edge": f"vdeploy ablate {{data}} --recipe edge {_SMALL_PICTURES} {_BLOCKS} --method 'fine-tuned blocks' "
+    "--method 'temporal shift'",
+}
+
 _AUGMENTED = "vdeploy ablate {data} --recipe edge --method 'augmented views'"
 
 STUDIES = (
@@ -104,13 +114,12 @@ STUDIES = (
         )
         for name, title in (("surveillance", "surveillance cameras"), ("crowd", "crowds"))
     ),
+    _study("fine-tuning", "Blocks that are trained, by source: surveillance cameras", _TRAINED_BLOCKS),
     single(
-        "fine-tuning",
-        "Fine-tuning by source: surveillance cameras",
-        "python -m benchmarks.cross_validation {data} --recipe accurate --set clip.mirrored=false "
-        "--set head.normalization=layer --set fine_tune.blocks=2 --set training.epochs=12 "
-        "--set optimizer.warmup_epochs=1 --set optimizer.learning_rate=1e-4 --seeds 1",
-        section("fine_tuning"),
+        "cutmix",
+        "Mixtures of clips, by source: surveillance cameras",
+        "vdeploy ablate {data} --recipe edge --method mixup --method cutmix",
+        section("cutmix"),
     ),
     single(
         "label-efficiency",
