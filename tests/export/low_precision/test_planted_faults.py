@@ -20,6 +20,7 @@ from vdeploy.export.quantization import TENSORRT, cpu_flavour
 from vdeploy.export.quantization.histograms import collect_histograms
 from vdeploy.export.quantization.qdq import tensors_to_calibrate, write_qdq
 from vdeploy.export.quantization.ranges import min_max
+from vdeploy.export.quantization.saturation import sums_saturate
 from vdeploy.export.verification.parity import check_parity
 from vdeploy.features.prediction import predict
 from vdeploy.formats import FORMATS
@@ -72,6 +73,8 @@ def check(request, tmp_path):
         if request.param == "onnx-fp16":
             return to_float16(model)
         flavour = cpu_flavour() if request.param == "onnx-int8" else TENSORRT
+        if stage.name == "classifier" and flavour is TENSORRT and sums_saturate():
+            pytest.skip("this CPU cuts off sums of 8-bit products")
         histograms = collect_histograms(model, tensors_to_calibrate(model), stage.feeds())
         return write_qdq(model, flavour, {name: min_max(value, flavour) for name, value in histograms.items()})
 
