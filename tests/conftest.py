@@ -91,17 +91,8 @@ def install() -> TritonInstall:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts long tests first, so that no process is left alone with one when the others have ended.
-
-    Those of the Hockey Fight clips lead: one process of several extracts their features for all.
-    """
-    items.sort(key=lambda item: ("hockey" not in getattr(item, "fixturenames", ()), -_allowed_seconds(item)))
-
-
-def _allowed_seconds(item: pytest.Item) -> float:
-    """What a test may take, where it says so."""
-    marker = item.get_closest_marker("timeout")
-    return float(marker.args[0]) if marker else 0.0
+    """Tests of the Hockey Fight clips come first, so that one process of several extracts their features for all."""
+    items.sort(key=lambda item: "hockey" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)
