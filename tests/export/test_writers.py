@@ -187,6 +187,7 @@ def whole(tiny_run, tmp_path_factory) -> Whole:
 @pytest.mark.timeout(1800)
 def test_every_format_that_this_machine_can_make_is_proven(whole):
     assert whole.rejected == []
+    assert whole.bundle.manifest.formats[0] == "onnx-fp32"
     assert set(whole.made) >= {name for name, entry in FORMATS.items() if not entry.needs_gpu}
     assert set(whole.bundle.manifest.end_to_end) == set(whole.made)
     for artifact in whole.bundle.manifest.artifacts:

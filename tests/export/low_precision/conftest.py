@@ -15,7 +15,8 @@ from vdeploy.export.calibration import calibration_clips
 from vdeploy.export.onnx.activations import observe
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.file import write_onnx
-from vdeploy.export.quantization import CPU, Flavour, cpu_flavour
+from vdeploy.export.quantization import SATURATING_CPU, Flavour
+from vdeploy.export.quantization.saturation import sums_saturate
 from vdeploy.features.prediction import predict
 
 if TYPE_CHECKING:
@@ -108,11 +109,15 @@ def saved(tmp_path) -> Callable[[onnx.ModelProto], object]:
     return save
 
 
+def skip_where_sums_are_cut_off(flavour: Flavour) -> None:
+    """Skips a test whose model has 8-bit weights where this CPU cuts off sums of their products."""
+    if flavour is not SATURATING_CPU and sums_saturate():
+        pytest.skip("this CPU cuts off sums of 8-bit products")
+
+
 @pytest.fixture
 def computed_here(flavour: Flavour) -> None:
-    """Skips a test whose model has 8-bit weights where this CPU cuts off sums of their products."""
-    if flavour.weight_steps == CPU.weight_steps and cpu_flavour() is not CPU:
-        pytest.skip("this CPU cuts off sums of 8-bit products")
+    skip_where_sums_are_cut_off(flavour)
 
 
 @pytest.fixture
