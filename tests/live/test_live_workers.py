@@ -146,26 +146,29 @@ def test_a_killed_worker_and_its_decoder_are_replaced(video: Path) -> None:
 
 
 def test_a_decoder_that_hangs_is_replaced(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_samples, "_SILENCE_S", 1.0)
-    with mjpeg_server(video) as server:
+    with mjpeg_server(video) as server, monkeypatch.context() as impatient:
+        impatient.setattr(live_samples, "_SILENCE_S", 4.0)
         address = f"http://127.0.0.1:{server.port}/"
         with Watched(address) as watched:
             assert eventually(lambda: watched.count(0))
-            hanging = decoder_of(address)
+            impatient.undo()  # opening it again may take longer than that
+            hanging, before = decoder_of(address), len(watched.kinds(0))
             os.kill(hanging, signal.SIGSTOP)
-            assert eventually(lambda: watched.kinds(0) == ["connected", "lost", "connected"])
+            eventually(lambda: len(watched.kinds(0)) >= before + 2)
+            assert watched.kinds(0)[before:] == ["lost", "connected"]
             assert eventually(lambda: not Path(f"/proc/{hanging}").exists())
-    assert "its decoder was ended because it did nothing for too long" in watched.told[0][1].message
+    assert "its decoder was ended because it did nothing for too long" in watched.told[0][before].message
 
 
 def test_a_source_of_which_few_frames_are_sampled_is_not_taken_for_silent(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_samples, "_SILENCE_S", 2.5)
+    monkeypatch.setattr(live_samples, "_SILENCE_S", 4.0)
     with mjpeg_server(video) as server, Watched(f"http://127.0.0.1:{server.port}/", sampled_fps=0.01) as watched:
         assert eventually(lambda: watched.count(0))
-        time.sleep(3.5)
-        assert watched.kinds(0) == ["connected"]
+        before = watched.kinds(0)
+        time.sleep(5.5)
+        assert watched.kinds(0) == before
 
 
 def test_a_source_is_confined(video: Path) -> None:
