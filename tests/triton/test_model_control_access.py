@@ -271,7 +271,7 @@ def serving_without_ptrace(root: Path, ports: Ports, **environment: str) -> subp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | environment,
+        env=os.environ | {"LD_PRELOAD": ""} | environment,
     )
 
 

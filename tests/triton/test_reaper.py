@@ -33,7 +33,7 @@ def run(*, may_trace: bool = True, **environment: str) -> subprocess.CompletedPr
     command = python_command("vdeploy.triton.server.reaper", os.getpid(), "vdeploy-none-", "", *program)
     return subprocess.run(
         command if may_trace else without_call("ptrace", errno.EPERM, command),
-        env=os.environ | secrets | environment,
+        env=os.environ | {"LD_PRELOAD": ""} | secrets | environment,
         capture_output=True,
         text=True,
         timeout=60,

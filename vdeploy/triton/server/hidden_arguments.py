@@ -64,7 +64,7 @@ def _start_in_loader(command: list[str]) -> subprocess.Popen[bytes]:
 
     The loader's variable is taken out of the program's environment, too. The loader logs that it ignores the library.
     """
-    if _PRELOAD in os.environ:
+    if os.environ.get(_PRELOAD):
         sys.exit(_cannot_hide())
     with tempfile.TemporaryDirectory(prefix="vdeploy-loader-") as folder:
         pipe = Path(folder, "arguments")
