@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from vdeploy.core.files import cache_dir
-from vdeploy.export.calibration import calibration_clips, held_out_clips
+from vdeploy.export.calibration import ClipSet, calibration_clips, held_out_clips
 from vdeploy.export.onnx.convert import classifier_to_onnx, extractor_to_onnx
 from vdeploy.export.onnx.float16 import find_wide_tensors, to_float16
 from vdeploy.export.onnx.inspection import inspect_onnx
@@ -29,14 +32,17 @@ def extractor(hockey_run):
     return extractor_to_onnx(hockey_run.extractor())
 
 
+def every_fourth(clips: ClipSet) -> Iterator[Mapping[str, npt.NDArray[np.uint8]]]:
+    """Of some clips, the input of an extractor."""
+    return ({"frames": frames} for frames in itertools.islice(clips.frames(1), None, None, 4))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_int8_keeps_the_verdicts(hockey_run, held_out, extractor, saved):
     clips = calibration_clips(hockey_run)
     assert len(clips) == 60
-    found = quantize(
-        extractor, cpu_flavour(), lambda: ({"frames": frames} for frames in clips.frames(1)), held_out.judge_extractor
-    )
+    found = quantize(extractor, cpu_flavour(), lambda: every_fourth(clips), held_out.judge_extractor)
     assert found.agreement.clips == 40
     assert found.agreement.top1 >= 0.99
     assert found.agreement.reference_accuracy - found.agreement.accuracy <= 0.005
@@ -47,8 +53,7 @@ def test_int8_keeps_the_verdicts(hockey_run, held_out, extractor, saved):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_no_activation_of_real_frames_is_near_the_end_of_float16(hockey_run, extractor):
-    frames = itertools.islice(calibration_clips(hockey_run).frames(1), None, None, 4)
-    assert find_wide_tensors(extractor, ({"frames": clip} for clip in frames)) == {}
+    assert find_wide_tensors(extractor, every_fourth(calibration_clips(hockey_run))) == {}
 
 
 @pytest.mark.slow
