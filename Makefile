@@ -16,7 +16,7 @@ SLOW_WORKERS ?= 3
 help:
 	@echo "make demo       clips -> train -> export -> serve on a real Triton -> predict -> benchmark"
 	@echo "make test       the fast tests"
-	@echo "make test-slow  the slow tests: ImageNet weights, real clips where they are at hand"
+	@echo "make test-slow  the slow tests: what takes seconds, ImageNet weights, real clips where they are at hand"
 	@echo "make attack     every known attack, on this machine alone: held or fell"
 	@echo "make lint       ruff and mypy"
 	@echo "make requirements renew requirements.txt, the hashes of constraints.txt; needs uv"

@@ -134,6 +134,7 @@ def test_a_missing_bundle_is_one_line_and_code_1():
     assert line == "nowhere is no bundle: it holds no bundle.json; make one with: vdeploy export RUN"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -376,6 +377,7 @@ def settings(overrides: tuple[str, ...]) -> list[str]:
     return [word for override in overrides for word in ("--set", override)]
 
 
+@pytest.mark.slow
 def test_train_names_broken_files_and_trains_on_the_others(vdeploy, broken_clips_dir, tmp_path, tiny_overrides):
     run = tmp_path / "run"
     done = vdeploy(
@@ -391,6 +393,7 @@ def test_train_names_broken_files_and_trains_on_the_others(vdeploy, broken_clips
     assert Path(values["report"]).is_file()
 
 
+@pytest.mark.slow
 def test_benchmark_writes_what_it_prints(vdeploy, bundle_dir, tmp_path):
     out = tmp_path / "deep" / "result.json"
     done = vdeploy("benchmark", bundle_dir, *QUICK, "--format", "onnx-fp32", "--json", "--out", out)
@@ -401,6 +404,7 @@ def test_benchmark_writes_what_it_prints(vdeploy, bundle_dir, tmp_path):
     assert printed["command"].startswith(f"vdeploy benchmark {bundle_dir} --seconds 0")
 
 
+@pytest.mark.slow
 def test_benchmark_prints_a_table(vdeploy, bundle_dir):
     done = vdeploy("benchmark", bundle_dir, "--seconds", 0, "--what", "classifier", "--batch", "2,1")
     title, header, *rows = done.out.splitlines()
@@ -420,6 +424,7 @@ def test_evaluate_prints_the_measures(vdeploy, bundle_dir, clips_dir):
     assert rows["clips"] == "20"
 
 
+@pytest.mark.slow
 def test_export_prints_what_was_proven(vdeploy, narrow_run, tmp_path):
     done = vdeploy("export", narrow_run.root, "--out", tmp_path / "bundle", "--store", tmp_path / "store", "--json")
     assert done.code == 0
@@ -430,6 +435,7 @@ def test_export_prints_what_was_proven(vdeploy, narrow_run, tmp_path):
     assert values == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
 
 
+@pytest.mark.slow
 def test_export_says_what_it_kept_and_what_it_rejected(vdeploy, narrow_run, narrow_bundle_dir, tmp_path, monkeypatch):
     strict = dataclasses.replace(FORMATS["onnx-fp32"], name="onnx-strict", tolerance=1e-12)
     monkeypatch.setitem(FORMATS, "onnx-strict", strict)
@@ -464,6 +470,7 @@ def test_a_bundle_is_shown_verified_and_signed(vdeploy, tmp_path):
     assert "is not the file that was exported" in one_line(vdeploy("bundle", "verify", bundle), 1)
 
 
+@pytest.mark.slow
 def test_features_are_extracted_once(vdeploy, clips_dir, tmp_path, tiny_overrides):
     arguments = ("features", clips_dir, "--store", tmp_path, *settings(tiny_overrides), "--json")
     first, second = (json.loads(vdeploy(*arguments).out) for _ in range(2))

@@ -42,6 +42,7 @@ def cause(number: signal.Signals) -> str:
     return f"cannot be decoded: its decoder was ended by {number.name}{by_system}"
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_in_a_scan(victim: Path, number: signal.Signals):
     with kill_decoder_of(victim, number):
@@ -51,6 +52,7 @@ def test_in_a_scan(victim: Path, number: signal.Signals):
     assert len(inspection.dataset.clips) == 20
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_in_the_extraction_for_a_training(victim: Path, tmp_path: Path, number: signal.Signals):
     dataset = scan(victim.parents[1])
@@ -60,11 +62,13 @@ def test_in_the_extraction_for_a_training(victim: Path, tmp_path: Path, number: 
     assert extraction.decoded == len(extraction.dataset.clips) == 20
 
 
+@pytest.mark.slow
 def test_in_a_strict_extraction(victim: Path, tmp_path: Path):
     with kill_decoder_of(victim), pytest.raises(DatasetError, match=r"victim.avi: .* ended by SIGSEGV"):
         extract_dataset(scan(victim.parents[1]), SPEC, FeatureStore(tmp_path, KEY), MeanColour, strict=True)
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_in_predictions(victim: Path, scorer: LocalScorer, number: signal.Signals):
     paths = sorted(victim.parent.iterdir())
@@ -74,6 +78,7 @@ def test_in_predictions(victim: Path, scorer: LocalScorer, number: signal.Signal
     assert {one.path: one.error for one in found if one.error} == {str(victim): cause(number)}
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_in_timelines(victim: Path, scorer: LocalScorer, number: signal.Signals):
     paths = sorted(victim.parent.iterdir())
@@ -86,6 +91,7 @@ def test_in_timelines(victim: Path, scorer: LocalScorer, number: signal.Signals)
     assert all(isinstance(one, Timeline) for one in found.values())
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_in_an_evaluation(victim: Path, tmp_path: Path, number: signal.Signals):
     bundle = make_tiny_bundle(tmp_path / "bundle")

@@ -34,6 +34,7 @@ def of_bundle(narrow_bundle_dir, clips_dir, store):
     return evaluate_on(narrow_bundle_dir, clips_dir, split="all", positive=(), store_root=store)
 
 
+@pytest.mark.slow
 def test_run_and_bundle_agree_on_every_clip(of_run, of_bundle):
     assert len(of_run.probabilities) == 20
     assert list(of_run.probabilities) == list(of_bundle.probabilities)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 LEVELS: dict[str, int] = {
@@ -99,6 +101,7 @@ def module_of(imported: str) -> str | None:
     return next((name for name in (imported, imported.rpartition(".")[0]) if name in MODULES), None)
 
 
+@pytest.mark.slow
 def test_imports_point_down():
     assert len(MODULES) > 200
     wrong = []

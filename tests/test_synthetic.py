@@ -203,6 +203,7 @@ def test_the_class_changes_nothing_but_the_people(index: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_motion_tells_the_classes_apart_and_colour_and_length_do_not() -> None:
     labels = np.arange(48) % 2 == 0
     still, moving = [], []

@@ -87,6 +87,7 @@ def test_a_bundle_of_a_later_version_is_refused(tmp_path):
         Bundle(copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [[], [0, 0], [1, 0]])
 def test_stages_out_of_order_are_refused(tiny_bundle_dir, tmp_path, stages):
     copy = Path(shutil.copytree(tiny_bundle_dir, tmp_path / "bundle"))

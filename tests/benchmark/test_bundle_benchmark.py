@@ -29,6 +29,7 @@ def result(bundle):
     return benchmark_bundle(bundle.root, Plan(seconds=0, batches=(2,), threads=1))
 
 
+@pytest.mark.slow
 def test_each_stage_and_whole_has_a_row_and_a_video_is_called_alone(result):
     assert [(row.what, row.batch) for row in result.rows] == [
         *(("extractor", 2), ("classifier", 2), ("pipeline", 2), ("video", 1))
@@ -38,6 +39,7 @@ def test_each_stage_and_whole_has_a_row_and_a_video_is_called_alone(result):
         assert (row.where, row.device, row.threads, row.status) == ("in process", "cpu", 1, "ok")
 
 
+@pytest.mark.slow
 def test_a_row_tells_of_time_size_and_memory(result, bundle):
     for row in result.rows:
         assert 0 < row.p50_ms <= row.p90_ms <= row.p95_ms <= row.p99_ms
@@ -76,6 +78,7 @@ def test_the_machine_and_the_bundle_are_named(result, bundle):
     assert result.sha256["extractor/onnx-fp32"] == bundle.manifest.artifacts[0].sha256
 
 
+@pytest.mark.slow
 def test_what_cannot_run_here_and_what_was_refused_are_rows_with_reasons(tmp_path):
     bundle = with_engines(make_tiny_bundle(tmp_path / "bundle"))
     kept = tmp_path / "bundle.rejected"
@@ -96,6 +99,7 @@ def test_what_cannot_run_here_and_what_was_refused_are_rows_with_reasons(tmp_pat
     assert "\n" not in reasons["tensorrt-fp16"]
 
 
+@pytest.mark.slow
 def test_openvino_is_measured_once(tmp_path):
     pytest.importorskip("openvino")
     bundle = with_openvino(make_tiny_bundle(tmp_path / "bundle"))
@@ -147,6 +151,7 @@ def test_data_without_held_out_clips_are_refused(bundle, tmp_path, clips_dir):
         benchmark_bundle(bundle.root, Plan(seconds=0, data=tmp_path))
 
 
+@pytest.mark.slow
 def test_without_data_the_figures_are_those_of_the_export(tiny_bundle_dir):
     result = benchmark_bundle(tiny_bundle_dir, Plan(("extractor", "pipeline"), seconds=0))
     assert result.held_out_sha256 is None

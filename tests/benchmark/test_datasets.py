@@ -38,6 +38,7 @@ def test_other_sets_are_learned_from_whole_and_the_own_one_by_source() -> None:
     assert np.mean((across >= 0.5) == labels[40:]) < 0.1
 
 
+@pytest.mark.slow
 def test_finished_trainings_are_not_repeated(
     clips_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

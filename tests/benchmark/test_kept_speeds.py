@@ -108,6 +108,7 @@ def test_a_cache_that_cannot_be_written(
     assert "choose by that" not in said
 
 
+@pytest.mark.slow
 def test_a_real_benchmark_is_of_the_bundle(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     result = benchmark_bundle(bundle.root, Plan(("pipeline",), formats=("onnx-fp32", "onnx-int8"), seconds=0))
     rows = [

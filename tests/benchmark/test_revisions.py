@@ -70,6 +70,7 @@ def patient(monkeypatch):
     monkeypatch.setattr("benchmarks.revisions.HELP_SECONDS", 60)
 
 
+@pytest.mark.slow
 def test_equal_revisions_meet_every_limit(checkout, compare, patient):
     checks = compare(checkout("before"), checkout("after"), "help", "artifacts", "training", "served", "demo")
     assert [(check.name, check.verdict) for check in checks] == [
@@ -84,6 +85,7 @@ def test_equal_revisions_meet_every_limit(checkout, compare, patient):
     assert "met       training                1 -> 1, ratio 1.000 (" in as_text(checks, "machine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "verdict"), [(1.2, "broken"), (1.03, "undecided"), (0.9, "met")])
 def test_a_slowdown_is_broken_only_where_it_is_certain(checkout, compare, epoch, verdict):
     checks = compare(checkout("before"), checkout("after", epoch=epoch), "training", "served")

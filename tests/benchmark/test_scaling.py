@@ -99,6 +99,7 @@ def test_the_epoch_timer_trains_on_every_clip():
         EpochTimer(FeatureSplit(split.features, split.labels), recipe, Precision("float32", False), ("gpu:7",))
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_at_each_batch_and_size(tiny_run):
     by_batch, by_clips = run_studies(tiny_run.root, batches=(64, 128), clips=(16, 40), seconds=0)
     assert (by_batch.axis, by_clips.axis) == ("batch", "clips")

@@ -97,11 +97,13 @@ def test_holm_asks_less_of_each_further_hypothesis_and_stops_at_the_first_that_s
     assert holm_levels([], 0.05) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 def test_a_rerun_is_hardly_ever_called_slower(machine):
     assert simulate(machine, 10, tries=60).false_alarm <= 0.05
 
 
+@pytest.mark.slow
 def test_a_tenth_more_is_found():
     quiet, usual = MACHINES[:2]
     assert simulate(quiet, 10, tries=60).found_one > 0.9

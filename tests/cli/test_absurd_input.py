@@ -35,6 +35,7 @@ def last_line(done: Done) -> str:
     return line.removeprefix("error: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [LONG_NAME, LONG_PATH], ids=["name", "path"])
 @pytest.mark.parametrize(
     "arguments",

@@ -223,6 +223,7 @@ def no_training(*_: object, **__: object) -> None:
     raise UserError("none in this test", "run vdeploy ablate")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Triton's client, half made
 @pytest.mark.parametrize("name", sorted(BASES))
 def test_a_command(name: str, outcome: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ def footage(tmp_path: Path) -> None:
     (tmp_path / "footage" / "text.mp4").write_text("no video\n" * 40)
 
 
+@pytest.mark.slow
 def test_from_footage_to_a_run(vdeploy: Verb, clips_dir: Path, tmp_path: Path) -> None:
     options = ("--out", "my trunk", "--window", 1, "--store", "store", *SETS)
     code, out, err = vdeploy("pretrain", "footage", *options)

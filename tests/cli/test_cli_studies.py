@@ -41,6 +41,7 @@ def test_help_imports_nothing_heavy(verb: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_lr_find_prints_a_rate_and_draws_the_curve(call, tmp_path: Path) -> None:
     text = call("lr-find", "--steps", "12", "--low", "1e-4", "--out", "curve.svg")
     assert "suggested learning rate: " in text

@@ -89,6 +89,7 @@ def test_studies(clips_dir: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "study.json"]
 
 
+@pytest.mark.slow
 def test_synthetic_data(tmp_path: Path) -> None:
     """The first command is stopped while the second one runs, which so needs few clips."""
     arguments = ("data", "synth", tmp_path / "clips", "--clips", 4)
@@ -106,6 +107,7 @@ def test_synthetic_data(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["clips"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "arguments"),
     [
@@ -149,6 +151,7 @@ def test_extractions_into_one_store_need_no_lock(clips_dir: Path, tmp_path: Path
     assert "damaged" not in told
 
 
+@pytest.mark.slow
 def test_a_shard_of_two_processes_is_of_one_of_them(tmp_path: Path) -> None:
     """Also when the same clips gave them other features: what does not fit its checksum is extracted again."""
     writers = [subprocess.Popen([sys.executable, "-c", APPEND, tmp_path, str(value)]) for value in (1, 2)]

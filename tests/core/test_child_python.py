@@ -94,6 +94,7 @@ def test_peaks_of_a_benchmark() -> None:
     assert measure_peaks(1, 0.0)
 
 
+@pytest.mark.slow
 def test_the_gateway_and_its_decoders(hostile: Path, tmp_path: Path) -> None:
     root = make_tiny_bundle(tmp_path / "bundle").root
     clip = write_numbered(tmp_path / "clip.avi", 20)
@@ -117,6 +118,7 @@ def test_the_converter_of_tflite(hostile: Path, tmp_path: Path) -> None:
     assert convert(tmp_path / "work", function, [], "float32")[4:8] == b"TFL3"
 
 
+@pytest.mark.slow
 def test_commands(hostile: Path, tmp_path: Path) -> None:
     root = make_tiny_bundle(tmp_path / "bundle").root
     vdeploy("data", "synth", tmp_path / "clips", "--clips", 2)

@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,6 +40,7 @@ SETTINGS = """
 """
 
 
+@pytest.mark.slow
 def test_keras_runs_on_tensorflow_in_float32_whatever_the_user_has_set(tmp_path: Path) -> None:
     """And the import of some hundred thousand objects that stay is not slowed by collections of all of them."""
     (tmp_path / ".keras").mkdir()
@@ -47,6 +50,7 @@ def test_keras_runs_on_tensorflow_in_float32_whatever_the_user_has_set(tmp_path:
     assert done.stdout == "tensorflow float32 channels_last float32\nFalse True\n", done.stderr
 
 
+@pytest.mark.slow
 def test_keras_that_was_imported_on_another_backend_is_refused(tmp_path: Path) -> None:
     code = """
         import keras

@@ -80,6 +80,7 @@ def selectors(text: str) -> set[str]:
     return set(re.findall(r"\bnv_[a-z_]+", text))
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 @pytest.mark.parametrize("file", [ALERTS, DASHBOARD, AUTOSCALER], ids=lambda file: file.name)
 def test_every_metric_that_is_asked_for_is_told_by_triton(file, exposition):
@@ -90,6 +91,7 @@ def test_every_metric_that_is_asked_for_is_told_by_triton(file, exposition):
     assert not ONLY_WITH_A_GPU & told
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 @pytest.mark.parametrize("file", [ALERTS, DASHBOARD], ids=lambda file: file.name)
 def test_every_label_that_is_asked_for_is_told_by_triton(file, exposition):

@@ -151,6 +151,7 @@ class TestIntervals:
         deviation = math.sqrt(0.75 * 0.25 / 400)
         assert (low, high) == pytest.approx((0.75 - 1.96 * deviation, 0.75 + 1.96 * deviation), abs=0.005)
 
+    @pytest.mark.slow
     def test_the_auc_interval_agrees_with_plain_resampling(self) -> None:
         labels, p = _clips(80, coarse=True)
         rng = np.random.default_rng(5)
@@ -210,6 +211,7 @@ class TestChooseThreshold:
         assert choose_threshold(labels, p, by="cost", cost_miss=10) == pytest.approx(0.3)
         assert choose_threshold(labels, p, by="cost", cost_false_alarm=10) == pytest.approx(0.7)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("by", ["f1", "cost"])
     def test_no_threshold_does_better(self, by: str) -> None:
         labels, p = _clips(90, coarse=True)

@@ -25,6 +25,7 @@ def test_calibrated_probabilities_keep_a_threshold_near_half() -> None:
     assert np.std(stable) < np.std(free) / 2
 
 
+@pytest.mark.slow
 def test_many_clips_overrule_the_prior() -> None:
     few = choose_stable_threshold(*scores(60, 0, shift=1.5))
     many = choose_stable_threshold(*scores(4000, 0, shift=1.5))

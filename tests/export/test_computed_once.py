@@ -28,6 +28,7 @@ def decoded(monkeypatch) -> list:
     return paths
 
 
+@pytest.mark.slow
 def test_a_clip_is_decoded_once(toy_run, decoded, tmp_path):
     clips = DecodedClips(toy_run.spec, tmp_path / "frames")
     first = list(held_out_clips(toy_run, decoded=clips).frames())
@@ -37,6 +38,7 @@ def test_a_clip_is_decoded_once(toy_run, decoded, tmp_path):
     np.testing.assert_array_equal(again, first)
 
 
+@pytest.mark.slow
 def test_some_frames_and_all_frames_are_kept_apart(toy_run, tmp_path):
     clips = held_out_clips(toy_run, decoded=DecodedClips(toy_run.spec, tmp_path / "frames"))
     some, whole = list(clips.frames(2)), list(clips.frames())
@@ -44,6 +46,7 @@ def test_some_frames_and_all_frames_are_kept_apart(toy_run, tmp_path):
     np.testing.assert_array_equal(some, [frames[:, [1, 3]] for frames in whole])
 
 
+@pytest.mark.slow
 def test_reading_may_stop_and_go_on(toy_run, tmp_path):
     clips = held_out_clips(toy_run, decoded=DecodedClips(toy_run.spec, tmp_path / "frames"))
     frames = clips.frames()
@@ -59,12 +62,14 @@ def test_a_clip_that_cannot_be_decoded_is_named(toy_run, tmp_path):
         list(DecodedClips(toy_run.spec, tmp_path / "frames").read([broken]))
 
 
+@pytest.mark.slow
 def test_an_export_decodes_no_clip_twice(toy_run, decoded, tmp_path):
     formats = [FORMATS[name] for name in ("onnx-int8", "onnx-fp32")]
     export_run(toy_run, formats, tmp_path / "bundle", options=ExportOptions(store_root=tmp_path / "store"))
     assert 0 < len(decoded) == len(set(decoded))
 
 
+@pytest.mark.slow
 def test_a_graph_that_no_format_needs_is_counted_and_not_written(toy_run, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(Intermediates, "onnx", lambda _, *what: asked.append(what))

@@ -132,6 +132,7 @@ def test_a_bundle_holds_nothing_else(tiny_bundle_dir):
     assert names(tiny_bundle_dir.parent) == [tiny_bundle_dir.name]
 
 
+@pytest.mark.slow
 def test_an_older_bundle_is_replaced_in_one_step(toy_run, older):
     before, seen, stop = (older / MANIFEST).read_bytes(), set(), threading.Event()
 
@@ -157,6 +158,7 @@ def test_an_older_bundle_is_replaced_in_one_step(toy_run, older):
     assert names(older.parent) == [older.name]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_taken(toy_run, tmp_path):
     (tmp_path / "out").mkdir()
     assert export_run(toy_run, FORMAT, tmp_path / "out").bundle.artifact("extractor", "onnx-fp32")
@@ -184,6 +186,7 @@ def test_a_file_that_fails_parity_is_kept_aside_with_what_was_measured(toy_run, 
     assert rejection["evidence"]["parity"]["tolerance"] == 1e-12 < rejection["evidence"]["parity"]["max_rel"]
 
 
+@pytest.mark.slow
 def test_the_others_ship_when_one_format_fails(toy_run, tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "onnx-strict", STRICT)
     out = tmp_path / "tiny"
@@ -205,6 +208,7 @@ def test_a_folder_that_no_export_wrote_is_not_taken_for_rejected_files(toy_run, 
     assert (tmp_path / "tiny.rejected" / "photo.jpg").read_text() == "smile"
 
 
+@pytest.mark.slow
 def test_formats_are_added_one_at_a_time(toy_run, exported_copy):
     out, first = exported_copy, Bundle(exported_copy).manifest
     second = export_run(toy_run, [OTHER], out)
@@ -224,6 +228,7 @@ def test_nothing_is_kept_of_another_run(toy_run, older):
     assert exported.bundle.manifest.formats == ("onnx-other",)
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_a_damaged_bundle(toy_run, exported_copy):
     out = exported_copy
     (out / "classifier" / "onnx-fp32" / "model.onnx").write_bytes(b"damaged")
@@ -273,6 +278,7 @@ def test_a_folder_without_the_clips_is_refused(orphan, tmp_path):
     assert not (tmp_path / "tiny").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "foreign"])
 def test_a_run_without_its_checkpoint_is_one_clear_line(tiny_run, older, tmp_path, damage):
     folder = tmp_path / "run"

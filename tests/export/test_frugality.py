@@ -43,6 +43,7 @@ def reference(tiny_run):
     return Reference(tiny_run, tiny_run.weights())
 
 
+@pytest.mark.slow
 def test_no_call_has_more_frames_than_a_clip_and_every_clip_is_seen(reference, tiny_bundle_dir):
     bundle = Bundle(tiny_bundle_dir)
     frames = synthetic_frames(3, 16, 32)
@@ -53,6 +54,7 @@ def test_no_call_has_more_frames_than_a_clip_and_every_clip_is_seen(reference, t
     assert parity.batches == (1, 3, 16)
 
 
+@pytest.mark.slow
 def test_what_float16_cannot_hold_is_looked_for_a_frame_at_a_time(reference, tmp_path, monkeypatch):
     seen = []
 
@@ -99,6 +101,7 @@ def test_a_pipeline_is_given_what_memory_holds(stage, spec, batches):
     assert batches_of(stage, spec) == batches
 
 
+@pytest.mark.slow
 def test_vgg19_is_there_when_it_is_asked_for_and_gone_when_it_is_released(reference):
     frames = synthetic_frames(1, 4, 32)
     before = reference.compute("extractor", frames)

@@ -57,6 +57,7 @@ def test_a_flipped_verdict_is_counted(held_out):
     assert found.probabilities[1:] == found.reference[1:]
 
 
+@pytest.mark.slow
 def test_classes_alternate_so_that_few_clips_are_a_fair_choice(held_out):
     shorter = min(np.bincount(held_out.labels, minlength=2))
     assert shorter > 0

@@ -64,6 +64,7 @@ def test_vgg19_has_the_known_number_of_multiply_adds():
     assert count_flops(vgg19("fc2")[0]) - count_flops(vgg19("avg")[0]) == 2 * (25088 * 4096 + 4096 * 4096)
 
 
+@pytest.mark.slow
 def test_the_exported_graphs_hold_what_the_formulas_say(tiny_bundle_dir):
     bundle = Bundle(tiny_bundle_dir)
     spec, dim = bundle.manifest.clip_spec, bundle.manifest.extractor.dim

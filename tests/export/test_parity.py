@@ -90,6 +90,7 @@ def rename_output(model: onnx.ModelProto) -> None:
     output.name = "logits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extractor", "classifier"])
 def test_a_right_file_passes_and_its_difference_is_measured(bench, stage):
     parity = bench.check(stage)
@@ -99,6 +100,7 @@ def test_a_right_file_passes_and_its_difference_is_measured(bench, stage):
     assert parity.cosine == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_swapped_colour_channels_are_found(bench):
     def fault(model):
         kernel = weights_of(model, "block1_conv1/kernel")
@@ -114,6 +116,7 @@ def test_a_dropped_mean_is_found(bench):
     assert "features differs from Keras by" in bench.refusal("extractor", fault)
 
 
+@pytest.mark.slow
 def test_a_mean_folded_into_the_bias_is_found_at_the_borders(bench):
     def fault(model):
         kernel, mean = weights_of(model, "block1_conv1/kernel"), weights_of(model, "mean")
@@ -169,6 +172,7 @@ def test_a_renamed_output_is_found(bench, stage, name):
     assert f"the output is called logits, not {name}" in bench.refusal(stage, rename_output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "name"), [("extractor", "features"), ("classifier", "probabilities")])
 def test_a_weight_that_is_not_a_number_is_found(bench, stage, name):
     def fault(model):
@@ -180,6 +184,7 @@ def test_a_weight_that_is_not_a_number_is_found(bench, stage, name):
     assert f"{name} holds NaN or infinity at batch 1" in bench.refusal(stage, fault)
 
 
+@pytest.mark.slow
 def test_a_wrong_shape_is_found(bench):
     def fault(model):
         last = model.graph.node[-1]
@@ -190,6 +195,7 @@ def test_a_wrong_shape_is_found(bench):
     assert f"features has shape [{FRAMES}, 512], not [1, {FRAMES}, 512] at batch 1" in bench.refusal("extractor", fault)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_fixed_is_found_at_the_larger_batch(bench):
     def fault(model):
         shape = onnx.helper.make_node("Constant", [], ["fixed"], value_ints=[1, -1, 512])

@@ -61,6 +61,7 @@ def test_the_extractor_agrees_with_keras(extractor, extractor_folder, batch, tim
     np.testing.assert_allclose(found["features"], expected, rtol=0, atol=1e-5 * expected.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_the_classifier_agrees_with_keras(tmp_path, pooling):
     model = build_lstm(4, 512, LSTMSettings(pooling=pooling))
@@ -101,6 +102,7 @@ def test_weights_that_export_does_not_know_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_pipeline_is_both_stages(extractor, classifier, pipeline_folder):
     frames = synthetic_frames(3, 4, 32)
     expected = predict(classifier, extractor.extract(frames))
@@ -119,6 +121,7 @@ def decode(jpeg: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
+@pytest.mark.slow
 def test_the_pipeline_takes_jpeg_files(pipeline_folder):
     jpegs = [[encode(frame) for frame in clip] for clip in synthetic_frames(2, 4, 32)]
     frames = np.array([[decode(jpeg) for jpeg in clip] for clip in jpegs])

@@ -54,6 +54,7 @@ def test_calibration_data_that_are_no_numbers_are_refused(classifier, tmp_path):
         classifier_to_tflite(classifier, tmp_path / "model.tflite", METADATA, wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words"),
     [

@@ -48,6 +48,7 @@ def export(narrow_run, store, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_half_precision_is_found_in_the_file_and_halves_it(tiny_run, store, tmp_path):
     options = ExportOptions(store_root=store)
     bundle = export_run(tiny_run, parse_formats("onnx-fp16"), tmp_path / "tiny", options=options).bundle
@@ -59,12 +60,14 @@ def test_half_precision_is_found_in_the_file_and_halves_it(tiny_run, store, tmp_
     assert 1e-6 < extractor.parity.max_rel < extractor.parity.tolerance
 
 
+@pytest.mark.slow
 def test_a_float32_network_passed_as_float16_is_caught(export, monkeypatch):
     monkeypatch.setattr(sources, "to_float16", lambda model, **_: model)
     with pytest.raises(ExportError, match="onnx-fp16: the extractor is not fp16 inside but fp32"):
         export("onnx-fp16")
 
 
+@pytest.mark.slow
 def test_a_layer_left_out_of_quantization_is_caught(export, monkeypatch):
     def forgetful(model, flavour, feeds, judge):
         histograms = collect_histograms(model, tensors_to_calibrate(model), feeds())
@@ -85,6 +88,7 @@ def test_a_layer_left_out_of_quantization_is_caught(export, monkeypatch):
         export("onnx-int8")
 
 
+@pytest.mark.slow
 def test_a_float32_network_passed_as_int8_is_caught(export, monkeypatch):
     plain = tflite.extractor_to_tflite
     monkeypatch.setattr(tflite, "extractor_to_tflite", lambda extractor, path, data, _: plain(extractor, path, data))
@@ -92,6 +96,7 @@ def test_a_float32_network_passed_as_int8_is_caught(export, monkeypatch):
         export("tflite-int8")
 
 
+@pytest.mark.slow
 def test_swapped_channels_in_a_savedmodel_are_caught(export, monkeypatch):
     plain = savedmodel.extractor_to_savedmodel
 
@@ -130,6 +135,7 @@ def replace_weights(model, name, change) -> None:
             tensor.CopyFrom(numpy_helper.from_array(changed, name))
 
 
+@pytest.mark.slow
 def test_a_float32_network_passed_as_int8_in_openvino_is_caught(export, monkeypatch):
     pytest.importorskip("openvino")
     plain = sources.quantize
@@ -142,12 +148,14 @@ def test_a_float32_network_passed_as_int8_in_openvino_is_caught(export, monkeypa
         export("openvino-int8", calibration_clips=2)
 
 
+@pytest.mark.slow
 def test_swapped_channels_in_openvino_are_caught(export, monkeypatch):
     openvino_of(monkeypatch, lambda model: replace_weights(model, "block1_conv1/kernel", lambda w: w[:, ::-1]))
     with pytest.raises(ParityError, match="openvino-fp32: features differs from Keras by"):
         export("openvino-fp32")
 
 
+@pytest.mark.slow
 def test_transposed_gates_in_openvino_are_caught(export, monkeypatch):
     def transposed(weights):
         return np.concatenate([block.transpose(0, 2, 1) for block in np.split(weights, 4, axis=1)], axis=1)

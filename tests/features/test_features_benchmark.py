@@ -44,6 +44,7 @@ def test_it_runs_on_given_clips_and_writes_json(
     assert all(printed[key] > 0 for key in ("extraction_frames_per_s", "vgg19_frames_per_s", "warm_speedup", "ratio"))
 
 
+@pytest.mark.slow
 def test_it_runs_on_generated_clips(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(list(TINY)) in (0, 1)
     assert "ratio of the first two" in capsys.readouterr().out

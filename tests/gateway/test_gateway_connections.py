@@ -217,6 +217,7 @@ def test_a_link_on_another_page_may_lead_to_the_page(gateway: Running):
         )
 
 
+@pytest.mark.slow
 def test_names_may_be_listed_and_keys_accept_every_host(bundle_dir: Path, tmp_path: Path):
     keys = KeyFile(tmp_path / "keys.json")
     secret = keys.add("door")
@@ -249,6 +250,7 @@ def test_loopback_is_this_machine_alone():
     assert not any(map(is_loopback, ["0.0.0.0", "::", "", "10.0.0.1", "no-such-host.invalid"]))  # noqa: S104
 
 
+@pytest.mark.slow
 def test_sighup_drains_as_sigterm_does(bundle_dir: Path, tmp_path: Path, video: Path):
     with running_gateway(tmp_path / "spool", "--bundle", str(bundle_dir)) as gateway:
         with slow_upload(gateway, content=video.read_bytes()) as upload:
@@ -261,6 +263,7 @@ def test_sighup_drains_as_sigterm_does(bundle_dir: Path, tmp_path: Path, video: 
         assert not list((tmp_path / "spool").rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_full_spool_says_so(bundle_dir: Path, tmp_path: Path, video: Path):
     spool = tmp_path / "spool"
     spool.mkdir()

@@ -127,6 +127,7 @@ def test_a_file_that_costs_too_much_is_given_up_and_the_next_one_decoded(
     assert decoders.clip(job(video)).count == 100
 
 
+@pytest.mark.slow
 def test_a_video_that_had_no_time_because_of_its_key_is_not_called_too_expensive(video: Path):
     decoders = DecoderPool(1)
     try:
@@ -177,6 +178,7 @@ def children(decoders: DecoderPool) -> list[int]:
     return [int(child) for some in found for child in some]
 
 
+@pytest.mark.slow
 def test_a_file_of_an_owner_that_decodes_more_than_others_has_a_lower_priority(tmp_path: Path, video: Path):
     """A session of its own would make priorities mean nothing: Linux shares the processors between sessions first."""
     long = write_numbered(tmp_path / "long.avi", 3000)
@@ -200,6 +202,7 @@ def test_a_file_of_an_owner_that_decodes_more_than_others_has_a_lower_priority(t
         decoders.close()
 
 
+@pytest.mark.slow
 def test_leaving_samples_early_ends_what_decodes_them_alone(tmp_path: Path, video: Path):
     long, losses = write_numbered(tmp_path / "long.avi", 3000), []
     decoders = DecoderPool(1, on_loss=lambda: losses.append(1))
@@ -219,6 +222,7 @@ def test_leaving_samples_early_ends_what_decodes_them_alone(tmp_path: Path, vide
         decoders.close()
 
 
+@pytest.mark.slow
 def test_a_file_cancelled_before_the_decoder_has_read_its_request(tmp_path: Path, video: Path):
     """The child of the file before has answered, but the decoder has not seen yet that it has exited."""
     long = write_numbered(tmp_path / "long.avi", 3000)

@@ -124,6 +124,7 @@ def drift_of(client: httpx.Client) -> tuple[float, ...]:
     return tuple(map(float, re.findall(r'^vdeploy_gateway_score_drift(?:_limit)?\{.*run="tiny".*\} (\S+)', text, re.M)))
 
 
+@pytest.mark.slow
 def test_the_gateway_tells_when_scores_are_distributed_otherwise(tmp_path: Path) -> None:
     bundle = verified_bundle(tmp_path / "bundle")
     with running_gateway(tmp_path / "spool", "--bundle", str(bundle.root)) as gateway, gateway.client() as client:
@@ -138,6 +139,7 @@ def test_the_gateway_tells_when_scores_are_distributed_otherwise(tmp_path: Path)
         assert not gateway.records("drift_unknown")
 
 
+@pytest.mark.slow
 def test_a_bundle_without_such_scores_has_no_drift_which_is_said_once(tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "bundle")
     with running_gateway(tmp_path / "spool", "--bundle", str(bundle.root)) as gateway, gateway.client() as client:

@@ -35,6 +35,7 @@ def test_head_is_answered_as_get_without_a_body(gateway: Running, path: str):
         assert answer.headers["Content-Length"] == client.get(path).headers["Content-Length"]
 
 
+@pytest.mark.slow
 def test_hundreds_of_readiness_requests_share_one_probe(bundle_dir: Path, tmp_path: Path):
     with running_gateway(tmp_path / "spool", "--bundle", str(bundle_dir), "--max-queue", "1") as gateway:
 
@@ -50,6 +51,7 @@ def test_hundreds_of_readiness_requests_share_one_probe(bundle_dir: Path, tmp_pa
         assert batches(gateway) <= 12 + 1
 
 
+@pytest.mark.slow
 def test_ready_means_that_a_video_can_be_decoded(bundle_dir: Path, tmp_path: Path):
     options = ("--bundle", str(bundle_dir), "--max-frames", "1")
     with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client:
@@ -61,6 +63,7 @@ def test_ready_means_that_a_video_can_be_decoded(bundle_dir: Path, tmp_path: Pat
         assert not gateway.files()
 
 
+@pytest.mark.slow
 def test_modules_in_the_working_directory_are_not_imported_by_decoders(bundle_dir: Path, tmp_path: Path, video: Path):
     for name in ("training", "json", "cv2", "numpy", "av", "typing"):
         (tmp_path / name).mkdir()

@@ -56,6 +56,7 @@ PLAYLISTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("suffix", ["", ".mp4", ".m3u8", ".mpd", ".sdp"])
 def test_playlists_are_refused_before_anything_that_they_name_is_opened(

@@ -97,6 +97,7 @@ def test_a_deleted_stream_stops(bundle_dir: Path, tmp_path: Path):
         assert eventually(lambda: "vdeploy_gateway_streams 0.0" in client.get("/metrics").text)
 
 
+@pytest.mark.slow
 def test_keys_are_asked_for(bundle_dir: Path, tmp_path: Path, video: Path):
     file = tmp_path / "keys.json"
     keys = KeyFile(file)
@@ -147,6 +148,7 @@ def test_more_requests_than_fit_are_told_to_come_back(bundle_dir: Path, tmp_path
         assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.slow
 def test_sigterm_lets_a_request_finish_and_leaves_nothing(bundle_dir: Path, tmp_path: Path, video: Path):
     with running_gateway(tmp_path / "spool", "--bundle", str(bundle_dir)) as gateway:
         send(gateway, video.read_bytes())

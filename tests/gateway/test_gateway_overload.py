@@ -155,6 +155,7 @@ def post(client: httpx.Client, clip: np.ndarray, deadline_ms: str) -> tuple[http
     return answer, time.perf_counter() - began
 
 
+@pytest.mark.slow
 def test_a_flood_is_answered_in_time_or_refused_in_time(tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "bundle", frames=4, dim=1024, work=60)
     clip = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)

@@ -27,6 +27,7 @@ def seen_by_others(gateway: Running) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["argument", "file"])
 def test_a_camera_password_is_in_no_argument_environment_or_log(
     bundle_dir: Path, tmp_path: Path, video: Path, way: str

@@ -52,6 +52,7 @@ def running_streams(client: httpx.Client) -> int:
     )
 
 
+@pytest.mark.slow
 def test_begin_and_delete_stay_within_the_limit_and_leave_decoders_to_requests(
     bundle_dir: Path, tmp_path: Path, long_video: bytes, video: Path
 ):
@@ -87,6 +88,7 @@ def test_begin_and_delete_stay_within_the_limit_and_leave_decoders_to_requests(
         assert eventually(lambda: running_streams(client) == 0 and not gateway.files())
 
 
+@pytest.mark.slow
 def test_a_deleted_stream_ends_at_its_next_frame(bundle_dir: Path, tmp_path: Path, long_video: bytes):
     options = ("--bundle", str(bundle_dir), "--max-streams", "1")
     with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client:
@@ -101,6 +103,7 @@ def test_a_deleted_stream_ends_at_its_next_frame(bundle_dir: Path, tmp_path: Pat
         assert client.post("/streams", files={"video": long_video}).status_code == 201
 
 
+@pytest.mark.slow
 def test_a_client_that_disconnects_gives_its_decoder_back(
     bundle_dir: Path, tmp_path: Path, long_video: bytes, video: Path
 ):
@@ -113,6 +116,7 @@ def test_a_client_that_disconnects_gives_its_decoder_back(
         assert not gateway.records("unexpected_error")
 
 
+@pytest.mark.slow
 def test_one_key_does_not_starve_another(bundle_dir: Path, tmp_path: Path, long_video: bytes, video: Path):
     keys = KeyFile(tmp_path / "keys.json")
     greedy, modest = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("greedy", "modest"))
@@ -134,6 +138,7 @@ def test_one_key_does_not_starve_another(bundle_dir: Path, tmp_path: Path, long_
             holder.join()
 
 
+@pytest.mark.slow
 def test_one_key_does_not_take_every_stream(bundle_dir: Path, tmp_path: Path, video: Path):
     keys = KeyFile(tmp_path / "keys.json")
     greedy, modest = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("greedy", "modest"))
@@ -150,6 +155,7 @@ def test_one_key_does_not_take_every_stream(bundle_dir: Path, tmp_path: Path, vi
             assert client.post("/streams", files={"video": video.read_bytes()}).status_code == 201
 
 
+@pytest.mark.slow
 def test_readers_of_events_are_counted(bundle_dir: Path, tmp_path: Path, video: Path):
     keys = KeyFile(tmp_path / "keys.json")
     one, other = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("one", "other"))
@@ -171,6 +177,7 @@ def test_readers_of_events_are_counted(bundle_dir: Path, tmp_path: Path, video: 
                 assert eventually(lambda: "event_readers 0.0" in client.get("/metrics").text)
 
 
+@pytest.mark.slow
 def test_a_camera_that_nobody_reads_is_no_longer_watched(bundle_dir: Path, tmp_path: Path, video: Path):
     with mjpeg_server(video, fps=25) as camera:
         options = ("--stream-idle", "2", "--camera", f"door=http://127.0.0.1:{camera.port}/")
@@ -286,6 +293,7 @@ def test_a_reader_that_takes_nothing_loses_its_connection(bundle_dir: Path, tmp_
         assert running_streams(client) == 1 or '"state":"finished"' in client.get(begun["events_url"]).text
 
 
+@pytest.mark.slow
 def test_a_file_as_a_camera_is_scored_from_its_start(bundle_dir: Path, tmp_path: Path, video: Path):
     options = ("--bundle", str(bundle_dir), "--camera", f"film={video}")
     with running_gateway(tmp_path / "spool", *options) as gateway, gateway.client() as client:

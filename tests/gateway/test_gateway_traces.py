@@ -126,6 +126,7 @@ class TestWithACollector:
     def _needs_the_extra(self) -> None:
         pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
 
+    @pytest.mark.slow
     def test_spans_of_a_request_have_the_clients_trace_and_its_parent(self, tmp_path: Path, video: Path) -> None:
         bundle = make_tiny_bundle(tmp_path / "bundle").root
         with otlp_receiver() as receiver:

@@ -123,6 +123,7 @@ def test_a_router_whose_canary_cannot_be_opened_leaves_nothing_open():
     assert model.closed == 1
 
 
+@pytest.mark.slow
 def test_a_camera_goes_on_with_the_model_that_replaces_its_own_and_with_its_threshold(tmp_path: Path, video: Path):
     """The camera breaks off time and again, which ends an event where there is one."""
     bundles = [verified_bundle(tmp_path / str(threshold), threshold=threshold) for threshold in (1.0, 0.0)]

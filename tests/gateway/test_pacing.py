@@ -27,6 +27,7 @@ def test_the_first_answers_of_a_second_do_not_wait() -> None:
     assert [pace.delay_s() for _ in range(4)] == [0.0, 0.0, 0.0, DELAY_S]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "headers", "status"), [("/model", REFUSED, 403), ("/healthz", {}, 200)])
 def test_a_flood_of_cheap_requests_is_slowed_down(
     tmp_path: Path, path: str, headers: dict[str, str], status: int
@@ -39,6 +40,7 @@ def test_a_flood_of_cheap_requests_is_slowed_down(
         assert set(answers) == {status}
 
 
+@pytest.mark.slow
 def test_a_flood_of_endless_headers_is_slowed_down(tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "bundle", frames=4, size=32).root
     with running_gateway(tmp_path / "spool", "--bundle", str(bundle)) as gateway:

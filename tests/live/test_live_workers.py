@@ -145,6 +145,7 @@ def test_a_killed_worker_and_its_decoder_are_replaced(video: Path) -> None:
             assert eventually(lambda: not Path(f"/proc/{decoder}").exists())
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_replaced(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with mjpeg_server(video) as server, monkeypatch.context() as impatient:
         impatient.setattr(live_samples, "_SILENCE_S", 4.0)
@@ -160,6 +161,7 @@ def test_a_decoder_that_hangs_is_replaced(video: Path, monkeypatch: pytest.Monke
     assert "its decoder was ended because it did nothing for too long" in watched.told[0][before].message
 
 
+@pytest.mark.slow
 def test_a_source_of_which_few_frames_are_sampled_is_not_taken_for_silent(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +308,7 @@ def below(pid: int) -> list[int]:
     return [*found, *(one for child in found for one in below(child))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_a_watch_and_none_shows_a_password(
     video: Path, tmp_path: Path, number: signal.Signals

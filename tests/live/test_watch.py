@@ -72,6 +72,7 @@ def kinds(reports: list[Report]) -> Counter[str]:
     return Counter(report.kind for report in reports)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serve", [mjpeg_server, rtsp_server])
 def test_a_stream_that_breaks_off_is_opened_again(serve, video, connect):
     with serve(video) as server:
@@ -219,6 +220,7 @@ def test_a_server_that_fails_is_asked_again_and_has_another_threshold_then(bundl
     assert ended.end_s < scored[0].window.end_s, "by the old rule the event would have gone on"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("granularity", "follows"), [("clip", True), ("frame", False)])
 def test_a_threshold_is_followed_where_the_newest_version_scores(bundle, video, monkeypatch, granularity, follows):
     monkeypatch.setattr(watcher, "_ASK_AGAIN_S", 0.1)

@@ -119,6 +119,7 @@ def test_a_watch_follows_a_deployment(tmp_path: Path, install: TritonInstall) ->
     assert json.loads(changed)["message"] == "threshold 0.50 -> 0.25"
 
 
+@pytest.mark.slow
 def test_a_watch_tells_its_metrics_while_it_runs(tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "bundle")
     (port,) = free_ports(1)

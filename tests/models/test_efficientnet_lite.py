@@ -103,6 +103,7 @@ def checkpoint(state, tmp_path, monkeypatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "published"), [("lite0", 4_652_008), ("lite1", 5_416_680), ("lite2", 6_092_072)])
 def test_as_many_parameters_as_published(variant, published):
     """The published networks have a gain for each channel besides, which is folded into the convolutions here."""

@@ -45,6 +45,7 @@ def test_colour_order_and_mean_are_inside_the_graph() -> None:
     assert np.abs(swapped - expected).max() > 1e-3 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_random_weights_are_the_same_every_time() -> None:
     pixels = frames(1, 2, 32)
     one, two = (vgg19_extractor("avg", RANDOM, size=32, seed=3).extract(pixels) for _ in range(2))

@@ -28,6 +28,7 @@ def time_first(features: np.ndarray, dtype: str = "float32"):
     return normalize(features.transpose(1, 0, 2), dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("compiled_by_xla", [False, True])
 def test_outputs_and_gradients_are_those_of_the_model(
@@ -56,6 +57,7 @@ def test_outputs_and_gradients_are_those_of_the_model(
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled_by_xla", [False, True])
 def test_leaving_features_out_is_multiplying_them_by_zero(features: np.ndarray, compiled_by_xla: bool) -> None:
     keras, tf = load_keras(), load_tensorflow()
@@ -121,6 +123,7 @@ def test_half_precision_is_that_of_kerass_mixed_policy(features: np.ndarray, dty
     assert error <= 2 * their_error
 
 
+@pytest.mark.slow
 def test_every_group_is_dropped_as_often_as_the_rate_says_and_rate_0_draws_nothing() -> None:
     tf = load_tensorflow()
     assert draw_dropout(tf.constant([0, 0]), 6, 24, 8, 0.0) is None

@@ -70,6 +70,7 @@ def checkpoint(variables: dict, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "size", "steps"), [(16, 32, 2), (64, 32, 8), (32, 64, 4)])
 def test_one_step_of_1024_features_for_eight_frames(count, size, steps):
     model = build_network(count, size)

@@ -40,6 +40,7 @@ def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return request.param, found, path
 
 
+@pytest.mark.slow
 def test_features_are_those_of_keras(own: tuple[str, FeatureExtractor, Path], frames: np.ndarray) -> None:
     name, mine, _ = own
     function, count = NETWORKS[name]
@@ -55,11 +56,13 @@ def test_features_are_those_of_keras(own: tuple[str, FeatureExtractor, Path], fr
     assert 1e-2 < np.abs(features[0, 0] - features[0, 1]).max() < 1e3  # random weights neither vanish nor explode
 
 
+@pytest.mark.slow
 def test_weights_come_from_a_file(own: tuple[str, FeatureExtractor, Path], frames: np.ndarray) -> None:
     name, mine, path = own
     np.testing.assert_array_equal(extractor(name, str(path), seed=1).extract(frames), mine.extract(frames))
 
 
+@pytest.mark.slow
 def test_a_file_of_another_network_is_refused(own: tuple[str, FeatureExtractor, Path]) -> None:
     name, _, path = own
     (other,) = NETWORKS.keys() - {name}

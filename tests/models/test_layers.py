@@ -29,6 +29,7 @@ def test_every_layer_has_a_size_and_a_file_of_weights() -> None:
     assert all(DIMENSIONS[layer] == 512 * len(blocks) for layer, blocks in POOLED_BLOCKS.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 70])
 def test_averages_are_those_of_the_pooled_maps(size: int) -> None:
     pixels = frames(2, 2, size)
@@ -61,6 +62,7 @@ def test_averaging_another_block_costs_no_further_convolution() -> None:
     assert one == two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "size"), list(zip(OF_BLOCKS, (32, 70), strict=True)))
 def test_onnx_gives_the_same_features(layer: Layer, size: int) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -9,6 +9,7 @@ from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 from vdeploy.models.heads.lstm.recurrence import recurrence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 2, 5])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])

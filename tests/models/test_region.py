@@ -89,6 +89,7 @@ def test_a_crop_is_what_opencv_makes_of_it() -> None:
     np.testing.assert_allclose(smaller, np.full((1, 1, SIZE // 4, SIZE // 4, 3), 100), atol=15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "frames"), [("i3d", 16), ("efficientnet-lite0", 4)])
 def test_both_are_the_features_of_the_frame_and_of_the_square(name: str, frames: int) -> None:
     spec = ClipSpec(frames=frames, size=SIZE)
@@ -121,6 +122,7 @@ def test_a_region_that_does_not_exist() -> None:
         backbone_of({"name": "vgg19"}, "people")
 
 
+@pytest.mark.slow
 def test_larger_frames_cost_the_backbone_nothing() -> None:
     backbone = backbone_of({"name": "efficientnet-lite0", "weights": "random", "region": "both"})
     spec = ClipSpec(frames=2, size=SEEN + 32)

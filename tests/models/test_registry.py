@@ -50,11 +50,13 @@ def toy_run(registered, clips_dir: Path, tmp_path_factory: pytest.TempPathFactor
     return train(clips_dir, folder / "run", recipe, store_root=folder / "store")
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_is_made_of(toy_run: Run) -> None:
     assert [stage.architecture for stage in toy_run.info.stages] == ["toy-colours", "toy-average"]
     assert (toy_run.feature_shape, toy_run.head.settings.name) == ((4, 8), "toy-average")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_toy_goes_through_every_verb(toy_run: Run, clips_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
@@ -100,6 +102,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
         load_recipe("default", ["head.name=transfromer"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["avg", "avg45"])
 def test_vgg19_in_onnx_is_what_the_generic_lowering_gives(layer, monkeypatch) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

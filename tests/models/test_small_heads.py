@@ -137,6 +137,7 @@ def test_dropout_differs_from_step_to_step_and_is_drawn_from_the_seed(features):
     assert np.abs(at(1) - at(2)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_same_probabilities(settings, features):
     ort = pytest.importorskip("onnxruntime")
     from vdeploy.export.lowering.choose import head_onnx

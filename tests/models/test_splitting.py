@@ -18,6 +18,8 @@ from vdeploy.models.weights.find import Weights, find_weights
 from vdeploy.models.weights.fine_tuned import save_fine_tuned
 from vdeploy.video.clips import ClipSpec
 
+pytestmark = pytest.mark.slow
+
 SPEC = ClipSpec(frames=8, size=32)
 RANDOM = Weights("random", None, "0" * 64)
 

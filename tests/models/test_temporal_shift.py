@@ -55,6 +55,7 @@ def test_an_eighth_of_the_channels_moves_by_one_frame_within_its_clip(direction:
     np.testing.assert_array_equal(shifted, expected.reshape(15, 2, 3, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("direction", "changed"), [(None, [4]), ("past", [4, 5, 6]), ("both", [2, 3, 4, 5, 6])])
 def test_a_frame_reaches_as_many_neighbours_as_blocks_are_shifted(direction: str | None, changed: list[int]) -> None:
     extractor, clips = FeatureExtractor(lite(direction), RANDOM, SPEC), frames()
@@ -64,6 +65,7 @@ def test_a_frame_reaches_as_many_neighbours_as_blocks_are_shifted(direction: str
     assert np.argwhere(differs).tolist() == [[1, frame] for frame in changed]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_frames_changes_what_a_head_sees() -> None:
     plain, shifted = (FeatureExtractor(lite(direction), RANDOM, SPEC) for direction in (None, "both"))
     forwards, backwards = frames(), frames()[:, ::-1]
@@ -96,6 +98,7 @@ def test_a_shift_costs_neither_operations_nor_parameters() -> None:
     assert counts[0][1] == counts[1][1] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
 def test_residual_blocks_add_what_their_first_layer_gets(name: str) -> None:
     backbone = backbone_of({"name": name, "weights": "random"})
@@ -123,6 +126,7 @@ def test_a_damaged_manifest_is_one_line(name: str, shift: Any, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_weights_that_were_trained_with_a_shift_fit_the_same_shift_alone(tmp_path: Path) -> None:
     file = tmp_path / "backbone.npz"
     kinds: dict[str, Backbone[Any]] = {"none": lite(), "past": lite("past"), "both": lite("both")}

@@ -59,6 +59,7 @@ def two_stream(trunk: Any) -> Any:
     return backbone_of({"name": "two-stream", "trunk": trunk, "weights": "random"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trunk", ["efficientnet-lite0", {"name": "vgg19", "layer": "avg45"}, {"name": "i3d"}], ids=["lite0", "vgg19", "i3d"]
 )
@@ -79,6 +80,7 @@ def test_features_are_those_of_the_trunk_for_frames_and_differences(trunk: Any) 
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_both_streams_look_at_both_regions() -> None:
     spec = ClipSpec(frames=4, size=64)
     backbone = backbone_of({"name": "two-stream", "weights": "random"}, "both")
@@ -88,6 +90,7 @@ def test_both_streams_look_at_both_regions() -> None:
     np.testing.assert_allclose(found[:, :, :2560], whole, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_blocks_that_are_fine_tuned_are_those_of_the_trunk() -> None:
     spec = ClipSpec(frames=4, size=32)
     backbone = two_stream("efficientnet-lite0")

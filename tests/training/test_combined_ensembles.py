@@ -68,6 +68,7 @@ def some_clips(clips_dir: Path, run: Run) -> Any:
     return np.stack([read_clip(path, run.spec).frames for path in sorted(clips_dir.rglob("*.mp4"))[:3]])
 
 
+@pytest.mark.slow
 def test_it_is_the_mean_of_what_members_say_of_their_frames(
     ensemble: Run, members: list[Path], clips_dir: Path, store: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_it_is_the_mean_of_what_members_say_of_their_frames(
     assert again.evaluation.accuracy == pytest.approx(ensemble.metrics["test"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_put_side_by_side_is_refused(members: list[Path], clips_dir: Path, store: Path, tmp_path: Path):
     for overrides, reason in (
         (("clip.frames=3",), r"of 8 frames, 3 cannot be taken evenly spaced; train them with clip\.frames"),
@@ -111,6 +113,7 @@ def test_a_member_with_a_temporal_shift_may_be_the_first(
     np.testing.assert_allclose(found, mean_of(roots, clips), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_recipe_cannot_name_the_backbone(ensemble: Run, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the backbone is a combined one, which is not trained itself"):
         load_recipe(str(ensemble.root / "recipe.toml"))

@@ -77,6 +77,7 @@ def mean_of(roots: list[Path], features: Any = FEATURES) -> Any:
     return np.mean([Run.load(root).classifier()(features).numpy().astype(np.float64) for root in roots], axis=0)
 
 
+@pytest.mark.slow
 def test_seeds_differ_in_the_training_alone(seeds: Run, recipe: Recipe) -> None:
     one, other = (Run.load(root) for root in sorted((seeds.root / "members").iterdir()))
     assert [member.seed for member in seeds.info.members] == [0, 1]
@@ -87,6 +88,7 @@ def test_seeds_differ_in_the_training_alone(seeds: Run, recipe: Recipe) -> None:
     assert np.abs(mean_of([one.root]) - mean_of([other.root])).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_its_members(members: list[Path], tmp_path: Path, store: Path) -> None:
     run = make_ensemble(members, tmp_path / "e", store_root=store)
     np.testing.assert_allclose(run.classifier()(FEATURES).numpy(), mean_of(members), rtol=0, atol=1e-6)
@@ -117,6 +119,7 @@ def test_an_interrupted_training_of_seeds_goes_on_where_it_stopped(seeds: Run) -
     assert [path.name for path in seeds.root.parent.iterdir()] == ["seeds"]
 
 
+@pytest.mark.slow
 def test_one_seed_is_a_run_as_ever(clips_dir: Path, store: Path, recipe: Recipe, tmp_path: Path, seeds: Run) -> None:
     run = train_seeds(clips_dir, tmp_path / "one", recipe, 1, store_root=store)
     assert not run.info.members
@@ -154,6 +157,7 @@ def test_runs_that_do_not_fit_are_refused(members, tmp_path, store, file, old, n
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
+@pytest.mark.slow
 def test_other_seeds_draw_other_splits_unless_the_recipe_says_so(members, clips_dir, store, tmp_path) -> None:
     other = train(clips_dir, tmp_path / "other", load_recipe("default", [*SMALL, "training.seed=5"]), store_root=store)
     with pytest.raises(RunError, match=r"have other clips or splits.*with the same data\.seed"):
@@ -175,6 +179,7 @@ def test_what_is_no_list_of_runs_is_refused(members, seeds, tmp_path, store) -> 
     assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "thesis.txt"]
 
 
+@pytest.mark.slow
 def test_clips_that_have_gone_are_looked_for_only_where_the_store_lacks_them(members, tmp_path, store) -> None:
     nowhere = tmp_path / "nowhere"
     assert make_ensemble(members, tmp_path / "e", store_root=store, data=nowhere).info.members

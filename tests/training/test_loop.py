@@ -16,6 +16,8 @@ from vdeploy.features.memory_mapped import ShardedFeatures
 from vdeploy.features.prediction import predict
 from vdeploy.models.normalization import normalize
 
+pytestmark = pytest.mark.slow
+
 LABELS = np.arange(44) % 2
 
 

@@ -10,6 +10,7 @@ from training.engine.step_benchmark import measure_step
 from training.recipe_sections import TrainingSection
 
 
+@pytest.mark.slow
 def test_every_way_is_timed_and_the_fastest_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = [Precision("float32", False), Precision("mixed_bfloat16", False)]
     monkeypatch.setattr("training.engine.step_benchmark.candidates", lambda: ways)

@@ -12,6 +12,7 @@ from training.recipe_sections import OptimizerSection
 from vdeploy.core.lazy_imports import load_keras, load_tensorflow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("size", [0.01, 10.0])
 def test_updates_are_those_of_keras(size: float, scaled: bool) -> None:
@@ -39,6 +40,7 @@ def test_updates_are_those_of_keras(size: float, scaled: bool) -> None:
     assert optimizer.step.numpy() == 10
 
 
+@pytest.mark.slow
 def test_gradients_that_overflow_change_nothing_but_the_scale() -> None:
     tf = load_tensorflow()
     weight = tf.Variable([1.0, 2.0])

@@ -229,6 +229,7 @@ def test_a_flawless_score_is_not_called_certain(tmp_path: Path) -> None:
     assert "the true error rate may still be up to 4.9%" in page.text
 
 
+@pytest.mark.slow
 def test_only_choices_made_on_the_same_clips_are_stated(tmp_path: Path) -> None:
     for tuned, split, name in ((True, "valid", "validation"), (False, "test", "test")):
         _, page = _write(tmp_path, _data(tuned_on_split=tuned, split=split))

@@ -112,6 +112,7 @@ def test_other_weights_are_refused(copy: Path) -> None:
         Run.load(copy).weights()
 
 
+@pytest.mark.slow
 def test_training_again_reuses_features_and_keeps_the_older_run(
     clips_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_training_again_reuses_features_and_keeps_the_older_run(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.previous", "store"]
 
 
+@pytest.mark.slow
 def test_work_on_other_clips_is_not_resumed(
     clips_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +142,7 @@ def test_work_on_other_clips_is_not_resumed(
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_features_beyond_the_memory_limit_are_streamed_to_the_same_classifier(
     clips_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

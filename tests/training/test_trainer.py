@@ -50,6 +50,7 @@ def trained(folder: Path, *overrides: str) -> Trainer:
     return trainer
 
 
+@pytest.mark.slow
 def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     trainer = trained(tmp_path, "training.epochs=30", "optimizer.learning_rate=0.01", "head.dropout=0.1")
     _, valid = splits()
@@ -64,6 +65,7 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("normalization", ["layer", "square_root"])
 def test_the_step_and_the_model_take_the_same_features(tmp_path: Path, precision: str, normalization: str) -> None:
@@ -76,6 +78,7 @@ def test_the_step_and_the_model_take_the_same_features(tmp_path: Path, precision
     assert record.loss == pytest.approx(record.valid_loss, rel=1e-5 if precision == "float32" else 1e-2)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curve(tmp_path: Path) -> None:
     curves = [
         [record.loss for record in trained(tmp_path / name, f"training.seed={seed}").history]
@@ -85,6 +88,7 @@ def test_the_same_seed_gives_the_same_curve(tmp_path: Path) -> None:
     assert curves[0] != curves[2]
 
 
+@pytest.mark.slow
 def test_warm_up_is_linear_and_the_cosine_ends_at_the_floor(tmp_path: Path) -> None:
     trainer = trained(
         tmp_path, "training.epochs=12", "optimizer.warmup_epochs=2", "optimizer.floor=0.1", "training.patience=100"
@@ -96,6 +100,7 @@ def test_warm_up_is_linear_and_the_cosine_ends_at_the_floor(tmp_path: Path) -> N
     assert rates[6] == pytest.approx(middle, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_it_stops_when_patience_runs_out(tmp_path: Path) -> None:
     trainer = trained(tmp_path, "training.epochs=200", "training.patience=3", "optimizer.learning_rate=0.02")
     assert len(trainer.history) == trainer.best.epoch + 3 < 200
@@ -111,6 +116,7 @@ def test_the_last_partial_batch_counts_once(tmp_path: Path) -> None:
     assert trainer.history[0].loss == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_class_weights_scale_the_loss_of_the_rare_class(tmp_path: Path) -> None:
     train, valid = splits()
     keep = np.flatnonzero((train.labels == 0) | (np.arange(len(train.labels)) % 4 == 1))

@@ -136,6 +136,7 @@ class TestWrongServers:
             TritonScorer(http)
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_a_server_in_trouble(repository: Repository, install: TritonInstall, ports: Ports) -> None:
     log = repository.root / "log"

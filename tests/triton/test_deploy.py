@@ -216,6 +216,7 @@ class TestOneServer:
         assert running_options(Journal(site.root)) == served
         assert site.repository.max_batch_size() == 8
 
+    @pytest.mark.slow
     def test_wrong_answers_never_serve(self, shared_site: Site) -> None:
         before = shared_site.serving()
         wrong = golden_clips_of(shared_site.bundles[0], "onnx-fp32", "onnx-fp32")
@@ -231,6 +232,7 @@ class TestOneServer:
         assert (tally.answers["1"], tally.wrong, tally.failures) == (0, 0, {})
         assert shared_site.serving() == before
 
+    @pytest.mark.slow
     def test_a_model_that_cannot_be_loaded(self, shared_site: Site, tmp_path: Path) -> None:
         before = shared_site.serving()
         bundle = damaged(shared_site.bundles[1], tmp_path / "bundle", b"\x72\x04junk")
@@ -272,6 +274,7 @@ class TestOneServer:
             deploy(plan_deployment(bundle, shared_site.root), control, shared_site.root, golden)
         assert shared_site.serving() == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("change", "told"),
         [
@@ -311,6 +314,7 @@ class TestOneServer:
         with deployments.exclusive():
             assert deployments.goes_on()
 
+    @pytest.mark.slow
     def test_a_full_disk(self, shared_site: Site) -> None:
         before = shared_site.serving()
         done = subprocess.run(
@@ -399,6 +403,7 @@ class TestAnotherModel:
             found = read_status(control, site.root)
             return found.answering, found.healthy
 
+    @pytest.mark.slow
     def test_there_and_back(self, site: Site, another_model: Bundle) -> None:
         assert site.answers(0)
         there = self.deploy(site, another_model)
@@ -419,6 +424,7 @@ class TestAnotherModel:
         assert self.answers(site)
         assert Journal(site.root).versions() == [1, 2, 3, 4]
 
+    @pytest.mark.slow
     def test_a_backbone_with_weights_of_its_run_is_another_model(self, site: Site, tmp_path: Path) -> None:
         bundle = make_tiny_bundle(tmp_path / "pruned", seed=1, variant="1a2b3c4d")
         self.deploy(site, bundle)
@@ -430,6 +436,7 @@ class TestAnotherModel:
         site.rollback()
         assert site.answers(0)
 
+    @pytest.mark.slow
     def test_the_watch_looks_after_the_new_stages_and_a_new_server_serves_them(
         self, site: Site, another_model: Bundle
     ) -> None:
@@ -442,6 +449,7 @@ class TestAnotherModel:
         assert self.answers(site)
         assert self.loaded(site) == {*OTHER_STAGES, ENSEMBLE_MODEL}
 
+    @pytest.mark.slow
     def test_a_model_that_fails_leaves_nothing(self, site: Site, another_model: Bundle, tmp_path: Path) -> None:
         site.deploy(1)
         broken = damaged(another_model, tmp_path / "broken", b"\x72\x04junk")
@@ -453,6 +461,7 @@ class TestAnotherModel:
         assert site.serving() == (2, [1, 2])
         assert not any((site.root / stage).exists() for stage in OTHER_STAGES)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("moment", ["is on disk", "is loaded", "is proven", "answers", "is retired"])
     def test_killed_at_any_moment(self, site: Site, another_model: Bundle, moment: str) -> None:
         kill_at(moment, command("deploy", another_model.root, site))
@@ -462,6 +471,7 @@ class TestAnotherModel:
         assert self.loaded(site) == set(PLAIN.models)
         assert self.status(site) == (undone.version, True)
 
+    @pytest.mark.slow
     def test_a_head_of_the_same_name_with_other_tensors_is_refused(self, shared_site: Site, tmp_path: Path) -> None:
         bundle = make_tiny_bundle(tmp_path / "wide", dim=16, architectures=("efficientnet-lite0", "lstm"))
         before = shared_site.serving()
@@ -472,6 +482,7 @@ class TestAnotherModel:
 
 @pytest.mark.triton
 class TestStatus:
+    @pytest.mark.slow
     def test_of_a_repository(self, shared_site: Site) -> None:
         shown = json.loads(vdeploy("status", "--url", shared_site.server.url, "--repo", shared_site.root, "--json"))
         assert (shown["answering"], shown["healthy"], shown["run"]) == (1, True, "tiny")
@@ -480,12 +491,14 @@ class TestStatus:
         assert "version 1 (tiny) answers" in table
         assert "healthy" in table
 
+    @pytest.mark.slow
     def test_of_a_server_alone(self, shared_site: Site) -> None:
         with shared_site.control() as control:
             found = read_status(control)
         assert (found.answering, found.healthy) == (1, True)
         assert {entry.on_disk for entry in found.versions} == {None}
 
+    @pytest.mark.slow
     def test_of_a_repository_that_the_server_does_not_read(self, site: Site, tmp_path: Path) -> None:
         site.deploy(1)
         other = write_repository(site.bundles[0], tmp_path / "other").root

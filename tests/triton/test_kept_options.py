@@ -111,6 +111,7 @@ def test_every_option_is_tried() -> None:
     assert not [name for name in FIELDS if VALUES[name][0] == getattr(ServingOptions(), name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_it_outlives_deployment_and_rollback(bundles: tuple[Bundle, Bundle], tmp_path: Path, name: str) -> None:
     value, others = VALUES[name]
@@ -127,6 +128,7 @@ def test_it_outlives_deployment_and_rollback(bundles: tuple[Bundle, Bundle], tmp
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_it_outlives_a_kill_and_a_restart(bundles: tuple[Bundle, Bundle], tmp_path: Path, name: str) -> None:
     """The next server loads what stands in the repository, and the next deployment knows how it runs."""
@@ -164,6 +166,7 @@ def test_it_is_read_from_a_repository_that_keeps_no_options(
     assert [found[model] for model in PLAIN.stages] == [wanted[model] for model in PLAIN.stages]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "streams"])
 def test_a_deployment_changes_it_and_a_rollback_takes_that_back(
     bundles: tuple[Bundle, Bundle], tmp_path: Path, name: str

@@ -275,6 +275,7 @@ def serving_without_ptrace(root: Path, ports: Ports, **environment: str) -> subp
     )
 
 
+@pytest.mark.slow
 def test_the_key_is_hidden_where_ptrace_is_forbidden(repository: Repository, ports: Ports, install) -> None:
     with serving_without_ptrace(repository.root, ports) as process:
         try:

@@ -31,6 +31,7 @@ def test_a_working_server(server: TritonServer, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith("a clip of zeros is violent with probability 0.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [EXTRACTOR_MODEL, WINDOW_MODEL])
 def test_a_dead_stage_that_triton_calls_healthy(
     model: str, bundle: Bundle, tmp_path: Path, install: TritonInstall, ports: Ports, capsys: pytest.CaptureFixture[str]

@@ -117,6 +117,7 @@ def test_no_server_starts_on_it(repository: Repository, install: TritonInstall, 
     assert not (repository.root / "log").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_no_server_is_ready_that_answers_a_golden_clip_wrongly(
     bundle: Bundle, repository: Repository, install: TritonInstall, ports: Ports

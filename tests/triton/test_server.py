@@ -73,6 +73,7 @@ LOCKED = "  what():  boost::interprocess::lock_exception"
 UNHEALTHY = "error: creating server: Stub process 'vgg19_features_instances_0' is not healthy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crashes", [1, 2])
 @pytest.mark.parametrize(
     ("printed", "end", "reason"),
@@ -176,6 +177,7 @@ class TestWhileItRuns:
         with pytest.raises(ServerError, match="is not running"):
             server.heal()
 
+    @pytest.mark.slow
     def test_it_listens_where_it_is_told_to_and_no_proxy_leads_there(
         self, repository: Repository, install: TritonInstall, ports: Ports, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -251,6 +253,7 @@ class TestWhileItRuns:
             ):
                 server.heal()
 
+    @pytest.mark.slow
     def test_a_crash_loop_goes_on_with_growing_pauses(
         self,
         repository: Repository,
@@ -283,6 +286,7 @@ class TestWhileItRuns:
             assert watched == []
         assert not processes_with(str(repository.root))
 
+    @pytest.mark.slow
     def test_a_server_that_has_crashed_but_does_not_end_is_killed(
         self, repository: Repository, install: TritonInstall, ports: Ports, capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -302,6 +306,7 @@ class TestWhileItRuns:
         assert "Triton was ended by SIGSEGV: Triton had crashed but did not end; it was killed; it is started" in told
         assert not processes_with(str(repository.root))
 
+    @pytest.mark.slow
     def test_a_stalled_server_is_waited_for_then_killed_and_started_again(
         self,
         repository: Repository,
@@ -357,6 +362,7 @@ class TestWhileItRuns:
                 server.watch(interval_seconds=30)
         assert not processes_with(str(repository.root))
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("install")
     def test_an_idle_connection_does_not_hold_it(self, repository: Repository, ports: Ports) -> None:
         process = start_supervisor(repository, ports)
@@ -369,6 +375,7 @@ class TestWhileItRuns:
         assert not processes_with(str(repository.root))
         assert not regions_of(process.pid)
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("install")
     def test_it_dies_with_its_supervisor(self, repository: Repository, ports: Ports, tmp_path: Path) -> None:
         scratch = tmp_path / "scratch"
@@ -452,10 +459,12 @@ class TestStartsThatFail:
         with pytest.raises(ServerError, match="has no onnxruntime backend; choose another with --backend"):
             a_server(other, install, ports).start()
 
+    @pytest.mark.slow
     def test_a_log_that_cannot_be_written(self, repository: Repository, install: TritonInstall, ports: Ports) -> None:
         with pytest.raises(ServerError, match=r"cannot be started .*make /sys/vdeploy/log writable"):
             a_server(repository, install, ports, log_file=Path("/sys/vdeploy/log")).start()
 
+    @pytest.mark.slow
     def test_a_program_that_cannot_run(self, repository: Repository, ports: Ports, tmp_path: Path) -> None:
         binary = tmp_path / "opt" / "bin" / "tritonserver"
         backend = tmp_path / "opt" / "backends" / "python" / "libtriton_python.so"

@@ -333,6 +333,7 @@ def test_a_bundle_keeps_no_windows(bundle: Bundle) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_watching_over_the_windows_of_a_server(url: str, bundle: Bundle, tmp_path: Path) -> None:
     red = write_video(tmp_path / "red.mp4", [solid_frame((250, 10, 10))] * 40)
     connect = functools.partial(open_scorer, url=url, server_windows=True)
@@ -344,6 +345,7 @@ def test_watching_over_the_windows_of_a_server(url: str, bundle: Bundle, tmp_pat
     assert not [report for report in reports if report.kind in {"lost", "scorer_lost"}]
 
 
+@pytest.mark.slow
 def test_more_sources_than_the_server_keeps_streams(url: str) -> None:
     sources = parse_sources([f"rtsp://127.0.0.1/{number}" for number in range(LIMIT + 1)])
     connect = functools.partial(open_scorer, url=url, server_windows=True)

@@ -380,6 +380,7 @@ def long_times() -> list[int]:
     return times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "codec", "variable"),
     [
@@ -436,6 +437,7 @@ def test_a_seek_that_lands_wrong_is_noticed(tmp_path: Path, monkeypatch: pytest.
     assert len(asked) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "listing",
     [

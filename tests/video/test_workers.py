@@ -155,6 +155,7 @@ def test_clips_are_decoded_ahead(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     outcomes.close()
 
 
+@pytest.mark.slow
 def test_closing_stops_decoders_in_the_middle_of_a_clip(heavy: Path) -> None:
     outcomes = decode_clips([heavy] * 9, SMALL, workers=1)
     next(outcomes)
@@ -168,6 +169,7 @@ def test_closing_stops_decoders_in_the_middle_of_a_clip(heavy: Path) -> None:
     assert eventually(lambda: not Path(f"/proc/{child}").exists())
 
 
+@pytest.mark.slow
 def test_opencv_keeps_its_threads_here_and_has_one_there(heavy: Path) -> None:
     before = cv2.getNumThreads()
     outcomes = decode_clips([heavy] * 3, SMALL, workers=1)
@@ -198,6 +200,7 @@ def test_threads_agree_with_one_another(folder: Path) -> None:
         assert np.array_equal(clip.frames, alone.frames)
 
 
+@pytest.mark.slow
 def test_processes_are_started_once_and_decode_further_groups(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "_GROUP", 4)
     workers.close()
@@ -241,6 +244,7 @@ def test_a_killed_worker_costs_its_file_alone(folder: Path, victim: Path) -> Non
     outcomes.close()
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_ended(folder: Path, victim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "SILENCE_SECONDS", 3.0)
     with kill_decoder_of(victim, signal.SIGSTOP) as stopped:
@@ -390,6 +394,7 @@ def test_ctrl_c_ends_at_once(heavy: Path) -> None:
     assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
 def test_no_process_outlives_a_program_that_is_killed(heavy: Path, stopped: bool) -> None:
     with decoding_program(heavy) as running:

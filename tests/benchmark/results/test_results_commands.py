@@ -53,6 +53,7 @@ def parse_script(module: str, words: list[str], monkeypatch: pytest.MonkeyPatch)
     return list(stopped.value.args[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_parses(command, monkeypatch):
     program, *words = shlex.split(command)

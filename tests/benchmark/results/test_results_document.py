@@ -26,6 +26,7 @@ def record(study: str, **measurements: Measurement) -> Record:
     return Record(study=study, measurements=measurements)
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_records_say():
     records = [load_record(FOLDER / "records", study.name) for study in STUDIES]
     shown = (FOLDER / "RESULTS.md").read_text(encoding="utf-8")

@@ -47,6 +47,7 @@ def registered(server) -> list[str]:
         return list(client.get_system_shared_memory_status().regions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["grpc", "shared memory"])
 def test_every_caller_gets_the_answers_to_its_own_inputs(server, bundle, transport):
     expected = [tiny_probabilities(frames) for frames in distinct_inputs(bundle.manifest, "pipeline", 2)]
@@ -127,6 +128,7 @@ def test_memory_that_is_not_there_is_reported_before_it_is_used(server):
     assert not list(SHARED_MEMORY.glob(f"vdeploy-{os.getpid()}-*-client"))
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_no_shared_memory_and_one_that_ends(install, bundle, tmp_path):
     """Its shared memory interface wants a key that no client has."""
     with server_of(bundle, install, tmp_path, shared_memory=False) as server:

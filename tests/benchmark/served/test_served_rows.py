@@ -27,6 +27,7 @@ from vdeploy.core.errors import BenchmarkError, ClientError, ServerError
 from vdeploy.triton.server.reaper import SHARED_MEMORY
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_a_running_server_has_rows_over_each_transport(server, bundle, tmp_path):
     result = benchmark_bundle(
@@ -71,6 +72,7 @@ def test_a_server_is_started_for_each_format_that_triton_can_serve(install, tmp_
     assert absent.reason.startswith("Triton never had a TFLite backend; export to an onnx-* format")
 
 
+@pytest.mark.slow
 def test_a_server_without_the_backend_is_a_row_with_the_reason(install, tmp_path):
     bundle = with_engines(make_tiny_bundle(tmp_path / "bundle"))
     plan = Plan(("pipeline",), formats=("tensorrt-fp16",), serve=True, seconds=0)
@@ -87,6 +89,7 @@ def test_served_verdicts_are_judged_once(server, bundle, clips_dir):
         assert (one.held_out_clips, one.agreement) == (2, 1.0)
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_is_a_row_with_the_reason(install, bundle, monkeypatch):
     def refuse(*_, **__):
         raise ServerError("port 1 is taken", "take another")

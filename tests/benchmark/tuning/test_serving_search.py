@@ -184,6 +184,7 @@ search(pathlib.Path(sys.argv[1]), SearchSpace(DEFAULTS, choices)).run(Killed(), 
 """
 
 
+@pytest.mark.slow
 def test_trials_outlive_a_kill(few: SearchSpace, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False, cwd=Path(__file__).parents[3])
     assert done.returncode == -signal.SIGKILL

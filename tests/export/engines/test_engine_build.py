@@ -23,6 +23,7 @@ TARGETS = (86, 89)
 LSTM = ("lstm*",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "share"), [("fp32", 1.0), ("fp16", 0.5), ("int8", 0.25)])
 def test_the_extractor_has_the_precision_and_the_size_of_its_network(networks, tmp_path, precision, share):
     engine = tmp_path / "model.engine"
@@ -36,6 +37,7 @@ def test_the_extractor_has_the_precision_and_the_size_of_its_network(networks, t
     assert report.timing_cache == "none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_classifier_has_the_precision_of_its_network(networks, tmp_path, precision):
     engine = tmp_path / "model.engine"

@@ -60,6 +60,7 @@ def test_frames_are_decoded_only_as_they_are_taken(tiny_run):
     frames.close()
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_store(tiny_run, tmp_path):
     clips = calibration_clips(tiny_run, count=2)
     weights = tiny_run.weights()

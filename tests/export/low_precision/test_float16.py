@@ -38,6 +38,7 @@ def signature(model: onnx.ModelProto) -> list[bytes]:
     return [value.SerializeToString() for value in (*model.graph.input, *model.graph.output)]
 
 
+@pytest.mark.slow
 def test_it_computes_the_same_from_the_same_inputs(stage, unchanged):
     half = to_float16(unchanged(stage.model))
     onnx.checker.check_model(half, full_check=True)
@@ -45,6 +46,7 @@ def test_it_computes_the_same_from_the_same_inputs(stage, unchanged):
     assert 0 < stage.relative_error(half) < 5e-3
 
 
+@pytest.mark.slow
 def test_the_file_says_so_and_is_half_as_large(stage, saved):
     whole = saved(stage.model).stat().st_size
     file = saved(to_float16(stage.model))

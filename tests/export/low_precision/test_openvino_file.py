@@ -60,6 +60,7 @@ def written(saved, tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_the_folder_computes_what_the_onnx_file_does(stage, saved, written):
     seen, flavour = collect_histograms(stage.model, tensors_to_calibrate(stage.model), stage.feeds()), cpu_flavour()
     ranges = {name: min_max(histogram, flavour) for name, histogram in seen.items()}

@@ -40,6 +40,7 @@ def weights(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
+@pytest.mark.slow
 @each_flavour
 @pytest.mark.usefixtures("computed_here")
 def test_it_computes_nearly_the_same_from_the_same_inputs(stage, ranges, flavour, unchanged):
@@ -52,6 +53,7 @@ def test_it_computes_nearly_the_same_from_the_same_inputs(stage, ranges, flavour
     assert actual @ expected / np.linalg.norm(actual) / np.linalg.norm(expected) > 0.995
 
 
+@pytest.mark.slow
 @each_flavour
 def test_the_same_input_gives_the_same_bytes(stage, ranges, flavour):
     one, other = (write_qdq(stage.model, flavour, ranges).SerializeToString(deterministic=True) for _ in range(2))
@@ -129,6 +131,7 @@ def test_layers_to_keep_stay_in_float_when_they_run(extractor_stage, extractor_r
     assert extractor_stage.relative_error(model) < 0.1
 
 
+@pytest.mark.slow
 @each_flavour
 def test_keeping_every_layer_is_the_float_model(stage, ranges, flavour):
     keep = [node.name for node in quantizable_layers(stage.model)]
@@ -246,6 +249,7 @@ def test_a_layer_with_a_relu6_to_keep_stays_in_float_when_it_runs(tmp_path):
     np.testing.assert_allclose(run_dense(whole, x), run_dense(relu6(), x), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["extractor", "classifier"])
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
 def test_tensorrt_parses_and_builds_it(request, name, kind):

@@ -86,6 +86,7 @@ def test_the_most_sensitive_layers_go_back_to_float_until_the_verdicts_agree():
     assert [len(names) for names in kept] == [0, 0, 0, 0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("needed", range(1, 8))
 def test_no_more_layers_than_needed_stay_in_float(needed):
     def judge(model, is_quick):
@@ -117,6 +118,7 @@ def test_an_lstm_is_named_as_float_only(classifier_stage):
     assert result.kept == ()
 
 
+@pytest.mark.slow
 def test_the_same_clips_give_the_same_bytes(extractor_stage):
     def once():
         few = itertools.islice(extractor_stage.feeds(), 2)

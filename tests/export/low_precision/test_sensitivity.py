@@ -68,6 +68,7 @@ def test_a_layer_that_spoils_small_rows_comes_before_those_of_large_ones(flavour
     assert ranked["b2"] > 1.1 * ranked["a1"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", [CPU, TENSORRT], ids=lambda flavour: flavour.name)
 @pytest.mark.parametrize("limit_bytes", [0, 3 * 2 * 64, 1 << 20])
 @pytest.mark.parametrize("layer", ["a1", "a2", "b1", "b2"])

@@ -52,6 +52,7 @@ def test_too_few_sources(clips):
         list(grouped_folds(labels[:12], groups[:12], 5, 0))
 
 
+@pytest.mark.slow
 def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, recipe, monkeypatch, capsys):
     monkeypatch.setattr("vdeploy.core.progress._console", None)
     labels, groups = clips
@@ -74,6 +75,7 @@ def test_what_can_be_learned_is_learned_and_what_marks_a_source_is_not(clips, re
     assert leaked.accuracy().value == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_only_the_usual_view_is_judged(clips, recipe):
     """The second view of each clip tells nothing, so a verdict on it would be chance."""
     labels, groups = clips
@@ -86,6 +88,7 @@ def test_only_the_usual_view_is_judged(clips, recipe):
     assert cross_validate(recipe, FeatureSplit(views, labels, groups), seeds=1, folds=3).accuracy().value > 0.8
 
 
+@pytest.mark.slow
 def test_all_views_of_all_clips_are_extracted(clips_dir: Path, tiny_overrides: tuple[str, ...], tmp_path: Path):
     mirrored = load_recipe("default", [*tiny_overrides, "clip.mirrored=true"])
     weights = mirrored.make_backbone().find_weights()

@@ -207,6 +207,7 @@ def study(dataset: Dataset, folder: Path, arms: list[MethodArm], seeds: int = 1)
     return study_methods(arms, dataset, folder / "store", folds_file(folder / "folds.json"), seeds=seeds)
 
 
+@pytest.mark.slow
 def test_finished_folds_are_not_trained_again(grouped: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     arms, _ = method_arms(load_recipe("edge", TINY), ["class weights", "mixup"])
     calls: list[Recipe] = []
@@ -240,6 +241,7 @@ def test_finished_folds_are_not_trained_again(grouped: Dataset, tmp_path: Path, 
     assert len(calls) == 26
 
 
+@pytest.mark.slow
 def test_an_arm_that_cannot_be_trained_is_left_out_with_the_reason(
     grouped: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -260,6 +262,7 @@ def test_an_arm_that_cannot_be_trained_is_left_out_with_the_reason(
         study(grouped, tmp_path, broken)
 
 
+@pytest.mark.slow
 def test_another_trunk_in_the_same_folder_is_other_work(
     grouped: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -279,6 +282,7 @@ def test_another_trunk_in_the_same_folder_is_other_work(
         assert len(calls) == trained
 
 
+@pytest.mark.slow
 def test_too_few_sources_and_a_teacher_are_refused(grouped: Dataset, tmp_path: Path):
     recipe = load_recipe("edge", TINY)
     few = dataclasses.replace(grouped, clips=tuple(clip for clip in grouped.clips if clip.group < "s3"))

@@ -157,6 +157,7 @@ def test_an_interrupted_training_gets_its_folder_again(tmp_path: Path) -> None:
     assert len(seen) == 2
 
 
+@pytest.mark.slow
 def test_a_real_training_is_measured_on_the_judged_clips(tmp_path: Path) -> None:
     recipe = small_recipe("training.epochs=20", "optimizer.learning_rate=0.01", "head.dropout=0")
     result = train_once(recipe, drift_data(), tmp_path / "run")
@@ -166,6 +167,7 @@ def test_a_real_training_is_measured_on_the_judged_clips(tmp_path: Path) -> None
     assert result.seconds > 0
 
 
+@pytest.mark.slow
 def test_study_data_come_from_the_store(clips_dir: Path, tiny_overrides: tuple[str, ...], tmp_path: Path) -> None:
     from training.recipe import load_recipe
 

@@ -32,6 +32,7 @@ def test_the_suggestion_is_a_tenth_of_the_rate_with_the_lowest_loss(curve: RateC
     assert 1e-4 < curve.suggested < 0.3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curve() -> None:
     first, again = (sweep(small_recipe(), drift_split(32), steps=10, high=1e-2) for _ in range(2))
     assert first == again

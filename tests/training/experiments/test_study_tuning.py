@@ -68,6 +68,7 @@ def run(dataset: Dataset, folder: Path, trials: int, *overrides: str, **options:
     return search(dataset, models, folder.parent / "store", *files, trials=trials, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_best_trial_becomes_a_recipe(dataset: Dataset, trainings: Trainings, tmp_path: Path):
     result = run(dataset, tmp_path, 12)
     assert result.trials == 12
@@ -84,12 +85,14 @@ def test_the_best_trial_becomes_a_recipe(dataset: Dataset, trainings: Trainings,
     assert 12 + 4 * (12 - result.pruned) <= len(trainings.seen) < 12 * 5
 
 
+@pytest.mark.slow
 def test_the_test_split_plays_no_part(dataset: Dataset, trainings: Trainings, tmp_path: Path):
     assert dataset.of("test")
     run(dataset, tmp_path, 1)
     assert trainings.clips == {len(dataset.clips) - len(dataset.of("test"))}
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_finds_what_one_in_a_single_piece_finds(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -263,6 +266,7 @@ def test_a_missing_optuna_names_its_extra(dataset: Dataset, tmp_path: Path, monk
         run(dataset, tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_a_teacher_and_a_recipe_that_cannot_be_written_are_named(
     dataset: Dataset, trainings: Trainings, tmp_path: Path
 ):

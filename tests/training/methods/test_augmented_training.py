@@ -41,6 +41,7 @@ def weights(run: Run) -> list[np.ndarray]:
     return last.model
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_bit_identical(
     run: Run, clips_dir: Path, recipe: Recipe, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +52,7 @@ def test_an_interrupted_training_ends_bit_identical(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_views_change_what_is_learned(
     run: Run, clips_dir: Path, recipe: Recipe, store: Path, tmp_path: Path
 ) -> None:
@@ -59,6 +61,7 @@ def test_the_views_change_what_is_learned(
     assert "What it learned from" not in (plain.root / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_clips_that_are_judged_keep_the_plain_view(clips_dir: Path, recipe: Recipe, store: Path) -> None:
     dataset, found = scan_source(clips_dir, recipe), {}
     for count in (0, 2):
@@ -72,6 +75,7 @@ def test_clips_that_are_judged_keep_the_plain_view(clips_dir: Path, recipe: Reci
     assert not np.array_equal(learned[:, 0], learned[:, 2])
 
 
+@pytest.mark.slow
 def test_the_report_shows_training_clips_in_their_views(run: Run) -> None:
     page = (run.root / "report.html").read_text(encoding="utf-8")
     assert "What it learned from" in page

@@ -73,6 +73,7 @@ def test_planted_labels_are_found_and_no_others(tmp_path: Path) -> None:
     assert clean.suspicious.size == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [recipe, linear])
 def test_dropped_clips_are_not_learned_from(tmp_path: Path, make: type[Recipe]) -> None:
     kept = np.setdiff1d(np.arange(40), WRONG)
@@ -152,6 +153,7 @@ def test_an_audit_keeps_what_it_does_not_drop() -> None:
         assert LabelAudit(np.array([0.1, 0.9, 0.2]), np.array([1]), dropped=dropped).kept.tolist() == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["drop", "report"])
 def test_a_run_lists_the_labels_to_check(
     clips_dir: Path, tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch

@@ -74,6 +74,7 @@ def test_the_easiest_clips_of_each_class_come_in_the_order_of_their_losses() -> 
     assert [pool.tolist() for pool in easiest(pools, losses, 1e-9)] == [[1], [5]]
 
 
+@pytest.mark.slow
 def test_each_epoch_draws_the_easiest_clips_of_the_teacher(tmp_path: Path, plans: list[EpochPlan]) -> None:
     trained(tmp_path)
     losses = label_losses(LABELS, np.load(tmp_path / TEACHER))
@@ -88,6 +89,7 @@ def test_each_epoch_draws_the_easiest_clips_of_the_teacher(tmp_path: Path, plans
         assert set(counts.tolist()) <= {0, round(1 / share)}
 
 
+@pytest.mark.slow
 def test_with_balanced_classes_the_easiest_of_both_are_drawn_equally_often(
     tmp_path: Path, plans: list[EpochPlan]
 ) -> None:
@@ -120,6 +122,7 @@ def test_hard_clips_have_high_losses(tmp_path: Path) -> None:
     assert np.isfinite(label_losses(np.array([1]), np.array([0.0]))).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained(tmp_path / "whole")
     interrupt_before(4, monkeypatch, lambda: trained(tmp_path / "part"))

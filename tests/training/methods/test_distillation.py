@@ -85,6 +85,7 @@ def test_clips_without_a_label_are_taught_alone() -> None:
     assert np.isfinite(of_loss(section, np.eye(2)[:1], np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]))).all()
 
 
+@pytest.mark.slow
 def test_without_weight_it_is_a_plain_training(tmp_path: Path) -> None:
     plain = trained(tmp_path / "plain", 'distill.teacher=""')
     distilled = trained(tmp_path / "distilled", "distill.weight=0")
@@ -93,6 +94,7 @@ def test_without_weight_it_is_a_plain_training(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_with_all_weight_the_student_comes_nearer_to_the_teacher(tmp_path: Path) -> None:
     longer = ("head.name=pooling", "training.epochs=20", "optimizer.learning_rate=0.06")
     plain = trained(tmp_path / "plain", 'distill.teacher=""', *longer)
@@ -129,6 +131,7 @@ def test_features_on_the_disk_are_joined_on_the_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(joined[[6, 0, 2]], np.concatenate([parts[0][:], parts[1][:]])[[6, 0, 2]])
 
 
+@pytest.mark.slow
 def test_an_interrupted_distillation_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = ("augment.mixup=0.2", "augment.cutmix=1.0")
     whole = trained(tmp_path / "whole", *mixed)
@@ -165,6 +168,7 @@ def unlabelled(clips_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_and_its_bundle_say_the_same(
     tiny_run: Run, tiny_bundle_dir: Path, clips_dir: Path, store: Path, unlabelled: Path
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_run_and_its_bundle_say_the_same(
     assert one.digest != two.digest
 
 
+@pytest.mark.slow
 def test_a_student_has_the_splits_of_its_teacher_and_is_an_ordinary_run(
     tiny_run: Run, clips_dir: Path, store: Path, unlabelled: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +223,7 @@ def test_wrong_settings_are_one_clear_line(overrides: list[str], message: str) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_none_and_clips_that_are_none_are_one_clear_line(
     tiny_run: Run, tiny_bundle_dir: Path, clips_dir: Path, store: Path, tmp_path: Path
 ) -> None:

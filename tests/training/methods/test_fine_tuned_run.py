@@ -70,6 +70,7 @@ def tuned(clips_dir, tiny_overrides, store, tmp_path_factory) -> Trained:
     return make(clips_dir, tmp_path_factory.mktemp("tuned"), store, overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_holds_its_backbone_and_says_so(frozen: Trained, tuned: Trained):
     stage = tuned.run.info.stage("extractor")
@@ -83,6 +84,7 @@ def test_a_run_holds_its_backbone_and_says_so(frozen: Trained, tuned: Trained):
             assert np.array_equal(old, new) != layer.name.startswith("two"), layer.name
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_evaluation_and_export_take_the_trained_backbone(frozen: Trained, tuned: Trained, clips_dir: Path, store: Path):
     file = next(clips_dir.rglob("*.mp4"))
@@ -131,6 +133,7 @@ def test_a_changed_backbone_and_other_weights_are_refused(tuned: Trained, tmp_pa
         Run.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_ensemble_has_both_backbones(frozen: Trained, tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path):
     run = make_ensemble([frozen.run.root, tuned.run.root], tmp_path / "both", store_root=store)
@@ -145,6 +148,7 @@ def test_an_ensemble_has_both_backbones(frozen: Trained, tuned: Trained, clips_d
     assert not (tmp_path / "five").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_same_training_again_continues_to_the_same_run(
     tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path
@@ -159,6 +163,7 @@ def test_the_same_training_again_continues_to_the_same_run(
     assert json.loads((again.root / "metrics.json").read_text()) == tuned.run.metrics
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_study_trains_blocks_where_an_arm_asks(tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path):
     data, arms = load_study_data(clips_dir, tuned.recipe, store), ladder(tuned.recipe)

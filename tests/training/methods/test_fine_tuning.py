@@ -63,6 +63,7 @@ def test_what_cutmix_pastes_are_the_features_of_clips_whose_frames_are_cut(block
     assert np.abs(seen - features[plan.rows.ravel()]).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_gradients_reach_the_last_blocks_and_nothing_else(tmp_path: Path, precision: str) -> None:
     chosen = recipe(*SMALL_HEAD, f"training.precision={precision}", "fine_tune.learning_rate=0.01")
@@ -85,6 +86,7 @@ def test_gradients_reach_the_last_blocks_and_nothing_else(tmp_path: Path, precis
     np.testing.assert_allclose(split, whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_on_a_processor_has_the_gradients_of_float32() -> None:
     """With 16 frames, I3D's last convolutions see two steps: bfloat16 gradients of oneDNN are wrong there."""
     chosen = load_recipe(
@@ -112,6 +114,7 @@ def test_bfloat16_on_a_processor_has_the_gradients_of_float32() -> None:
         assert np.abs(found - expected).max() <= 0.2 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_a_block_that_waits_stays_as_it_is_and_one_further_back_learns_more_slowly(tmp_path: Path) -> None:
     changes = {}
     for waits in (0, 5):
@@ -132,6 +135,7 @@ def test_a_block_that_waits_stays_as_it_is_and_one_further_back_learns_more_slow
     assert 0.05 < changes[0][0] / changes[0][1] < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalization", ["layer", "square_root"])
 def test_a_linear_head_begins_as_the_exact_solution(tmp_path: Path, normalization: str) -> None:
     tiny = ("fine_tune.learning_rate=1e-9", "optimizer.learning_rate=1e-9", "training.precision=float32")

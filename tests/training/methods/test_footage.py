@@ -47,6 +47,7 @@ def extract(videos: Path, store: Path, *, plan: WindowPlan = PLAN) -> Footage:
     return extract_footage(sorted(videos.iterdir()), chosen, chosen.make_backbone().find_weights(), store, plan)
 
 
+@pytest.mark.slow
 def test_windows_are_those_of_mining_and_are_extracted_once(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def extract_readable(videos: Path, store: Path) -> Footage:
     return extract_footage(paths, chosen, chosen.make_backbone().find_weights(), store, PLAN)
 
 
+@pytest.mark.slow
 def test_a_video_that_was_not_finished_is_extracted_again_to_the_same_features(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_video_that_was_not_finished_is_extracted_again_to_the_same_features(
     np.testing.assert_array_equal(extract_readable(videos, tmp_path / "part").features[:], whole)
 
 
+@pytest.mark.slow
 def test_other_windows_are_other_features(videos: Path, tmp_path: Path) -> None:
     extract_readable(videos, tmp_path)
     assert len(extract(videos, tmp_path, plan=WindowPlan.of(4, 2.0)).features) == 6
@@ -116,6 +119,7 @@ def pretrained(folder: Path, *overrides: str) -> dict[str, object]:
     return manifest
 
 
+@pytest.mark.slow
 def test_the_folder_says_what_was_learned_from(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").symlink_to(videos)
     first = pretrained(tmp_path / "run")

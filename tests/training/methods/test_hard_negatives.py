@@ -166,6 +166,7 @@ def mined(folder: Path) -> None:
     mine(MiningRequest(folder / "bundle", many(folder), folder / "mined", distance=1e-4))
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_files(tmp_path: Path) -> None:
     make_tiny_bundle(tmp_path / "bundle")
     for number, video in enumerate(many(tmp_path)):

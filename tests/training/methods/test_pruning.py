@@ -86,6 +86,7 @@ def test_the_graph_has_the_convolutions_of_the_settings(name: str) -> None:
     assert len(read) == len(graph.widths) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("keep", [0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 0.9, 1.0])
@@ -206,6 +207,7 @@ def test_it_is_an_ordinary_run_with_weights_of_its_own(pruned: Run, bundle: Bund
         Run.load(moved.root)
 
 
+@pytest.mark.slow
 def test_everything_kept_is_the_identity(tiny_run: Run, tmp_path: Path) -> None:
     weights, channels = prune_weights(tiny_run, 1.0, tmp_path / "work")
     assert channels == tuple(VGG19_WIDTHS.values())
@@ -335,6 +337,7 @@ def test_an_interrupted_pruning_goes_on_and_ends_bit_identical(
         np.testing.assert_array_equal(resumed[name][1], bias)
 
 
+@pytest.mark.slow
 def test_other_work_in_the_folder_is_not_gone_on_with(tiny_run: Run, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / BACKBONE).write_bytes(b"of another run")

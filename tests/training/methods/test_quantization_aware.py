@@ -221,6 +221,7 @@ def trained(folder: Path, *overrides: str, backbone: str) -> tuple[Any, Trunk]:
     return trainer, trunk
 
 
+@pytest.mark.slow
 def test_int8_loses_less_where_a_channel_is_much_larger_than_the_others(tmp_path: Path) -> None:
     frames, labels = bright_clips(24)
     losses = {}
@@ -254,6 +255,7 @@ def test_eight_bits_are_simulated_in_float32_whatever_the_precision_is(tmp_path:
     np.testing.assert_allclose(weights[precision], weights["float32"], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_training_without_it_computes_other_weights_and_has_an_older_name(tmp_path: Path) -> None:
     plain, aware = recipe(), recipe(AWARE)
     assert "quantization_aware" not in plain.identity["fine_tune"]
@@ -295,6 +297,7 @@ def test_bad_recipes_are_one_line(overrides: tuple[str, ...], message: str) -> N
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "frames", "ranges"), [("vgg19", 1, 5), ("i3d", 8, 8), ("two-stream", 2, 2), ("efficientnet-lite1", 1, 2)]
 )

@@ -111,6 +111,7 @@ def test_views_come_in_pairs_that_show_different_parts_of_one_window() -> None:
     np.testing.assert_array_equal(plan_pairs(4, 5, (0, 1), 4, 1.0).frames, np.broadcast_to(np.arange(5), (1, 8, 5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["lstm", "gru", "transformer"])
 def test_the_loss_falls_and_the_trunk_is_what_a_training_starts_from(tmp_path: Path, head: str) -> None:
     sizes = ("head.layers=1", "head.width=8") if head == "transformer" else ("head.units=16", "head.dense=16")
@@ -149,6 +150,7 @@ def test_a_pooling_head_takes_the_same_features_in_both_trainings(normalization:
     np.testing.assert_array_equal(*ends)
 
 
+@pytest.mark.slow
 def test_a_trunk_tells_windows_apart_and_keeps_their_views_together(tmp_path: Path) -> None:
     """A trunk whose outputs are all alike has learned nothing."""
     started = trainer(trunk(tmp_path / "trunk", "pretrain.epochs=30"), tmp_path / "run")
@@ -157,6 +159,7 @@ def test_a_trunk_tells_windows_apart_and_keeps_their_views_together(tmp_path: Pa
     assert (found.std(axis=0) > 0.05).sum() > 2
 
 
+@pytest.mark.slow
 def test_few_windows_make_one_batch_and_one_makes_none(tmp_path: Path) -> None:
     pretrainer = Pretrainer(recipe(), windows()[:5], tmp_path / "few")
     pretrainer.fit()
@@ -165,6 +168,7 @@ def test_few_windows_make_one_batch_and_one_makes_none(tmp_path: Path) -> None:
         Pretrainer(recipe(), windows()[:1], tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_streamed_features_give_the_same_weights(tmp_path: Path) -> None:
     for one, other in zip(
         trained(tmp_path / "whole"), trained(tmp_path / "streamed", "training.memory_limit_gb=1e-6"), strict=True
@@ -172,6 +176,7 @@ def test_streamed_features_give_the_same_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_an_interrupted_pretraining_ends_bit_identical(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole")
     trained(tmp_path / "part", "pretrain.epochs=6")
@@ -212,6 +217,7 @@ def test_another_model_is_one_clear_line(tmp_path: Path, override: str, message:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_other_weights_of_the_backbone_are_refused_and_other_dropout_is_not(tmp_path: Path) -> None:
     chosen = trunk(tmp_path / "trunk")
     trainer(chosen.varied(head={"dropout": 0.1}), tmp_path / "run")
@@ -220,6 +226,7 @@ def test_other_weights_of_the_backbone_are_refused_and_other_dropout_is_not(tmp_
         trainer(chosen, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_what_is_no_trunk_or_a_damaged_one_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is no folder of vdeploy pretrain: it holds no pretraining\.json"):
         trainer(recipe(f"pretrain.trunk={tmp_path}"), tmp_path / "run")
@@ -241,6 +248,7 @@ def test_a_linear_head_has_no_trunk(tmp_path: Path) -> None:
         load_recipe("edge", ["pretrain.trunk=somewhere"])
 
 
+@pytest.mark.slow
 def test_a_trunk_names_a_training_and_its_other_settings_do_not(tmp_path: Path) -> None:
     assert "pretrain" not in recipe().identity
     assert recipe("pretrain.batch=32").identity == recipe().identity

@@ -47,6 +47,7 @@ def trained(folder: Path, *overrides: str) -> Trainer:
     return trainer
 
 
+@pytest.mark.slow
 def test_the_average_is_that_of_the_formula(tmp_path: Path) -> None:
     """One step an epoch, so that the weights after every step are known."""
     trainer = Recording(recipe("training.batch=24", "training.epochs=6"), split(), split(1), tmp_path)
@@ -61,6 +62,7 @@ def test_the_average_is_that_of_the_formula(tmp_path: Path) -> None:
         assert index or np.abs(average - after_steps[-1][index]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_average_is_judged_and_kept_and_does_not_change_the_steps(tmp_path: Path) -> None:
     with_average, without = trained(tmp_path / "a"), trained(tmp_path / "b", "averaging.decay=0")
     for one, other in zip(with_average._loop.weights(), without._loop.weights(), strict=True):
@@ -95,6 +97,7 @@ def test_a_killed_training_ends_bit_identical(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_best_epoch_before_the_interruption_is_kept(tmp_path: Path) -> None:
     finished = trained(tmp_path)
     again = Trainer(recipe(), split(), split(1), tmp_path)

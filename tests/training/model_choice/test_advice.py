@@ -42,6 +42,7 @@ def test_of_equals_the_cheapest_is_taken():
     assert advice.words[-1] == "For speed take small as well: 20 ms a clip."
 
 
+@pytest.mark.slow
 def test_a_better_model_that_costs_more_is_still_best_for_accuracy():
     advice = advise([measured("big", 0.1, 300.0), measured("small", 0.25, 20.0, 1)])
     assert advice.accuracy == "big"
@@ -61,6 +62,7 @@ def test_the_best_model_is_not_taken_where_it_is_not_shown_to_see():
     assert advice.words[1].endswith("is not shown to be above chance: add clips of more sources.")
 
 
+@pytest.mark.slow
 def test_no_model_sees_anything():
     advice = advise([measured("big", 0.53, 300.0), measured("small", 0.53, 20.0, 1)])
     assert (advice.accuracy, advice.speed) == (None, None)

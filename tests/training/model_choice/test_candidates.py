@@ -70,6 +70,7 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path):
     assert [candidate.name for candidate in found] == ["mine", "mine-2", "mine-3"]
 
 
+@pytest.mark.slow
 def test_time_pays_for_clips():
     (candidate,), _ = find_candidates(["edge"], TINY)
     assert afford(Budget(seconds=0.001), [candidate], 1000).clips == 1

@@ -16,6 +16,8 @@ from training.recipe import load_recipe
 from vdeploy.core.errors import StudyError
 from vdeploy.models.weights.find import Weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def choice() -> Choice:

@@ -84,6 +84,7 @@ def test_the_hash_keeps_through_brightness_and_noise():
     assert np.mean(hash_frames(frames) != hash_frames(frames[:, ::-1])) > 0.3
 
 
+@pytest.mark.slow
 def test_a_label_that_the_length_gives_away(tmp_path: Path):
     lines = []
     for number in range(24):

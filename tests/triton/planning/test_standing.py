@@ -60,6 +60,7 @@ def vdeploy(*arguments: object, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_serve_does_not_replace_what_a_rollback_has_chosen(
     bundles: tuple[Bundle, Bundle, Bundle], deployed: Path, seed: int
@@ -75,6 +76,7 @@ def test_serve_does_not_replace_what_a_rollback_has_chosen(
     assert files(deployed) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_container_that_starts_again_serves_what_was_deployed(
     bundles: tuple[Bundle, Bundle, Bundle], deployed: Path, seed: int
@@ -109,6 +111,7 @@ def test_it_stands_as_it_was_written(bundles: tuple[Bundle, Bundle, Bundle], tmp
     assert written.takes_turns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -183,6 +186,7 @@ def test_a_damaged_configuration(deployed: Path) -> None:
         standing_repository(deployed, "r")
 
 
+@pytest.mark.slow
 def test_several_serve_at_once_and_the_stages_are_of_one_bundle(
     bundles: tuple[Bundle, Bundle, Bundle], tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_nothing_there_to_look_at(store: Store) -> None:
     assert store.names() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "missing",
     [f"{EXTRACTOR_MODEL}/1/model.onnx", f"{CLASSIFIER_MODEL}/1/model.py", f"{CLASSIFIER_MODEL}/config.pbtxt"],
@@ -148,6 +149,7 @@ def test_where_the_bucket_goes_away_within(store: Store, bundle: Bundle, capsys:
     )
 
 
+@pytest.mark.slow
 def test_of_the_command(store: Store, bundle: Bundle) -> None:
     arguments = ["deploy", str(bundle.root), "--repo", f"s3://{store.endpoint}/elsewhere", "--backend", "python"]
     done = subprocess.run([sys.executable, "-m", "vdeploy", *arguments], capture_output=True, text=True, check=False)
