@@ -23,6 +23,8 @@ from vdeploy.inference.runtimes.onnxruntime import OnnxRuntime
 from vdeploy.inference.runtimes.registry import open_runtime
 from vdeploy.video.clips import ClipSpec
 
+pytestmark = pytest.mark.slow
+
 KIND = FORMATS["onnx-fp32"]
 
 
@@ -43,7 +45,6 @@ def reference(tiny_run):
     return Reference(tiny_run, tiny_run.weights())
 
 
-@pytest.mark.slow
 def test_no_call_has_more_frames_than_a_clip_and_every_clip_is_seen(reference, tiny_bundle_dir):
     bundle = Bundle(tiny_bundle_dir)
     frames = synthetic_frames(3, 16, 32)
@@ -54,7 +55,6 @@ def test_no_call_has_more_frames_than_a_clip_and_every_clip_is_seen(reference, t
     assert parity.batches == (1, 3, 16)
 
 
-@pytest.mark.slow
 def test_what_float16_cannot_hold_is_looked_for_a_frame_at_a_time(reference, tmp_path, monkeypatch):
     seen = []
 
@@ -101,7 +101,6 @@ def test_a_pipeline_is_given_what_memory_holds(stage, spec, batches):
     assert batches_of(stage, spec) == batches
 
 
-@pytest.mark.slow
 def test_vgg19_is_there_when_it_is_asked_for_and_gone_when_it_is_released(reference):
     frames = synthetic_frames(1, 4, 32)
     before = reference.compute("extractor", frames)
@@ -140,7 +139,6 @@ KEPT = """
 """
 
 
-@pytest.mark.slow
 def test_tensorflow_gives_memory_back():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(KEPT)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

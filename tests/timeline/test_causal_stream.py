@@ -23,6 +23,8 @@ from vdeploy.timeline.sliding import Sample, SlidingExtractor
 from vdeploy.timeline.windows import WindowPlan
 from vdeploy.video.clips import ClipSpec
 
+pytestmark = pytest.mark.slow
+
 BACKBONE = {
     "name": "efficientnet-lite0",
     "weights": "random",
@@ -97,7 +99,6 @@ def windows_of(
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("stride", "batch"), [(1, 1), (3, 5), (4, 16), (11, 30)])
 def test_windows_hold_the_features_of_one_long_clip(
     counted: Counted, video: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32], stride: int, batch: int
@@ -111,7 +112,6 @@ def test_windows_hold_the_features_of_one_long_clip(
     assert bool(counted.whole) is (counted.causal.stepper is None)
 
 
-@pytest.mark.slow
 def test_a_window_by_itself_differs_in_as_many_frames_as_blocks_are_shifted(
     clips: FeatureExtractor, video: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32]
 ) -> None:
@@ -122,7 +122,6 @@ def test_a_window_by_itself_differs_in_as_many_frames_as_blocks_are_shifted(
     np.testing.assert_allclose(first, expected[:LENGTH], atol=1e-4)
 
 
-@pytest.mark.slow
 def test_streams_do_not_mix_and_begin_anew_after_a_gap(
     counted: Counted, clips: FeatureExtractor, video: npt.NDArray[np.uint8]
 ) -> None:

@@ -26,6 +26,8 @@ from vdeploy.evaluation.thresholds import choose_threshold
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.video.clips import read_clip
 
+pytestmark = pytest.mark.slow
+
 SMALL = (*TINY, "head.units=8", "head.dense=8", "decision.threshold=f1")
 FEATURES = np.random.default_rng(0).gamma(0.5, 20, (5, 4, 512)).astype(np.float32)
 
@@ -77,7 +79,6 @@ def mean_of(roots: list[Path], features: Any = FEATURES) -> Any:
     return np.mean([Run.load(root).classifier()(features).numpy().astype(np.float64) for root in roots], axis=0)
 
 
-@pytest.mark.slow
 def test_seeds_differ_in_the_training_alone(seeds: Run, recipe: Recipe) -> None:
     one, other = (Run.load(root) for root in sorted((seeds.root / "members").iterdir()))
     assert [member.seed for member in seeds.info.members] == [0, 1]
@@ -88,7 +89,6 @@ def test_seeds_differ_in_the_training_alone(seeds: Run, recipe: Recipe) -> None:
     assert np.abs(mean_of([one.root]) - mean_of([other.root])).max() > 1e-4
 
 
-@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_its_members(members: list[Path], tmp_path: Path, store: Path) -> None:
     run = make_ensemble(members, tmp_path / "e", store_root=store)
     np.testing.assert_allclose(run.classifier()(FEATURES).numpy(), mean_of(members), rtol=0, atol=1e-6)
@@ -119,7 +119,6 @@ def test_an_interrupted_training_of_seeds_goes_on_where_it_stopped(seeds: Run) -
     assert [path.name for path in seeds.root.parent.iterdir()] == ["seeds"]
 
 
-@pytest.mark.slow
 def test_one_seed_is_a_run_as_ever(clips_dir: Path, store: Path, recipe: Recipe, tmp_path: Path, seeds: Run) -> None:
     run = train_seeds(clips_dir, tmp_path / "one", recipe, 1, store_root=store)
     assert not run.info.members
@@ -157,7 +156,6 @@ def test_runs_that_do_not_fit_are_refused(members, tmp_path, store, file, old, n
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
-@pytest.mark.slow
 def test_other_seeds_draw_other_splits_unless_the_recipe_says_so(members, clips_dir, store, tmp_path) -> None:
     other = train(clips_dir, tmp_path / "other", load_recipe("default", [*SMALL, "training.seed=5"]), store_root=store)
     with pytest.raises(RunError, match=r"have other clips or splits.*with the same data\.seed"):
@@ -179,7 +177,6 @@ def test_what_is_no_list_of_runs_is_refused(members, seeds, tmp_path, store) -> 
     assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "thesis.txt"]
 
 
-@pytest.mark.slow
 def test_clips_that_have_gone_are_looked_for_only_where_the_store_lacks_them(members, tmp_path, store) -> None:
     nowhere = tmp_path / "nowhere"
     assert make_ensemble(members, tmp_path / "e", store_root=store, data=nowhere).info.members
@@ -229,7 +226,6 @@ main()
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("moment", ["write_run_folder", "publish_run"])
 def test_a_kill_leaves_the_older_run_and_the_same_command_makes_the_new_one(members, tmp_path, store, moment) -> None:
@@ -246,7 +242,6 @@ def test_a_kill_leaves_the_older_run_and_the_same_command_makes_the_new_one(memb
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "e.previous"]
 
 
-@pytest.mark.slow
 @pytest.mark.triton
 @pytest.mark.timeout(900)
 def test_every_format_and_a_triton_serve_the_mean_as_one_model(
@@ -259,7 +254,7 @@ def test_every_format_and_a_triton_serve_the_mean_as_one_model(
     assert repository.models == ("vgg19_features", "ensemble_classifier", "violence_detector")
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("count", [2, 3])
 def test_a_lowered_ensemble_is_the_mean_of_its_members(members, tmp_path, store, count) -> None:
     """Members of one kind, and of two; of the latter, OpenVINO reads what an LSTM operator would make it mistake."""
     from vdeploy.export.lowering.choose import head_graph, head_onnx
@@ -277,7 +272,6 @@ def test_a_lowered_ensemble_is_the_mean_of_its_members(members, tmp_path, store,
         np.testing.assert_allclose(found, mean_of(members[:count]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_a_tflite_file_is_the_mean_of_its_members(members: list[Path], tmp_path: Path, store: Path) -> None:
     from vdeploy.export.tflite import Metadata, classifier_to_tflite
     from vdeploy.inference.runtimes.litert import LiteRtRuntime

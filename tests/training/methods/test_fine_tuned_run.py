@@ -29,6 +29,8 @@ from vdeploy.inference.in_process import LocalScorer
 from vdeploy.triton.repository.writer import write_repository
 from vdeploy.video.clips import read_clip
 
+pytestmark = pytest.mark.slow
+
 ALL_FORMATS = "onnx-fp32,onnx-int8,openvino-fp32,openvino-int8,tflite-fp32,savedmodel"
 
 
@@ -70,7 +72,6 @@ def tuned(clips_dir, tiny_overrides, store, tmp_path_factory) -> Trained:
     return make(clips_dir, tmp_path_factory.mktemp("tuned"), store, overrides)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_holds_its_backbone_and_says_so(frozen: Trained, tuned: Trained):
     stage = tuned.run.info.stage("extractor")
@@ -84,7 +85,6 @@ def test_a_run_holds_its_backbone_and_says_so(frozen: Trained, tuned: Trained):
             assert np.array_equal(old, new) != layer.name.startswith("two"), layer.name
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_evaluation_and_export_take_the_trained_backbone(frozen: Trained, tuned: Trained, clips_dir: Path, store: Path):
     file = next(clips_dir.rglob("*.mp4"))
@@ -133,7 +133,6 @@ def test_a_changed_backbone_and_other_weights_are_refused(tuned: Trained, tmp_pa
         Run.load(tmp_path / "run")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_ensemble_has_both_backbones(frozen: Trained, tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path):
     run = make_ensemble([frozen.run.root, tuned.run.root], tmp_path / "both", store_root=store)
@@ -148,7 +147,6 @@ def test_an_ensemble_has_both_backbones(frozen: Trained, tuned: Trained, clips_d
     assert not (tmp_path / "five").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_same_training_again_continues_to_the_same_run(
     tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path
@@ -163,7 +161,6 @@ def test_the_same_training_again_continues_to_the_same_run(
     assert json.loads((again.root / "metrics.json").read_text()) == tuned.run.metrics
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_study_trains_blocks_where_an_arm_asks(tuned: Trained, clips_dir: Path, store: Path, tmp_path: Path):
     data, arms = load_study_data(clips_dir, tuned.recipe, store), ladder(tuned.recipe)
@@ -177,7 +174,6 @@ def test_a_study_trains_blocks_where_an_arm_asks(tuned: Trained, clips_dir: Path
     assert not np.array_equal(trunk.tail.get_weights()[0], before[0])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_every_format_proves_itself_against_the_trained_backbone(clips_dir, tiny_overrides, store, tmp_path):
     recipe = load_recipe("default", [*tiny_overrides, "head.name=pooling", "fine_tune.blocks=1"])
