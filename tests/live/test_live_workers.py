@@ -169,6 +169,7 @@ def test_a_source_of_which_few_frames_are_sampled_is_not_taken_for_silent(
     with mjpeg_server(video) as server, Watched(f"http://127.0.0.1:{server.port}/", sampled_fps=0.01) as watched:
         assert eventually(lambda: watched.count(0))
         before = watched.kinds(0)
+        assert before[-1] == "connected"
         time.sleep(5.5)
         assert watched.kinds(0) == before
 
