@@ -21,6 +21,8 @@ from vdeploy.features.store import FeatureStore
 from vdeploy.inference.in_process import LocalScorer
 from vdeploy.timeline.timeline import Timeline
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 
 
@@ -42,7 +44,6 @@ def cause(number: signal.Signals) -> str:
     return f"cannot be decoded: its decoder was ended by {number.name}{by_system}"
 
 
-@pytest.mark.slow
 @SIGNALS
 def test_in_a_scan(victim: Path, number: signal.Signals):
     with kill_decoder_of(victim, number):
@@ -52,7 +53,6 @@ def test_in_a_scan(victim: Path, number: signal.Signals):
     assert len(inspection.dataset.clips) == 20
 
 
-@pytest.mark.slow
 @SIGNALS
 def test_in_the_extraction_for_a_training(victim: Path, tmp_path: Path, number: signal.Signals):
     dataset = scan(victim.parents[1])
@@ -62,13 +62,11 @@ def test_in_the_extraction_for_a_training(victim: Path, tmp_path: Path, number: 
     assert extraction.decoded == len(extraction.dataset.clips) == 20
 
 
-@pytest.mark.slow
 def test_in_a_strict_extraction(victim: Path, tmp_path: Path):
     with kill_decoder_of(victim), pytest.raises(DatasetError, match=r"victim.avi: .* ended by SIGSEGV"):
         extract_dataset(scan(victim.parents[1]), SPEC, FeatureStore(tmp_path, KEY), MeanColour, strict=True)
 
 
-@pytest.mark.slow
 @SIGNALS
 def test_in_predictions(victim: Path, scorer: LocalScorer, number: signal.Signals):
     paths = sorted(victim.parent.iterdir())
@@ -78,7 +76,6 @@ def test_in_predictions(victim: Path, scorer: LocalScorer, number: signal.Signal
     assert {one.path: one.error for one in found if one.error} == {str(victim): cause(number)}
 
 
-@pytest.mark.slow
 @SIGNALS
 def test_in_timelines(victim: Path, scorer: LocalScorer, number: signal.Signals):
     paths = sorted(victim.parent.iterdir())
@@ -91,7 +88,6 @@ def test_in_timelines(victim: Path, scorer: LocalScorer, number: signal.Signals)
     assert all(isinstance(one, Timeline) for one in found.values())
 
 
-@pytest.mark.slow
 @SIGNALS
 def test_in_an_evaluation(victim: Path, tmp_path: Path, number: signal.Signals):
     bundle = make_tiny_bundle(tmp_path / "bundle")

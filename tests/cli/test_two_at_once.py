@@ -20,6 +20,8 @@ from vdeploy.artifacts.bundle import Bundle
 from vdeploy.artifacts.run import Run
 from vdeploy.features.store import FeatureKey, FeatureStore
 
+pytestmark = pytest.mark.slow
+
 SETS = [word for override in TINY for word in ("--set", override)]
 
 HOLD = """
@@ -69,7 +71,6 @@ def another_process_writes(path: Path) -> Iterator[int]:
         yield process.pid
 
 
-@pytest.mark.slow
 def test_trainings_and_exports(clips_dir: Path, tmp_path: Path) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     both("train", clips_dir, "--out", run, "--store", tmp_path / "store", *SETS, another="choose another --out")
@@ -79,7 +80,6 @@ def test_trainings_and_exports(clips_dir: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "run", "store"]
 
 
-@pytest.mark.slow
 def test_studies(clips_dir: Path, tmp_path: Path) -> None:
     out, options = tmp_path / "study.json", ("--store", tmp_path / "store", *SETS, "--set", "training.epochs=1")
     both("ablate", clips_dir, "--seeds", 1, "--out", out, *options, another="choose another --out")
@@ -89,7 +89,6 @@ def test_studies(clips_dir: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "study.json"]
 
 
-@pytest.mark.slow
 def test_synthetic_data(tmp_path: Path) -> None:
     """The first command is stopped while the second one runs, which so needs few clips."""
     arguments = ("data", "synth", tmp_path / "clips", "--clips", 4)
@@ -107,7 +106,6 @@ def test_synthetic_data(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["clips"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "arguments"),
     [
@@ -140,7 +138,6 @@ def test_an_output_that_another_process_writes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "videos"]
 
 
-@pytest.mark.slow
 def test_extractions_into_one_store_need_no_lock(clips_dir: Path, tmp_path: Path) -> None:
     """Both end well, and the store then holds every clip."""
     command = ("features", clips_dir, "--store", tmp_path, *SETS, "--json")
@@ -151,7 +148,6 @@ def test_extractions_into_one_store_need_no_lock(clips_dir: Path, tmp_path: Path
     assert "damaged" not in told
 
 
-@pytest.mark.slow
 def test_a_shard_of_two_processes_is_of_one_of_them(tmp_path: Path) -> None:
     """Also when the same clips gave them other features: what does not fit its checksum is extracted again."""
     writers = [subprocess.Popen([sys.executable, "-c", APPEND, tmp_path, str(value)]) for value in (1, 2)]

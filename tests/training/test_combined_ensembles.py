@@ -23,6 +23,8 @@ from vdeploy.inference.in_process import LocalScorer
 from vdeploy.triton.server.install import TritonInstall
 from vdeploy.video.clips import read_clip
 
+pytestmark = pytest.mark.slow
+
 MEMBERS = {
     "colours": ("backbone.name=toy-colours", "head.name=pooling", "clip.frames=8", "augment.cutmix=1.0"),
     "blocks": ("backbone.name=toy-blocks", "head.name=pooling"),
@@ -68,7 +70,6 @@ def some_clips(clips_dir: Path, run: Run) -> Any:
     return np.stack([read_clip(path, run.spec).frames for path in sorted(clips_dir.rglob("*.mp4"))[:3]])
 
 
-@pytest.mark.slow
 def test_it_is_the_mean_of_what_members_say_of_their_frames(
     ensemble: Run, members: list[Path], clips_dir: Path, store: Path
 ) -> None:
@@ -85,7 +86,6 @@ def test_it_is_the_mean_of_what_members_say_of_their_frames(
     assert again.evaluation.accuracy == pytest.approx(ensemble.metrics["test"]["accuracy"])
 
 
-@pytest.mark.slow
 def test_what_cannot_be_put_side_by_side_is_refused(members: list[Path], clips_dir: Path, store: Path, tmp_path: Path):
     for overrides, reason in (
         (("clip.frames=3",), r"of 8 frames, 3 cannot be taken evenly spaced; train them with clip\.frames"),
@@ -100,7 +100,6 @@ def test_what_cannot_be_put_side_by_side_is_refused(members: list[Path], clips_d
         assert not (tmp_path / "e").exists()
 
 
-@pytest.mark.slow
 def test_a_member_with_a_temporal_shift_may_be_the_first(
     members: list[Path], clips_dir: Path, store: Path, tmp_path: Path
 ) -> None:
@@ -113,7 +112,6 @@ def test_a_member_with_a_temporal_shift_may_be_the_first(
     np.testing.assert_allclose(found, mean_of(roots, clips), rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_recipe_cannot_name_the_backbone(ensemble: Run, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the backbone is a combined one, which is not trained itself"):
         load_recipe(str(ensemble.root / "recipe.toml"))
@@ -123,7 +121,6 @@ def test_a_recipe_cannot_name_the_backbone(ensemble: Run, tmp_path: Path) -> Non
         load_recipe("two-stream", [f"backbone.trunk={trunk}"])
 
 
-@pytest.mark.slow
 @pytest.mark.triton
 @pytest.mark.timeout(900)
 def test_every_format_and_a_triton_serve_it_as_one_model(

@@ -16,6 +16,8 @@ from vdeploy.artifacts.run import CLIPS, Run
 from vdeploy.dataset import Dataset
 from vdeploy.video.views import usual_view
 
+pytestmark = pytest.mark.slow
+
 VIEWS = ("augmented_views.count=2", "augmented_views.low_light=3.0")
 
 
@@ -41,7 +43,6 @@ def weights(run: Run) -> list[np.ndarray]:
     return last.model
 
 
-@pytest.mark.slow
 def test_an_interrupted_training_ends_bit_identical(
     run: Run, clips_dir: Path, recipe: Recipe, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +53,6 @@ def test_an_interrupted_training_ends_bit_identical(
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.slow
 def test_the_views_change_what_is_learned(
     run: Run, clips_dir: Path, recipe: Recipe, store: Path, tmp_path: Path
 ) -> None:
@@ -61,7 +61,6 @@ def test_the_views_change_what_is_learned(
     assert "What it learned from" not in (plain.root / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_clips_that_are_judged_keep_the_plain_view(clips_dir: Path, recipe: Recipe, store: Path) -> None:
     dataset, found = scan_source(clips_dir, recipe), {}
     for count in (0, 2):
@@ -75,7 +74,6 @@ def test_clips_that_are_judged_keep_the_plain_view(clips_dir: Path, recipe: Reci
     assert not np.array_equal(learned[:, 0], learned[:, 2])
 
 
-@pytest.mark.slow
 def test_the_report_shows_training_clips_in_their_views(run: Run) -> None:
     page = (run.root / "report.html").read_text(encoding="utf-8")
     assert "What it learned from" in page
