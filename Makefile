@@ -42,9 +42,8 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) -n $(WORKERS) --dist worksteal
 
-# Slow tests start programs of others, whose warnings are shown; in the fast tests, every warning is an error.
 test-slow: $(READY)
-	$(PYTEST) -n $(SLOW_WORKERS) --dist worksteal -m slow --timeout 2400 -W default --durations 25
+	$(PYTEST) -n $(SLOW_WORKERS) --dist worksteal -m slow --timeout 2400 --durations 25
 
 attack: $(READY)
 	$(BIN)/python -m benchmarks.attacks
