@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from vdeploy.triton.s3.address import parse_address
 from vdeploy.triton.s3.bucket import Bucket
 from vdeploy.triton.s3.mirror import Mirror
 from vdeploy.triton.server.ports import free_ports
-
-_NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +124,8 @@ def set_up(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 def new_store(endpoint: str) -> Store:
     """An empty bucket."""
     client = client_of("s3", endpoint)
-    name = f"bucket-{next(_NUMBERS)}"
+    # No counter: this module is imported twice, by pytest as `conftest` and by tests under its full name.
+    name = f"bucket-{uuid.uuid4()}"
     client.create_bucket(Bucket=name)
     return Store(endpoint, name, client)
 
