@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from testing.videos import solid_frame, write_video
+from testing.watched_files import watched
 from tests.triton.conftest import own_ports
 from training.pipeline import train
 from training.recipe import load_recipe
@@ -28,10 +28,7 @@ from vdeploy.formats import parse_formats
 from vdeploy.inference.causal import Stepper
 from vdeploy.inference.golden_clips import golden_clips_of
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.inference.open_scorer import open_scorer
 from vdeploy.live.server_windows import ServerWindows
-from vdeploy.live.source import parse_sources
-from vdeploy.live.watcher import watch
 from vdeploy.timeline.events import Window
 from vdeploy.timeline.sampling import VideoSampler
 from vdeploy.timeline.sliding import Sample, SlidingDetector
@@ -92,11 +89,11 @@ def windows(bundle: Bundle, video: Path) -> tuple[Window, ...]:
     return detect(video, LocalScorer(bundle, "onnx-fp32"), **LENGTHS).windows
 
 
-def probabilities(windows: tuple[Window, ...]) -> list[float]:
+def probabilities(windows: Sequence[Window]) -> list[float]:
     return [window.probability for window in windows]
 
 
-def assert_same(found: tuple[Window, ...], expected: tuple[Window, ...]) -> None:
+def assert_same(found: Sequence[Window], expected: Sequence[Window]) -> None:
     """Neighbours differ by 5e-5 and more, and so would windows that were scored one by one."""
     assert [window.start_s for window in found] == [window.start_s for window in expected]
     known = probabilities(expected)
@@ -142,14 +139,7 @@ def test_a_timeline_computes_each_frame_once(
 def test_a_watched_file_has_the_scores_of_its_timeline(
     bundle: Bundle, video: Path, windows: tuple[Window, ...]
 ) -> None:
-    """Under load, a picture is seen late now and then, and another takes its place; the next try has them all."""
-    connect = functools.partial(open_scorer, bundle=bundle.root, format_name="onnx-fp32")
-    for _ in range(3):
-        reports = watch(parse_sources([str(video)]), connect, **LENGTHS)
-        found = tuple(report.window for report in reports if report.window is not None)
-        if len(found) == len(windows) and np.allclose(*map(probabilities, (found, windows)), rtol=0, atol=1e-5):
-            break
-    assert_same(found, windows)
+    assert_same(watched(video, bundle.root, windows, **LENGTHS), windows)
 
 
 def test_a_format_without_a_streaming_form_has_the_same_scores(

@@ -6,13 +6,13 @@ own, `test_causal_end_to_end.py`.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from testing.videos import solid_frame, write_numbered, write_video
+from testing.watched_files import watched
 from tests.conftest import shared
 from tests.triton.conftest import own_ports
 from training.pipeline import train
@@ -24,9 +24,6 @@ from vdeploy.export.exporter import export_run
 from vdeploy.export.options import ExportOptions
 from vdeploy.formats import parse_formats
 from vdeploy.inference.in_process import LocalScorer
-from vdeploy.inference.open_scorer import open_scorer
-from vdeploy.live.source import parse_sources
-from vdeploy.live.watcher import watch
 from vdeploy.triton.client.client import TritonScorer
 from vdeploy.triton.repository.options import ServingOptions, StreamOptions
 from vdeploy.triton.repository.writer import write_repository
@@ -106,10 +103,8 @@ def test_a_watched_file_has_the_scores_of_its_timeline(bundle, tmp_path):
     pictures = [solid_frame((160 * number % 256, 90 * number % 256, 40)) for number in range(sampled * 3 // 2)]
     video = write_video(tmp_path / "pictures.mp4", [frame for frame in pictures for _ in range(12)], fps=24)
     lengths = {"window_s": sampled / 2, "stride_s": sampled / 4}
-    connect = functools.partial(open_scorer, bundle=exported.root, format_name="onnx-fp32")
-    reports = watch(parse_sources([str(video)]), connect, **lengths)
-    found = [report.window for report in reports if report.kind == "window"]
     expected = detect(video, LocalScorer(exported, "onnx-fp32"), **lengths).windows
+    found = watched(video, exported.root, expected, **lengths)
     assert [window.start_s for window in found] == [window.start_s for window in expected]
     known = [window.probability for window in expected]
     assert len(known) > 1
