@@ -122,7 +122,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return result
 
 
-HOCKEY = ("clip.frames=8",)
+HOCKEY = ("clip.frames=4",)
 """Overrides of the default recipe for `hockey`, with which all tests share the features in the user's own store."""
 
 
