@@ -13,7 +13,7 @@ from vdeploy.live.source import parse_sources
 from vdeploy.live.watcher import watch
 from vdeploy.timeline.events import Window
 
-__all__ = ["watched"]
+__all__ = ["probabilities", "watched"]
 
 _TRIES = 3
 
@@ -34,11 +34,12 @@ def watched(video: Path, bundle: Path, expected: Sequence[Window], *, window_s: 
     connect = functools.partial(open_scorer, bundle=bundle, format_name="onnx-fp32")
     for _ in range(_TRIES):
         reports = watch(parse_sources([str(video)]), connect, window_s=window_s, stride_s=stride_s)
-        found = [report.window for report in reports if report.kind == "window" and report.window]
-        if len(found) == len(expected) and np.allclose(*map(_probabilities, (found, expected)), rtol=0, atol=1e-5):
+        found = [report.window for report in reports if report.window is not None]
+        if len(found) == len(expected) and np.allclose(*map(probabilities, (found, expected)), rtol=0, atol=1e-5):
             break
     return found
 
 
-def _probabilities(windows: Sequence[Window]) -> list[float]:
+def probabilities(windows: Sequence[Window]) -> list[float]:
+    """Of violence, of each window."""
     return [window.probability for window in windows]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from testing.videos import solid_frame, write_video
-from testing.watched_files import watched
+from testing.watched_files import probabilities, watched
 from tests.triton.conftest import own_ports
 from training.pipeline import train
 from training.recipe import load_recipe
@@ -87,10 +87,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def windows(bundle: Bundle, video: Path) -> tuple[Window, ...]:
     """The windows of the video, computed frame by frame."""
     return detect(video, LocalScorer(bundle, "onnx-fp32"), **LENGTHS).windows
-
-
-def probabilities(windows: Sequence[Window]) -> list[float]:
-    return [window.probability for window in windows]
 
 
 def assert_same(found: Sequence[Window], expected: Sequence[Window]) -> None:

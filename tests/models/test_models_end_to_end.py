@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from testing.videos import solid_frame, write_numbered, write_video
-from testing.watched_files import watched
+from testing.watched_files import probabilities, watched
 from tests.conftest import shared
 from tests.triton.conftest import own_ports
 from training.pipeline import train
@@ -106,10 +106,10 @@ def test_a_watched_file_has_the_scores_of_its_timeline(bundle, tmp_path):
     expected = detect(video, LocalScorer(exported, "onnx-fp32"), **lengths).windows
     found = watched(video, exported.root, expected, **lengths)
     assert [window.start_s for window in found] == [window.start_s for window in expected]
-    known = [window.probability for window in expected]
+    known = probabilities(expected)
     assert len(known) > 1
     assert np.abs(np.diff(known)).min() > 5e-5
-    np.testing.assert_allclose([window.probability for window in found], known, atol=1e-5)
+    np.testing.assert_allclose(probabilities(found), known, atol=1e-5)
 
 
 @pytest.mark.slow
